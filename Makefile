@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: MIT
+# `make` alone says what there is. Everything is made in .venv and build.
+
+PYTHON ?= python3
+VENV := .venv
+STAMP := $(VENV)/.stamp
+SOURCES := build_zipapp.py $(shell find toolkit -name '*.py')
+
+help: ## say what can be made
+	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+venv: $(STAMP) ## make the virtual environment with all that is needed
+
+# pyproject.toml names what is installed; the version of the package is of no matter here.
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+build: build/lavabox ## build the box for the devices, build/lavabox
+
+build/lavabox: $(STAMP) $(SOURCES)
+	$(VENV)/bin/python build_zipapp.py -o $@
+
+demo: build ## run a test on three simulated devices
+	$(VENV)/bin/lavabox sim --role server=examples/flow-table/run-server.sh --role client=examples/flow-table/run-client.sh --role observer=examples/flow-table/run-observer.sh
+
+test: $(STAMP) ## run all tests
+	$(VENV)/bin/python -m pytest
+
+check: $(STAMP) ## lint, format, types and tests
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/python -m pytest
+
+bench: build ## measure what the documents state
+	$(VENV)/bin/python -m bench
+
+clean: ## remove what was made
+	rm -rf $(VENV) build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help venv build demo test check bench clean
