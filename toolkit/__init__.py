@@ -1,0 +1,4 @@
+# SPDX-License-Identifier: MIT
+"""The device side of lavabox: the lava-* commands of a test image. All of it goes into the zipapp."""
+
+VERSION = "0.1.0"

@@ -1,0 +1,600 @@
+# SPDX-License-Identifier: MIT
+"""The device's end of the link: sends requests, asks again, collects replies.
+
+No input or output, no clock, no randomness: the agent passes input lines and
+the time in, takes frames and replies out, and comes back at `next_timeout()`.
+
+The device drives every exchange. The host answers frames, and may type
+unasked only while a lease runs: the reply to a wait, once. So all repetition
+is here, and a host that hears nothing types nothing.
+
+A link is CLOSED until something is requested, says HELLO until it is welcomed,
+and is OPEN from then on; after too long a silence it says HELLO again, and its
+requests, which keep their identities, begin anew in the new session.
+
+Each request goes through the states of TRANSITIONS.
+"""
+
+from . import packets
+from .framing import MAX_FRAME_BODY, MAX_LINE, decode_line, encode_frame
+from .packets import ACK, CANCEL, FENCE, HELLO, POLL, REPLY, REQUEST, WELCOME
+from .transfer import SEAL_SIZE, Incoming, Outgoing
+from .vocabulary import LINK_FAILED, MAX_REPLY, NO_DISPATCHER, ProtocolError, pack_reply
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# States of a request.
+SENDING = "SENDING"  # the host has not all of it
+WAITING = "WAITING"  # the host has it, and no reply yet
+RECEIVING = "RECEIVING"  # part of the reply is here
+SETTLING = "SETTLING"  # the reply is whole, but a frame may still be answered
+CANCELLING = "CANCELLING"  # nobody wants the reply; the host has to know
+DONE = "DONE"
+
+# What happens to a request. What is not in the table changes nothing.
+TRANSITIONS = {
+    SENDING: {
+        "part acknowledged": SENDING,
+        "all acknowledged": WAITING,
+        "part of reply": RECEIVING,
+        "whole reply": SETTLING,
+        "welcome": SENDING,
+        "time-out": SENDING,
+        "cancel": CANCELLING,
+        "link failed": DONE,
+    },
+    WAITING: {
+        "part acknowledged": SENDING,
+        "all acknowledged": WAITING,
+        "part of reply": RECEIVING,
+        "whole reply": SETTLING,
+        "welcome": SENDING,
+        "time-out": WAITING,
+        "cancel": CANCELLING,
+        "link failed": DONE,
+    },
+    RECEIVING: {
+        "part acknowledged": SENDING,
+        "part of reply": RECEIVING,
+        "whole reply": SETTLING,
+        "welcome": SENDING,
+        "time-out": RECEIVING,
+        "cancel": CANCELLING,
+        "link failed": DONE,
+    },
+    SETTLING: {
+        "settled": DONE,
+        "time-out": DONE,
+        "welcome": DONE,
+        "link failed": DONE,
+    },
+    CANCELLING: {
+        "fence": DONE,
+        "time-out": CANCELLING,
+        "gave up": DONE,
+        "link failed": DONE,
+    },
+}
+
+# Frames of one request that go before an answer is due: at first one, as a line has to show what it carries.
+FIRST_WINDOW = 1
+MAX_WINDOW = 8
+# While so many bytes are unanswered (of frames, with what their answers take), no request begins to
+# send. A slow line needs two seconds for them.
+MAX_UNANSWERED = 2048
+ANSWER = 64  # bytes of most answers
+MAX_CHUNK = MAX_FRAME_BODY - packets.OVERHEAD
+# On a slow line a long frame is likely to be cut by a kernel message.
+SLOW_BAUD = 57600
+SLOW_CHUNK = 200
+# The speed that ptys show, and that says nothing; and what is assumed until something is measured.
+UNKNOWN_BAUD = 38400
+FIRST_RATE = 100000.0  # bytes a second
+
+# Seconds.
+FIRST_RTO = 0.4
+MIN_RTO = 0.2
+MAX_RTO = 8.0
+HELLO_TIMEOUT = 5.0
+# Output of others that may lie in buffers between us and the host (bytes).
+HIDDEN_QUEUE = 8192
+# Unanswered frames in a row after which the link says hello again.
+SILENCE = 4
+CANCEL_TRIES = 3
+
+
+class _Request:
+    __slots__ = (
+        "asked",
+        "burst",
+        "deadline",
+        "incoming",
+        "last_sequence",
+        "outgoing",
+        "reply",
+        "state",
+        "tag",
+        "tries",
+    )
+
+    def __init__(self, tag: int, outgoing: Outgoing) -> None:
+        self.tag = tag
+        self.outgoing = outgoing
+        self.state = SENDING
+        self.burst = []  # type: list[tuple[int, bytes, int]]
+        self.incoming = None  # type: Incoming | None
+        self.reply = b""
+        self.deadline = None  # type: float | None
+        self.tries = 0  # unanswered transmissions in a row
+        self.asked = False  # that frame wants an answer, and has none yet
+        self.last_sequence = 0  # of this request's newest frame; 0: none was sent
+
+
+class DeviceLink:
+    """One link of one agent.
+
+    :param nonce: 32 random bits that name the agent.
+    :param boot: 32 bits that change with every boot of the device.
+    :param baud: line speed in bits per second, 0 where unknown.
+    """
+
+    def __init__(self, nonce: int, boot: int, baud: int = 0) -> None:
+        self._nonce = nonce
+        self._boot = boot
+        self._measured = baud in (0, UNKNOWN_BAUD)
+        self._rate = FIRST_RATE if self._measured else baud / 10.0  # bytes a second
+        self._slow = 0 < baud <= SLOW_BAUD and baud != UNKNOWN_BAUD
+        self._state = "CLOSED"
+        self._session = 0
+        self._group = None  # type: int | None
+        self._sequence = 0
+        self._answered = 0
+        self._sent_at = {}  # type: dict[int, tuple[float, int, int]]
+        self._sent_bytes = 0  # of frames, and of the answers to them
+        self._answered_bytes = 0
+        self._requests = {}  # type: dict[int, _Request]
+        self._queue = []  # type: list[int]
+        self._next_tag = 1
+        self._events = []  # type: list[tuple[int, bytes]]
+        self._hello_due = False
+        self._hello_deadline = None  # type: float | None
+        self._hello_tries = 0
+        self._heard = 0.0
+        self._silence = 0  # rounds of frames without any answer, one after the other
+        self._counted = 0  # newest sequence number of these rounds
+        self._srtt = None  # type: float | None
+        self._rttvar = 0.0
+        self.attended = True  # set by `attend`
+        self._answer_due = 0.0  # when the answer to the newest frame should be here; 0: that is past
+        self.repeats = 0  # frames sent again
+
+    # -- what the agent calls ------------------------------------------------------------------
+
+    def submit(self, message: bytes, now: float) -> int:
+        """Send a packed request; returns the tag that its reply will carry."""
+        while self._next_tag in self._requests:
+            self._next_tag = self._next_tag % 0xFFFF + 1
+        tag = self._next_tag
+        self._next_tag = tag % 0xFFFF + 1
+        chunk = SLOW_CHUNK if self._slow else MAX_CHUNK
+        request = _Request(tag, Outgoing(message, MAX_CHUNK, MAX_WINDOW, chunk, FIRST_WINDOW))
+        self._requests[tag] = request
+        if self._state == "CLOSED":
+            self._say_hello(now)
+        elif self._state == "OPEN":
+            self._start(request)
+        return tag
+
+    def cancel(self, tag: int, now: float) -> None:
+        """Nobody waits for this reply any more; the host is told if it knows of the request."""
+        request = self._requests.get(tag)
+        if request is None:
+            return
+        if self._state != "OPEN" or request.last_sequence == 0:
+            self._drop(request)
+            if not self._requests:
+                self._stop_greeting(now)
+        elif self._step(request, "cancel"):
+            request.tries = 0
+            self._enqueue(request)
+
+    def receive_line(self, line: bytes, now: float) -> bool:
+        """One line of input. Returns False for what is not a line of this protocol."""
+        body = decode_line(line)
+        if body is None:
+            return False
+        try:
+            packet = packets.unpack_down(body)
+        except ProtocolError:
+            return True
+        if packet[0] == WELCOME:
+            self._on_welcome(packet, len(line), now)
+        elif self._state == "OPEN" and packet[1] == self._session:
+            self._note_answer(packet[2], len(line), now)
+            request = self._requests.get(packet[3])
+            if request is not None:
+                if packet[2] >= request.last_sequence:
+                    request.asked = False
+                self._on_packet(request, packet, now)
+            self._look_for_losses(now)
+            self._settle(now)
+        return True
+
+    def next_frame(self, now: float, backlog: int = 0) -> "bytes | None":
+        """The next frame to write, or None. `backlog`: bytes not yet out on the line."""
+        if self._hello_due:
+            self._hello_due = False
+            self._sequence += 1
+            frame = self._encode(HELLO, packets.VERSION, self._nonce, self._sequence, self._boot)
+            self._note_sent(frame, now, backlog)
+            self._hello_deadline = now + self._patience(self._hello_tries, len(frame) + backlog)
+            return frame
+        request = self._next_in_queue()
+        if request is None:
+            return None
+        self._queue.remove(request.tag)
+        frame = self._transmit(request)
+        self._note_sent(frame, now, backlog)
+        # Of a burst only the last frame is answered.
+        request.asked = not request.burst
+        request.deadline = None
+        if request.asked:
+            request.deadline = now + self._patience(request.tries, len(frame) + backlog)
+        return frame
+
+    def attend(self, attended: bool) -> None:
+        """Whether the agent alone reads the console; otherwise no lease is given, nor kept."""
+        if attended == self.attended:
+            return
+        self.attended = attended
+        for request in self._requests.values():
+            if request.state == WAITING:
+                self._enqueue(request)
+
+    def listening(self, now: float) -> bool:
+        """Whether the agent has to read: the host may be about to type, or we are about to ask it.
+
+        Unattended it gives an answer no longer than it usually takes: whoever else reads the
+        console must not wait for all our repetitions.
+        """
+        if self.attended:
+            return not self.idle
+        return self.wants_to_send or (now < self._answer_due and self._open_question)
+
+    @property
+    def _open_question(self) -> bool:
+        return self._greeting or any(r.asked or r.state != WAITING for r in self._requests.values())
+
+    def replies(self) -> "list[tuple[int, bytes]]":
+        """Replies that came since the last call, as `(tag, packed reply)`."""
+        events, self._events = self._events, []
+        return events
+
+    @property
+    def idle(self) -> bool:
+        """True when the host has nothing more to say: the console is free for others."""
+        return not self._requests and not self._greeting
+
+    @property
+    def _greeting(self) -> bool:
+        """Whether a HELLO may still be answered."""
+        return self._hello_deadline is not None
+
+    def active(self, tag: int) -> bool:
+        """Whether the host may still type because of this request."""
+        return tag in self._requests or self._greeting
+
+    @property
+    def wants_to_send(self) -> bool:
+        return self._hello_due or self._next_in_queue() is not None
+
+    def next_timeout(self) -> "float | None":
+        """When `handle_timeout` has to be called, on the clock of `now`."""
+        deadlines = [r.deadline for r in self._requests.values() if r.deadline is not None]
+        if self._answer_due and not self.attended and self._open_question:
+            deadlines.append(self._answer_due)
+        if self._hello_deadline is not None:
+            deadlines.append(self._hello_deadline)
+        return min(deadlines) if deadlines else None
+
+    def handle_timeout(self, now: float) -> None:
+        if now >= self._answer_due:
+            self._answer_due = 0.0
+        if self._hello_deadline is not None and now >= self._hello_deadline:
+            self._on_hello_timeout(now)
+        for request in list(self._requests.values()):
+            if request.deadline is not None and now >= request.deadline:
+                self._on_request_timeout(request, now)
+        wanted = any(request.state in (SENDING, WAITING, RECEIVING) for request in self._requests.values())
+        if self._state == "OPEN" and self._silence >= SILENCE and wanted:
+            self._say_hello(now)
+
+    def abort(self, status: int, text: str) -> None:
+        """End every request with this answer: there is no link any more."""
+        for request in list(self._requests.values()):
+            self._fail(request, status, text)
+        self._close()
+
+    # -- the link ------------------------------------------------------------------------------
+
+    def _say_hello(self, now: float) -> None:
+        if self._state == "CLOSED":
+            self._heard = now
+        self._state = "HELLO"
+        self._queue = []
+        for request in list(self._requests.values()):
+            if request.state == CANCELLING:
+                # A host that is there hears no more of it, and gives it up.
+                self._step(request, "gave up")
+                self._finish(request)
+            elif request.state != SETTLING:
+                request.deadline = None
+        self._hello_tries = 0
+        self._hello_due = True
+
+    def _on_hello_timeout(self, now: float) -> None:
+        self._hello_deadline = None
+        known = self._group is not None
+        patience = packets.LINK_TIMEOUT if known else HELLO_TIMEOUT + HIDDEN_QUEUE / self._rate
+        if not self._requests:
+            self._close()
+        elif now - self._heard < patience:
+            self._hello_tries += 1
+            self._hello_due = True
+        elif known:
+            self.abort(LINK_FAILED, "the dispatcher has not answered for %d seconds" % patience)
+        else:
+            self.abort(NO_DISPATCHER, "no dispatcher answers on this console")
+
+    def _stop_greeting(self, now: float) -> None:
+        """Nobody needs the link any more; what may still come is the answer to the last HELLO."""
+        if self._hello_deadline is None:
+            self._close()
+        else:
+            self._hello_deadline = min(self._hello_deadline, now + self._patience(0))
+
+    def _close(self) -> None:
+        self._state = "CLOSED"
+        self._group = None
+        self._hello_due = False
+        self._hello_deadline = None
+
+    def _on_welcome(self, packet: "list[Any]", size: int, now: float) -> None:
+        _, version, nonce, answers, session, group = packet
+        if nonce != self._nonce or self._state != "HELLO":
+            return
+        if version != packets.VERSION:
+            self.abort(
+                NO_DISPATCHER,
+                "the dispatcher speaks version %d of the protocol, this box version %d: use matching versions"
+                % (version, packets.VERSION),
+            )
+            return
+        lost = self._group not in (None, group)
+        self._state = "OPEN"
+        self._session = session
+        self._group = group
+        self._hello_due = False
+        self._hello_deadline = None
+        self._note_answer(answers, size, now)
+        for request in list(self._requests.values()):
+            if lost and request.state in (WAITING, RECEIVING):
+                text = "the dispatcher was restarted, and has lost the group's messages"
+                self._fail(request, LINK_FAILED, text)
+            elif self._step(request, "welcome"):
+                if request.state == SENDING:
+                    self._start(request)
+                else:
+                    self._finish(request)
+
+    def _note_sent(self, frame: bytes, now: float, backlog: int) -> None:
+        self._answer_due = now + self._patience(0, len(frame) + backlog)
+        self._sent_bytes += len(frame) + ANSWER
+        self._sent_at[self._sequence] = (now, self._sent_bytes, self._unanswered)
+        if len(self._sent_at) > 64:
+            del self._sent_at[min(self._sent_at)]
+
+    def _note_answer(self, answers: int, size: int, now: float) -> None:
+        """A line of `size` bytes came, typed when `answers` was the newest frame."""
+        self._heard = now
+        self._silence = 0
+        self._answered = max(self._answered, min(answers, self._sequence))
+        sent = self._sent_at.get(answers)
+        self._sent_at = {s: t for s, t in self._sent_at.items() if s > answers}
+        if sent is not None:
+            time, total, on_the_way = sent
+            self._answered_bytes = max(self._answered_bytes, total)
+            self._measure(now - time, on_the_way - ANSWER + size)
+
+    def _measure(self, rtt: float, size: int) -> None:
+        """A frame was answered after `rtt` seconds, in which `size` bytes crossed the line."""
+        # Jacobson and Karels' estimate; an answer names its frame, so repeats do not blur it.
+        if self._srtt is None:
+            self._srtt, self._rttvar = rtt, rtt / 2
+        else:
+            self._rttvar += (abs(self._srtt - rtt) - self._rttvar) / 4
+            self._srtt += (rtt - self._srtt) / 8
+        if self._measured:
+            # The line is at least so fast. That it once was faster is forgotten slowly.
+            rate = size / max(rtt, 1e-6)
+            self._rate = rate if self._rate == FIRST_RATE else max(rate, self._rate * 0.75)
+
+    @property
+    def _unanswered(self) -> int:
+        """Bytes that may be on the line, up and down."""
+        return self._sent_bytes - self._answered_bytes
+
+    def _look_for_losses(self, now: float) -> None:
+        """The host answers in order: a frame it has not come to is late, one it has passed is lost."""
+        for request in self._requests.values():
+            if request.asked and request.deadline is not None and request.state != SETTLING:
+                if request.last_sequence > self._answered:
+                    request.deadline = max(request.deadline, now + self._patience(request.tries))
+                else:
+                    request.deadline = now
+
+    def _patience(self, tries: int, on_the_way: int = 0) -> float:
+        """Seconds to wait for the answer to the newest frame; at least so many bytes go before it."""
+        rto = FIRST_RTO if self._srtt is None else max(MIN_RTO, self._srtt + 4 * self._rttvar)
+        return min(MAX_RTO, rto * 2.0**tries) + (max(on_the_way, self._unanswered) + MAX_LINE) / self._rate
+
+    @staticmethod
+    def _encode(kind: int, *fields: object) -> bytes:
+        return encode_frame(packets.pack_packet(kind, *fields))
+
+    # -- one request ---------------------------------------------------------------------------
+
+    def _step(self, request: _Request, event: str) -> bool:
+        state = TRANSITIONS[request.state].get(event)
+        if state is None:
+            return False
+        request.state = state
+        if state != SENDING:
+            request.burst = []
+        return True
+
+    def _start(self, request: _Request) -> None:
+        """Send the request from its beginning."""
+        request.outgoing.acknowledged = 0
+        request.incoming = None
+        request.tries = 0
+        self._send_burst(request)
+
+    def _send_burst(self, request: _Request) -> None:
+        request.burst = request.outgoing.burst()
+        self._enqueue(request)
+
+    def _enqueue(self, request: _Request) -> None:
+        request.deadline = None
+        if request.tag not in self._queue:
+            self._queue.append(request.tag)
+
+    def _next_in_queue(self) -> "_Request | None":
+        """Whose frame is due: in turn, but no request begins to send while much is unanswered."""
+        if self._state == "OPEN":
+            room = self._unanswered < MAX_UNANSWERED
+            for tag in self._queue:
+                request = self._requests[tag]
+                if room or not request.burst or request.burst[0][0] > request.outgoing.acknowledged:
+                    return request
+        return None
+
+    def _transmit(self, request: _Request) -> bytes:
+        self._sequence += 1
+        request.last_sequence = self._sequence
+        head = (self._session, request.last_sequence, request.tag)
+        lease = packets.LEASE if self.attended else 0
+        if request.state == SENDING and request.burst:
+            offset, chunk, push = request.burst.pop(0)
+            if request.burst:
+                # Others may send in between: nobody starves behind a long request.
+                self._queue.append(request.tag)
+            return self._encode(REQUEST, *(head + (lease, offset, request.outgoing.total, push, chunk)))
+        if request.state == CANCELLING:
+            return self._encode(CANCEL, *head)
+        have = request.incoming.have if request.incoming else 0
+        return self._encode(POLL, *(head + (lease, have)))
+
+    def _on_packet(self, request: _Request, packet: "list[Any]", now: float) -> None:
+        if packet[0] == ACK:
+            self._on_ack(request, packet, now)
+        elif packet[0] == REPLY:
+            self._on_reply(request, packet, now)
+        elif packet[0] == FENCE and self._step(request, "fence"):
+            self._finish(request)
+
+    def _on_ack(self, request: _Request, packet: "list[Any]", now: float) -> None:
+        have = packet[4]
+        if have == request.outgoing.total:
+            if self._step(request, "all acknowledged"):
+                request.outgoing.acknowledge(have)
+                request.incoming = None
+                request.tries = 0
+                self._unqueue(request)
+                interval = packets.POLL_INTERVAL if self.attended else packets.UNATTENDED_POLL_INTERVAL
+                request.deadline = now + interval
+        elif request.burst or packet[2] < request.last_sequence:
+            pass  # The answer to an earlier try says nothing: that to the newest is on its way.
+        elif self._step(request, "part acknowledged"):
+            request.outgoing.acknowledge(have)
+            request.incoming = None
+            request.tries = 0
+            self._send_burst(request)
+
+    def _on_reply(self, request: _Request, packet: "list[Any]", now: float) -> None:
+        _, _, _, _, offset, total, push, chunk = packet
+        if total > MAX_REPLY + SEAL_SIZE or request.state not in (SENDING, WAITING, RECEIVING):
+            return
+        if request.incoming is None or request.incoming.total != total:
+            request.incoming = Incoming(total)
+        message = request.incoming.add(offset, chunk)
+        if message is not None:
+            self._step(request, "whole reply")
+            self._unqueue(request)
+            request.reply = message
+            # What may still come is the answer to a frame of ours that crossed the reply.
+            request.deadline = now + self._patience(0)
+            return
+        self._step(request, "part of reply")
+        request.tries = 0
+        if push and packet[2] >= request.last_sequence:
+            self._enqueue(request)
+        else:
+            self._unqueue(request)
+            request.deadline = now + self._patience(0, packets.REPLY_WINDOW * MAX_LINE)
+
+    def _settle(self, now: float) -> None:
+        for request in list(self._requests.values()):
+            if (
+                request.state == SETTLING
+                and self._answered >= request.last_sequence
+                and self._step(request, "settled")
+            ):
+                self._finish(request)
+
+    def _on_request_timeout(self, request: _Request, now: float) -> None:
+        if request.state == CANCELLING and request.tries >= CANCEL_TRIES:
+            self._step(request, "gave up")
+        else:
+            polling = request.state == WAITING and request.tries == 0
+            self._step(request, "time-out")
+        if request.state == DONE:
+            self._finish(request)
+            return
+        if not polling:
+            self.repeats += 1
+            self._note_silence(request)
+        request.tries += 1
+        if request.state == SENDING:
+            request.outgoing.lost()
+            self._send_burst(request)
+        else:
+            self._enqueue(request)
+
+    def _note_silence(self, request: _Request) -> None:
+        """A frame was not answered; whatever else is on the line is taken for lost with it."""
+        self._answered_bytes = self._sent_bytes
+        if request.last_sequence > self._counted:
+            self._counted = self._sequence
+            self._silence += 1
+
+    def _fail(self, request: _Request, status: int, text: str) -> None:
+        if request.state not in (SETTLING, CANCELLING):
+            request.reply = pack_reply(status, text)
+        self._step(request, "link failed")
+        self._finish(request)
+
+    def _finish(self, request: _Request) -> None:
+        if request.reply:
+            self._events.append((request.tag, request.reply))
+        self._drop(request)
+
+    def _drop(self, request: _Request) -> None:
+        self._requests.pop(request.tag, None)
+        self._unqueue(request)
+
+    def _unqueue(self, request: _Request) -> None:
+        if request.tag in self._queue:
+            self._queue.remove(request.tag)
