@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: MIT
+"""What the tests of the device side share: a fake context, the box, and every Python that the machine has."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import build_zipapp
+from toolkit.wire.vocabulary import CommandError
+
+# Minor versions of CPython 3 to look for.
+OLDEST, NEWEST = 6, 30
+RUN_ON = pytest.StashKey[list[str]]()
+SAY_VERSION = "import sys; print('%d.%d.%d' % sys.version_info[:3], sys.executable, sys.implementation.name)"
+
+
+class FakeContext:
+    """What a command is given to work with; `replies` are the dispatcher's, by operation."""
+
+    def __init__(
+        self,
+        replies: Mapping[str, list[Any] | CommandError] | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        self.environ = environ or {}
+        self.replies = replies or {}
+        self.requests: list[tuple[Any, ...]] = []
+        self.written = b""
+        self.warnings: list[str] = []
+
+    def write(self, data: bytes | str) -> None:
+        self.written += data if isinstance(data, bytes) else data.encode()
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+    def request(self, operation: str, *arguments: object) -> list[Any]:
+        self.requests.append((operation, *arguments))
+        reply = self.replies[operation]
+        if isinstance(reply, CommandError):
+            raise reply
+        return reply
+
+
+@pytest.fixture
+def fake_context() -> type[FakeContext]:
+    return FakeContext
+
+
+@pytest.fixture(scope="session")
+def box(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The zipapp, built from this tree."""
+    return build_zipapp.build(tmp_path_factory.mktemp("box") / "lavabox")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "interpreter" in metafunc.fixturenames:
+        found = interpreters()
+        if not found:
+            raise pytest.UsageError("there is no CPython, 3.6 or later, to run the box on")
+        metafunc.parametrize("interpreter", found.values(), ids=found.keys())
+        metafunc.config.stash[RUN_ON] = list(found)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if RUN_ON in config.stash:
+        terminalreporter.write_line(f"The box was run on CPython {', '.join(config.stash[RUN_ON])}.")
+
+
+@cache
+def interpreters() -> dict[str, Path]:
+    """Every CPython from 3.6 on that is here, by version: in PATH, of pyenv, and the one that runs."""
+    found: dict[tuple[int, ...], Path] = {}
+    for candidate in _candidates():
+        said = subprocess.run(
+            [candidate, "-I", "-c", SAY_VERSION],
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=60,
+        )
+        if said.returncode == 0:
+            version, executable, implementation = said.stdout.split(maxsplit=2)
+            number = tuple(map(int, version.split(".")))
+            if implementation.strip() == "cpython" and number >= (3, OLDEST):
+                found.setdefault(number, Path(executable).resolve())
+    return {".".join(map(str, number)): found[number] for number in sorted(found)}
+
+
+def _candidates() -> list[str]:
+    names = ["python3"] + [f"python3.{minor}" for minor in range(OLDEST, NEWEST)]
+    candidates = [sys.executable, *filter(None, map(shutil.which, names))]
+    if shutil.which("pyenv"):
+        root = subprocess.run(["pyenv", "root"], capture_output=True, text=True, check=True).stdout.strip()
+        candidates += map(str, Path(root, "versions").glob("*/bin/python3"))
+    return [candidate for candidate in candidates if os.access(candidate, os.X_OK)]

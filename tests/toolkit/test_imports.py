@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: MIT
+"""What a command imports decides how soon it starts; and every command is in the table."""
+
+import importlib
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import toolkit.commands
+from toolkit.commands import COMMANDS, module_name
+
+# Each costs milliseconds, more than all of a command. `signal` imports enum; msgpack's own front
+# imports datetime and collections, the box's does not.
+SLOW = {
+    *("argparse", "asyncio", "base64", "collections", "contextlib", "dataclasses", "datetime", "decimal"),
+    *("enum", "functools", "getopt", "importlib.util", "inspect", "json", "logging", "pathlib", "random"),
+    *("re", "shutil", "signal", "site", "socket", "subprocess", "tempfile", "textwrap", "threading"),
+    *("traceback", "typing"),
+}
+
+START = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import toolkit.cli, toolkit.client, toolkit.agent
+__import__(sys.argv[2])
+print("\\n".join(sys.modules))
+"""
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_imports_nothing_slow(command: str, box: Path, interpreter: Path) -> None:
+    module = "toolkit.commands." + module_name(command)
+    started = subprocess.run(
+        [interpreter, "-I", "-S", "-c", START, box, module], capture_output=True, text=True, check=True
+    )
+    imported = set(started.stdout.split())
+    assert module in imported
+    others = {"toolkit.commands." + module_name(other) for other in COMMANDS} - {module}
+    assert imported & (SLOW | others) == set()
+
+
+def test_the_table_is_the_directory() -> None:
+    (directory,) = toolkit.commands.__path__
+    modules = {path.stem for path in Path(directory).glob("*.py")} - {"__init__"}
+    assert modules == set(map(module_name, COMMANDS))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_is_made_of_usage_and_run(command: str) -> None:
+    module = importlib.import_module("toolkit.commands." + module_name(command))
+    assert isinstance(module.USAGE, str)
+    assert callable(module.run)
+    assert module.__doc__.startswith(f"{command}: ")

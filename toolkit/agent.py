@@ -1,0 +1,381 @@
+# SPDX-License-Identifier: MIT
+"""The agent: the one process that reads and writes a console for all commands.
+
+The first command forks it; it serves every command of the same user on the
+same console, and ends when none has come for LINGER seconds. It is in a session
+of its own, without a controlling terminal: so job control does not stop it, it
+outlives a command that is killed, tells the host, and puts the echo back.
+
+A command connects to an abstract socket named after console and user, sends
+its packed request, and gets the packed reply, each with its length in front
+(four bytes, big endian). Closing the connection cancels the request.
+
+As long as one of the commands is in the foreground, nobody else reads the
+console, and the agent reads it all the time. Commands in the background share it
+with a shell at its prompt: then the agent turns to the console for a moment
+every now and then, asks, gets its answer, and leaves it as it was.
+"""
+
+import _signal
+import _socket
+import binascii
+import errno
+import os
+import select
+import time
+
+from .client import LENGTH_SIZE, STOPPING, peer
+from .wire.device_link import DeviceLink
+from .wire.packets import LINK_TIMEOUT
+from .wire.vocabulary import LINK_FAILED, MAX_REQUEST, NO_DISPATCHER
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket as Socket
+
+    from .console import Console
+
+# Seconds without a command after which the agent ends.
+LINGER = 2.0
+# Seconds between looks at who is in the foreground; a stopped command says so itself.
+LOOK_INTERVAL = 1.0
+# Seconds that a reply is kept back at most while the console is not clean.
+PATIENCE = 1.0
+# Seconds to look away when somebody else is reading the console at the moment.
+_BUSY = 0.01
+
+
+class _Client:
+    """A connected command."""
+
+    __slots__ = (
+        "closed",
+        "done",
+        "input",
+        "output",
+        "pid",
+        "reply",
+        "reply_since",
+        "stopping",
+        "tag",
+        "told",
+    )
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.input = b""
+        self.output = b""
+        self.tag = 0  # of its request, 0 as long as that is not whole
+        self.reply = b""  # waits until the console is clean
+        self.reply_since = 0.0
+        self.stopping = False  # it wants to be stopped, or is
+        self.told = False  # that it may
+        self.closed = False  # it has closed its end
+        self.done = False  # its reply is in `output`
+
+    @property
+    def waits(self) -> bool:
+        return bool(self.tag) and not (self.closed or self.reply or self.done)
+
+
+def boot_hash() -> int:
+    """32 bits that change with every boot."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+            return binascii.crc32(file.read()) & 0xFFFFFFFF
+    except OSError:
+        return 0
+
+
+def in_foreground(pid: int, terminal: int) -> bool:
+    """Whether a process is what the shell on this terminal waits for, so that nobody else reads it.
+
+    True also where that can't be told.
+    """
+    try:
+        with open("/proc/%d/stat" % pid, "rb") as file:
+            # Behind the name in parentheses: state, parent, group, session, terminal, its foreground group.
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return True
+    state, group, tty, foreground = fields[0], int(fields[2]), int(fields[4]), int(fields[5])
+    return tty == terminal and group == foreground and state not in (b"T", b"t")
+
+
+class Agent:
+    """The loop of one agent: commands, the console, and the link between them."""
+
+    def __init__(self, listener: "Socket", console: "Console") -> None:
+        self._listener = listener
+        self._console = console
+        self._link = DeviceLink(int.from_bytes(os.urandom(4), "big"), boot_hash(), console.baud())
+        self._clients = {}  # type: dict[int, _Client]
+        self._hushed = False
+        self._idle_since = time.monotonic()
+        self._looked = 0.0
+        self._blocked_since = None  # type: float | None
+
+    def run(self) -> None:
+        """Serve until no command has come for LINGER seconds, or the console is gone."""
+        try:
+            while self._clients or not self._link.idle or time.monotonic() < self._idle_since + LINGER:
+                self._turn()
+        except OSError as error:
+            self._link.abort(
+                NO_DISPATCHER, "the console %s is gone: %s" % (self._console.path, error.strerror)
+            )
+        except Exception as error:
+            self._link.abort(LINK_FAILED, "the agent for %s failed: %r" % (self._console.path, error))
+        finally:
+            # First, so that a command that comes now finds no agent and makes its own.
+            self._listener.close()
+            if self._hushed:
+                self._hushed = False
+                self._console.restore()
+            self._collect()
+            self._deliver()
+            for fd, client in self._clients.items():
+                os.set_blocking(fd, True)
+                _write_all(fd, client.output)
+
+    def _turn(self) -> None:
+        link, console = self._link, self._console
+        for fd, event in self._wait():
+            if fd == self._listener.fileno():
+                self._accept()
+            elif fd == console.read_fd:
+                if event & (select.POLLHUP | select.POLLERR):
+                    raise OSError(errno.EIO, "it was hung up")
+                self._read_console()
+            elif fd == console.write_fd:
+                self._write_console()
+            elif fd in self._clients:
+                self._serve(fd, event)
+        now = time.monotonic()
+        deadline = link.next_timeout()
+        if deadline is not None and now >= deadline:
+            link.handle_timeout(now)
+        self._give_up_when_blocked(now)
+        self._collect()
+        if now >= self._looked + LOOK_INTERVAL:
+            self._look(now)
+        if self._hushed != link.listening(now):
+            # Before replies are delivered: what runs next finds the console as it was.
+            self._hushed = not self._hushed
+            if self._hushed:
+                console.hush()
+            else:
+                console.restore()
+        self._deliver()
+
+    def _wait(self) -> "list[tuple[int, int]]":
+        poll = select.poll()
+        poll.register(self._listener.fileno(), select.POLLIN)
+        poll.register(self._console.read_fd, select.POLLIN if self._hushed else 0)
+        if self._link.wants_to_send:
+            poll.register(self._console.write_fd, select.POLLOUT)
+        for fd, client in self._clients.items():
+            poll.register(
+                fd, (0 if client.closed else select.POLLIN) | (select.POLLOUT if client.output else 0)
+            )
+        # (Without clients the link is soon idle, or has something to wait for.)
+        end = self._looked + LOOK_INTERVAL if self._clients else self._idle_since + LINGER
+        deadline = self._link.next_timeout()
+        if self._clients or self._link.idle or deadline is None:
+            deadline = end if deadline is None else min(deadline, end)
+        return poll.poll(max(0, int((deadline - time.monotonic()) * 1000) + 1))
+
+    def _look(self, now: float) -> None:
+        """See whether a command in the foreground waits: then only we read, and replies may come any time."""
+        self._looked = now
+        waiting = [client for client in self._clients.values() if client.waits]
+        if waiting:
+            number = self._console.number
+            self._link.attend(any(not c.stopping and in_foreground(c.pid, number) for c in waiting))
+
+    def _read_console(self) -> None:
+        try:
+            lines = self._console.read_lines()
+        except BlockingIOError:
+            time.sleep(_BUSY)
+            return
+        now = time.monotonic()
+        for line in lines:
+            self._console.sort(line, self._link.receive_line(line, now))
+
+    def _write_console(self) -> None:
+        if not self._hushed:
+            return  # the answer would come as an echo, and to somebody else
+        frame = self._link.next_frame(time.monotonic(), self._console.backlog())
+        if frame is not None:
+            self._blocked_since = None
+            # (A console may be writable, and yet have no room for all of a frame.)
+            _signal.alarm(int(LINK_TIMEOUT))
+            try:
+                self._console.write(frame)
+            finally:
+                _signal.alarm(0)
+
+    def _give_up_when_blocked(self, now: float) -> None:
+        """End the requests when the console takes no output: it was stopped by Ctrl-S, or nobody reads it."""
+        if not self._link.wants_to_send:
+            self._blocked_since = None
+        elif self._blocked_since is None:
+            self._blocked_since = now
+        elif now >= self._blocked_since + LINK_TIMEOUT:
+            self._link.abort(LINK_FAILED, "the console %s takes no output" % self._console.path)
+
+    def _accept(self) -> None:
+        try:
+            fd, _ = self._listener._accept()  # type: ignore[attr-defined]
+        except BlockingIOError:
+            return
+        os.set_blocking(fd, False)
+        connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, fd)
+        pid, uid = peer(connection)
+        if uid not in (0, os.geteuid()):
+            # Anybody can connect; only who may open our console may use it.
+            connection.close()
+            return
+        self._clients[fd] = _Client(pid)
+        connection.detach()
+
+    def _serve(self, fd: int, event: int) -> None:
+        client = self._clients[fd]
+        if event & select.POLLOUT and client.output:
+            try:
+                client.output = client.output[os.write(fd, client.output) :]
+            except BlockingIOError:
+                pass
+            except OSError:
+                client.output = b""
+                client.done = True
+            if client.done and not client.output:
+                self._drop(fd)
+                return
+        if not event & (select.POLLIN | select.POLLHUP | select.POLLERR):
+            return
+        try:
+            data = os.read(fd, 65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if data:
+            self._take(fd, client, data)
+        else:
+            self._withdraw(fd, client, bool(event & (select.POLLHUP | select.POLLERR)))
+
+    def _take(self, fd: int, client: _Client, data: bytes) -> None:
+        now = time.monotonic()
+        if client.tag:
+            client.stopping = data.endswith(STOPPING)
+            client.told = False
+            self._look(now)
+            return
+        client.input += data
+        size = int.from_bytes(client.input[:LENGTH_SIZE], "big")
+        if size > MAX_REQUEST:
+            self._drop(fd)
+        elif len(client.input) == LENGTH_SIZE + size:
+            client.tag = self._link.submit(client.input[LENGTH_SIZE:], now)
+            client.input = b""
+            self._look(now)
+
+    def _withdraw(self, fd: int, client: _Client, gone: bool) -> None:
+        """The command needs no reply any more; if it is not gone it waits until the console is clean."""
+        client.closed = True
+        if client.tag:
+            self._link.cancel(client.tag, time.monotonic())
+        if gone or not client.tag:
+            self._drop(fd)
+        self._look(time.monotonic())
+
+    def _collect(self) -> None:
+        """Note replies that have come."""
+        replies = dict(self._link.replies())
+        for client in self._clients.values():
+            if client.tag in replies and not client.closed:
+                client.reply = replies[client.tag]
+                client.reply_since = time.monotonic()
+        if replies:
+            self._look(time.monotonic())
+
+    def _deliver(self) -> None:
+        """Hand over what commands wait for, once the console is as the shell expects it."""
+        # As long as another one waits in the foreground, no shell reads.
+        shared = any(client.waits and not client.stopping for client in self._clients.values())
+        clean = not self._hushed or (shared and self._link.attended)
+        for fd, client in list(self._clients.items()):
+            if client.reply and (clean or time.monotonic() > client.reply_since + PATIENCE):
+                client.output += len(client.reply).to_bytes(LENGTH_SIZE, "big") + client.reply
+                client.reply = b""
+                client.done = True
+            elif client.stopping and not client.told and client.waits and clean:
+                # An empty message: the command may be stopped now.
+                client.told = True
+                client.output = b"\0" * LENGTH_SIZE
+            elif client.closed and clean and not self._link.active(client.tag):
+                self._drop(fd)
+
+    def _drop(self, fd: int) -> None:
+        del self._clients[fd]
+        os.close(fd)
+        self._idle_since = time.monotonic()
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    try:
+        while data:
+            data = data[os.write(fd, data) :]
+    except OSError:
+        pass  # the command is gone
+
+
+def spawn(listener: "Socket", console: "Console") -> None:
+    """Fork the agent of this console; returns in the command."""
+    if os.fork():
+        return
+    try:
+        os.setsid()
+        os.chdir("/")
+        _let_go_of_files({listener.fileno(), console.read_fd, console.write_fd})
+        try:
+            with open("/proc/self/comm", "w") as file:
+                file.write("lavabox-agent")
+        except OSError:
+            pass  # only its name in `ps`
+        for number in (_signal.SIGINT, _signal.SIGHUP, _signal.SIGPIPE, _signal.SIGTTOU, _signal.SIGTSTP):
+            _signal.signal(number, _signal.SIG_IGN)
+        _signal.signal(_signal.SIGTERM, _terminate)
+        _signal.signal(_signal.SIGALRM, _stop_writing)
+        listener.setblocking(False)
+        Agent(listener, console).run()
+    finally:
+        # Never back into the command: its exit handlers and buffers are not ours.
+        os._exit(0)
+
+
+def _terminate(number: int, frame: object) -> None:
+    raise SystemExit
+
+
+def _stop_writing(number: int, frame: object) -> None:
+    raise OSError(errno.ETIMEDOUT, "it takes no output")
+
+
+def _let_go_of_files(keep: "set[int]") -> None:
+    """Close what was inherited: `x=$(lava-role)` waits until nobody has its pipe open."""
+    try:
+        fds = [int(name) for name in os.listdir("/proc/self/fd")]
+    except OSError:
+        fds = list(range(256))
+    for fd in fds:
+        if fd not in keep:
+            try:
+                os.close(fd)
+            except OSError:
+                pass  # that of the listing itself
+    # Files opened later must not become somebody's standard output.
+    while os.open("/dev/null", os.O_RDWR) < 2:
+        pass

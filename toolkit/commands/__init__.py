@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: MIT
+"""The commands of the box: one module each, found by name (lava-wait-all is lava_wait_all.py).
+
+A module has USAGE, which is what --help prints, and
+`run(arguments: list[str], context: Context) -> int`, the exit status.
+To add a command, write its module and a line here.
+"""
+
+# Name, and what it does in one line.
+COMMANDS = {
+    "lava-add-keys": "let apt trust further signing keys",
+    "lava-add-sources": "add package sources to apt",
+    "lava-background-process-start": "run something while the test goes on",
+    "lava-background-process-stop": "end what lava-background-process-start has started",
+    "lava-common-functions": "shell functions, to be sourced",
+    "lava-echo-config": "print the configuration that the devices of the group share",
+    "lava-echo-ipv4": "print the IPv4 address of a network interface",
+    "lava-group": "list the devices of the group, or those of one role",
+    "lava-install-packages": "install packages",
+    "lava-installed-packages": "list the packages that are installed",
+    "lava-network": "tell the group the addresses of this device, and look up those of the others",
+    "lava-os-build": "print what system this device runs",
+    "lava-probe-channel": "print the channel of the measuring probe of this device",
+    "lava-probe-ip": "print the IP address of the measuring probe of this device",
+    "lava-role": "print the role of this device, or the roles of all",
+    "lava-self": "print the name of this device",
+    "lava-send": "send a message to the group",
+    "lava-start-vms": "(gone)",
+    "lava-sync": "wait until every device of the group has come to the same point",
+    "lava-target-ip": "print the IP address of this device",
+    "lava-target-mac": "print the MAC address of this device",
+    "lava-target-storage": "print which storage devices of this device a test may write to",
+    "lava-test-case": "run a test and record its result, or record a result that is known",
+    "lava-test-case-attach": "(old) keep a file with the results of a test case",
+    "lava-test-case-metadata": "(gone)",
+    "lava-test-event": "note in the dispatcher's log that something has happened",
+    "lava-test-feedback": "ask the dispatcher to look at another console of this device",
+    "lava-test-raise": "say that the test run cannot go on",
+    "lava-test-reference": "record a result, and where to read more of it",
+    "lava-test-run-attach": "(old) keep a file with the results of a test run",
+    "lava-test-runner": "install and run the test definitions of a directory",
+    "lava-test-set": "put the test cases that follow into a named set",
+    "lava-test-shell": "run a program with a folder for its results",
+    "lava-vland-names": "(gone)",
+    "lava-vland-self": "(gone)",
+    "lava-vland-tags": "(gone)",
+    "lava-wait": "wait until any other device has sent a message",
+    "lava-wait-all": "wait until all other devices, or those of a role, have sent a message",
+    "lava-wait-for-vms": "(gone)",
+}
+
+# To be read by shells, which know nothing of the box: `--install` writes what it prints to a file.
+SOURCED = "lava-common-functions"
+
+
+def module_name(command: str) -> str:
+    return command.replace("-", "_")

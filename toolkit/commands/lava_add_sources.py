@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: MIT
+"""lava-add-sources: add package sources to apt."""
+
+from toolkit.arguments import parse
+from toolkit.distributions import package_manager
+from toolkit.processes import environment, find
+from toolkit.processes import run as run_program
+from toolkit.wire.vocabulary import NO, OK, CommandError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from toolkit.client import Context
+
+USAGE = """\
+usage: lava-add-sources SOURCE ...
+
+Add package sources to apt, and read their lists of packages. SOURCE is one argument:
+ppa:OWNER/NAME, which takes the program add-apt-repository; or a line as they stand in
+sources.list(5), with or without `deb` in front, which goes to
+/etc/apt/sources.list.d/lavabox.list. On a system without apt nothing is done, and that
+is said.
+
+Options:
+  --help, --version
+
+Exit status:
+  0    added; or this system has no apt
+  1    not added, or their lists cannot be read; apt has said why
+  2    usage
+  130  interrupted
+
+Example:
+  lava-add-sources "http://deb.debian.org/debian bookworm-backports main"
+"""
+
+PATH = "/etc/apt/sources.list.d/lavabox.list"
+
+
+def run(arguments: "list[str]", context: "Context") -> int:
+    sources, _ = parse(arguments, 1, len(arguments))
+    if not all([source.strip() and "\n" not in source for source in sources]):
+        raise UsageError("a source is one line, and not empty")
+    manager = package_manager(context.environ)
+    if manager is None or not manager.apt:
+        context.warn("this system has no apt: no source has been added")
+        return OK
+    environ = environment(context.environ)
+    for source in sources:
+        if source.startswith("ppa:"):
+            _add_archive(source, environ)
+        else:
+            _add_line(source if source.startswith("deb") else "deb " + source)
+    status = run_program(manager.update, environ)
+    if status:
+        raise CommandError(NO, "the lists of packages cannot be read: apt-get ended with status %d" % status)
+    return OK
+
+
+def _add_archive(source: str, environ: "dict[str, str]") -> None:
+    if not find("add-apt-repository", environ):
+        raise CommandError(NO, "%s takes add-apt-repository, which is not installed" % source)
+    status = run_program(["add-apt-repository", "-y", source], environ)
+    if status:
+        raise CommandError(
+            NO, "%s has not been added: add-apt-repository ended with status %d" % (source, status)
+        )
+
+
+def _add_line(line: str) -> None:
+    with open(PATH, "a+", encoding="utf-8", errors="surrogateescape") as file:
+        file.seek(0)
+        if line not in file.read().splitlines():
+            file.write(line + "\n")

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: MIT
+"""lava-background-process-stop: end what lava-background-process-start has started."""
+
+from toolkit.arguments import parse
+from toolkit.background import BackgroundProcess
+from toolkit.wire.vocabulary import OK
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from toolkit.client import Context
+
+USAGE = """\
+usage: lava-background-process-stop NAME
+
+End the background process of that name and all that it has started: with SIGTERM, and
+after 5 seconds with SIGKILL. Then print what it has printed; of more than 64 KiB, the
+end. It is said if it had ended before.
+
+Options:
+  --help, --version
+
+Environment:
+  LAVA_RESULT_DIR  has to be what it was when the process was started
+
+Exit status:
+  0    all its processes have ended
+  1    it has not been started, or has been stopped already; or a process does not end
+  2    usage
+  130  interrupted
+
+Example:
+  lava-background-process-stop load
+"""
+
+
+def run(arguments: "list[str]", context: "Context") -> int:
+    (name,), _ = parse(arguments, 1, 1)
+    process = BackgroundProcess(name, context.environ)
+    if not process.stop():
+        context.warn("it had ended before")
+    context.write(process.output())
+    return OK

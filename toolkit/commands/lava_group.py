@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: MIT
+"""lava-group: list the devices of the group, or those of one role."""
+
+from toolkit.arguments import parse, to_text
+from toolkit.wire.vocabulary import NO, OK
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from toolkit.client import Context
+
+USAGE = """\
+usage: lava-group [ROLE]
+
+Print one line per device of the group, this one among them: its name, a tab, its role.
+With ROLE, print only the names of the devices that play exactly this role.
+
+Options:
+  --help, --version
+
+Exit status:
+  0    done
+  1    no device plays this role; nothing is printed
+  2    usage
+  69   no dispatcher answers on this console
+  75   the link to the dispatcher failed
+  130  interrupted
+
+Examples:
+  lava-group | cut -f 1
+  for device in $(lava-group backend); do echo "$device"; done
+"""
+
+
+def run(arguments: "list[str]", context: "Context") -> int:
+    operands, _ = parse(arguments, 0, 1)
+    wanted = to_text(operands[0]) if operands else None
+    members = context.request("group")
+    if wanted is None:
+        lines = ["%s\t%s\n" % (name, role) for name, role in members]
+    else:
+        lines = [name + "\n" for name, role in members if role == wanted]
+    context.write("".join(lines))
+    return OK if lines else NO

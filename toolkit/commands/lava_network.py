@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: MIT
+"""lava-network: tell the group the addresses of this device, and look up those of the others."""
+
+import os
+
+from toolkit.arguments import is_word, parse, parse_timeout, quote, to_text
+from toolkit.cache import CacheFile, lines
+from toolkit.wire.vocabulary import NO, OK, CommandError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from toolkit.client import Context
+
+USAGE = """\
+usage: lava-network broadcast INTERFACE
+       lava-network collect [--timeout SECONDS] [INTERFACE] [ROLE]
+       lava-network query NAME OPTION
+       lava-network hosts FILE
+       lava-network alias-hosts FILE
+
+broadcast tells the group what the kernel says of the interface, which has to be up,
+and of the system: hostname, hostname-full, ipv4, netmask, broadcast, ipv6,
+default-gateway, mac, and dns_1, dns_2 and so on of /etc/resolv.conf. What there is
+not is left out. Of several addresses it takes the kernel's first, wider scopes before
+narrower ones. Again, for another interface, it takes the place of what was told before.
+
+collect waits until all other devices, or those of ROLE, have told theirs, and puts
+everything that is known then into the network cache file, what this device has told
+too. INTERFACE has no effect.
+
+query prints one of the options above of the device that is called NAME in lava-group,
+or nothing if that device has not told it.
+
+hosts puts a line into FILE, such as /etc/hosts, for each collected device that has an
+address: the address, a tab, its hostname-full. They stand between two comments, and
+the next time in the place of those from before. alias-hosts adds a third column: the
+device's role with its number in that role, as in client01.
+
+Options:
+  --timeout SECONDS  give up after so long (a fraction is allowed; default: never)
+  --help, --version
+
+Environment:
+  LAVA_WAIT_TIMEOUT              the default of --timeout
+  LAVA_MULTI_NODE_NETWORK_CACHE  the network cache file;
+                                 else /tmp/lava_multi_node_network_cache.txt
+
+Exit status:
+  0    done; query: also if the device has not told this option
+  1    the interface is unknown or down; collect: timed out, no device plays the role,
+       or a device has ended without telling; query, hosts, alias-hosts: nothing has
+       been collected yet, or nothing of this device; a file cannot be written
+  2    usage
+  69   no dispatcher answers on this console
+  75   the link to the dispatcher failed
+  130  interrupted
+
+Example:
+  lava-network broadcast eth0
+  lava-network collect eth0
+  ping -c 1 "$(lava-network query server-1 ipv4)"
+"""
+
+MESSAGE_ID = b"network_info"
+
+VARIABLE = "LAVA_MULTI_NODE_NETWORK_CACHE"
+DEFAULT_PATH = "/tmp/lava_multi_node_network_cache.txt"
+
+
+def run(arguments: "list[str]", context: "Context") -> int:
+    if not arguments:
+        raise UsageError("say what to do: %s" % ", ".join(_ACTIONS))
+    action = _ACTIONS.get(arguments[0])
+    if action is None:
+        raise UsageError("%s is none of %s" % (quote(arguments[0]), ", ".join(_ACTIONS)))
+    action(arguments[1:], context)
+    return OK
+
+
+def _broadcast(arguments: "list[str]", context: "Context") -> None:
+    from toolkit.network import describe
+
+    (interface,), _ = parse(arguments, 1, 1)
+    fields = describe(interface, context.warn)
+    (name,) = context.request("self")
+    with CacheFile(context.environ, VARIABLE, DEFAULT_PATH) as cache:
+        known = _read(cache.path)
+        # The group keeps what it was told before, of another interface perhaps: empty it.
+        gone = set(_fields(known, name.encode())) - {key for key, _ in fields}
+        data = fields + [(key, b"") for key in sorted(gone)]
+        context.request("send", MESSAGE_ID, [item for pair in data for item in pair])
+        own = lines([[name] + [item for pair in fields for item in pair]], prefix=True)
+        cache.write(own + [line for line in known if not _is_of(line, name.encode())])
+
+
+def _collect(arguments: "list[str]", context: "Context") -> None:
+    operands, options = parse(arguments, 0, 2, ("--timeout",))
+    role = to_text(operands[1]) if len(operands) > 1 else None
+    timeout = parse_timeout(options, context.environ)
+    with CacheFile(context.environ, VARIABLE, DEFAULT_PATH) as cache:
+        (name,) = context.request("self")
+        rows = context.request("wait-all", MESSAGE_ID, role, timeout)
+        own = [line for line in _read(cache.path) if _is_of(line, name.encode())]
+        cache.write(own + lines([_told(*row) for row in rows], prefix=True))
+
+
+def _told(name: str, *items: bytes) -> "list[Any]":
+    """A row without the keys that the device has emptied."""
+    pairs = zip(items[::2], items[1::2])
+    return [name] + [item for pair in pairs if pair[1] for item in pair]
+
+
+def _query(arguments: "list[str]", context: "Context") -> None:
+    (name, option), _ = parse(arguments, 2, 2)
+    known = _collected(context)
+    fields = _fields(known, os.fsencode(name))
+    if not fields:
+        names = ", ".join([device.decode("utf-8", "backslashreplace") for device in _devices(known)])
+        raise CommandError(
+            NO, "nothing has been collected of %s; of these there is: %s" % (quote(name), names)
+        )
+    if os.fsencode(option) in fields:
+        context.write(fields[os.fsencode(option)] + b"\n")
+
+
+def _hosts(arguments: "list[str]", context: "Context") -> None:
+    _write_hosts(arguments, context, {})
+
+
+def _alias_hosts(arguments: "list[str]", context: "Context") -> None:
+    parse(arguments, 1, 1)
+    aliases = {}
+    count = {}  # type: dict[str, int]
+    # Numbered in the order of lava-group, which is the same on every device.
+    for name, role in context.request("group"):
+        count[role] = count.get(role, 0) + 1
+        aliases[name.encode()] = ("%s%02d" % (role, count[role])).encode()
+    _write_hosts(arguments, context, aliases)
+
+
+def _write_hosts(arguments: "list[str]", context: "Context", aliases: "dict[bytes, bytes]") -> None:
+    from toolkit.hostsfile import replace_block
+
+    (path,), _ = parse(arguments, 1, 1)
+    known = _collected(context)
+    found = []
+    for device in _devices(known):
+        fields = _fields(known, device)
+        columns = [_address(fields), fields.get(b"hostname-full") or fields.get(b"hostname") or b""]
+        # What a device tells is any text: it must not become more than two columns of one line.
+        if not all([is_word(column) and b"#" not in column for column in columns]):
+            context.warn("%s has told no address or no name, and is left out" % quote(device))
+            continue
+        if device in aliases:
+            columns.append(aliases[device])
+        found.append(b"\t".join(columns) + b"\n")
+    replace_block(path, found)
+
+
+def _address(fields: "dict[bytes, bytes]") -> bytes:
+    """Of IPv6 only what is an address on other links too."""
+    ipv6 = fields.get(b"ipv6", b"")
+    return fields.get(b"ipv4") or (b"" if ipv6.lower().startswith(b"fe80:") else ipv6)
+
+
+def _collected(context: "Context") -> "list[bytes]":
+    path = context.environ.get(VARIABLE) or DEFAULT_PATH
+    known = _read(path)
+    if not known:
+        raise CommandError(NO, "nothing has been collected yet: use `lava-network collect` first")
+    return known
+
+
+def _read(path: str) -> "list[bytes]":
+    """The lines of the cache file; none if there is no file."""
+    try:
+        with open(path, "rb") as file:
+            return file.readlines()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise CommandError(
+            NO, "cannot read the cache file %s: %s. %s=FILE names another" % (path, error.strerror, VARIABLE)
+        ) from None
+
+
+def _is_of(line: bytes, device: bytes) -> bool:
+    return line.startswith(device + b":")
+
+
+def _devices(known: "list[bytes]") -> "list[bytes]":
+    """Each once, in the order of the lines."""
+    found = []  # type: list[bytes]
+    for line in known:
+        device = line.partition(b":")[0]
+        if device not in found:
+            found.append(device)
+    return found
+
+
+def _fields(known: "list[bytes]", device: bytes) -> "dict[bytes, bytes]":
+    fields = {}
+    for line in known:
+        if _is_of(line, device):
+            key, _, value = line[len(device) + 1 :].rstrip(b"\n").partition(b"=")
+            fields[key] = value
+    return fields
+
+
+_ACTIONS = {
+    "broadcast": _broadcast,
+    "collect": _collect,
+    "query": _query,
+    "hosts": _hosts,
+    "alias-hosts": _alias_hosts,
+}

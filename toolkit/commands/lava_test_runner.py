@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: MIT
+"""lava-test-runner: install and run the test definitions of a directory."""
+
+import os
+import time
+
+from toolkit.arguments import parse
+from toolkit.processes import SHELL, environment
+from toolkit.processes import run as run_program
+from toolkit.testshell import run_in, write_number
+from toolkit.wire.vocabulary import NO, OK, CommandError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from toolkit.client import Context
+
+USAGE = """\
+usage: lava-test-runner DIRECTORY
+
+Run the test definitions that DIRECTORY/lava-test-runner.conf names, one directory a
+line, in two rounds: in each of them install.sh, if it is there; and when all have been
+installed, in each run.sh, between notes to the dispatcher that the run begins and has
+ended. A run.sh that is executable and begins with `#!` is started as it is, any other
+with `/bin/sh -e`.
+
+The list is renamed when it has been read, so that nothing is run again after a reboot.
+Results go to DIRECTORY/results/NAME-TIME, which a run finds in LAVA_RESULT_DIR: the
+files install_return_code and return_code, and what lava-background-process-start
+leaves there. DIRECTORY/../bin goes in front of PATH.
+
+At the end, and where an installation has failed, it prints the line that LAVA's
+dispatcher waits for.
+
+Options:
+  --help, --version
+
+Exit status:
+  0    all has been installed and run, and each run.sh has ended with status 0
+  1    there is no list, an installation has failed, or a run.sh has ended otherwise
+  2    usage
+  69   no dispatcher answers on this console; nothing has been run
+  75   the link to the dispatcher failed
+  130  interrupted
+
+Example:
+  lava-test-runner /lava-1234/0
+"""
+
+LIST = "lava-test-runner.conf"
+
+# What LAVA's own dispatcher knows the end by.
+EXIT = "<LAVA_TEST_RUNNER EXIT>\n"
+INSTALL_FAILED = "<LAVA_TEST_RUNNER INSTALL_FAIL>\n"
+
+# In a run.sh: its text signals are to go through the kernel's log.
+_USE_KMSG = b"# USE_KMSG"
+
+
+class _Definition:
+    """A test definition: its directory, and the directory for its results."""
+
+    __slots__ = ("directory", "name", "results")
+
+    def __init__(self, directory: str, results: str) -> None:
+        self.directory = directory
+        self.name = os.path.basename(directory)
+        self.results = results
+
+    def path(self, name: str) -> str:
+        return os.path.join(self.directory, name)
+
+    def uuid(self) -> str:
+        """Of this run, where the definition has one; LAVA's dispatcher makes it."""
+        try:
+            with open(self.path("uuid"), errors="surrogateescape") as file:
+                return file.read().strip()
+        except OSError:
+            return ""
+
+
+def run(arguments: "list[str]", context: "Context") -> int:
+    (directory,), _ = parse(arguments, 1, 1)
+    directory = os.path.abspath(directory)
+    try:
+        return _run_all(directory, context)
+    finally:
+        context.write(EXIT)
+
+
+def _run_all(directory: str, context: "Context") -> int:
+    path = os.path.join(directory, LIST)
+    try:
+        with open(path, errors="surrogateescape") as file:
+            names = [line.strip() for line in file if line.strip()]
+        # Before anything is changed: whether there is a dispatcher.
+        context.request("self")
+        stamp = "%d" % time.time()
+        definitions = [_prepared(os.path.join(directory, name), directory, stamp) for name in names]
+        os.rename(path, "%s-%s" % (path, stamp))
+    except OSError as error:
+        raise CommandError(NO, "cannot begin with %s: %s" % (path, error.strerror)) from None
+    environ = _environment(directory, context)
+    for definition in definitions:
+        _install(definition, environ, context)
+    statuses = [_run(definition, environ, context) for definition in definitions]
+    return NO if any(statuses) else OK
+
+
+def _prepared(directory: str, parent: str, stamp: str) -> _Definition:
+    directory = os.path.normpath(directory)
+    results = os.path.join(parent, "results", "%s-%s" % (os.path.basename(directory), stamp))
+    os.makedirs(results, exist_ok=True)
+    return _Definition(directory, results)
+
+
+def _environment(directory: str, context: "Context") -> "dict[str, str]":
+    environ = environment(context.environ)
+    commands = os.path.join(os.path.dirname(directory), "bin")
+    if os.path.isdir(commands):
+        environ["PATH"] = commands + ":" + environ.get("PATH", os.defpath)
+    return environ
+
+
+def _install(definition: _Definition, environ: "dict[str, str]", context: "Context") -> None:
+    if not os.path.exists(definition.path("install.sh")):
+        return
+    status = run_program([SHELL, definition.path("install.sh")], environ, definition.directory)
+    write_number(definition.results, "install_return_code", status)
+    if status:
+        text = "%s: install.sh ended with status %d" % (definition.name, status)
+        context.write(INSTALL_FAILED)
+        context.request("raise", os.fsencode(text))
+        raise CommandError(NO, text)
+
+
+def _run(definition: _Definition, environ: "dict[str, str]", context: "Context") -> int:
+    """The exit status of run.sh."""
+    script = definition.path("run.sh")
+    argv = [SHELL, "-e", script]
+    try:
+        with open(script, "rb") as file:
+            text = file.read()
+        if text.startswith(b"#!") and os.access(script, os.X_OK):
+            argv = [script]
+        if _USE_KMSG in text:
+            environ = dict(environ, KMSG="true")
+    except OSError as error:
+        raise CommandError(NO, "cannot read %s: %s" % (script, error.strerror)) from None
+    identity = [os.fsencode(definition.name), os.fsencode(definition.uuid())]
+    context.request("run-start", *identity)
+    status = run_in(definition.results, argv, environ, definition.directory)
+    context.request("run-end", *(identity + [status]))
+    if status:
+        context.warn("%s: run.sh ended with status %d" % (definition.name, status))
+    return status

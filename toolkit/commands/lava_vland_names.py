@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: MIT
+"""lava-vland-names: gone; LAVA makes no VLANs any more."""
+
+from toolkit import removed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from toolkit.client import Context
+
+SENTENCE = "gone since LAVA 2026.06, as its VLANs are; name the network in a test parameter"
+
+USAGE = removed.usage("lava-vland-names", SENTENCE)
+
+
+def run(arguments: "list[str]", context: "Context") -> int:
+    return removed.refuse(SENTENCE)

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: MIT
+"""Other programs: starting them as a shell would, waiting for them, reading their output.
+
+os.fork and os.exec, since the subprocess module takes longer to import than most commands run.
+"""
+
+import _signal
+import os
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SHELL = "/bin/sh"
+
+# Seconds that a program has to clean up after Ctrl-C, and after SIGTERM.
+GRACE = 2.0
+_POLL = 0.02
+
+_LOCALE = "LC_CTYPE"
+
+# What shells report for a program that is not there, and for one that cannot be run.
+_NOT_FOUND, _NOT_RUN = 127, 126
+
+
+def command_line(arguments: "list[str]") -> "list[str]":
+    """How to run one argument: as shell code; and several: exactly as they are quoted, builtins included."""
+    if len(arguments) == 1:
+        return [SHELL, "-c", arguments[0]]
+    return [SHELL, "-c", '"$@"', "sh"] + arguments
+
+
+def environment(environ: "Mapping[str, str]", **more: str) -> "dict[str, str]":
+    """The environment for a program: ours, and more."""
+    found = dict(environ)
+    # Of the locale "C", and where none is set, Python makes another one, and tells all that it starts (PEP 538).
+    if _LOCALE in found:
+        found.pop(_LOCALE)
+        found.update(_given(_LOCALE, environ))
+    found.update(more)
+    return found
+
+
+def _given(name: str, environ: "Mapping[str, str]") -> "dict[str, str]":
+    """The variable as this process was started with it, if it was."""
+    try:
+        with open("/proc/self/environ", "rb") as file:
+            pairs = [os.fsdecode(entry).partition("=") for entry in file.read().split(b"\0")]
+    except OSError:
+        return {name: environ[name]}
+    return {key: value for key, _, value in pairs if key == name}
+
+
+def find(program: str, environ: "Mapping[str, str]") -> "str | None":
+    """The path of a program in PATH."""
+    for folder in environ.get("PATH", os.defpath).split(":"):
+        path = os.path.join(folder or ".", program)
+        if os.path.isfile(path) and os.access(path, os.X_OK):
+            return path
+    return None
+
+
+def start(
+    argv: "list[str]", environ: "Mapping[str, str]", output: "int | None" = None, folder: "str | None" = None
+) -> int:
+    """Start a program; returns its process id. `output` is a descriptor for its stdout."""
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        if output is not None:
+            os.dup2(output, 1)
+        if folder is not None:
+            os.chdir(folder)
+        become(argv, environ)
+    except OSError as error:
+        _complain(argv[0], error)
+    finally:
+        os._exit(_NOT_RUN)
+
+
+def become(argv: "list[str]", environ: "Mapping[str, str]") -> None:
+    """Go on as another program; says so on stderr and ends, as a shell does, where that cannot be."""
+    # Python ignores them, and what is ignored stays so: `yes | head -n 1` would complain.
+    for name in ("SIGPIPE", "SIGXFSZ"):
+        _signal.signal(getattr(_signal, name), _signal.SIG_DFL)
+    status = _NOT_RUN
+    try:
+        os.execvpe(argv[0], argv, environ)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError):
+            status = _NOT_FOUND
+        _complain(argv[0], error)
+    finally:
+        os._exit(status)
+
+
+def _complain(program: str, error: OSError) -> None:
+    os.write(2, ("%s: %s\n" % (program, error.strerror)).encode("utf-8", "surrogateescape"))
+
+
+def run(argv: "list[str]", environ: "Mapping[str, str]", folder: "str | None" = None) -> int:
+    """Run a program to its end; returns its exit status as a shell has it: 128 and more for a signal.
+
+    If this process is told to end (KeyboardInterrupt, SystemExit), the program is ended first.
+    """
+    return wait(start(argv, environ, folder=folder))
+
+
+def wait(pid: int) -> int:
+    try:
+        return _status(os.waitpid(pid, 0)[1])
+    except KeyboardInterrupt:
+        # A terminal has told the program as well; it may be cleaning up.
+        _end(pid, [0, _signal.SIGTERM])
+        raise
+    except SystemExit:
+        _end(pid, [_signal.SIGTERM])
+        raise
+
+
+def output_of(argv: "list[str]", environ: "Mapping[str, str]") -> "tuple[int, bytes]":
+    """Exit status and stdout of a program."""
+    read_end, write_end = os.pipe()
+    pid = start(argv, environ, output=write_end)
+    os.close(write_end)
+    with open(read_end, "rb") as pipe:
+        data = pipe.read()
+    return wait(pid), data
+
+
+def _status(status: int) -> int:
+    return os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
+
+
+def _end(pid: int, signals: "list[int]") -> None:
+    """Wait for the end of a child, with each of the signals for GRACE seconds, and then with SIGKILL."""
+    try:
+        for number in signals:
+            os.kill(pid, number)
+            deadline = time.monotonic() + GRACE
+            while time.monotonic() < deadline:
+                if os.waitpid(pid, os.WNOHANG)[0]:
+                    return
+                time.sleep(_POLL)
+        os.kill(pid, _signal.SIGKILL)
+        os.waitpid(pid, 0)
+    except (ChildProcessError, ProcessLookupError):
+        pass  # it had just ended

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: MIT
+"""Commands that LAVA has no more, and that old test definitions still call."""
+
+from .wire.vocabulary import NO, CommandError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+
+def usage(command: str, sentence: str) -> str:
+    return """\
+usage: %s
+
+This command is here for test definitions that call it, and only says:
+  %s
+
+Options:
+  --help, --version
+
+Exit status:
+  1    always
+
+Example:
+  command -v %s
+""" % (command, sentence, command)
+
+
+def refuse(sentence: str) -> "NoReturn":
+    raise CommandError(NO, sentence)
