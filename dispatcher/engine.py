@@ -1,0 +1,347 @@
+# SPDX-License-Identifier: MIT
+"""The engine: consoles in, answers out, for all devices of one group.
+
+    console bytes -> Demultiplexer -> output -> Scanner -> LAVA's text signals
+                                   -> frames -> Session -> requests -> OPERATIONS
+    OPERATIONS -> group log -> Coordinator -> outcomes -> Session -> lines to type
+    signals    ->           -> Results
+
+It does no I/O and knows no clock: a shell around it (runner.py) reads and
+writes consoles and passes the time in. After every call that takes `now`, the
+shell takes what has come of it: `outputs()`, `data_to_type()`, `new_results()`,
+`notices()`.
+
+What a request may ask for stands in operations.py.
+"""
+
+from __future__ import annotations
+
+import heapq
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import groupby
+
+from dispatcher.configuration import Configuration
+from dispatcher.coordinator import Coordinator, Outcome
+from dispatcher.demultiplexer import Damaged, Demultiplexer, Event, Frame
+from dispatcher.events import Event as LogEvent
+from dispatcher.events import Joined, Left, Released, Reported, Sent, Waiting, WaitKind, to_json
+from dispatcher.grouplog import GroupLog
+from dispatcher.operations import OPERATIONS, Call
+from dispatcher.results import Case, Counts, Results
+from dispatcher.session import Counters, Request, Session
+from dispatcher.textsignals import Found, Malformed, Scanner, Signal
+from toolkit.wire.vocabulary import (
+    INTERRUPTED,
+    MAX_REPLY,
+    NO,
+    OK,
+    USAGE,
+    ProtocolError,
+    pack_reply,
+    unpack_request,
+)
+
+# Bytes that one device may put into the group's log, which is kept for the life of its group; and
+# what an event and a pair take beside their own bytes, as measured.
+MAX_BYTES = 256 * 1024 * 1024
+EVENT_BYTES = 1024
+PAIR_BYTES = 192
+# Malformed signals that are shown of each device; all are counted.
+MAX_MALFORMED_SHOWN = 5
+
+
+@dataclass(slots=True)
+class _Device:
+    role: str
+    demultiplexer: Demultiplexer
+    session: Session
+    scanner: Scanner
+    position: int  # in the device's console log: behind all that was put out so far
+    bytes: int = 0
+    full: bool = False  # whether the operator knows that its share of the log is used up
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiter:
+    """Who is to be told how a wait ended; several when a request came over several links."""
+
+    session: Session
+    request: Request
+    message_id: bytes
+
+
+class Engine:
+    """All devices of one group.
+
+    :param log: the group's log; may hold the events of an earlier run.
+    :param token: returns 32 random bits.
+    :param epoch: what to add to `now` to get the time that stands in the log.
+    :param configuration: of the devices.
+    """
+
+    def __init__(
+        self,
+        log: GroupLog,
+        token: Callable[[], int],
+        epoch: float = 0.0,
+        configuration: Configuration | None = None,
+    ) -> None:
+        self._log = log
+        self._token = token
+        self._epoch = epoch
+        self._group = 0
+        self._devices: dict[str, _Device] = {}
+        self._waiters: dict[bytes, list[_Waiter]] = {}
+        self._waiting: dict[Request, bytes] = {}  # what each of them waits for
+        self._time_outs: list[tuple[float, bytes]] = []
+        self._outputs: list[tuple[str, bytes]] = []
+        self._new_results: list[tuple[Case, Counts]] = []
+        self._notices: list[tuple[str, str]] = []
+        self._sent: dict[tuple[str, bytes], int] = {}
+        self._now = 0.0
+        self.configuration = configuration or Configuration()
+        self.coordinator = Coordinator()
+        self.results = Results()
+        log.subscribe(self._on_event)
+        self._new_results.clear()
+
+    # -- what the shell calls ------------------------------------------------------------------
+
+    def join(self, device: str, role: str, now: float, position: int = 0) -> None:
+        """A device's console is there; raises ValueError if it already is.
+
+        :param position: what the device's console log holds already, in bytes.
+        """
+        if device in self._devices:
+            raise ValueError(f"{device} is in the group already")
+        self._append(Joined(self._epoch + now, device, role), now)
+
+        def on_request(request: Request, message: bytes, time: float) -> bytes | None:
+            return self._on_request(device, request, message, time)
+
+        def on_cancel(request: Request, reason: str, time: float) -> None:
+            self._on_cancel(request, reason, time)
+
+        session = Session(self._token, self._group, on_request, on_cancel)
+        self._devices[device] = _Device(role, Demultiplexer(), session, Scanner(position), position)
+
+    def leave(self, device: str, reason: str, now: float) -> None:
+        """The device will never send again: its script has ended, or it is dead."""
+        self._append(Left(self._epoch + now, device, reason), now)
+
+    def receive_data(self, device: str, data: bytes, now: float) -> None:
+        """Bytes from a console, in any chunking."""
+        self._take(device, self._devices[device].demultiplexer.receive_data(data, now), now)
+
+    def close(self, device: str, now: float) -> None:
+        """The console has ended; what was held back of its output comes out."""
+        self._take(device, self._devices[device].demultiplexer.flush(), now)
+        self._read_signals(device, self._devices[device].scanner.flush(), now)
+
+    def outputs(self) -> list[tuple[str, bytes]]:
+        """Console output since the last call, as `(device, bytes)`."""
+        outputs, self._outputs = self._outputs, []
+        return outputs
+
+    def data_to_type(self) -> list[tuple[str, bytes]]:
+        """What to write to consoles, now or not at all, as `(device, bytes)`."""
+        lines = ((name, b"".join(device.session.lines())) for name, device in self._devices.items())
+        return [(name, data) for name, data in lines if data]
+
+    def new_results(self) -> list[tuple[Case, Counts]]:
+        """The results that have come since the last call, and how many there were then."""
+        results, self._new_results = self._new_results, []
+        return results
+
+    def notices(self) -> list[tuple[str, str]]:
+        """What an operator should see, as `(device, sentence)`."""
+        notices, self._notices = self._notices, []
+        return notices
+
+    def counters(self, device: str) -> Counters:
+        return self._devices[device].session.counters
+
+    def next_timeout(self) -> float | None:
+        """When `handle_timeout` has to be called."""
+        times = [self._time_outs[0][0]] if self._time_outs else []
+        for device in self._devices.values():
+            for time in (device.demultiplexer.next_timeout(), device.session.next_timeout()):
+                if time is not None:
+                    times.append(time)
+        return min(times, default=None)
+
+    def handle_timeout(self, now: float) -> None:
+        while self._time_outs and self._time_outs[0][0] <= now:
+            _, request = heapq.heappop(self._time_outs)
+            if self.coordinator.outcome(request) is None:
+                missing = _some(self.coordinator.missing(request))
+                self._append(
+                    Released(self._epoch + now, request, NO, f"timed out waiting for {missing}"), now
+                )
+        for name, device in self._devices.items():
+            self._take(name, device.demultiplexer.handle_timeout(now), now)
+            device.session.handle_timeout(now)
+
+    # -- what the operations call --------------------------------------------------------------
+
+    def send(self, call: Call, message_id: bytes, data: tuple[tuple[bytes, bytes], ...]) -> bytes:
+        """Carry out a lava-send, once however often it is called; returns the packed reply."""
+        if not self.coordinator.known(call.request):
+            size = len(message_id) + sum(PAIR_BYTES + len(key) + len(value) for key, value in data)
+            event = Sent(self._epoch + call.now, call.device, call.request, message_id, data)
+            self._record(event, size, call.now)
+            times = self._sent.get((call.device, message_id), 0) + 1
+            self._sent[call.device, message_id] = times
+            if times == 2:
+                text = message_id.decode(errors="backslashreplace")
+                self._notices.append((call.device, f"sent {text!r} again: its newest values hold"))
+        return pack_reply(OK)
+
+    def wait(
+        self, call: Call, kind: WaitKind, message_id: bytes, role: str | None, timeout: float | None
+    ) -> bytes | None:
+        """Begin a wait, or find it again; returns the packed reply if it has ended already."""
+        if not self.coordinator.known(call.request):
+            time = self._epoch + call.now
+            event = Waiting(time, call.device, call.request, kind, message_id, role, timeout)
+            self._record(event, len(message_id), call.now)
+        outcome = self.coordinator.outcome(call.request)
+        return None if outcome is None else self._outcome_reply(outcome, message_id)
+
+    def report(self, call: Call, kind: str, fields: tuple[str | None, ...]) -> bytes:
+        """Note what a device reports, once however often it is called; returns the packed reply."""
+        if not self.coordinator.known(call.request):
+            position = self._devices[call.device].position
+            try:
+                event = Reported(self._epoch + call.now, call.device, call.request, kind, fields, position)
+            except ValueError as error:
+                raise ProtocolError(str(error)) from None
+            self._record(event, _size(fields), call.now)
+        return pack_reply(OK)
+
+    # -- the line ------------------------------------------------------------------------------
+
+    def _take(self, name: str, events: list[Event], now: float) -> None:
+        device = self._devices[name]
+        for event in events:
+            if event.text:
+                self._outputs.append((name, event.text))
+                device.position += len(event.text)
+                self._read_signals(name, device.scanner.receive_data(event.text), now)
+            if isinstance(event, Frame):
+                device.session.receive_frame(event.body, now)
+                device.session.counters.repaired += bool(event.text)
+            elif isinstance(event, Damaged):
+                device.session.counters.damaged += 1
+
+    def _read_signals(self, name: str, found: list[Found], now: float) -> None:
+        """Note what a device reports by text signals, which nobody answers."""
+        for item in found:
+            if isinstance(item, Signal):
+                kind, fields = item.kind, item.fields
+            else:
+                kind, fields = "malformed", (item.text.decode("utf-8", "surrogateescape"), item.reason)
+            event = Reported(self._epoch + now, name, b"", kind, fields, item.offset)
+            try:
+                self._record(event, _size(fields), now)
+            except ProtocolError as error:
+                if not self._devices[name].full:
+                    self._devices[name].full = True
+                    self._notices.append((name, f"{error}; its text signals are passed over"))
+            else:
+                if isinstance(item, Malformed):
+                    self._complain(name, item)
+
+    def _complain(self, name: str, signal: Malformed) -> None:
+        count, _ = self.results.malformed(name)
+        if count <= MAX_MALFORMED_SHOWN:
+            text = signal.text.decode(errors="backslashreplace")
+            self._notices.append((name, f"malformed signal {text!r}: {signal.reason}"))
+        elif count == MAX_MALFORMED_SHOWN + 1:
+            self._notices.append((name, "further malformed signals are only counted"))
+
+    def _on_request(self, device: str, request: Request, message: bytes, now: float) -> bytes | None:
+        try:
+            identity, operation, arguments = unpack_request(message)
+            handler = OPERATIONS.get(operation)
+            if handler is None:
+                raise ProtocolError(f"this dispatcher knows no operation {operation[:40]!r}")
+            # The name makes sure that no device can answer for, or suppress, another's request.
+            call = Call(device, identity + device.encode(), operation, arguments, now)
+            reply = handler(self, call)
+        except ProtocolError as error:
+            return pack_reply(USAGE, f"the dispatcher refused the request: {error}")
+        if reply is None:
+            waiter = _Waiter(self._devices[device].session, request, call.arguments[0])
+            self._waiters.setdefault(call.request, []).append(waiter)
+            self._waiting[request] = call.request
+        return reply
+
+    def _on_cancel(self, request: Request, reason: str, now: float) -> None:
+        key = self._waiting.pop(request, None)
+        if key is None:
+            return
+        self._waiters[key] = [waiter for waiter in self._waiters[key] if waiter.request is not request]
+        if not self._waiters[key]:
+            self._append(Released(self._epoch + now, key, INTERRUPTED, reason), now)
+
+    # -- the group -----------------------------------------------------------------------------
+
+    def _append(self, event: LogEvent, now: float) -> None:
+        self._now = now
+        self._log.append(event)
+
+    def _on_event(self, event: LogEvent) -> None:
+        if not self._group:
+            self._group = zlib.crc32(repr(to_json(event)).encode())
+        if isinstance(event, Waiting) and event.timeout is not None:
+            heapq.heappush(self._time_outs, (event.time + event.timeout - self._epoch, event.request))
+        for outcome in self.coordinator.apply(event):
+            if isinstance(event, Left) and outcome.status != OK:
+                self._notices.append((outcome.device, outcome.reason))
+            for waiter in self._waiters.pop(outcome.request, []):
+                self._waiting.pop(waiter.request, None)
+                reply = self._outcome_reply(outcome, waiter.message_id)
+                waiter.session.reply(waiter.request, reply, self._now)
+        case = self.results.apply(event)
+        if case is not None:
+            self._new_results.append((case, self.results.counts))
+
+    def _outcome_reply(self, outcome: Outcome, message_id: bytes) -> bytes:
+        if outcome.status != OK:
+            return pack_reply(outcome.status, outcome.reason)
+        values = []
+        pairs = self.coordinator.data_for(outcome.device, message_id)
+        size = sum(len(key) + len(value) for _, key, value in pairs)
+        if size > MAX_REPLY:
+            return pack_reply(NO, _too_much(size))
+        for sender, of_sender in groupby(pairs, key=lambda pair: pair[0]):
+            items: list[str | bytes] = [sender]
+            for _, key, value in of_sender:
+                items += (key, value)
+            values.append(items)
+        reply = pack_reply(OK, *values)
+        return reply if len(reply) <= MAX_REPLY else pack_reply(NO, _too_much(len(reply)))
+
+    def _record(self, event: Sent | Waiting | Reported, size: int, now: float) -> None:
+        """Append what a device does, if its share of the log has room for it."""
+        device = self._devices[event.device]
+        if device.bytes + EVENT_BYTES + size > MAX_BYTES:
+            raise ProtocolError("this device has sent more than a group's log may hold of one device")
+        device.bytes += EVENT_BYTES + size
+        self._append(event, now)
+
+
+def _size(fields: tuple[str | None, ...]) -> int:
+    """Bytes that they take in memory, at most."""
+    return sum(4 * len(field) for field in fields if field is not None)
+
+
+def _too_much(size: int) -> str:
+    return f"the data of this message is {size} bytes, and a reply holds {MAX_REPLY}"
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

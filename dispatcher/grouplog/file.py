@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: MIT
+"""A group log in a file of JSON lines, one event a line."""
+
+import json
+import logging
+from collections.abc import Callable
+from os import PathLike
+from types import TracebackType
+
+from dispatcher.events import Event, from_json, to_json
+from dispatcher.grouplog.memory import MemoryGroupLog
+
+_logger = logging.getLogger(__name__)
+
+
+class FileGroupLog:
+    """A group log that outlives its process: what the file holds is read back when it is opened.
+
+    An event is with the operating system before `append` returns. A process that is
+    killed loses none; a last line that it had not finished was never acknowledged,
+    and is taken off the file with a warning. One process at a time may have a log open.
+    """
+
+    def __init__(self, path: str | PathLike[str]) -> None:
+        """Open the log, or begin one. Raises ValueError, naming the line, if it is damaged, or OSError."""
+        # Unbuffered, so that a write that failed leaves nothing behind for the next one.
+        self._file = open(path, "a+b", buffering=0)  # noqa: SIM115 (open as long as the log is)
+        try:
+            self._memory = MemoryGroupLog(self._read())
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _read(self) -> list[Event]:
+        self._file.seek(0)
+        content = self._file.read()
+        *lines, torn = content.split(b"\n")
+        self._length = len(content) - len(torn)
+        events = []
+        for number, line in enumerate(lines, start=1):
+            try:
+                events.append(from_json(json.loads(line)))
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"{self._file.name}, line {number}: {error}") from error
+        if torn:
+            place = f"{self._file.name}, line {len(lines) + 1}"
+            _logger.warning("%s: %d bytes of an unfinished event, dropped", place, len(torn))
+            self._file.truncate(self._length)
+        return events
+
+    @property
+    def events(self) -> list[Event]:
+        """All events of the log, in order."""
+        return self._memory.events
+
+    def subscribe(self, callback: Callable[[Event], object]) -> None:
+        """Call `callback` with each event: at once those in the log, later each one as it is appended."""
+        self._memory.subscribe(callback)
+
+    def append(self, event: Event) -> None:
+        """Write the event to the file, then call the subscribers.
+
+        Raises OSError if it could not be written; it is then not in the log.
+        """
+        line = json.dumps(to_json(event), separators=(",", ":")).encode() + b"\n"
+        try:
+            written = 0
+            while written < len(line):
+                written += self._file.write(line[written:])
+        except BaseException:
+            self._file.truncate(self._length)
+            raise
+        self._length += len(line)
+        self._memory.append(event)
+
+    def close(self) -> None:
+        """Close the file; nothing can be appended any more."""
+        self._file.close()
+
+    def __enter__(self) -> "FileGroupLog":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

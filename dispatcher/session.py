@@ -1,0 +1,327 @@
+# SPDX-License-Identifier: MIT
+"""One device's console as the host sees it: the host's end of its links.
+
+A console carries one link for each agent that said HELLO: usually one, several
+when users differ or an agent was killed and another took its place. The session
+answers frames, each intact and fresh one exactly once, and nothing else, but
+for one thing: the reply to a wait is typed when it is there, if the lease that
+came with the command's last frame still runs. So a host whose device is silent, dead
+or rebooted types nothing.
+
+Everything a device sends is untrusted: what is kept of it is bounded below.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from toolkit.wire import packets
+from toolkit.wire.framing import MAX_LINE_BODY, encode_line
+from toolkit.wire.transfer import SEAL_SIZE, Incoming, Outgoing
+from toolkit.wire.vocabulary import LINK_FAILED, MAX_REQUEST, ProtocolError, pack_reply
+
+MAX_CHUNK = MAX_LINE_BODY - packets.OVERHEAD
+MAX_LINKS = 16
+MAX_REQUESTS = 256
+# Bytes of requests being received, and of replies kept in case they are asked for again.
+MAX_ASSEMBLING = 2 * 1024 * 1024
+MAX_KEPT_REPLIES = 4 * 1024 * 1024
+MAX_NONCES = 4096
+MAX_BOOTS = 64
+# Seconds without a poll after which a request's command is taken for dead.
+ABANDONED = 2 * packets.LINK_TIMEOUT
+
+
+class State(Enum):
+    ASSEMBLING = "ASSEMBLING"  # parts of the request are missing
+    OPEN = "OPEN"  # the dispatcher has it, and no reply yet
+    ANSWERED = "ANSWERED"  # the reply is kept in case it is asked for again
+
+
+# What the session types for a fresh frame, by the state of its request once the frame is taken.
+ANSWERS = {
+    State.ASSEMBLING: {packets.REQUEST: packets.ACK, packets.POLL: packets.ACK},
+    State.OPEN: {packets.REQUEST: packets.ACK, packets.POLL: packets.ACK},
+    State.ANSWERED: {packets.REQUEST: packets.REPLY, packets.POLL: packets.REPLY},
+}
+
+
+class Request:
+    """One request on one link. The engine keeps it, to answer it by."""
+
+    __slots__ = ("heard", "incoming", "lease_end", "link", "outgoing", "state", "tag", "total")
+
+    def __init__(self, link: Link, tag: int, total: int, now: float) -> None:
+        self.link = link
+        self.tag = tag
+        self.total = total  # bytes of the sealed request
+        self.state = State.ASSEMBLING
+        self.incoming = Incoming(total)
+        self.outgoing: Outgoing | None = None
+        self.heard = now
+        self.lease_end = now  # until when the reply may be typed unasked
+
+
+class Link:
+    """One agent's link: its token, and the newest sequence number it has used."""
+
+    __slots__ = ("boot", "newest", "requests", "token")
+
+    def __init__(self, token: int, boot: int) -> None:
+        self.token = token
+        self.boot = boot
+        self.newest = 0
+        self.requests: dict[int, Request] = {}
+
+    def fresh(self, sequence: int) -> bool:
+        """Whether a frame with this number is new here; notes it.
+
+        One that a newer frame has overtaken is not: once the device has heard of the newer one it
+        counts on it that no older one is answered any more.
+        """
+        if sequence <= self.newest:
+            return False
+        self.newest = sequence
+        return True
+
+
+@dataclass(slots=True)
+class Counters:
+    """What an operator may want to know of a console; all but the first three mean trouble."""
+
+    frames: int = 0
+    requests: int = 0
+    lines: int = 0  # typed
+    repaired: int = 0  # frames that a kernel message had cut
+    damaged: int = 0  # frames that did not survive the line
+    replayed: int = 0  # frames of another session, or seen before
+    refused: int = 0  # intact frames that make no sense
+    overflow: int = 0  # requests given up because the device has too many
+
+
+RequestHandler = Callable[[Request, bytes, float], bytes | None]
+CancelHandler = Callable[[Request, str, float], None]
+
+
+@dataclass(slots=True)
+class Session:
+    """The links of one device.
+
+    :param token: returns 32 random bits; names a link.
+    :param group: 32 bits that name the group and its log.
+    :param on_request: gets each whole request message; returns the packed reply, or None to
+        call `reply` later. Gets a repeated request again if it came over another link.
+    :param on_cancel: is told that nobody waits for this request any more, and why.
+    """
+
+    token: Callable[[], int]
+    group: int
+    on_request: RequestHandler
+    on_cancel: CancelHandler
+    counters: Counters = field(default_factory=Counters)
+    _links: OrderedDict[int, Link] = field(default_factory=OrderedDict)
+    # nonce -> link token and newest sequence number of its hellos, also of links long gone
+    _nonces: OrderedDict[int, tuple[int, int]] = field(default_factory=OrderedDict)
+    _boots: list[int] = field(default_factory=list)
+    _unanswered: dict[Request, None] = field(default_factory=dict)
+    _kept: OrderedDict[tuple[int, int], Request] = field(default_factory=OrderedDict)
+    _kept_bytes: int = 0
+    _lines: list[bytes] = field(default_factory=list)
+
+    def receive_frame(self, body: bytes, now: float) -> None:
+        """The body of an intact frame."""
+        self.counters.frames += 1
+        try:
+            packet = packets.unpack_up(body)
+        except ProtocolError:
+            self.counters.refused += 1
+            return
+        if packet[0] == packets.HELLO:
+            self._on_hello(packet, now)
+            return
+        link = self._links.get(packet[1])
+        if link is None or not link.fresh(packet[2]):
+            self.counters.replayed += 1
+            return
+        self._links.move_to_end(link.token)
+        if link.boot and link.boot not in self._boots[-1:]:
+            # Only now: a HELLO may come out of an old log, but who knows the token is alive.
+            self._boots = [*self._boots[-MAX_BOOTS:], link.boot]
+            old = [other for other in self._links.values() if other.boot not in (0, link.boot)]
+            self._end_links(old, "the device rebooted", now)
+        if packet[0] == packets.REQUEST:
+            self._on_request(link, packet, now)
+        elif packet[0] == packets.POLL:
+            self._on_poll(link, packet[3:], now)
+        else:
+            self._on_cancel(link, packet[3], now)
+
+    def reply(self, request: Request, message: bytes, now: float) -> None:
+        """Answer a request that `on_request` left open; typed at once if its lease runs."""
+        if request.state is not State.OPEN:
+            return
+        self._keep(request, message)
+        if now < request.lease_end:
+            self._type_reply(request)
+
+    def lines(self) -> list[bytes]:
+        """What is to be typed now."""
+        lines, self._lines = self._lines, []
+        return lines
+
+    def next_timeout(self) -> float | None:
+        times = [request.heard for request in self._unanswered]
+        return min(times) + ABANDONED if times else None
+
+    def handle_timeout(self, now: float) -> None:
+        for request in list(self._unanswered):
+            if now >= request.heard + ABANDONED:
+                self._end(request, "its command has stopped asking", now)
+
+    # -- frames --------------------------------------------------------------------------------
+
+    def _on_hello(self, packet: list[Any], now: float) -> None:
+        _, _, nonce, sequence, boot = packet
+        token, newest = self._nonces.get(nonce, (0, 0))
+        if boot in self._boots[:-1] or sequence <= newest:
+            self.counters.replayed += 1
+            return
+        if token not in self._links:
+            token = self._open_link(boot, now)
+        self._links[token].fresh(sequence)
+        self._nonces[nonce] = (token, sequence)
+        self._nonces.move_to_end(nonce)
+        if len(self._nonces) > MAX_NONCES:
+            self._nonces.popitem(last=False)
+        self._type(packets.WELCOME, packets.VERSION, nonce, self._links[token].newest, token, self.group)
+
+    def _open_link(self, boot: int, now: float) -> int:
+        token = self.token()
+        while token in self._links:
+            token = self.token()
+        self._links[token] = Link(token, boot)
+        if len(self._links) > MAX_LINKS:
+            # Rather one that asks for nothing: an old log that is printed may hold many a HELLO.
+            others = [link for link in self._links.values() if link.token != token]
+            oldest = min(others, key=lambda link: any(r in self._unanswered for r in link.requests.values()))
+            self._end_links([oldest], "the device has too many links", now)
+        return token
+
+    def _on_request(self, link: Link, packet: list[Any], now: float) -> None:
+        _, _, _, tag, lease, offset, total, push, chunk = packet
+        request = link.requests.get(tag)
+        if request is None or (request.state is State.ASSEMBLING and request.total != total):
+            request = self._admit(link, tag, total, push, now)
+            if request is None:
+                return
+        request.heard = now
+        request.lease_end = now + lease
+        if request.state is State.ASSEMBLING:
+            message = request.incoming.add(offset, chunk)
+            if message is not None:
+                request.state = State.OPEN
+                self.counters.requests += 1
+                answer = self.on_request(request, message, now)
+                if answer is not None and request.state is State.OPEN:
+                    self._keep(request, answer)
+            elif not push:
+                return
+        elif not push:
+            return
+        self._answer(request, packets.REQUEST)
+
+    def _admit(self, link: Link, tag: int, total: int, push: int, now: float) -> Request | None:
+        """A new request, if the device does not ask for too much."""
+        size = sum(r.incoming.total for k in self._links.values() for r in k.requests.values())
+        count = sum(len(k.requests) for k in self._links.values())
+        request = Request(link, tag, total, now)
+        if total > MAX_REQUEST + SEAL_SIZE or count >= MAX_REQUESTS or size + total > MAX_ASSEMBLING:
+            self.counters.overflow += 1
+            refusal = Outgoing(
+                pack_reply(LINK_FAILED, "this device has too much under way with its dispatcher"),
+                MAX_CHUNK,
+                1,
+            )
+            request.outgoing = refusal
+            if push:
+                self._type_reply(request)
+            return None
+        link.requests[tag] = request
+        self._unanswered[request] = None
+        return request
+
+    def _on_poll(self, link: Link, fields: list[Any], now: float) -> None:
+        tag, lease, have = fields
+        request = link.requests.get(tag)
+        if request is None:
+            self._type(packets.ACK, link.token, link.newest, tag, 0)
+            return
+        request.heard = now
+        request.lease_end = now + lease
+        if request.outgoing is not None:
+            request.outgoing.acknowledge(have)
+        self._answer(request, packets.POLL)
+
+    def _on_cancel(self, link: Link, tag: int, now: float) -> None:
+        request = link.requests.get(tag)
+        if request is not None:
+            self._end(request, "cancelled", now)
+        self._type(packets.FENCE, link.token, link.newest, tag)
+
+    # -- requests ------------------------------------------------------------------------------
+
+    def _answer(self, request: Request, frame: int) -> None:
+        """The one answer to a frame of this type."""
+        outgoing = request.outgoing
+        if ANSWERS[request.state][frame] == packets.REPLY and outgoing is not None and not outgoing.complete:
+            self._type_reply(request)
+            return
+        # Also where the device has all of the reply: its poll crossed the end of it.
+        have = request.incoming.have if request.state is State.ASSEMBLING else request.total
+        self._type(packets.ACK, request.link.token, request.link.newest, request.tag, have)
+
+    def _type_reply(self, request: Request) -> None:
+        outgoing = request.outgoing
+        assert outgoing is not None
+        for offset, chunk, push in outgoing.burst():
+            head = (request.link.token, request.link.newest, request.tag)
+            self._type(packets.REPLY, *head, offset, outgoing.total, push, chunk)
+
+    def _type(self, kind: int, *fields: object) -> None:
+        self.counters.lines += 1
+        self._lines.append(encode_line(packets.pack_packet(kind, *fields)))
+
+    def _keep(self, request: Request, message: bytes) -> None:
+        request.state = State.ANSWERED
+        self._unanswered.pop(request, None)
+        request.incoming = Incoming(0)
+        request.outgoing = Outgoing(message, MAX_CHUNK, packets.REPLY_WINDOW)
+        self._kept[request.link.token, request.tag] = request
+        self._kept_bytes += len(message)
+        while self._kept_bytes > MAX_KEPT_REPLIES or len(self._kept) > MAX_REQUESTS // 2:
+            self._forget(next(iter(self._kept.values())))
+
+    def _forget(self, request: Request) -> None:
+        request.link.requests.pop(request.tag, None)
+        self._unanswered.pop(request, None)
+        if (
+            self._kept.pop((request.link.token, request.tag), None) is not None
+            and request.outgoing is not None
+        ):
+            self._kept_bytes -= request.outgoing.total - SEAL_SIZE
+
+    def _end(self, request: Request, reason: str, now: float) -> None:
+        self._forget(request)
+        if request.state is State.OPEN:
+            request.state = State.ANSWERED
+            self.on_cancel(request, reason, now)
+
+    def _end_links(self, links: list[Link], reason: str, now: float) -> None:
+        for link in links:
+            for request in list(link.requests.values()):
+                self._end(request, reason, now)
+            del self._links[link.token]
