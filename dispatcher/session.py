@@ -158,7 +158,7 @@ class Session:
         elif packet[0] == packets.POLL:
             self._on_poll(link, packet[3:], now)
         else:
-            self._on_cancel(link, packet[3], now)
+            self._on_cancel(link, packet[3], packet[4], now)
 
     def reply(self, request: Request, message: bytes, now: float) -> None:
         """Answer a request that `on_request` left open; typed at once if its lease runs."""
@@ -266,11 +266,12 @@ class Session:
             request.outgoing.acknowledge(have)
         self._answer(request, packets.POLL)
 
-    def _on_cancel(self, link: Link, tag: int, now: float) -> None:
+    def _on_cancel(self, link: Link, tag: int, push: int, now: float) -> None:
         request = link.requests.get(tag)
         if request is not None:
             self._end(request, "cancelled", now)
-        self._type(packets.FENCE, link.token, link.newest, tag)
+        if push:
+            self._type(packets.FENCE, link.token, link.newest, tag)
 
     # -- requests ------------------------------------------------------------------------------
 

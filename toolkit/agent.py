@@ -204,7 +204,7 @@ class Agent:
             self._console.sort(line, self._link.receive_line(line, now))
 
     def _write_console(self) -> None:
-        if not self._hushed:
+        if not (self._hushed or self._link.wants_no_answer):
             return  # the answer would come as an echo, and to somebody else
         frame = self._link.next_frame(time.monotonic(), self._console.backlog())
         if frame is not None:
@@ -280,13 +280,16 @@ class Agent:
         elif len(client.input) == LENGTH_SIZE + size:
             client.tag = self._link.submit(client.input[LENGTH_SIZE:], now)
             client.input = b""
+            if self._hushed:
+                # A shell sets its own modes again when the command before this one was killed.
+                self._console.hush()
             self._look(now)
 
     def _withdraw(self, fd: int, client: _Client, gone: bool) -> None:
         """The command needs no reply any more; if it is not gone it waits until the console is clean."""
         client.closed = True
         if client.tag:
-            self._link.cancel(client.tag, time.monotonic())
+            self._link.cancel(client.tag, time.monotonic(), gone)
         if gone or not client.tag:
             self._drop(fd)
         self._look(time.monotonic())

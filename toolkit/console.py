@@ -149,10 +149,15 @@ class Console:
             return 0
 
     def hush(self) -> None:
-        """Have the console's input in whole lines and without echo, until `restore`."""
+        """Have the console's input in whole lines and without echo, until `restore`.
+
+        To be called again when somebody may have set other modes since.
+        """
         try:
             modes = termios.tcgetattr(self.read_fd)
             before = modes[_LFLAG]
+            if before == self._ours:
+                return
             self._theirs = before | termios.ECHO if modes[_CC][_MARK_AT] == _MARK else before
             self._ours = self._theirs & ~termios.ECHO | termios.ICANON
             if self._ours != before:

@@ -189,8 +189,9 @@ def test_a_poll_for_an_unknown_request_says_so(device: Device) -> None:
     assert device.send(POLL, 9, LEASE, 0) == [[ACK, device.session, device.sequence, 9, 0]]
 
 
+@pytest.mark.parametrize("push", [0, 1])
 @pytest.mark.parametrize("state", State)
-def test_cancelling(host: Host, device: Device, state: State) -> None:
+def test_cancelling(host: Host, device: Device, state: State, push: int) -> None:
     if state is State.ANSWERED:
         host.answers[b"request"] = b"reply"
     if state is State.ASSEMBLING:
@@ -198,7 +199,8 @@ def test_cancelling(host: Host, device: Device, state: State) -> None:
     else:
         device.request(1)
     for _ in range(2):
-        assert device.send(CANCEL, 1) == [[FENCE, device.session, device.sequence, 1]]
+        expected = [[FENCE, device.session, device.sequence + 1, 1]] if push else []
+        assert device.send(CANCEL, 1, push) == expected
     assert [reason for _, reason in host.cancelled] == (["cancelled"] if state is State.OPEN else [])
     # No line for it will follow.
     for request, _ in host.requests:
@@ -210,7 +212,7 @@ def test_a_request_that_a_cancel_has_overtaken_does_not_come_back(host: Host, de
     data = seal(b"request")
     late = (REQUEST, device.session, device.sequence + 1, 1, LEASE, 0, len(data), 1, data)
     device.sequence += 1
-    device.send(CANCEL, 1)
+    device.send(CANCEL, 1, 1)
     assert host.frame(*late) == []
     assert host.requests == []
 
@@ -270,7 +272,7 @@ def test_a_command_that_asks_no_more_is_given_up(host: Host, device: Device) -> 
 
 
 def test_frames_of_no_session_do_nothing_but_count(host: Host, device: Device) -> None:
-    for kind, fields in ((REQUEST, (1, 15, 0, 4, 1, b"abcd")), (POLL, (1, 15, 0)), (CANCEL, (1,))):
+    for kind, fields in ((REQUEST, (1, 15, 0, 4, 1, b"abcd")), (POLL, (1, 15, 0)), (CANCEL, (1, 1))):
         assert host.frame(kind, device.session + 1, 50, *fields) == []
     assert host.session.counters.replayed == 3 and host.session.counters.frames == 4
     assert host.requests == []
@@ -289,7 +291,7 @@ def test_a_log_of_everything_that_is_replayed_does_nothing(host: Host) -> None:
                 for packet in (
                     (REQUEST, device.session, device.sequence + 1, tag, LEASE, 0, len(data), 1, data),
                     (POLL, device.session, device.sequence + 2, tag, LEASE, 0),
-                    (CANCEL, device.session, device.sequence + 3, tag),
+                    (CANCEL, device.session, device.sequence + 3, tag, 1),
                 )[: tag + 1]:
                     device.sequence += 1
                     log.append(packets.pack_packet(*packet))  # type: ignore[arg-type]
@@ -337,7 +339,7 @@ def test_two_links_do_not_touch_each_other(host: Host, device: Device) -> None:
     other = Device(host, nonce=2)
     device.request(1, b"mine")
     other.request(1, b"theirs")
-    other.send(CANCEL, 1)
+    other.send(CANCEL, 1, 1)
     assert [message for request, message in host.requests if request.state is State.OPEN] == [b"mine"]
     host.session.reply(host.requests[0][0], b"reply", 0.0)
     assert [line[1] for line in host.typed()] == [device.session]
@@ -391,7 +393,7 @@ def test_open_requests_are_bounded(host: Host, device: Device) -> None:
     assert refused == 1000 - MAX_REQUESTS == host.session.counters.overflow
     assert len(host.requests) == MAX_REQUESTS
     # When one ends, there is room for another.
-    device.send(CANCEL, 1)
+    device.send(CANCEL, 1, 1)
     assert refusals(device.request(2000)) == 0
 
 
@@ -454,7 +456,7 @@ sensible = st.one_of(
     ),
     st.builds(lambda k, s, t: [REQUEST, k, s, t, 15, 0, 11, 1, seal(b"request")], sessions, sequences, small),
     st.builds(lambda k, s, t, h: [POLL, k, s, t, 15, h], sessions, sequences, small, st.integers(0, 99)),
-    st.builds(lambda k, s, t: [CANCEL, k, s, t], sessions, sequences, small),
+    st.builds(lambda k, s, t: [CANCEL, k, s, t, 1], sessions, sequences, small),
 )  # fmt: skip
 bodies = (
     sensible.map(msgpack.packb)

@@ -191,6 +191,18 @@ def test_hushed_and_restored(terminal: Terminal) -> None:
         assert termios.tcgetattr(terminal.slave) == before
 
 
+def test_hushed_again_after_somebody_else_has_set_modes(terminal: Terminal) -> None:
+    terminal.console.hush()
+    terminal.console.hush()
+    hushed = terminal.lflag
+    terminal.stty(on=termios.ECHO, off=termios.ECHOK)
+    before = terminal.lflag
+    terminal.console.hush()
+    assert terminal.lflag == hushed & ~termios.ECHOK
+    terminal.console.restore()
+    assert terminal.lflag == before
+
+
 def test_a_terminal_without_echo_stays_so(terminal: Terminal) -> None:
     terminal.stty(off=termios.ECHO)
     before = terminal.lflag

@@ -110,10 +110,26 @@ def test_ctrl_c_tells_the_host_and_waits_for_its_word() -> None:
     assert not line.links[0].active(tag)
 
 
-def test_a_cancelled_request_that_was_never_sent_costs_nothing() -> None:
+def test_a_command_that_was_killed_is_taken_back_and_nothing_is_typed() -> None:
     line = FakeLine()
     tag = line.submit("wait")
-    line.links[0].cancel(tag, line.now)
+    line.run(1)
+    typed = len(line.typed)
+    line.links[0].cancel(tag, line.now, gone=True)
+    # At once: a shell may be reading.
+    assert line.links[0].idle and not line.links[0].listening(line.now)
+    assert line.links[0].wants_no_answer
+    line.run(LONG)
+    assert line.kinds() == [HELLO, REQUEST, CANCEL, CANCEL]
+    assert line.dispatcher.open_waits == 0 and len(line.typed) == typed
+    assert not line.links[0].wants_to_send
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_cancelled_request_that_was_never_sent_costs_nothing(gone: bool) -> None:
+    line = FakeLine()
+    tag = line.submit("wait")
+    line.links[0].cancel(tag, line.now, gone)
     assert line.links[0].idle and not line.links[0].wants_to_send
     line.run(LONG)
     assert line.frames == []
@@ -161,7 +177,7 @@ class InState:
     def __init__(self, state: str) -> None:
         self.now = 50.0
         self.link = DeviceLink(1, 2)
-        self.tag = self.link.submit(pack_request(bytes(8), "echo", bytes(900)), self.now)
+        self.tag = self.link.submit(pack_request(bytes(8), "echo", bytes(1200)), self.now)
         self.reply = seal(pack_reply(OK, bytes(300)))
         self.request = self.link._requests[self.tag]
         self.send()
@@ -477,8 +493,40 @@ def test_little_is_on_the_line_before_it_has_shown_what_it_carries() -> None:
         frame = link.next_frame(0.01)
         assert frame is not None
         sent.append(len(frame))
-    assert sum(sent) <= MAX_UNANSWERED + 720
+    assert MAX_UNANSWERED == 2048 and sum(sent) <= MAX_UNANSWERED + 720
     assert link.next_frame(0.01) is None
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_long_request_that_is_cancelled_holds_nobody_up(gone: bool) -> None:
+    line = FakeLine()
+    link = line.new_link()
+    long = line.submit("echo", bytes(20_000))
+    assert line.run(1, lambda: len(line.frames) > 20)
+    # A burst of it is lost, and never asked for again.
+    line.lose_frame = lambda body: True
+    assert line.run(1, lambda: link._unanswered > MAX_UNANSWERED)
+    tag = line.submit("echo", b"short")
+    link.cancel(long, line.now, gone)
+    while link.wants_to_send:
+        link.next_frame(line.now)
+    line.lose_frame = lambda body: False
+    assert line.run(3, lambda: line.reply(tag) is not None)
+
+
+@pytest.mark.parametrize("event", ["all acknowledged", "cancel"])
+def test_what_ends_the_sending_ends_the_burst(event: str) -> None:
+    """The host may have all of a request before the last frame of a burst is out."""
+    case = InState(SENDING)
+    case.of_request(ACK, 498)
+    # Two frames are due; one of them goes out.
+    assert case.link.next_frame(case.now) is not None and case.request.burst
+    EVENTS[event](case)
+    case.send()
+    assert case.link.next_timeout() is not None
+    case.time_out()
+    case.send()
+    assert case.link.next_timeout() is not None, "its answer would be waited for, for ever"
 
 
 def test_a_short_request_gets_its_turn_beside_long_ones() -> None:
@@ -686,7 +734,7 @@ def check_a_bad_line(
         tag = line.submit(operation, data)
         if number in cancelled:
             later = line.now + line.random.random() * 3
-            line.at(later, lambda: line.links[0].cancel(tag, line.now))
+            line.at(later, lambda: line.links[0].cancel(tag, line.now, number % 2 == 0))
         else:
             expected[tag] = (OK, [data] if operation == "echo" else [b"released"])
 

@@ -156,6 +156,7 @@ class DeviceLink:
         self._answered_bytes = 0
         self._requests = {}  # type: dict[int, _Request]
         self._queue = []  # type: list[int]
+        self._farewells = []  # type: list[int]
         self._next_tag = 1
         self._events = []  # type: list[tuple[int, bytes]]
         self._hello_due = False
@@ -187,12 +188,23 @@ class DeviceLink:
             self._start(request)
         return tag
 
-    def cancel(self, tag: int, now: float) -> None:
-        """Nobody waits for this reply any more; the host is told if it knows of the request."""
+    def cancel(self, tag: int, now: float, gone: bool = False) -> None:
+        """Nobody waits for this reply any more; the host is told if it knows of the request.
+
+        `gone`: nor does anybody wait for the console to be clean, and who reads it next, a shell at its
+        prompt, must not have an answer in its input.
+        """
         request = self._requests.get(tag)
         if request is None:
             return
-        if self._state != "OPEN" or request.last_sequence == 0:
+        if gone:
+            self._drop(request)
+            if self._state == "OPEN" and request.last_sequence:
+                # Twice, as nothing will tell whether it has arrived.
+                self._farewells += [tag, tag]
+            elif not self._requests:
+                self._stop_greeting(now)
+        elif self._state != "OPEN" or request.last_sequence == 0:
             self._drop(request)
             if not self._requests:
                 self._stop_greeting(now)
@@ -231,6 +243,9 @@ class DeviceLink:
             self._note_sent(frame, now, backlog)
             self._hello_deadline = now + self._patience(self._hello_tries, len(frame) + backlog)
             return frame
+        if self._farewells:
+            self._sequence += 1
+            return self._encode(CANCEL, self._session, self._sequence, self._farewells.pop(0), 0)
         request = self._next_in_queue()
         if request is None:
             return None
@@ -261,7 +276,8 @@ class DeviceLink:
         """
         if self.attended:
             return not self.idle
-        return self.wants_to_send or (now < self._answer_due and self._open_question)
+        asking = self._hello_due or self._next_in_queue() is not None
+        return asking or (now < self._answer_due and self._open_question)
 
     @property
     def _open_question(self) -> bool:
@@ -288,7 +304,12 @@ class DeviceLink:
 
     @property
     def wants_to_send(self) -> bool:
-        return self._hello_due or self._next_in_queue() is not None
+        return self._hello_due or bool(self._farewells) or self._next_in_queue() is not None
+
+    @property
+    def wants_no_answer(self) -> bool:
+        """Whether the next frame will not be answered."""
+        return bool(self._farewells) and not self._hello_due
 
     def next_timeout(self) -> "float | None":
         """When `handle_timeout` has to be called, on the clock of `now`."""
@@ -324,6 +345,7 @@ class DeviceLink:
             self._heard = now
         self._state = "HELLO"
         self._queue = []
+        self._farewells = []
         for request in list(self._requests.values()):
             if request.state == CANCELLING:
                 # A host that is there hears no more of it, and gives it up.
@@ -358,6 +380,7 @@ class DeviceLink:
     def _close(self) -> None:
         self._state = "CLOSED"
         self._group = None
+        self._farewells = []
         self._hello_due = False
         self._hello_deadline = None
 
@@ -474,7 +497,10 @@ class DeviceLink:
     def _next_in_queue(self) -> "_Request | None":
         """Whose frame is due: in turn, but no request begins to send while much is unanswered."""
         if self._state == "OPEN":
-            room = self._unanswered < MAX_UNANSWERED
+            # (What a cancelled request has sent may stay without an answer.)
+            room = self._unanswered < MAX_UNANSWERED or not any(
+                request.asked and request.deadline is not None for request in self._requests.values()
+            )
             for tag in self._queue:
                 request = self._requests[tag]
                 if room or not request.burst or request.burst[0][0] > request.outgoing.acknowledged:
@@ -493,7 +519,7 @@ class DeviceLink:
                 self._queue.append(request.tag)
             return self._encode(REQUEST, *(head + (lease, offset, request.outgoing.total, push, chunk)))
         if request.state == CANCELLING:
-            return self._encode(CANCEL, *head)
+            return self._encode(CANCEL, *(head + (1,)))
         have = request.incoming.have if request.incoming else 0
         return self._encode(POLL, *(head + (lease, have)))
 

@@ -6,7 +6,7 @@ Device to host (the device speaks first, and asks again when an answer is lost):
     HELLO    version nonce sequence boot              who listens on this console?
     REQUEST  session sequence tag lease offset total push chunk
     POLL     session sequence tag lease have          still waiting; is there a reply?
-    CANCEL   session sequence tag                     nobody waits any more
+    CANCEL   session sequence tag push                nobody waits any more
 
 Host to device (only as the answer to one of the above, or inside a lease):
 
@@ -66,7 +66,7 @@ UP_FIELDS = {
     HELLO: ("version", "nonce", "sequence", "boot"),
     REQUEST: ("session", "sequence", "tag", "lease", "offset", "total", "push", "chunk"),
     POLL: ("session", "sequence", "tag", "lease", "have"),
-    CANCEL: ("session", "sequence", "tag"),
+    CANCEL: ("session", "sequence", "tag", "push"),
 }
 
 DOWN_FIELDS = {
