@@ -1,0 +1,324 @@
+# SPDX-License-Identifier: MIT
+"""A command on a pty of its own: a simulated device, or a program that reaches a real console.
+
+The command leads a session whose controlling terminal is the pty. It has ended when its
+process has, whatever else still holds the pty open. Then its left-over processes are
+killed, as if the board were switched off, and what still stands in the pty is received.
+"""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+import subprocess
+import termios
+import time
+import tty
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from dispatcher.consoles import ConsoleError, Listener
+from dispatcher.consoles.pacer import Pacer
+from dispatcher.processes import MARK_VARIABLE, kill_all, marked
+
+# The kernel gives a reader of a pty at most this many bytes at once.
+_READ_SIZE = 4095
+# Passed on at once at most, so that one busy device does not keep the loop from the others.
+_BATCH_SIZE = 16 * _READ_SIZE
+# Bytes waiting to be typed; a device that does not read its console gets no more than that.
+_TYPE_LIMIT = 256 * 1024
+# At the end nothing should be left that writes. This bounds what something unkillable adds.
+_DRAIN_LIMIT = 1024 * 1024
+# Seconds that a command which is told to end gets to clean up.
+_GRACE = 1.0
+# A session leader without a terminal gets the first one that it opens by name.
+_OPEN_TTY = 'tty=$1; shift; exec "$@" <>"$tty" >&0 2>&0'
+
+
+class PtyProcess:
+    """A command on a pty, as a console."""
+
+    def __init__(
+        self,
+        address: str,
+        argv: Sequence[str],
+        *,
+        directory: str | None = None,
+        environment: Mapping[str, str] | None = None,
+        mark: str | None = None,
+        tty_variable: str | None = None,
+        raw: bool = False,
+        baud: int | None = None,
+    ) -> None:
+        """
+        :param environment: of the command; None: this process's own.
+        :param mark: a unique value for `MARK_VARIABLE`, to find left-over processes by; None: made up.
+        :param tty_variable: the environment variable that is to hold the path of the command's tty.
+        :param raw: the pty changes nothing on its way. Otherwise it begins as every terminal does: with
+            echo, and an LF written becoming CR LF.
+        :param baud: both directions take the time of a serial line of this speed; None: as fast as it goes.
+        """
+        self.address = address
+        self._argv = list(argv)
+        self._directory = directory
+        self._environment = dict(os.environ if environment is None else environment)
+        self._mark = mark or secrets.token_hex(8)
+        self._environment[MARK_VARIABLE] = self._mark
+        self._tty_variable = tty_variable
+        self._raw = raw
+        self._baud = baud
+        self._from_device = None if baud is None else Pacer(baud)
+        self._to_device = None if baud is None else Pacer(baud)
+        self._to_type = bytearray()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._master: int | None = None
+        self._slave: int | None = None
+        self._receive_timer: asyncio.TimerHandle | None = None
+        self._type_timer: asyncio.TimerHandle | None = None
+        self._exited = asyncio.Event()
+        self._winding_up: asyncio.Task[None] | None = None
+
+    async def start(self, listener: Listener) -> None:
+        """Start the command. Raises ConsoleError."""
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+        try:
+            self._master, self._slave = os.openpty()
+            os.set_blocking(self._master, False)
+            self._set_modes(self._slave)
+            self._process = self._start_process(os.ttyname(self._slave))
+            self._pidfd = os.pidfd_open(self._process.pid)
+        except (OSError, ValueError) as error:
+            # Should the command run already: closing its terminal ends it.
+            self._release()
+            raise ConsoleError(f"{self.address}: can't start the command: {error}") from error
+        self._loop.add_reader(self._pidfd, self._notice_exit)
+        self._loop.add_reader(self._master, self._readable)
+
+    @property
+    def pid(self) -> int | None:
+        """The process that was started, as long as it is not reaped."""
+        return None if self._process is None else self._process.pid
+
+    def _set_modes(self, slave: int) -> None:
+        if self._raw:
+            tty.setraw(slave, termios.TCSANOW)
+        if self._baud is not None:
+            modes = termios.tcgetattr(slave)
+            modes[4] = modes[5] = _speed_constant(self._baud)
+            termios.tcsetattr(slave, termios.TCSANOW, modes)
+
+    def _start_process(self, path: str) -> "subprocess.Popen[bytes]":
+        environment = self._environment
+        if self._tty_variable is not None:
+            environment = {**environment, self._tty_variable: path}
+        return subprocess.Popen(
+            ["/bin/sh", "-c", _OPEN_TTY, "sh", path, *self._argv],
+            cwd=self._directory,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    # Receiving
+
+    def _readable(self) -> None:
+        assert self._master is not None
+        if self._from_device is not None:
+            self._loop.remove_reader(self._master)
+            self._from_device.begin(time.monotonic())
+            self._receive_timer = self._loop.call_later(self._from_device.pause, self._receive_paced)
+        elif data := self._read(_BATCH_SIZE):
+            self._listener.received(data)
+
+    def _receive_paced(self) -> None:
+        assert self._from_device is not None and self._master is not None
+        allowance = self._from_device.allowance(time.monotonic())
+        data = self._read(min(allowance, _BATCH_SIZE))
+        self._from_device.take(len(data))
+        if data:
+            self._listener.received(data)
+        if len(data) < allowance:
+            self._loop.add_reader(self._master, self._readable)
+        else:
+            self._receive_timer = self._loop.call_later(self._from_device.pause, self._receive_paced)
+
+    def _read(self, limit: int) -> bytes:
+        """What is there, at most `limit` bytes."""
+        assert self._master is not None
+        data = bytearray()
+        while len(data) < limit:
+            wanted = min(_READ_SIZE, limit - len(data))
+            try:
+                piece = os.read(self._master, wanted)
+            except BlockingIOError:
+                break
+            except OSError:
+                # Nothing comes any more, for good, as our own end of the tty is open.
+                self._loop.remove_reader(self._master)
+                break
+            data += piece
+            if len(piece) < wanted:
+                break
+        return bytes(data)
+
+    def _drain(self) -> None:
+        # A read may bring less than there is, so only one that brings nothing is the last.
+        drained = 0
+        while drained < _DRAIN_LIMIT and (data := self._read(_BATCH_SIZE)):
+            self._listener.received(data)
+            drained += len(data)
+
+    # Typing
+
+    def write(self, data: bytes) -> None:
+        """Type bytes. They are dropped when the command has ended, or lets too many wait already."""
+        if self._master is None or len(self._to_type) + len(data) > _TYPE_LIMIT:
+            return
+        busy = bool(self._to_type)
+        self._to_type += data
+        if busy:
+            return
+        if self._to_device is None:
+            self._type()
+        else:
+            self._to_device.begin(time.monotonic())
+            self._type_timer = self._loop.call_later(self._to_device.pause, self._type_paced)
+
+    def _type(self) -> None:
+        assert self._master is not None
+        self._type_some(len(self._to_type))
+        if self._to_type:
+            self._loop.add_writer(self._master, self._type)
+        else:
+            self._loop.remove_writer(self._master)
+
+    def _type_paced(self) -> None:
+        assert self._to_device is not None
+        now = time.monotonic()
+        allowance = self._to_device.allowance(now)
+        count = self._type_some(allowance)
+        self._to_device.take(count)
+        if count < allowance:
+            # The device did not take more: time that the line stood still, and will not make up for.
+            self._to_device.begin(now)
+        if self._to_type:
+            self._type_timer = self._loop.call_later(self._to_device.pause, self._type_paced)
+
+    def _type_some(self, limit: int) -> int:
+        assert self._master is not None
+        try:
+            count = os.write(self._master, self._to_type[:limit])
+        except BlockingIOError:
+            count = 0
+        except OSError:
+            # Hung up: nobody is there to read any of it.
+            count = len(self._to_type)
+        del self._to_type[:count]
+        return count
+
+    # Ending
+
+    def _notice_exit(self) -> None:
+        self._loop.remove_reader(self._pidfd)
+        self._exited.set()
+        if self._winding_up is None:
+            self._winding_up = self._loop.create_task(self._wind_up(report=True))
+            # Nobody waits for it: what goes wrong there is to be heard of all the same.
+            self._winding_up.add_done_callback(asyncio.Task.result)
+
+    async def close(self) -> None:
+        """Let the command end, or make it, with all that it started."""
+        if self._master is None:
+            return
+        if self._winding_up is None:
+            self._winding_up = self._loop.create_task(self._wind_up(report=False))
+        await self._winding_up
+
+    async def _wind_up(self, report: bool) -> None:
+        process = self._process
+        assert process is not None
+        if not self._exited.is_set():
+            await self._ask_to_end(process.pid)
+        # The process is not reaped before: until then nothing else can have its process id.
+        await kill_all(partial(marked, self._mark, process.pid))
+        status = await self._reap(process)
+        self._drain()
+        self._release()
+        if report:
+            self._loop.call_soon(self._listener.ended, ending_in_words(status), status)
+
+    async def _ask_to_end(self, group: int) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, signal.SIGTERM)
+            # A stopped process would not notice.
+            os.killpg(group, signal.SIGCONT)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._exited.wait(), _GRACE)
+
+    async def _reap(self, process: "subprocess.Popen[bytes]") -> int:
+        try:
+            await asyncio.wait_for(self._exited.wait(), _GRACE)
+            return process.wait()
+        except TimeoutError:
+            # It hangs in the kernel, or belongs to another user. More than hang up on it can't be done.
+            return -signal.SIGKILL
+        finally:
+            self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._process = None
+
+    def _release(self) -> None:
+        for timer in (self._receive_timer, self._type_timer):
+            if timer is not None:
+                timer.cancel()
+        self._to_type.clear()
+        if self._master is not None:
+            self._loop.remove_reader(self._master)
+            self._loop.remove_writer(self._master)
+            os.close(self._master)
+            self._master = None
+        if self._slave is not None:
+            os.close(self._slave)
+            self._slave = None
+
+
+def command_console(address: str) -> PtyProcess:
+    """The console that the command in `exec:COMMAND` reaches. Raises ConsoleError if there is none."""
+    command = address.removeprefix("exec:")
+    if not command.strip():
+        raise ConsoleError(
+            f"{address}: the command is missing; write exec:COMMAND, for example 'exec:ssh board'"
+        )
+    return PtyProcess(address, ["/bin/sh", "-c", command], raw=True)
+
+
+def ending_in_words(status: int) -> str:
+    """How a process with this status ended, as a clause."""
+    if status < 0:
+        return f"was killed by {_signal_name(-status)}"
+    hint = {126: "can't be executed", 127: "not found"}.get(status)
+    if hint is None and status > 128:
+        # What a shell says of a command that was killed.
+        hint = _signal_name(status - 128)
+    return f"ended with status {status}" + (f" ({hint})" if hint else "")
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}" if number <= signal.SIGRTMAX else ""
+
+
+def _speed_constant(baud: int) -> int:
+    """The standard speed that is nearest below; commands on the device take their time-outs from it."""
+    speeds = {
+        int(name[1:]): constant
+        for name, constant in vars(termios).items()
+        if name.startswith("B") and name[1:].isdecimal() and name != "B0"
+    }
+    return int(speeds[max((speed for speed in speeds if speed <= baud), default=min(speeds))])

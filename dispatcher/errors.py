@@ -1,0 +1,10 @@
+# SPDX-License-Identifier: MIT
+"""What keeps a run from beginning. The texts say what is wrong and what to do; nobody needs a traceback."""
+
+
+class UsageError(Exception):
+    """The user's mistake in the arguments."""
+
+
+class SetupError(Exception):
+    """Something that the run needs can't be had."""

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: MIT
+"""One run of a group on this terminal: what `lavabox sim` and `lavabox serve` have in common."""
+
+import argparse
+import asyncio
+import io
+import logging
+import random
+import resource
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from dispatcher.configuration import Configuration, parse_configuration
+from dispatcher.consolelog import ConsoleLogs
+from dispatcher.display import Display, wants_colour
+from dispatcher.engine import Engine
+from dispatcher.errors import SetupError, UsageError
+from dispatcher.files import check_writable, write_whole
+from dispatcher.grouplog import GroupLog
+from dispatcher.grouplog.file import FileGroupLog
+from dispatcher.grouplog.memory import MemoryGroupLog
+from dispatcher.report import Report, jsonfile, junit, stats, table
+from dispatcher.runner import Device, Runner
+from dispatcher.stopsignals import undisturbed, unwind_when_told_to_end
+
+# File descriptors that a device takes (a pty's two ends, its process, its log, ...), and all the rest.
+_DESCRIPTORS_PER_DEVICE = 6
+_OTHER_DESCRIPTORS = 64
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that every run has."""
+    parser.add_argument(
+        "--log-dir",
+        metavar="DIR",
+        type=Path,
+        help="write each device's console output to DIR/NAME.log, byte for byte, and at the end what --stats "
+        "shows to DIR/stats.txt",
+    )
+    parser.add_argument(
+        "--group-log",
+        metavar="FILE",
+        type=Path,
+        help="write what happens in the group to FILE, a line of JSON each",
+    )
+    parser.add_argument(
+        "--junit", metavar="FILE", type=Path, help="write the results to FILE as JUnit XML, at the end"
+    )
+    parser.add_argument(
+        "--results", metavar="FILE", type=Path, help="write the results to FILE as JSON, at the end"
+    )
+    parser.add_argument(
+        "--stats", action="store_true", help="show a table of what went over each console, at the end"
+    )
+    parser.add_argument(
+        "--device-config",
+        metavar="FILE",
+        type=Path,
+        help="read what lava-target-ip and its like print from FILE, in TOML",
+    )
+
+
+def run_group(
+    devices: Sequence[Device],
+    arguments: argparse.Namespace,
+    messages: Sequence[str],
+    *,
+    must_end: bool,
+    timeout: float | None = None,
+    seed: int | None = None,
+) -> int:
+    """Run the devices and show what they do, and the table at the end. Returns the exit status.
+
+    Raises SetupError if the run can't begin.
+
+    :param messages: what the user should know, shown first.
+    :param must_end: whether the devices are to end by themselves; otherwise it goes on until interrupted.
+    :param seed: of what is random; None: different every time.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Flushed as often as is useful, not once for every line; and no name or output can be unprintable.
+        sys.stdout.reconfigure(errors="backslashreplace", line_buffering=False)
+    configuration = _configuration(arguments.device_config)
+    _check_reports(arguments)
+    _allow_descriptors(_OTHER_DESCRIPTORS + _DESCRIPTORS_PER_DEVICE * len(devices))
+    names = [device.name for device in devices]
+    display = Display(sys.stdout.write, names, colour=wants_colour(sys.stdout))
+    randomness = random.SystemRandom() if seed is None else random.Random(seed)
+    with _group_log(arguments.group_log, fresh=must_end) as log:
+        logs = _console_logs(arguments.log_dir, names, keep=not must_end)
+        epoch = time.time() - time.monotonic()
+        engine = Engine(log, lambda: randomness.getrandbits(32), epoch, configuration)
+        runner = Runner(devices, engine, display, logs, sys.stdout.flush, must_end=must_end)
+        for message in messages:
+            display.message(message)
+        try:
+            asyncio.run(runner.run(timeout))
+        finally:
+            # The loop took its handlers away.
+            unwind_when_told_to_end()
+            report = Report(engine.results, runner.rows(), over=must_end)
+            counts = stats.rows({name: engine.counters(name) for name in names})
+            unwritten = _write_reports(arguments, report) + _write_stats(arguments.log_dir, counts)
+    _show(display, report, unwritten)
+    if arguments.stats:
+        display.columns(counts)
+    sys.stdout.flush()
+    if unwritten:
+        return 1
+    if runner.stopped_by is not None:
+        return 128 + runner.stopped_by
+    return 1 if report.failures or runner.log_failed else 0
+
+
+def _show(display: Display, report: Report, unwritten: Sequence[str]) -> None:
+    """What there is to see at the end."""
+    display.table(report.rows)
+    results = table.rows(report)
+    if results:
+        display.columns(results)
+    for sentence in (*table.sentences(report), *unwritten):
+        display.message(sentence)
+
+
+def _configuration(path: Path | None) -> Configuration:
+    if path is None:
+        return Configuration()
+    try:
+        return parse_configuration(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--device-config {path}: {error}") from error
+
+
+def _check_reports(arguments: argparse.Namespace) -> None:
+    """Raises SetupError for reports that could not be written at the end."""
+    for option, path in (("--junit", arguments.junit), ("--results", arguments.results)):
+        try:
+            if path is not None:
+                check_writable(path)
+        except OSError as error:
+            raise SetupError(f"{option}: {error}") from error
+
+
+def _write_reports(arguments: argparse.Namespace, report: Report) -> list[str]:
+    """Write the reports that are wanted; returns sentences on those that could not be."""
+    unwritten = []
+    with undisturbed():
+        for option, path, document in (
+            ("--junit", arguments.junit, junit.document),
+            ("--results", arguments.results, jsonfile.document),
+        ):
+            try:
+                if path is not None:
+                    write_whole(path, document(report))
+            except OSError as error:
+                unwritten.append(f"{option}: {path} could not be written: {error}")
+    return unwritten
+
+
+def _write_stats(directory: Path | None, counts: Sequence[Sequence[str]]) -> list[str]:
+    """Write the table, its columns parted by tabs; returns a sentence if that could not be done."""
+    if directory is None:
+        return []
+    text = "".join("\t".join(line) + "\n" for line in counts)
+    try:
+        with undisturbed():
+            write_whole(directory / "stats.txt", text.encode())
+    except OSError as error:
+        return [f"--log-dir: stats.txt could not be written: {error}"]
+    return []
+
+
+def _allow_descriptors(wanted: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        if hard != resource.RLIM_INFINITY and hard < wanted:
+            raise SetupError(
+                f"so many devices take {wanted} open files, and {hard} are allowed; see `ulimit -Hn`"
+            )
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _console_logs(directory: Path | None, names: Sequence[str], *, keep: bool) -> ConsoleLogs | None:
+    if directory is None:
+        return None
+    try:
+        return ConsoleLogs(directory, names, keep=keep)
+    except OSError as error:
+        raise SetupError(f"--log-dir: can't write there: {error}") from error
+
+
+@contextmanager
+def _group_log(path: Path | None, *, fresh: bool) -> Iterator[GroupLog]:
+    if path is None:
+        yield MemoryGroupLog()
+        return
+    # What is amiss with the end of the file, it logs.
+    logging.basicConfig(format="lavabox: %(message)s")
+    try:
+        log = FileGroupLog(path)
+    except (OSError, ValueError) as error:
+        raise SetupError(f"--group-log: {error}") from error
+    with log:
+        if fresh and log.events:
+            raise UsageError(f"--group-log: {path} holds another run; name a new file, or remove this one")
+        yield log

@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: MIT
+"""The dispatcher at work: consoles, engine, logs and display, joined by an event loop.
+
+    console --bytes--> engine --output--> console log, display
+            <--lines--        --notices-> display
+
+The same for simulated devices and real ones. All decisions are the engine's; this only
+carries bytes and the time, and starts and ends things.
+"""
+
+import asyncio
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from dispatcher.consolelog import ConsoleLogs
+from dispatcher.consoles import Console
+from dispatcher.consoles.ptyprocess import PtyProcess
+from dispatcher.display import Display, Row
+from dispatcher.engine import Engine
+from dispatcher.processes import become_subreaper, everything_below, kill_all, reap_orphans, send_signal
+from dispatcher.stopsignals import STOP_SIGNALS
+
+
+@dataclass(slots=True, eq=False)
+class Device:
+    """A device of the run, and how it got on."""
+
+    name: str
+    role: str
+    console: Console
+    started: float = 0.0
+    ended: float | None = None
+    status: int | None = None  # 0, an exit status, or a signal's number made negative; None: it has not ended
+    result: str = "not started"
+
+
+class Runner:
+    """One run of a group of devices. `devices` hold the results afterwards."""
+
+    def __init__(
+        self,
+        devices: Sequence[Device],
+        engine: Engine,
+        display: Display,
+        logs: ConsoleLogs | None,
+        flush: Callable[[], None],
+        *,
+        must_end: bool,
+    ) -> None:
+        """
+        :param must_end: whether devices are to come to an end by themselves, and successfully.
+        :param flush: makes visible what the display has written. Raises BrokenPipeError when nobody looks.
+        """
+        self.devices = {device.name: device for device in devices}
+        self.stopped_by: signal.Signals | None = None
+        self.timed_out = False
+        self.log_failed = False
+        self._engine = engine
+        self._display = display
+        self._logs = logs
+        self._flush = flush
+        self._must_end = must_end
+        self._failure: BaseException | None = None
+        self._pumping = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def run(self, timeout: float | None = None) -> None:
+        """Start all devices; return when all have ended, the time is over or a signal came, and all is tidy.
+
+        Raises ConsoleError if a console can't be opened; everything is ended then, too. The process must
+        have no other use: its signals are taken over, and at the end all its descendants are killed.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        self._watch_signals()
+        become_subreaper()
+        try:
+            # All join before the first one starts: none may find itself alone in its group.
+            for device in self.devices.values():
+                position = 0 if self._logs is None else self._logs.size(device.name)
+                self._engine.join(device.name, device.role, self._loop.time(), position)
+            if timeout is not None:
+                self._loop.call_later(timeout, self._time_out, timeout)
+            await self._start()
+            await self._stop.wait()
+        finally:
+            await self._tidy_up()
+        if self._failure is not None:
+            raise self._failure
+
+    def rows(self) -> list[Row]:
+        """The table of the devices, after the run."""
+        return [
+            Row(
+                device.name,
+                device.role,
+                device.result,
+                device.status == 0 or (device.status is None and not self._must_end),
+                0.0 if device.ended is None else device.ended - device.started,
+            )
+            for device in self.devices.values()
+        ]
+
+    # Starting and ending
+
+    async def _start(self) -> None:
+        for device in self.devices.values():
+            if self._stop.is_set():
+                return
+            device.started = self._loop.time()
+            await device.console.start(_Ears(self, device))
+            device.result = "running" if self._must_end else "connected"
+
+    def _watch_signals(self) -> None:
+        self._loop.set_exception_handler(self._fail)
+        for number in STOP_SIGNALS:
+            # nohup has one ignored, and is to have its way.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._loop.add_signal_handler(number, self._stop_by, number)
+        self._loop.add_signal_handler(signal.SIGCHLD, self._reap)
+
+    def _stop_by(self, number: signal.Signals) -> None:
+        if self.stopped_by is not None:
+            # The user has lost patience.
+            send_signal(everything_below(), signal.SIGKILL)
+            return
+        self.stopped_by = number
+        self._stop.set()
+
+    def _fail(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+        error = context.get("exception")
+        if isinstance(error, BrokenPipeError):
+            self.stopped_by = self.stopped_by or signal.SIGPIPE
+        elif self._failure is None:
+            self._failure = (
+                error if isinstance(error, BaseException) else RuntimeError(str(context["message"]))
+            )
+        self._stop.set()
+
+    def _time_out(self, seconds: float) -> None:
+        self.timed_out = True
+        self._pump()
+        self._display.message(f"the time is over: {seconds:g} s")
+        waits: dict[str, list[str]] = {}
+        for wait in self._engine.coordinator.open_waits():
+            call = f"{wait.waiting.kind.value} {wait.waiting.message_id.decode(errors='backslashreplace')}"
+            waits.setdefault(wait.waiting.device, []).append(f"waits in '{call}' for {_some(wait.missing)}")
+        for device in self.devices.values():
+            if device.ended is None:
+                what = ", and ".join(waits.get(device.name, ["waits for no other device"]))
+                self._display.notice(device.name, f"is still running, and {what}")
+        self._stop.set()
+
+    async def _tidy_up(self) -> None:
+        closings = [self._close(device) for device in self.devices.values()]
+        for outcome in await asyncio.gather(*closings, return_exceptions=True):
+            self._failure = self._failure or outcome
+        # Also those that have shed all marks, and become our children when their parents ended.
+        stuck = await kill_all(everything_below)
+        if stuck:
+            self._display.message(f"these processes could not be ended: {', '.join(map(str, stuck))}")
+        self._reap()
+        if self._failure is None:
+            self._pump()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._logs is not None:
+            self._logs.close()
+
+    async def _close(self, device: Device) -> None:
+        await device.console.close()
+        if device.ended is None and device.started:
+            device.ended = self._loop.time()
+            self._engine.close(device.name, device.ended)
+            if self._must_end:
+                device.result = "stopped at the time-out" if self.timed_out else "stopped"
+
+    def _reap(self) -> None:
+        consoles = [device.console for device in self.devices.values()]
+        reap_orphans([console.pid for console in consoles if isinstance(console, PtyProcess)])
+
+    # What the consoles tell
+
+    def receive(self, device: Device, data: bytes) -> None:
+        """Bytes came from a console."""
+        self._engine.receive_data(device.name, data, self._loop.time())
+        if not self._pumping:
+            # Not at once: what several consoles bring in one turn of the loop is carried on in one go.
+            self._pumping = True
+            self._loop.call_soon(self._pump)
+
+    def interrupt(self, device: Device, sentence: str) -> None:
+        """A console is gone for a while, or back again."""
+        device.result = sentence
+        self._engine.close(device.name, self._loop.time())
+        self._pump()
+        self._display.notice(device.name, sentence)
+        self._pump()
+
+    def end(self, device: Device, reason: str, status: int) -> None:
+        """A console is over."""
+        device.ended = self._loop.time()
+        device.status = status
+        device.result = "succeeded" if status == 0 else reason
+        self._engine.close(device.name, device.ended)
+        self._pump()
+        self._display.notice(device.name, reason)
+        self._engine.leave(device.name, reason, device.ended)
+        self._pump()
+        self._reap()
+        if all(device.ended is not None for device in self.devices.values()):
+            self._stop.set()
+
+    # Carrying things on
+
+    def _pump(self) -> None:
+        self._pumping = False
+        now = self._loop.time()
+        for name, data in self._engine.outputs():
+            self._log(name, data)
+            self._display.output(name, data, now)
+        for name, data in self._engine.data_to_type():
+            self.devices[name].console.write(data)
+        for case, counts in self._engine.new_results():
+            self._display.result(case, counts)
+        for name, sentence in self._engine.notices():
+            self._display.notice(name, sentence)
+        self._flush()
+        self._set_timer()
+
+    def _log(self, name: str, data: bytes) -> None:
+        if self._logs is None:
+            return
+        try:
+            self._logs.write(name, data)
+        except OSError as error:
+            self.log_failed = True
+            self._display.notice(name, f"the log of this device ends here: {error}")
+
+    def _set_timer(self) -> None:
+        times = [
+            time for time in (self._engine.next_timeout(), self._display.next_timeout()) if time is not None
+        ]
+        if not times:
+            return
+        # One that goes off too early does no harm, so it is only replaced by an earlier one.
+        if self._timer is not None:
+            if self._timer.when() <= min(times):
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(min(times), self._handle_timeout)
+
+    def _handle_timeout(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        self._engine.handle_timeout(now)
+        self._display.handle_timeout(now)
+        self._pump()
+
+
+@dataclass(frozen=True, slots=True)
+class _Ears:
+    """Listens to the console of one device."""
+
+    runner: Runner
+    device: Device
+
+    def received(self, data: bytes) -> None:
+        self.runner.receive(self.device, data)
+
+    def dropped(self, reason: str) -> None:
+        self.runner.interrupt(self.device, f"connection lost ({reason}); trying again")
+
+    def restored(self) -> None:
+        self.runner.interrupt(self.device, "connected again")
+
+    def ended(self, reason: str, status: int) -> None:
+        self.runner.end(self.device, reason, status)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: MIT
+"""A simulated device on a line with faults: between the pty and whoever listens to it."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dispatcher.consoles import Listener
+from dispatcher.consoles.ptyprocess import PtyProcess
+from dispatcher.simulator.faults import Faults, FaultyLine, KernelLog
+
+
+class FaultyPty(PtyProcess):
+    """The same as a PtyProcess, but for what happens to the bytes in both directions.
+
+    :param seed: of all that is random in it. The kernel's lines are those of `KernelLog(f"{seed} kernel")`.
+    """
+
+    def __init__(self, address: str, argv: Sequence[str], faults: Faults, seed: str, **options: Any) -> None:
+        super().__init__(address, argv, **options)
+        self._faults = faults
+        self._seed = seed
+        self._up: _Passage | None = None
+        self._down: _Passage | None = None
+
+    async def start(self, listener: Listener) -> None:
+        """Start the command. Raises ConsoleError."""
+        now = asyncio.get_running_loop().time()
+        kernel = KernelLog(f"{self._seed} kernel", self._faults.stamps)
+        up = FaultyLine(self._faults, f"{self._seed} up", kernel, now)
+        self._up = _Passage(up, listener.received)
+        self._down = _Passage(FaultyLine(self._faults, f"{self._seed} down", None, now), super().write)
+        await super().start(_Ears(listener, self._up))
+
+    def write(self, data: bytes) -> None:
+        """Type bytes, some of which may get lost."""
+        if self._down is not None:
+            self._down.take(data)
+
+    async def close(self) -> None:
+        """Let the command end, or make it."""
+        await super().close()
+        for passage in (self._up, self._down):
+            if passage is not None:
+                passage.end()
+
+
+class _Passage:
+    """One direction: what comes out of the line late is delivered by a timer."""
+
+    def __init__(self, line: FaultyLine, deliver: Callable[[bytes], None]) -> None:
+        self._line = line
+        self._deliver = deliver
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._go_on(b"")
+
+    def take(self, data: bytes) -> None:
+        self._go_on(self._line.receive_data(data, self._loop.time()))
+
+    def end(self) -> None:
+        """The line ends; what it holds comes out."""
+        self._stop_timer()
+        if held := self._line.flush():
+            self._deliver(held)
+
+    def _go_on(self, data: bytes) -> None:
+        if data:
+            self._deliver(data)
+        self._stop_timer()
+        time = self._line.next_timeout()
+        if time is not None:
+            self._timer = self._loop.call_at(time, self._wake)
+
+    def _wake(self) -> None:
+        self._go_on(self._line.handle_timeout(self._loop.time()))
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Ears:
+    """Listens to the pty; what it hears goes through the line."""
+
+    listener: Listener
+    passage: _Passage
+
+    def received(self, data: bytes) -> None:
+        self.passage.take(data)
+
+    def dropped(self, reason: str) -> None:
+        self.listener.dropped(reason)
+
+    def restored(self) -> None:
+        self.listener.restored()
+
+    def ended(self, reason: str, status: int) -> None:
+        self.passage.end()
+        self.listener.ended(reason, status)

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: MIT
+"""What is to be simulated: from the arguments of `lavabox sim` to devices with their commands."""
+
+import os
+import re
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from dispatcher.errors import UsageError
+from dispatcher.names import check_name, check_no_duplicates
+
+# More shells than this on one machine is a slip of the keyboard.
+_MOST_DEVICES = 1000
+
+# The first word of a shell command, if there is nothing about it that a shell would treat.
+_PLAIN_WORD = re.compile(r"\s*([^\s;&|<>()$`\"'\\*?\[#~=%!{}]+)(?=\s|[;&|<>]|$)")
+
+
+class Option(Enum):
+    """The two ways to name devices; the values are the options."""
+
+    ROLE = "--role"
+    DEVICE = "--device"
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedDevice:
+    """A device to simulate: a shell command in a folder."""
+
+    name: str
+    role: str
+    command: str
+    directory: Path
+
+
+def plan_devices(options: Iterable[tuple[Option, str]], directory: Path) -> list[PlannedDevice]:
+    """The devices that --role and --device ask for, in that order.
+
+    Raises UsageError.
+
+    :param directory: where lavabox was called; commands name their scripts from there.
+    """
+    devices = []
+    for option, text in options:
+        try:
+            devices += _of_role(text, directory) if option is Option.ROLE else [_of_name(text, directory)]
+        except UsageError as error:
+            raise UsageError(f"{option.value} {text!r:.80}: {error}") from None
+    if not devices:
+        raise UsageError("there is no device; give some by --role ROLE=COMMAND or --device NAME:ROLE=COMMAND")
+    if len(devices) > _MOST_DEVICES:
+        raise UsageError(f"{len(devices)} devices are more than this can simulate ({_MOST_DEVICES})")
+    check_no_duplicates([device.name for device in devices])
+    return devices
+
+
+def _of_role(text: str, directory: Path) -> list[PlannedDevice]:
+    head, command = _split(text, "ROLE=COMMAND or ROLE*COUNT=COMMAND")
+    role, star, count_text = head.partition("*")
+    count = 1
+    if star:
+        if re.fullmatch("0*[1-9][0-9]{0,5}", count_text) is None:
+            raise UsageError(f"behind '*' goes the number of devices, not {count_text!r}")
+        count = int(count_text)
+        if count > _MOST_DEVICES:
+            raise UsageError(f"{count} devices are more than this can simulate ({_MOST_DEVICES})")
+    return [_planned(f"{role}-{number}", role, command, directory) for number in range(1, count + 1)]
+
+
+def _of_name(text: str, directory: Path) -> PlannedDevice:
+    wanted = "NAME:ROLE=COMMAND"
+    head, command = _split(text, wanted)
+    name, colon, role = head.partition(":")
+    if not colon:
+        raise UsageError(f"the role is missing; write {wanted}")
+    return _planned(name, role, command, directory)
+
+
+def _split(text: str, wanted: str) -> tuple[str, str]:
+    head, equals, command = text.partition("=")
+    if not equals or not command.strip():
+        raise UsageError(f"the command is missing; write {wanted}")
+    return head, command
+
+
+def _planned(name: str, role: str, command: str, directory: Path) -> PlannedDevice:
+    check_name("role", role)
+    check_name("device", name)
+    command, folder = _at_its_script(command, directory)
+    return PlannedDevice(name, role, command, folder)
+
+
+def _at_its_script(command: str, directory: Path) -> tuple[str, Path]:
+    """The command as it reads in the folder of the script that it starts, and that folder.
+
+    A command that starts no script of its own stays in `directory`.
+    """
+    match = _PLAIN_WORD.match(command)
+    if match is None:
+        return command, directory
+    word = match[1]
+    script = Path(os.path.normpath(directory / word))
+    if not os.path.isfile(script):
+        if word.startswith(("./", "../")):
+            raise UsageError(f"there is no file {word} in {directory}")
+        return command, directory
+    if not os.access(script, os.X_OK):
+        # A bare word may just be called like a file.
+        if "/" not in word:
+            return command, directory
+        raise UsageError(f"{word} is not executable; run `chmod +x {word}`, or write 'sh {word}'")
+    return f"./{shlex.quote(script.name)}{command[match.end() :]}", script.parent

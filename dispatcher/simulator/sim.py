@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: MIT
+"""`lavabox sim`: a multi-device test on simulated devices, on this machine."""
+
+import argparse
+import math
+import os
+import secrets
+import shlex
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dispatcher.errors import SetupError, UsageError
+from dispatcher.group import add_arguments, run_group
+from dispatcher.runner import Device
+from dispatcher.simulator.board import Workshop
+from dispatcher.simulator.box import install_box
+from dispatcher.simulator.faults import Faults, in_words, parse_faults
+from dispatcher.simulator.plan import Option, plan_devices
+from dispatcher.simulator.privatetmp import PrivateTmp, probe
+from dispatcher.stopsignals import undisturbed
+
+SUMMARY = "run a multi-device test on simulated devices"
+
+DESCRIPTION = """\
+Run a multi-device test on this machine. Each device is a shell on a pty of its own, its
+console, with the lava-* commands in its PATH. A command that begins with the name of a
+script runs in the folder of that script.
+"""
+
+EPILOGUE = """\
+exit status: 0 when the scripts of all devices and their tests succeeded; 1 when one did not,
+a test run ended early, the time was over, or the run could not begin; 2 usage; 130 when
+interrupted.
+
+examples:
+  lavabox sim --role server=./run-server.sh --role client*2=./run-client.sh
+  lavabox sim --device panda01:client='lava-sync start; echo hello' --device hb01:server='lava-sync start'
+  lavabox sim --baud 9600 --timeout 60 --log-dir logs --role peer*4=./run-peer.sh
+"""
+
+_SLOWEST, _FASTEST = 50, 10_000_000
+
+
+class _Collect(argparse.Action):
+    """Keeps --role and --device in one list: their order is the order of the devices."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        namespace.devices = [*namespace.devices, (Option(self.option_strings[0]), values)]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.set_defaults(devices=[])
+    parser.add_argument(
+        "--role",
+        metavar="ROLE[*COUNT]=COMMAND",
+        action=_Collect,
+        help="COUNT devices of this role (default: 1), called ROLE-1, ROLE-2, ...; each runs COMMAND",
+    )
+    parser.add_argument(
+        "--device",
+        metavar="NAME:ROLE=COMMAND",
+        action=_Collect,
+        help="one device, called NAME; it runs COMMAND",
+    )
+    parser.add_argument(
+        "--shell", metavar="SHELL", default="/bin/sh", help="what runs the commands (default: %(default)s)"
+    )
+    parser.add_argument("--timeout", metavar="SECONDS", type=float, help="end the whole run after so long")
+    parser.add_argument(
+        "--baud", metavar="N", type=int, help="make the consoles as slow as serial lines of N baud"
+    )
+    parser.add_argument(
+        "--faults",
+        metavar="NAME=NUMBER,...",
+        help="make the consoles as bad as real lines: printk=20 (kernel lines a second, cutting what the "
+        "device writes), stamps=0 (those without time stamps), drop=1e-4, flip=1e-4, double=1e-4 (probability "
+        "for each byte, in both directions), delay=0.5 (pauses a second)",
+    )
+    parser.add_argument("--seed", metavar="N", type=int, help="make what is random the same in every run")
+    parser.add_argument(
+        "--box", metavar="FILE", type=Path, help="the zipapp for the devices (default: built anew)"
+    )
+    parser.add_argument("--shared-tmp", action="store_true", help="do not give each device a /tmp of its own")
+    add_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the test; returns the exit status. Raises UsageError or SetupError."""
+    _check(arguments)
+    shell = _shell(arguments.shell)
+    invoked_in = Path.cwd()
+    planned = plan_devices(arguments.devices, invoked_in)
+    faults = _faults(arguments.faults)
+    # One that was made up is told, so that the faults can be had again.
+    fault_seed = secrets.randbits(32) if arguments.seed is None else arguments.seed
+    messages = [] if arguments.seed is None and faults is None else [f"seed {fault_seed}"]
+    if faults is not None:
+        messages.append(f"faults {in_words(faults)}")
+    with _state_folder() as state:
+        commands = install_box(arguments.box, state)
+        private_tmp = None if arguments.shared_tmp else _private_tmp(state, messages)
+        workshop = Workshop(
+            run=secrets.token_hex(8),
+            state=state,
+            invoked_in=invoked_in,
+            commands=commands,
+            shell=shell,
+            baud=arguments.baud,
+            private_tmp=private_tmp,
+            faults=faults,
+            fault_seed=fault_seed,
+        )
+        devices = [Device(device.name, device.role, workshop.board(device)) for device in planned]
+        return run_group(
+            devices, arguments, messages, must_end=True, timeout=arguments.timeout, seed=arguments.seed
+        )
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    timeout, baud = arguments.timeout, arguments.baud
+    if timeout is not None and not (math.isfinite(timeout) and timeout > 0):
+        raise UsageError(f"--timeout {timeout:g}: a time is a positive number of seconds")
+    if baud is not None and not _SLOWEST <= baud <= _FASTEST:
+        raise UsageError(f"--baud {baud}: a speed is a number from {_SLOWEST} to {_FASTEST}")
+
+
+def _faults(text: str | None) -> Faults | None:
+    if text is None:
+        return None
+    try:
+        return parse_faults(text)
+    except UsageError as error:
+        raise UsageError(f"--faults {text!r:.80}: {error}") from None
+
+
+def _shell(text: str) -> Sequence[str]:
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise UsageError(f"--shell {text!r}: {error}") from None
+    found = shutil.which(words[0]) if words else None
+    if found is None:
+        raise UsageError(f"--shell {text!r}: there is no such program")
+    return [os.path.abspath(found), *words[1:]]
+
+
+@contextmanager
+def _state_folder() -> Iterator[Path]:
+    try:
+        state = Path(tempfile.mkdtemp(prefix="lavabox-"))
+    except OSError as error:
+        raise SetupError(f"there is no place for temporary files: {error}") from error
+    try:
+        # A test may change to another user, who needs the commands as well.
+        state.chmod(0o755)
+        yield state.resolve()
+    finally:
+        with undisturbed():
+            shutil.rmtree(state, ignore_errors=True)
+
+
+def _private_tmp(state: Path, messages: list[str]) -> PrivateTmp | None:
+    folder = state / "private"
+    folder.mkdir()
+    private_tmp = probe(folder, os.environ)
+    if isinstance(private_tmp, PrivateTmp):
+        return private_tmp
+    messages.append(
+        f"the devices share this machine's /tmp, as mount namespaces are not to be had ({private_tmp}). "
+        "Each has a cache file of its own all the same: scripts have to read $LAVA_MULTI_NODE_CACHE (and "
+        "$LAVA_MULTI_NODE_NETWORK_CACHE), not /tmp/lava_multi_node_cache.txt"
+    )
+    return None

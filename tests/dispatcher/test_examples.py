@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: MIT
+"""The examples do what their README files say, by the command that stands there."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import build_zipapp
+from tests.dispatcher.lavabox_process import ROOT, Lavabox
+
+# What is among the output of each.
+EXAMPLES = {
+    "1-client-server": [r"client-1 \| The free disk space on server is \d\S*\n"],
+    "2-iperf": [r"client-1 \| .*bits?/s"],
+    "3-variable-clients": [
+        r"server-1 \| server started for 3 clients\n",
+        r"client-3 \| client-3 talks to server-1\n",
+        r"server-1 \| all clients are done\n",
+    ],
+    "4-peer-to-peer": [
+        r"peer-1 \| peer-1 asks peer-2: data of peer-2\n",
+        r"peer-3 \| peer-3 asks peer-1: data",
+    ],
+    "flow-table": [r"client-2   \| using server-1 server-2\n", r"observer-1 \| all have finished\n"],
+}
+
+
+@pytest.fixture(scope="module")
+def box(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_zipapp.build(tmp_path_factory.mktemp("box") / "lavabox")
+
+
+def test_all_examples_are_here() -> None:
+    assert {path.parent.name for path in (ROOT / "examples").glob("*/README.md")} == EXAMPLES.keys()
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("options", [(), ("--shared-tmp",)], ids=["", "shared-tmp"])
+def test_example(name: str, options: tuple[str, ...], box: Path) -> None:
+    folder = ROOT / "examples" / name
+    readme = (folder / "README.md").read_text()
+    assert readme.count("\n") == 3
+    (command,) = re.findall(r"`lavabox sim (.*)`", readme)
+    arguments = ("--box", str(box), "--timeout", "60", *options)
+    with Lavabox("sim", *arguments, *shlex.split(command), cwd=folder) as process:
+        assert process.finish() == 0, process.text
+    for pattern in EXAMPLES[name]:
+        assert re.search(pattern, process.text), process.text
