@@ -32,8 +32,8 @@ _ROUTE_MESSAGE = struct.Struct(
 _NEXT_HOP = struct.Struct("=HBBi")  # length, flags, hops, index
 _LINK_ADDRESS, _LINK_NAME = 1, 3
 _ADDRESS_ADDRESS, _ADDRESS_LOCAL, _ADDRESS_BROADCAST, _ADDRESS_FLAGS = 1, 2, 4, 8
-_ROUTE_LINK, _ROUTE_GATEWAY, _ROUTE_METRIC, _ROUTE_MULTIPATH = 4, 5, 6, 9
-_MAIN_TABLE, _UNICAST = 254, 1
+_ROUTE_LINK, _ROUTE_GATEWAY, _ROUTE_MULTIPATH = 4, 5, 9
+_MAIN_TABLE = 254
 _DUPLICATE, _DEPRECATED, _TENTATIVE, _SECONDARY = 0x08, 0x20, 0x40, 0x01
 
 # <linux/if.h>
@@ -107,17 +107,17 @@ def addresses(family: int, index: int) -> "list[Address]":
 
 def default_gateway(family: int, index: int) -> str:
     """The gateway of the link's default route with the least metric; else of another link's; "" if there is none."""
-    found = []  # type: list[tuple[bool, int, int, bytes]]
+    found = []  # type: list[tuple[bool, int, bytes]]
     for body in _dump(_GET_ROUTE, family):
-        of_family, prefix, _, _, table, _, _, kind, _ = _ROUTE_MESSAGE.unpack_from(body)
-        if (of_family, prefix, table, kind) != (family, 0, _MAIN_TABLE, _UNICAST):
+        of_family, prefix, _, _, table, _, _, _, _ = _ROUTE_MESSAGE.unpack_from(body)
+        if (of_family, prefix, table) != (family, 0, _MAIN_TABLE):
             continue
         attributes = _attributes(body, _ROUTE_MESSAGE.size)
-        (metric,) = struct.unpack("=I", attributes.get(_ROUTE_METRIC, bytes(4)))
         (link,) = struct.unpack("=i", attributes.get(_ROUTE_LINK, bytes(4)))
         hops = [(link, attributes.get(_ROUTE_GATEWAY, b""))]
         hops += _next_hops(attributes.get(_ROUTE_MULTIPATH, b""))
-        found += [(link != index, metric, len(found), gateway) for link, gateway in hops if gateway]
+        # The kernel lists them in the order of their metrics.
+        found += [(link != index, len(found), gateway) for link, gateway in hops if gateway]
     return _text(family, min(found)[-1]) if found else ""
 
 

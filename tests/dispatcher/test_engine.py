@@ -476,7 +476,7 @@ def test_a_frame_of_one_device_means_nothing_on_anothers_console(group: Group) -
     data = seal(pack_request(b"forged!!", "send", b"x", []))
     for packet in (
         (POLL, token, 50, 1, LEASE, 0),
-        (packets.CANCEL, token, 51, 1),
+        (packets.CANCEL, token, 51, 1, 1),
         (REQUEST, token, 52, 9, LEASE, 0, len(data), 1, data),
     ):
         assert group.feed("client-2", encode_frame(packets.pack_packet(*packet))) == b""
@@ -593,7 +593,7 @@ console_data = st.one_of(
         st.lists(st.sampled_from([b"id", b"k", None, 5, "client", [b"k", b"v"], [], 2**64 - 1, True, 0.5]), max_size=4),
     ),
     st.builds(lambda s, t: encode_frame(packets.pack_packet(POLL, 1, s, t, LEASE, 0)), st.integers(1, 60), small),
-    st.builds(lambda s, t: encode_frame(packets.pack_packet(packets.CANCEL, 1, s, t)), st.integers(1, 60), small),
+    st.builds(lambda s, t: encode_frame(packets.pack_packet(packets.CANCEL, 1, s, t, 1)), st.integers(1, 60), small),
 )
 
 

@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dispatcher.events import (
@@ -117,6 +117,7 @@ WRITTEN = {
 }
 
 
+@settings(deadline=None)
 @given(events)
 def test_every_event_survives(event: Event) -> None:
     text = json.dumps(to_json(event), allow_nan=False)
@@ -199,6 +200,7 @@ def test_what_is_no_event_is_refused(value: object) -> None:
         from_json(value)
 
 
+@settings(deadline=None)
 @given(
     st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists),
     st.sampled_from(sorted(WRITTEN)),
@@ -258,6 +260,7 @@ def test_readable() -> None:
     assert readable("gr\u00fcn \udcff\udc80\ud800 \x04") == "gr\u00fcn \\xff\\x80\\ud800 \x04"
 
 
+@settings(deadline=None)
 @given(names)
 def test_readable_text_is_unicode(text: str) -> None:
     readable(text).encode("utf-8")

@@ -220,6 +220,7 @@ def test_a_down_or_unknown_interface_is_an_error(namespace: Any) -> None:
         ("ip route add default via 10.1.3.1; ip route add default via 10.1.2.2 metric 500", "10.1.2.2"),
         ("ip route add default via 10.1.3.1", "10.1.3.1"),
         ("ip route add default dev v0", None),
+        ("ip route add default dev v0; ip route add default via 10.1.3.1 metric 9", "10.1.3.1"),
         ("ip route add 10.0.0.0/8 via 10.1.2.1", None),
         ("ip route add default via 10.1.2.9 table 7", None),
         ("ip route add unreachable default", None),

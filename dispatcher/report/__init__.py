@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: MIT
+"""Reports on a run and its results: JUnit XML, JSON, and a table. All are text; nothing here does I/O."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dispatcher.display import Row
+from dispatcher.results import Failure, Results
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What there is to report.
+
+    :param rows: how the devices got on; the log may know of more devices than took part this time.
+    :param over: whether no device will report any more.
+    """
+
+    results: Results
+    rows: Sequence[Row]
+    over: bool
+
+    @property
+    def failures(self) -> list[Failure]:
+        """Everything that makes the run a failure; those of kind "device" are devices that did not end well."""
+        devices = [Failure("device", row.device, None, row.result) for row in self.rows if not row.good]
+        return self.results.failures(over=self.over) + devices
