@@ -164,11 +164,17 @@ class Device:
             self.world.counts["frames damaged"] += 1
             self.clean = False
         chance = faults.printk * max(len(frame) * 10 / faults.baud, 0.02)
+        if not faults.stamps and damaged != frame:
+            # Where a character is lost at a cut, the message's first one may take its place.
+            chance = 0
         out = b""
         position = 0
         while rng.random() < chance and position < len(damaged):
             cut = rng.randrange(position, len(damaged))
-            text = self.up.damaged(self._printk())
+            whole = self._printk()
+            text = self.up.damaged(whole)
+            if text != whole:
+                self.clean = False  # no longer lines
             if self.world.now >= self.silent_until:
                 self.printed += text
             if cut > 0:
