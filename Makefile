@@ -7,7 +7,7 @@ STAMP := $(VENV)/.stamp
 SOURCES := build_zipapp.py $(shell find toolkit -name '*.py')
 
 help: ## say what can be made
-	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 venv: $(STAMP) ## make the virtual environment with all that is needed
 
@@ -37,8 +37,17 @@ check: $(STAMP) ## lint, format, types and tests
 bench: build ## measure what the documents state
 	$(VENV)/bin/python -m bench
 
+reliability: build ## count what becomes of commands on bad lines, for docs/reliability.md
+	$(VENV)/bin/python -m bench.reliability
+
+soak: $(STAMP) ## run the fault model for a million exchanges
+	$(VENV)/bin/python tests/soak.py
+
+test-kernel: $(STAMP) ## two guests with a real kernel in qemu
+	$(VENV)/bin/python -m tests.kernel
+
 clean: ## remove what was made
 	rm -rf $(VENV) build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help venv build demo test check bench clean
+.PHONY: help venv build demo test check bench reliability soak test-kernel clean

@@ -40,9 +40,9 @@ _MAX_ECHO = MAX_LINE + 1
 # The terminator with whole lines inside.
 _CUT_TERMINATOR = re.compile(rb"\x1b(?!\]5282;)[^\x1b]*?\n\\")
 # What a kernel message with a time stamp begins with, or may yet begin with. Without this sign
-# one is only looked for in a marker that is past its second byte: ESC and ESC ] are common.
+# one is not looked for behind an ESC, and behind ESC ] only if that begins no sequence of others.
 _TIME_STAMP = re.compile(rb"(<\d{0,3}(\Z|>))?(\Z|\[ {0,11}(\Z|\d{1,8}(\Z|\.\d{0,6}(\Z|\]))))")
-_SURE_MARKER = 3
+_NO_SEQUENCE = re.compile(rb"(?!\d{1,8};)[0-9A-Za-z]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +231,7 @@ def _marker_end(data: bytes, start: int) -> tuple[int, bytes]:
         return foreign, b""
     if foreign == len(data):
         return -1, b""
-    if seen < _SURE_MARKER and not _TIME_STAMP.match(data[foreign : foreign + 64]):
+    if not _may_be_message(seen, data[foreign : foreign + 64]):
         return start, b""
     limit = start + MAX_HELD
     again = data.find(MARKER[:1], foreign, limit)
@@ -240,6 +240,15 @@ def _marker_end(data: bytes, start: int) -> tuple[int, bytes]:
     if end >= 0:
         return end + 1 + len(MARKER) - seen, data[foreign : end + 1]
     return (-1, b"") if again < 0 and len(data) < limit else (start, b"")
+
+
+def _may_be_message(seen: int, text: bytes) -> bool:
+    """Whether `text`, behind so many bytes of a marker, may be a kernel message inside that."""
+    return (
+        seen > len(b"\x1b]")
+        or _TIME_STAMP.match(text) is not None
+        or (seen > len(b"\x1b") and _NO_SEQUENCE.match(text) is not None)
+    )
 
 
 def _content_end(data: bytes, content: int, limit: int) -> tuple[int, int, bytes]:

@@ -6,6 +6,7 @@ Nothing here sleeps for something to happen: `wait_for` is woken by every turn o
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import random
@@ -165,7 +166,9 @@ class Lab:
             reached = self.lock.wait_for(lambda: self.failure is not None or holds(), PATIENCE)
             if self.failure is not None:
                 raise self.failure
-            assert reached, f"did not come: {what}; output: { {b.name: b.output for b in self.boards.values()} }"
+            assert reached, (
+                f"did not come: {what}; output: { {b.name: b.output for b in self.boards.values()} }"
+            )
 
     def open_waits(self) -> list[str]:
         return [wait.waiting.message_id.decode() for wait in self.engine.coordinator.open_waits()]
@@ -252,7 +255,5 @@ def _command_line(pid: int) -> str:
 
 
 def _kill(pid: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass

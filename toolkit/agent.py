@@ -151,6 +151,8 @@ class Agent:
                 self._write_console()
             elif fd in self._clients:
                 self._serve(fd, event)
+        if console.muffled:
+            self._read_console()
         now = time.monotonic()
         deadline = link.next_timeout()
         if deadline is not None and now >= deadline:
@@ -163,9 +165,12 @@ class Agent:
             # Before replies are delivered: what runs next finds the console as it was.
             self._hushed = not self._hushed
             if self._hushed:
-                console.hush()
+                console.hush(not link.attended)
             else:
                 console.restore()
+        elif console.muffled and link.attended:
+            console.restore()
+            console.hush()
         self._deliver()
 
     def _wait(self) -> "list[tuple[int, int]]":
@@ -183,7 +188,10 @@ class Agent:
         deadline = self._link.next_timeout()
         if self._clients or self._link.idle or deadline is None:
             deadline = end if deadline is None else min(deadline, end)
-        return poll.poll(max(0, int((deadline - time.monotonic()) * 1000) + 1))
+        timeout = max(0.0, deadline - time.monotonic())
+        if self._console.muffled:
+            timeout = min(timeout, _BUSY)
+        return poll.poll(int(timeout * 1000) + 1)
 
     def _look(self, now: float) -> None:
         """See whether a command in the foreground waits: then only we read, and replies may come any time."""
@@ -197,7 +205,8 @@ class Agent:
         try:
             lines = self._console.read_lines()
         except BlockingIOError:
-            time.sleep(_BUSY)
+            if not self._console.muffled:
+                time.sleep(_BUSY)
             return
         now = time.monotonic()
         for line in lines:

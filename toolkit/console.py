@@ -12,6 +12,7 @@ from .wire.vocabulary import NO_DISPATCHER, CommandError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
 # The device number of the terminal itself, also behind /dev/console and /dev/tty. The number of
 # this request differs between architectures (<asm/ioctls.h>: _IOR('T', 0x32, unsigned int)).
@@ -26,6 +27,8 @@ _LFLAG, _OSPEED, _CC = 3, 5, 6
 # of a control character that Linux has no use for.
 _MARK_AT = getattr(termios, "VSWTC", 7)
 _MARK = b"\x1d"
+# More characters than anybody types while we look.
+_NEVER = 255
 _BAUDS = {
     getattr(termios, "B%d" % baud): baud
     for baud in (
@@ -85,7 +88,9 @@ class Console:
         "_foreign",
         "_input",
         "_ours",
+        "_patience",
         "_theirs",
+        "muffled",
         "number",
         "path",
         "read_fd",
@@ -99,6 +104,8 @@ class Console:
         self._ours = None  # type: int | None
         self._theirs = 0
         self._after_ours = False
+        self._patience = []  # type: list[bytes | int]
+        self.muffled = False  # set by `hush`
         try:
             # Two open files of our own: a frame has to go out in one blocking write, and a
             # read must not block when somebody else was quicker. Neither disturbs the caller's.
@@ -148,15 +155,22 @@ class Console:
         except OSError:
             return 0
 
-    def hush(self) -> None:
+    def hush(self, shared: bool = False) -> None:
         """Have the console's input in whole lines and without echo, until `restore`.
 
         To be called again when somebody may have set other modes since.
+
+        :param shared: somebody else may be reading. If that is a line editor, which waits for single
+            characters by `poll`, it is kept from waking up (`muffled`): so is a `poll` here, and
+            `read_lines` has to be called every now and then.
         """
         try:
             modes = termios.tcgetattr(self.read_fd)
             before = modes[_LFLAG]
             if before == self._ours:
+                return
+            if shared and not before & termios.ICANON:
+                self._muffle(modes)
                 return
             self._theirs = before | termios.ECHO if modes[_CC][_MARK_AT] == _MARK else before
             self._ours = self._theirs & ~termios.ECHO | termios.ICANON
@@ -168,10 +182,32 @@ class Console:
         except termios.error:
             pass
 
+    def _muffle(self, modes: "list[Any]") -> None:
+        # Without a time (VTIME), a tty is readable for `poll` once it holds VMIN characters.
+        self._patience = [modes[_CC][termios.VMIN], modes[_CC][termios.VTIME]]
+        modes[_CC][termios.VMIN], modes[_CC][termios.VTIME] = _NEVER, 0
+        termios.tcsetattr(self.read_fd, termios.TCSANOW, modes)
+        self._theirs = self._ours = modes[_LFLAG]
+        self.muffled = True
+
+    def _unmuffle(self, modes: "list[Any]") -> None:
+        self.muffled = False
+        if not modes[_LFLAG] & termios.ICANON and modes[_CC][termios.VMIN] == _NEVER:
+            modes[_CC][termios.VMIN], modes[_CC][termios.VTIME] = self._patience
+            termios.tcsetattr(self.read_fd, termios.TCSANOW, modes)
+
     def restore(self) -> None:
         """Put the modes back, unless somebody else has set some since; give typed lines back."""
+        if self.muffled:
+            # What was typed meanwhile goes back to its place in the queue.
+            try:
+                self._input += os.read(self.read_fd, 4096)
+            except OSError:
+                pass
         try:
             modes = termios.tcgetattr(self.read_fd)
+            if self.muffled:
+                self._unmuffle(modes)
             untouched, marked = modes[_LFLAG] == self._ours, modes[_CC][_MARK_AT] == _MARK
             if self._ours not in (None, self._theirs) and (untouched or marked):
                 if untouched:

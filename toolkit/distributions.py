@@ -49,7 +49,7 @@ class Manager:
 
 def _two_words(line: str) -> "tuple[str, str]":
     """bash 5.2-1, with a space or a tab"""
-    name, version = line.split(None, 1)
+    name, version = (line.split(None, 1) + [""])[:2]
     return name, version
 
 
@@ -61,13 +61,13 @@ def _dash(line: str) -> "tuple[str, str]":
 
 def _last_two(line: str) -> "tuple[str, str]":
     """bash-completion-5.2-r0"""
-    name, version, release = line.rsplit("-", 2)
+    name, version, release = (line.rsplit("-", 2) + ["", ""])[:3]
     return name, version + "-" + release
 
 
 def _last_three(line: str) -> "tuple[str, str]":
     """bash-completion-5.2-x86_64-1"""
-    name, version, _, _ = line.rsplit("-", 3)
+    name, version = (line.rsplit("-", 3) + [""])[:2]
     return name, version
 
 

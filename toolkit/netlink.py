@@ -107,7 +107,7 @@ def addresses(family: int, index: int) -> "list[Address]":
 
 def default_gateway(family: int, index: int) -> str:
     """The gateway of the link's default route with the least metric; else of another link's; "" if there is none."""
-    found = []  # type: list[tuple[bool, int, bytes]]
+    own, others = [], []  # type: tuple[list[bytes], list[bytes]]
     for body in _dump(_GET_ROUTE, family):
         of_family, prefix, _, _, table, _, _, _, _ = _ROUTE_MESSAGE.unpack_from(body)
         if (of_family, prefix, table) != (family, 0, _MAIN_TABLE):
@@ -116,9 +116,11 @@ def default_gateway(family: int, index: int) -> str:
         (link,) = struct.unpack("=i", attributes.get(_ROUTE_LINK, bytes(4)))
         hops = [(link, attributes.get(_ROUTE_GATEWAY, b""))]
         hops += _next_hops(attributes.get(_ROUTE_MULTIPATH, b""))
-        # The kernel lists them in the order of their metrics.
-        found += [(link != index, len(found), gateway) for link, gateway in hops if gateway]
-    return _text(family, min(found)[-1]) if found else ""
+        for link, gateway in hops:
+            if gateway:
+                (own if link == index else others).append(gateway)
+    # The kernel lists them in the order of their metrics.
+    return _text(family, (own + others + [b""])[0])
 
 
 def netmask(prefix: int) -> str:

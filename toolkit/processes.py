@@ -62,15 +62,25 @@ def find(program: str, environ: "Mapping[str, str]") -> "str | None":
 
 
 def start(
-    argv: "list[str]", environ: "Mapping[str, str]", output: "int | None" = None, folder: "str | None" = None
+    argv: "list[str]",
+    environ: "Mapping[str, str]",
+    output: "int | None" = None,
+    folder: "str | None" = None,
+    with_input: bool = True,
 ) -> int:
-    """Start a program; returns its process id. `output` is a descriptor for its stdout."""
+    """Start a program; returns its process id.
+
+    :param output: a descriptor for its stdout.
+    :param with_input: whether it may read what this process could.
+    """
     pid = os.fork()
     if pid:
         return pid
     try:
         if output is not None:
             os.dup2(output, 1)
+        if not with_input:
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         if folder is not None:
             os.chdir(folder)
         become(argv, environ)
@@ -108,6 +118,11 @@ def run(argv: "list[str]", environ: "Mapping[str, str]", folder: "str | None" = 
     return wait(start(argv, environ, folder=folder))
 
 
+def run_tool(argv: "list[str]", environ: "Mapping[str, str]") -> int:
+    """The same for a program that is not to read anything: our stdin is not its."""
+    return wait(start(argv, environ, with_input=False))
+
+
 def wait(pid: int) -> int:
     try:
         return _status(os.waitpid(pid, 0)[1])
@@ -123,7 +138,7 @@ def wait(pid: int) -> int:
 def output_of(argv: "list[str]", environ: "Mapping[str, str]") -> "tuple[int, bytes]":
     """Exit status and stdout of a program."""
     read_end, write_end = os.pipe()
-    pid = start(argv, environ, output=write_end)
+    pid = start(argv, environ, output=write_end, with_input=False)
     os.close(write_end)
     with open(read_end, "rb") as pipe:
         data = pipe.read()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """A plain transfer over TCP, for machines without iperf3.
 
-    transfer.py serve               listen on a free port, say which, and send to all who connect
-    transfer.py fetch ADDRESS PORT  receive that, and say how fast it came
+transfer.py serve               listen on a free port, say which, and send to all who connect
+transfer.py fetch ADDRESS PORT  receive that, and say how fast it came
 """
 
 import socket

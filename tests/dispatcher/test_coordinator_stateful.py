@@ -83,7 +83,10 @@ class NaiveGroup:
             event
             for event in self.requests()
             if event.message_id == message_id
-            and (isinstance(event, Sent) or (event.kind is WaitKind.SYNC and event.request not in self.repeated))
+            and (
+                isinstance(event, Sent)
+                or (event.kind is WaitKind.SYNC and event.request not in self.repeated)
+            )
         ]
 
     def came_to_nothing(self, sync: Waiting) -> bool:

@@ -49,7 +49,9 @@ class Agent:
 class Group:
     """An engine, and devices whose lines lose nothing and take no time."""
 
-    def __init__(self, log: GroupLog | None = None, members: dict[str, str] | None = None, seed: int = 1) -> None:
+    def __init__(
+        self, log: GroupLog | None = None, members: dict[str, str] | None = None, seed: int = 1
+    ) -> None:
         self.now = 0.0
         self.random = random.Random(seed)
         self.log: Any = MemoryGroupLog() if log is None else log
@@ -75,7 +77,9 @@ class Group:
     def reply(self, device: str, tag: int, agent: int = 0) -> tuple[int, list[Any]] | None:
         return self.agents[device][agent].replies.get(tag)
 
-    def answer(self, device: str, operation: Any, *arguments: Any, **more: Any) -> tuple[int, list[Any]] | None:
+    def answer(
+        self, device: str, operation: Any, *arguments: Any, **more: Any
+    ) -> tuple[int, list[Any]] | None:
         """The reply that comes at once, if one does."""
         return self.reply(device, self.ask(device, operation, *arguments, **more), more.get("agent", 0))
 
@@ -253,7 +257,8 @@ def test_bad_calls_are_refused_and_leave_nothing_behind(group: Group, name: str)
 
 
 @pytest.mark.parametrize(
-    "message", [b"", b"\xc1", msgpack.packb(5), msgpack.packb([]), msgpack.packb([b"short", "self"]), b"\x91" * 3000]
+    "message",
+    [b"", b"\xc1", msgpack.packb(5), msgpack.packb([]), msgpack.packb([b"short", "self"]), b"\x91" * 3000],
 )
 def test_requests_that_are_none(group: Group, message: bytes) -> None:
     agent = group.agents["client-1"][0]
@@ -413,9 +418,14 @@ def test_one_identity_over_two_links_is_one_request(group: Group) -> None:
     group.agents["client-1"].append(group.new_agent())
     for _ in range(2):
         for agent in range(2):
-            assert group.answer("client-1", "send", b"once", [b"k", b"v"], identity=IDENTITY, agent=agent) == (OK, [])
+            assert group.answer(
+                "client-1", "send", b"once", [b"k", b"v"], identity=IDENTITY, agent=agent
+            ) == (OK, [])
     assert len(group.events(Sent)) == 1
-    tags = [group.ask("client-1", "sync", b"barrier", None, identity=b"sync-one", agent=agent) for agent in range(2)]
+    tags = [
+        group.ask("client-1", "sync", b"barrier", None, identity=b"sync-one", agent=agent)
+        for agent in range(2)
+    ]
     assert len(group.events(Waiting)) == 1
     group.ask("client-2", "sync", b"barrier", None)
     group.ask("server-1", "sync", b"barrier", None)
@@ -590,10 +600,17 @@ console_data = st.one_of(
         st.integers(1, 60),
         small,
         st.sampled_from([*OPERATIONS]),
-        st.lists(st.sampled_from([b"id", b"k", None, 5, "client", [b"k", b"v"], [], 2**64 - 1, True, 0.5]), max_size=4),
+        st.lists(
+            st.sampled_from([b"id", b"k", None, 5, "client", [b"k", b"v"], [], 2**64 - 1, True, 0.5]),
+            max_size=4,
+        ),
     ),
-    st.builds(lambda s, t: encode_frame(packets.pack_packet(POLL, 1, s, t, LEASE, 0)), st.integers(1, 60), small),
-    st.builds(lambda s, t: encode_frame(packets.pack_packet(packets.CANCEL, 1, s, t, 1)), st.integers(1, 60), small),
+    st.builds(
+        lambda s, t: encode_frame(packets.pack_packet(POLL, 1, s, t, LEASE, 0)), st.integers(1, 60), small
+    ),
+    st.builds(
+        lambda s, t: encode_frame(packets.pack_packet(packets.CANCEL, 1, s, t, 1)), st.integers(1, 60), small
+    ),
 )
 
 
@@ -602,7 +619,9 @@ console_data = st.one_of(
 def test_no_bytes_break_the_engine_or_disturb_others(pieces: list[tuple[str, bytes]], size: int) -> None:
     tokens = itertools.cycle([1, 2, 3])
     group = Group()
-    group.engine._devices["client-1"].session.token = group.engine._devices["server-1"].session.token = lambda: next(tokens)
+    group.engine._devices["client-1"].session.token = group.engine._devices["server-1"].session.token = (
+        lambda: next(tokens)
+    )
     for device, data in pieces:
         for position in range(0, len(data), size):
             group.engine.receive_data(device, data[position : position + size], group.now)
@@ -627,7 +646,10 @@ def test_no_bytes_break_the_engine_or_disturb_others(pieces: list[tuple[str, byt
 
 def test_what_one_device_puts_into_the_log_is_bounded(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_module, "MAX_BYTES", 200_000)
-    statuses = [(group.answer("client-1", "send", b"id%d" % n, [b"k", bytes(100).replace(b"\0", b"v")]) or (None,))[0] for n in range(300)]
+    statuses = [
+        (group.answer("client-1", "send", b"id%d" % n, [b"k", bytes(100).replace(b"\0", b"v")]) or (None,))[0]
+        for n in range(300)
+    ]
     accepted = statuses.count(OK)
     assert 50 < accepted < 200 and statuses == [OK] * accepted + [USAGE] * (300 - accepted)
     # Many pairs are as dear as much data.

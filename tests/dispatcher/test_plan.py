@@ -37,7 +37,7 @@ SCRIPTS = {
     "without a dot": ("run.sh", "./run.sh", "."),
     "in another folder": ("deep/run.sh 'x y' | cat", "./run.sh 'x y' | cat", "deep"),
     "two folders": ("./deep/../deep/run.sh;echo", "./run.sh;echo", "deep"),
-    "a name to be quoted is no plain word": ("\"deep/er/it's.sh\"", "\"deep/er/it's.sh\"", "."),
+    "a name to be quoted is no plain word": ('"deep/er/it\'s.sh"', '"deep/er/it\'s.sh"', "."),
     "not the first word": ("sh deep/run.sh", "sh deep/run.sh", "."),
     "behind a variable": ("x=1 ./run.sh", "x=1 ./run.sh", "."),
     "a file that is no command": ("data", "data", "."),

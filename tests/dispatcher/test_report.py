@@ -159,10 +159,11 @@ def test_a_run_without_results_is_there() -> None:
 
 
 def test_a_failure_without_marks_says_where_it_was_reported() -> None:
-    root = junit_of(report(("a", "result", "x", "fail", None, None)))
-    failure = root.find(".//failure")
-    assert failure is not None
-    assert failure.text == "Reported at byte 10 of a.log."
+    for marks in ([], [("a", "case-start", "x")]):
+        root = junit_of(report(*marks, ("a", "result", "x", "fail", None, None)))
+        failure = root.find(".//failure")
+        assert failure is not None
+        assert failure.text == f"Reported at byte {10 * len(marks) + 10} of a.log."
 
 
 def test_the_schema_refuses() -> None:
@@ -362,6 +363,16 @@ def test_devices_stand_in_their_order() -> None:
         over=False,
     )
     assert text_of(made)[1:] == [f"a {'n' * 37}... - 1 0 0 0", "b - - 2 0 0 0"]
+
+
+def test_a_name_that_just_fits() -> None:
+    made = report(("a", "set-start", "n" * 40), ("a", "result", "x" * 80, "fail", None, None))
+    assert text_of(made)[1:] == [f"a - {'n' * 40} 0 1 0 0", f"a: test '{'x' * 80}' failed (set '{'n' * 40}')"]
+
+
+def test_several_malformed_signals() -> None:
+    made = report(*[("a", "malformed", "<LAVA_SIGNAL_X", "why")] * 2)
+    assert text_of(made) == ["a: 2 malformed signals, not recorded"]
 
 
 def test_many_failures_are_not_all_told() -> None:

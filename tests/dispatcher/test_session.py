@@ -180,7 +180,9 @@ def test_a_long_reply_comes_as_it_is_asked_for(host: Host, device: Device) -> No
     assert data == seal(reply)
     assert bursts == -(-len(data) // (REPLY_WINDOW * MAX_CHUNK))
     # A poll that crossed the last of it gets a word, no reply.
-    assert device.send(POLL, 1, LEASE, len(data)) == [[ACK, device.session, device.sequence, 1, len(seal(b"request"))]]
+    assert device.send(POLL, 1, LEASE, len(data)) == [
+        [ACK, device.session, device.sequence, 1, len(seal(b"request"))]
+    ]
     # And one that has lost everything gets it all again, in less at a time.
     assert len(device.send(POLL, 1, LEASE, 0)) == 1
 
@@ -222,7 +224,9 @@ def test_a_request_that_a_cancel_has_overtaken_does_not_come_back(host: Host, de
 
 @pytest.mark.parametrize("lease", [0, 1, LEASE, 127])
 @pytest.mark.parametrize("polled", [None, 0, LEASE + 20])
-def test_a_reply_is_typed_within_the_lease_only(host: Host, device: Device, polled: int | None, lease: int) -> None:
+def test_a_reply_is_typed_within_the_lease_only(
+    host: Host, device: Device, polled: int | None, lease: int
+) -> None:
     data = seal(b"request")
     device.send(REQUEST, 1, lease if polled is None else LEASE, 0, len(data), 1, data)
     if polled is not None:
@@ -261,7 +265,9 @@ def test_a_command_that_asks_no_more_is_given_up(host: Host, device: Device) -> 
     host.session.handle_timeout(ABANDONED - 0.1)
     assert host.cancelled == []
     host.session.handle_timeout(ABANDONED)
-    assert [(request.tag, reason) for request, reason in host.cancelled] == [(1, "its command has stopped asking")]
+    assert [(request.tag, reason) for request, reason in host.cancelled] == [
+        (1, "its command has stopped asking")
+    ]
     assert host.session.next_timeout() == ABANDONED + 10
     assert host.typed() == []
     # Should it come back all the same, it has to send it again.
@@ -312,7 +318,9 @@ def test_a_new_boot_ends_what_the_old_one_began(host: Host, device: Device) -> N
     # The HELLO alone may come out of an old log.
     assert host.cancelled == []
     fresh.request(1, b"other")
-    assert [(request.link.boot, reason) for request, reason in host.cancelled] == [(BOOT, "the device rebooted")]
+    assert [(request.link.boot, reason) for request, reason in host.cancelled] == [
+        (BOOT, "the device rebooted")
+    ]
     host.session.reply(host.requests[0][0], b"reply", 0.0)
     assert host.typed() == []
     # The old boot is over: its agents are not answered.
@@ -367,7 +375,9 @@ def test_links_are_bounded_and_those_that_ask_for_nothing_go_first(host: Host, d
     assert len(device.send(POLL, 1, LEASE, 0)) == 1
     for nonce in range(500, 500 + MAX_LINKS):
         Device(host, nonce=nonce).request(1, b"n%d" % nonce)
-    assert [(request.tag, reason) for request, reason in host.cancelled] == [(1, "the device has too many links")]
+    assert [(request.tag, reason) for request, reason in host.cancelled] == [
+        (1, "the device has too many links")
+    ]
 
 
 def test_what_is_remembered_of_agents_and_boots_is_bounded(host: Host) -> None:
@@ -423,7 +433,12 @@ def test_replies_that_are_kept_are_bounded(host: Host, device: Device) -> None:
         message = b"%d" % tag
         host.answers[message] = reply if tag < 150 else b"small"
         device.request(tag, message)
-        kept = [r.outgoing.total for link in host.session._links.values() for r in link.requests.values() if r.outgoing]
+        kept = [
+            r.outgoing.total
+            for link in host.session._links.values()
+            for r in link.requests.values()
+            if r.outgoing
+        ]
         assert sum(kept) <= MAX_KEPT_REPLIES + 4 * len(kept)
         assert len(kept) <= MAX_REQUESTS // 2
         assert host.session._kept_bytes == sum(kept) - 4 * len(kept)
@@ -439,7 +454,9 @@ def test_a_tag_that_is_used_for_another_request_begins_anew(host: Host, device: 
 
 # -- anything at all -----------------------------------------------------------------------------
 
-numbers = st.sampled_from([0, 1, 2, 3, 4, 255, 256, 65535, 65536, 2**31, 2**32 - 1]) | st.integers(-5, 2**64 - 1)
+numbers = st.sampled_from([0, 1, 2, 3, 4, 255, 256, 65535, 65536, 2**31, 2**32 - 1]) | st.integers(
+    -5, 2**64 - 1
+)
 anything = st.recursive(
     numbers | st.none() | st.booleans() | st.floats() | st.text(max_size=5) | st.binary(max_size=30),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
@@ -494,7 +511,9 @@ def hostile_frames() -> Iterator[bytes]:
     for number in range(6000):
         yield packets.pack_packet(HELLO, 1, number, 1 + number // 100, number % 200)
         for tag in range(3):
-            yield packets.pack_packet(REQUEST, 1 + number % 40, number + 2, tag + number, LEASE, 0, 5000, 0, bytes(480))
+            yield packets.pack_packet(
+                REQUEST, 1 + number % 40, number + 2, tag + number, LEASE, 0, 5000, 0, bytes(480)
+            )
 
 
 def test_memory_is_bounded_whatever_a_device_sends() -> None:

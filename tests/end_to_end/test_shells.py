@@ -25,8 +25,6 @@ SHELLS = {
     "dash": "dash -i",
     "busybox sh": "busybox sh -i",
 }
-# These read characters, not lines, and may catch the beginning of one that is meant for a command.
-LINE_EDITORS = ("bash", "busybox sh")
 PROMPT = "ready> "
 # Busybox asks the terminal behind it where the cursor is.
 AT_PROMPT = re.escape(PROMPT.encode()) + rb"(\x1b\[6n)?$"
@@ -38,7 +36,6 @@ class Shell:
 
     def __init__(self, board: Board, command: str) -> None:
         self.board = board
-        self.undisturbed = True
         self._numbers = itertools.count(1)
         environment = {"PS1": PROMPT, "TERM": "vt100", "HISTFILE": "/dev/null", "HOME": str(board.directory)}
         board.start(f"exec {command}", environment=environment)
@@ -117,8 +114,6 @@ def shell(request: pytest.FixtureRequest, lab: Lab) -> Iterator[Shell]:
     shell = Shell(lab["panda01"], command)
     modes = shell.modes()
     yield shell
-    if not shell.undisturbed:
-        return
     shell.check_typing(99)
     assert shell.modes() == modes
     assert lab.open_waits() == []
@@ -127,58 +122,48 @@ def shell(request: pytest.FixtureRequest, lab: Lab) -> Iterator[Shell]:
 
 
 @pytest.fixture
-def idle_shell(request: pytest.FixtureRequest, shell: Shell) -> Shell:
-    """The shell under test, which is at its prompt while commands work in the background."""
-    if request.node.callspec.params["shell"] in LINE_EDITORS:
-        shell.undisturbed = False
-        reason = "a line editor at its prompt and the agent may each read a part of the same line"
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=False))
-    return shell
-
-
-@pytest.fixture
 def other(lab: Lab) -> Shell:
     """Another device, whose shell is no matter."""
     return Shell(lab["hb01"], "sh -i")
 
 
-def test_a_wait_in_the_background_does_not_disturb_typing(lab: Lab, idle_shell: Shell, other: Shell) -> None:
-    start = idle_shell.begin("lava-wait ready")
+def test_a_wait_in_the_background_does_not_disturb_typing(lab: Lab, shell: Shell, other: Shell) -> None:
+    start = shell.begin("lava-wait ready")
     lab.until_waiting("ready")
-    idle_shell.board.type(CTRL_Z)
-    idle_shell.wait_for_prompt(start)
-    idle_shell.run("bg")
+    shell.board.type(CTRL_Z)
+    shell.wait_for_prompt(start)
+    shell.run("bg")
     counters = lab.engine.counters("panda01")
     frames = counters.frames
     number = 0
     # As long as it takes to ask twice how things stand.
     while counters.frames < frames + 2:
         number += 1
-        idle_shell.check_typing(number)
+        shell.check_typing(number)
     assert other.run("lava-send ready k=v")[0] == 0
-    assert idle_shell.run("wait")[0] == 0
-    assert b"k=v" in (idle_shell.board.directory / "cache").read_bytes()
+    assert shell.run("wait")[0] == 0
+    assert b"k=v" in (shell.board.directory / "cache").read_bytes()
 
 
-def test_a_wait_that_starts_in_the_background(lab: Lab, idle_shell: Shell, other: Shell) -> None:
-    idle_shell.run("lava-wait ready &")
+def test_a_wait_that_starts_in_the_background(lab: Lab, shell: Shell, other: Shell) -> None:
+    shell.run("lava-wait ready &")
     for number in range(3):
-        idle_shell.check_typing(number)
+        shell.check_typing(number)
     # Now the shell reads no more.
-    start = idle_shell.begin("wait $!; echo waited $?")
+    start = shell.begin("wait $!; echo waited $?")
     lab.until_waiting("ready")
     assert other.run("lava-send ready")[0] == 0
-    match = idle_shell.until(rb"waited (\d+)\r\n", start)
+    match = shell.until(rb"waited (\d+)\r\n", start)
     assert match[1] == b"0"
-    idle_shell.wait_for_prompt(match.end())
+    shell.wait_for_prompt(match.end())
 
 
-def test_sends_in_the_background(idle_shell: Shell) -> None:
+def test_sends_in_the_background(shell: Shell) -> None:
     for number in range(5):
-        idle_shell.run(f"lava-send y{number} &")
-        idle_shell.check_typing(number)
-    assert idle_shell.run("wait")[0] == 0
-    assert idle_shell.sent() == [b"y%d" % number for number in range(5)]
+        shell.run(f"lava-send y{number} &")
+        shell.check_typing(number)
+    assert shell.run("wait")[0] == 0
+    assert shell.sent() == [b"y%d" % number for number in range(5)]
 
 
 def test_the_line_after_a_killed_wait_runs_untouched(lab: Lab, shell: Shell) -> None:

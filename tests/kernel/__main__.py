@@ -26,13 +26,15 @@ from tests.kernel import image
 from tests.kernel.figures import Figures, check_messages, check_traces, count_frames, table
 from tests.kernel.guest import QEMU, Guest, GuestError
 from tests.kernel.line import Line
-from tests.kernel.play import power_cycle, restart_dispatcher, run_session, use_shell
+from tests.kernel.play import judge, power_cycle, restart_dispatcher, run_session, use_shell
 from tests.kernel.serve import Serve
 
 FOLDER = Path("build", "kernel")
 NAMES = ("server-1", "client-1")
 # What has to be there, and the package that has it.
 TOOLS = {QEMU: "qemu-system-x86", "apt-get": "apt", "dpkg-deb": "dpkg", "tar": "tar"}
+# Where nothing tells the beginning of a kernel message, not every frame that it cuts can be repaired.
+STAMPS_OFF = "printk.time=0"
 QUIET = r"@@ kernel messages (\d+)\r\n"
 MISSING = 2
 
@@ -56,7 +58,7 @@ class Run:
 
 RUNS = (
     Run("stamped", "time stamps", noise=0.05, shells=("bash --norc", "busybox sh")),
-    Run("unstamped", "no time stamps", noise=0.05, arguments="printk.time=0", syncs=20, trouble=True),
+    Run("unstamped", "no time stamps", noise=0.05, arguments=STAMPS_OFF, syncs=20, trouble=True),
     Run(
         "overrun",
         "input lost while the kernel prints",
@@ -131,6 +133,8 @@ async def perform(run: Run, kernel: Path, initramfs: Path) -> Figures:
                     count_frames(figures, guest.line.received)
     except GuestError as error:
         figures.lose(str(error))
+    if figures.leaked and STAMPS_OFF not in run.arguments:
+        figures.lose(f"{figures.leaked} frames, or parts of them, came out as output")
     for name in NAMES:
         for error in check_traces((folder / f"{name}.log").read_bytes()):
             figures.lose(f"{name}: {error}")
@@ -171,12 +175,14 @@ async def bench(
 async def play(run: Run, folder: Path, figures: Figures, serve: Serve, server: Guest, client: Guest) -> None:
     """Everything that the guests do."""
     with stopwatch(f"the examples, {run.syncs} syncs, {run.size} bytes at once, several commands at once"):
-        await run_session(figures, (server, client), run.syncs, run.size)
+        transcripts = await run_session(figures, (server, client), run.syncs, run.size)
     for shell in run.shells:
         with stopwatch(f"{shell}: commands killed and interrupted, lines typed ahead"):
             await use_shell(figures, client, server, shell, serve.group_log)
     counts = [int((await guest.run("sh quiet.sh", QUIET))[1]) for guest in (server, client)]
     # Not before both are quiet: this takes a while, and nobody reads the lines meanwhile.
+    for transcript in transcripts:
+        judge(figures, transcript)
     for guest, count in zip((server, client), counts, strict=True):
         figures.messages += count
         for error in check_messages((folder / f"{guest.name}.log").read_bytes(), count):

@@ -7,11 +7,14 @@ from dataclasses import dataclass, field, fields
 
 from dispatcher.demultiplexer import Damaged, Demultiplexer, Frame
 from tests.kernel.device.noise import record
+from tests.kernel.guest import without_kernel_messages
 from toolkit.wire import packets
+from toolkit.wire.framing import LINE_MARKER, MARKER, TERMINATOR
 from toolkit.wire.vocabulary import ProtocolError
 
-# What the protocol must not leave in a log.
-TRACES = (b"\x1b]5282;", b"#L1.")
+# What the protocol must never leave in a log.
+TRACES = (MARKER, LINE_MARKER)
+_FRAME = re.compile(re.escape(MARKER) + rb"[A-Za-z0-9_-]*" + re.escape(TERMINATOR))
 _MESSAGE = re.compile(rb"((?:noise \d{6}|\d{6}-noise-)[^\r\n]*)\r\n")
 
 
@@ -26,6 +29,7 @@ class Figures:
     repaired: int = 0
     repeated: int = 0
     messages: int = 0  # of the kernel
+    leaked: int = 0  # frames, or parts of some, that came out as output
     overrun: int = 0  # bytes towards the devices that found no room
     failed: int = 0  # commands that ended with an error which they should not have had
     lost: int = 0  # wrong answers; output and kernel messages that are not what was printed; hangs
@@ -51,19 +55,26 @@ def table(results: list[Figures]) -> str:
 def count_frames(figures: Figures, received: list[tuple[float, bytes]]) -> None:
     """Count the frames in what came from a device, and when."""
     demultiplexer = Demultiplexer()
-    seen: set[tuple[object, ...]] = set()
+    sent: dict[tuple[object, ...], int] = {}
     for now, data in received:
         for event in (*demultiplexer.handle_timeout(now), *demultiplexer.receive_data(data, now)):
-            if isinstance(event, Frame | Damaged):
-                figures.frames += 1
-                figures.cut += isinstance(event, Damaged) or bool(event.text)
             if isinstance(event, Frame):
+                figures.frames += 1
+                figures.cut += bool(event.text)
                 figures.repaired += bool(event.text)
-                figures.repeated += _repeated(event.body, seen)
+                figures.repeated += _repeats(event.body, sent)
+            elif isinstance(event, Damaged):
+                # It has to be sent again.
+                figures.frames += 1
+                figures.cut += 1
+                figures.repeated += 1
 
 
-def _repeated(body: bytes, seen: set[tuple[object, ...]]) -> bool:
-    """Whether a frame says again what one before it has said, but for its number."""
+def _repeats(body: bytes, sent: dict[tuple[object, ...], int]) -> bool:
+    """Whether a frame says only what intact ones before it have said.
+
+    :param sent: how much of its message each request has sent; 1 for what is not sent in parts.
+    """
     try:
         kind, *values = packets.unpack_up(body)
     except ProtocolError:
@@ -72,10 +83,27 @@ def _repeated(body: bytes, seen: set[tuple[object, ...]]) -> bool:
         # Those repeat themselves by design.
         return False
     named = dict(zip(packets.UP_FIELDS[kind], values, strict=True))
-    key = (kind, *(named.get(name) for name in ("nonce", "session", "tag", "offset")))
-    repeated = key in seen
-    seen.add(key)
-    return repeated
+    key = (kind, named.get("nonce"), named.get("session"), named.get("tag"))
+    end = named["offset"] + len(named["chunk"]) if kind == packets.REQUEST else 1
+    repeats = end <= sent.get(key, 0)
+    sent[key] = max(end, sent.get(key, 0))
+    return repeats
+
+
+def without_leaks(output: bytes, received: list[tuple[float, bytes]]) -> tuple[bytes, int]:
+    """Output without frames that could not be told from it, nor repaired; and how many these were.
+
+    :param output: in which there are no kernel messages.
+    """
+    output, count = _FRAME.subn(b"", output)
+    demultiplexer = Demultiplexer()
+    for now, data in received:
+        for event in (*demultiplexer.handle_timeout(now), *demultiplexer.receive_data(data, now)):
+            rest = without_kernel_messages(event.text) if isinstance(event, Damaged) else b""
+            if rest and rest in output:
+                output = output.replace(rest, b"", 1)
+                count += 1
+    return output, count
 
 
 def check_messages(log: bytes, count: int) -> list[str]:

@@ -215,6 +215,7 @@ def test_a_raw_terminal_is_raw_again(terminal: Terminal) -> None:
     tty.setraw(terminal.slave)
     before = terminal.lflag
     terminal.console.hush()
+    terminal.console.hush()
     terminal.console.restore()
     assert terminal.lflag == before
 

@@ -4,6 +4,7 @@
 import os
 import stat
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,24 @@ def test_install(manager: str, calls: list[list[str]], system: System, context: 
     assert context.warnings == []
 
 
+def test_nothing_of_the_callers_input_is_read(system: System) -> None:
+    """Not in `while read package; do lava-install-packages $package; done <list`."""
+    for name in ("apt-get", "gpg", "dpkg-query"):
+        system.program(name, "cat >/dev/null")
+    code = "import sys; from toolkit.cli import main; sys.exit(main(sys.argv[1:]))"
+    script = '"$0" -c "$1" lava-install-packages a; "$0" -c "$1" lava-installed-packages; read line; echo "[$line]"'
+    done = subprocess.run(
+        ["/bin/sh", "-c", script, sys.executable, code],
+        input="line\n",
+        capture_output=True,
+        text=True,
+        cwd=Path(distributions.__file__).parent.parent,
+        env=system.environ,
+    )
+    assert (done.stdout, done.stderr) == ("[line]\n", "")
+    assert len(system.calls()) == 3
+
+
 def test_install_tries_again(system: System, context: Any, pauses: list[float]) -> None:
     tried = system.folder / "tried"
     system.program("dnf", f'printf x >>"{tried}"; test "$(cat "{tried}")" = xxx || exit 7')
@@ -215,6 +234,12 @@ def test_installed_on_this_debian(fake_context: Any) -> None:
     form = "package: ${Package} : ${Version}\n"
     expected = subprocess.run(["dpkg-query", "-W", "-f", form], capture_output=True, check=True).stdout
     assert context.written == expected
+
+
+@pytest.mark.parametrize("manager", distributions.MANAGERS)
+@pytest.mark.parametrize("line", ["name", "a-b", "-", "WARNING: - -x-", "1\t"])
+def test_any_line_is_an_entry(manager: distributions.Manager, line: str) -> None:
+    assert len(manager.entry(line)) == 2
 
 
 def test_a_list_that_fails(system: System, context: Any) -> None:

@@ -224,7 +224,7 @@ def test_a_down_or_unknown_interface_is_an_error(namespace: Any) -> None:
         ("ip route add 10.0.0.0/8 via 10.1.2.1", None),
         ("ip route add default via 10.1.2.9 table 7", None),
         ("ip route add unreachable default", None),
-        ("ip route add default nexthop via 10.1.3.1 nexthop via 10.1.2.3 nexthop via 10.1.2.4", "10.1.2.3"),
+        ("ip route add default nexthop via 10.1.3.1 nexthop via 10.1.2.4 nexthop via 10.1.2.3", "10.1.2.4"),
         ("ip route add default via 2001:db8::1", "2001:db8::1"),
         ("ip route add default via 2001:db8::1; ip route add default via 10.1.3.1", "10.1.3.1"),
     ],

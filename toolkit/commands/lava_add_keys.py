@@ -5,8 +5,7 @@ import os
 
 from toolkit.arguments import parse, quote
 from toolkit.distributions import package_manager
-from toolkit.processes import environment
-from toolkit.processes import run as run_program
+from toolkit.processes import environment, run_tool
 from toolkit.wire.vocabulary import NO, OK, CommandError, UsageError
 
 TYPE_CHECKING = False
@@ -51,7 +50,7 @@ def run(arguments: "list[str]", context: "Context") -> int:
         path = "%s/lavabox-%s.gpg" % (FOLDER, _digits(key))
         # apt does not read the form in which gpg keeps keys by itself, only this older one.
         keep = ["--no-default-keyring", "--keyring", "gnupg-ring:" + path]
-        status = run_program(["gpg", "--batch"] + keep + ["--keyserver", SERVER, "--recv-keys", key], environ)
+        status = run_tool(["gpg", "--batch"] + keep + ["--keyserver", SERVER, "--recv-keys", key], environ)
         if status:
             raise CommandError(NO, "the key %s has not been added: gpg ended with status %d" % (key, status))
         # gpg makes it for its user only, and apt reads it as another one.

@@ -3,8 +3,7 @@
 
 from toolkit.arguments import parse
 from toolkit.distributions import package_manager
-from toolkit.processes import environment, find
-from toolkit.processes import run as run_program
+from toolkit.processes import environment, find, run_tool
 from toolkit.wire.vocabulary import NO, OK, CommandError, UsageError
 
 TYPE_CHECKING = False
@@ -50,7 +49,7 @@ def run(arguments: "list[str]", context: "Context") -> int:
             _add_archive(source, environ)
         else:
             _add_line(source if source.startswith("deb") else "deb " + source)
-    status = run_program(manager.update, environ)
+    status = run_tool(manager.update, environ)
     if status:
         raise CommandError(NO, "the lists of packages cannot be read: apt-get ended with status %d" % status)
     return OK
@@ -59,7 +58,7 @@ def run(arguments: "list[str]", context: "Context") -> int:
 def _add_archive(source: str, environ: "dict[str, str]") -> None:
     if not find("add-apt-repository", environ):
         raise CommandError(NO, "%s takes add-apt-repository, which is not installed" % source)
-    status = run_program(["add-apt-repository", "-y", source], environ)
+    status = run_tool(["add-apt-repository", "-y", source], environ)
     if status:
         raise CommandError(
             NO, "%s has not been added: add-apt-repository ended with status %d" % (source, status)

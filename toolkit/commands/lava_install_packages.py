@@ -5,8 +5,7 @@ import time
 
 from toolkit.arguments import parse
 from toolkit.distributions import ENVIRONMENT, package_manager
-from toolkit.processes import environment
-from toolkit.processes import run as run_program
+from toolkit.processes import environment, run_tool
 from toolkit.wire.vocabulary import NO, OK, CommandError, UsageError
 
 TYPE_CHECKING = False
@@ -49,8 +48,8 @@ def run(arguments: "list[str]", context: "Context") -> int:
     environ = environment(context.environ, **ENVIRONMENT)
     for attempt in range(1, TRIES + 1):
         if manager.update:
-            run_program(manager.update, environ)
-        status = run_program(manager.install + packages, environ)
+            run_tool(manager.update, environ)
+        status = run_tool(manager.install + packages, environ)
         if not status:
             return OK
         problem = "%s ended with status %d" % (manager.install[0], status)

@@ -98,6 +98,7 @@ FIRST_RTO = 0.4
 MIN_RTO = 0.2
 MAX_RTO = 8.0
 HELLO_TIMEOUT = 5.0
+UNATTENDED_HELLO_TIMEOUT = 12.0
 # Output of others that may lie in buffers between us and the host (bytes).
 HIDDEN_QUEUE = 8192
 # Unanswered frames in a row after which the link says hello again.
@@ -359,7 +360,9 @@ class DeviceLink:
     def _on_hello_timeout(self, now: float) -> None:
         self._hello_deadline = None
         known = self._group is not None
-        patience = packets.LINK_TIMEOUT if known else HELLO_TIMEOUT + HIDDEN_QUEUE / self._rate
+        # (Unattended, somebody else may have read the answers so far.)
+        first = HELLO_TIMEOUT if self.attended else UNATTENDED_HELLO_TIMEOUT
+        patience = packets.LINK_TIMEOUT if known else first + HIDDEN_QUEUE / self._rate
         if not self._requests:
             self._close()
         elif now - self._heard < patience:
