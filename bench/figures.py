@@ -23,7 +23,7 @@ from dispatcher.grouplog.memory import MemoryGroupLog
 from dispatcher.processes import become_subreaper
 from toolkit.agent import LINGER
 
-RUNS = 40
+RUNS = 12
 
 
 class Bench:

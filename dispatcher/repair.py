@@ -6,7 +6,7 @@ line break, and the frame goes on with its very next character. Where it begins
 is not marked, but a frame has only characters of its alphabet, so in each line
 the frame's part ends at the first other character, or before: with time stamps
 `[   12.345678] ` exactly there, without them up to a word earlier. Each guess
-is held against the frame's checksum; a wrong one passes with a chance of 2^-36,
+is held against the frame's checksum; a wrong one passes with a chance of 2^-32,
 and then still has to be a sensible packet of a living session.
 """
 

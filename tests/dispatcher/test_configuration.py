@@ -78,6 +78,7 @@ WRONG = {
         "devices.a.target-mac is a text of one line, not 'a\\nb' (at line 5)",
     ),
     "no table for a device": ("[devices]\na = 1\n", "devices.a is a table, not 1 (at line 2)"),
+    "in the first line of several": ("shared = 1\n# more\n", "shared is a table, not 1 (at line 1)"),
     "no table for devices": ("devices = 1\n", "devices is a table, not 1 (at line 1)"),
     "no table for storage": (
         "[devices.a]\nstorage = 'x'\n",

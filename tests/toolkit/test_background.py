@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.dispatcher.lavabox_process import processes_with
 from toolkit import background
 from toolkit.commands import lava_background_process_start as start_command
 from toolkit.commands import lava_background_process_stop as stop_command
@@ -87,14 +88,26 @@ def test_it_runs_once_and_is_ended(context: Any, tmp_path: Path) -> None:
     ],
 )
 def test_all_that_it_has_started_is_ended(command: str, context: Any, tmp_path: Path) -> None:
-    assert start(context, f"echo ready; {command}") == OK
+    seconds = str(100_000 + os.getpid())
+    assert start(context, f"echo ready; {command.replace('1000', seconds)}") == OK
     until(lambda: output(tmp_path) == "ready\n")
-    time.sleep(0.3)
-    mark = (tmp_path / "results" / "load" / "mark").read_text()
-    assert background._members(mark)
+    if not command.startswith("trap"):
+        until(lambda: processes_with(seconds) != [])
     assert stop(context) == OK
-    assert background._members(mark) == []
+    assert processes_with(seconds) == []
     assert context.warnings == []
+
+
+def test_what_is_started_at_the_last_moment_is_told_too(
+    context: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background, "GRACE", float(PATIENCE))
+    command = "trap 'setsid sleep 1000 & exit' TERM; echo ready; while :; do sleep 0.1; done"
+    assert start(context, command) == OK
+    until(lambda: output(tmp_path) == "ready\n")
+    begin = time.monotonic()
+    assert stop(context) == OK
+    assert time.monotonic() - begin < PATIENCE / 2
 
 
 def test_others_are_left_alone(context: Any) -> None:
