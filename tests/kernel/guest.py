@@ -82,9 +82,11 @@ class Guest:
         deadline = time.monotonic() + patience
         output = self._output + without_kernel_messages(self._open)
         while not (match := expression.search(output)):
-            if time.monotonic() > deadline or self._process.returncode is not None:
-                text = output[-2000:].decode(errors="backslashreplace")
-                raise GuestError(f"{self.name} did not print {pattern!r} in {patience:g} s, but:\n{text}")
+            ended = self._process.returncode is not None
+            if ended or time.monotonic() > deadline:
+                when = "before it ended" if ended else f"in {patience:g} s"
+                text = output[-1000:].decode(errors="backslashreplace")
+                raise GuestError(f"{self.name} did not print {pattern!r} {when}, but:\n{text}")
             await asyncio.sleep(_LOOK)
             if self._take_new():
                 output = self._output + without_kernel_messages(self._open)

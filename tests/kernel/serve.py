@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Coroutine, Iterable
 from pathlib import Path
+from typing import Any
 
 from tests.kernel.guest import GuestError
 from tests.kernel.line import Line
@@ -46,8 +47,8 @@ class Serve:
 
     async def _wait(self, events: Iterable[Coroutine[None, None, None]]) -> None:
         """Raises GuestError if it ends instead, or takes too long."""
-        connected = asyncio.gather(*events)
-        ended = asyncio.ensure_future(self._process.wait())
+        connected: asyncio.Future[Any] = asyncio.gather(*events)
+        ended: asyncio.Future[Any] = asyncio.ensure_future(self._process.wait())
         await asyncio.wait({connected, ended}, timeout=_PATIENCE, return_when=asyncio.FIRST_COMPLETED)
         ended.cancel()
         if not connected.done():
