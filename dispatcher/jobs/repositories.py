@@ -54,7 +54,7 @@ class Repositories:
     def __init__(self, folders: Mapping[str, Path] | None = None) -> None:
         self._folders = {normal(url): folder for url, folder in (folders or {}).items()}
 
-    def find(self, url: str, place: Place, around: Path) -> Path | None:
+    def find(self, url: str, around: Path) -> Path | None:
         """The folder of a repository; None if it is not here.
 
         :param around: the folder of the file that names it: a local path counts from there, and it may
@@ -73,7 +73,7 @@ class Repositories:
         self, url: str, branch: str | None, revision: str | None, place: Place, around: Path, remarks: Remarks
     ) -> Checkout:
         """Which files a definition gets. Raises JobError."""
-        folder = self.find(url, place, around)
+        folder = self.find(url, around)
         if folder is None:
             if "://" in url or url.startswith(("git@", "lp:")):
                 raise JobError(place, f"nothing is fetched from {url}; clone it, and add --repo {url}=DIR")
@@ -173,6 +173,7 @@ def list_files(checkout: Checkout) -> list[str]:
             return sorted({name for name in output.split("\0") if name and os.path.lexists(folder / name)})
     found = []
     for top, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if name != ".git"]
         links = [name for name in folders if os.path.islink(os.path.join(top, name))]
         found += [os.path.relpath(os.path.join(top, name), folder) for name in (*files, *links)]
         if len(found) > MAX_FILES:
@@ -210,7 +211,9 @@ def _extract(checkout: Checkout, destination: Path) -> None:
     assert checkout.revision is not None
     command = _command(checkout.folder, "archive", "--format=tar", checkout.revision)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as git:
-        tar = subprocess.run(["tar", "-xf", "-", "-C", destination], stdin=git.stdout, capture_output=True)
+        tar = subprocess.run(
+            ["tar", "-xf", "-", "-C", destination], stdin=git.stdout, capture_output=True, check=False
+        )
     if git.returncode or tar.returncode:
         text = tar.stderr.decode(errors="replace").strip()
         raise SetupError(
@@ -241,7 +244,11 @@ def _command(folder: Path, *arguments: str) -> list[str]:
 def _run_git(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[bytes] | None":
     try:
         return subprocess.run(
-            _command(folder, *arguments), stdin=subprocess.DEVNULL, capture_output=True, timeout=_MINUTE
+            _command(folder, *arguments),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_MINUTE,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
