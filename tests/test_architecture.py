@@ -25,7 +25,7 @@ PURE = [
         ROOT / "dispatcher" / f"{name}.py"
         for name in (
             *("demultiplexer", "session", "coordinator", "events", "engine", "operations"),
-            *("results", "textsignals", "configuration"),
+            *("results", "textsignals", "textpatterns", "configuration"),
         )
     ),
 ]
