@@ -82,7 +82,7 @@ ALIASES = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a: b: c\n", "line 1: this is no YAML: mapping values are not allowed"),
         (
             "a: 1\n\tb: 1\n",
-            "line 2: this is no YAML: found character that cannot start any token (indent with",
+            "indent with spaces, not with tabs",
         ),
         ("a: \x01\n", "line 1: this is no YAML: there is a character that YAML does not allow"),
         ("a: 1\n---\nb: 1\n", "line 2: this is no YAML"),
@@ -223,7 +223,7 @@ actions:
     assert definition.dependencies == ("a", "b")
     assert definition.install == ()
     assert [(step.text, step.place.line) for step in definition.steps] == [
-        *(("one", 34), ("two\nthree\n", 36), ("true", 39)),
+        *(("one", 35), ("two\nthree\n", 37), ("true", 40)),
     ]
     assert definition.pattern is not None and definition.fixups == {"ok": "pass"}
 
@@ -256,13 +256,13 @@ REQUEST = "role: [server]\n    protocols:\n      lava-multinode:\n      - {%s}"
         (changed("count: 2", "count: many"), "line 6: count should be a whole number, not 'many'"),
         (changed("count: 2", "count: -1"), "line 6: count is from 0 to 1000, not -1"),
         (changed("count: 2", "counts: 2"), "line 6: role 'client' has no 'counts'; did you mean 'count'?"),
-        (changed("      client:", "      cli/ent:"), "line 6: the name of the role can't have '/'"),
+        (changed("      client:", "      cli/ent:"), "line 6: the name of a role can't have '/'"),
         (changed("{device_type: x, count: 2}", "x"), "line 6: role 'client' should be a mapping"),
         (changed("    role: [", "    roles: ["), "line 9: a test action has no 'roles'; did you mean 'role'?"),
         (changed("[server]", "[sever]"), "line 9: there is no role 'sever'; did you mean 'server'?"),
         (changed("[server]", "[x]"), "line 9: there is no role 'x'; the roles are server, client"),
         (changed("- test:", "- tests:"), "line 8: there is no action 'tests'; it is one of deploy, boot, test"),
-        (changed("    role: [server]\n", "  role: [server]\n"), "line 9: this is no YAML"),
+        (changed("    role: [server]\n", "  role: [server]\n"), "line 10: this is no YAML"),
         (changed("    definitions", "    definition"), "a test action has no 'definition'; did you mean"),
         (changed("from: inline", "from: outline"), "line 11: 'from' is one of inline, git, url, tar, bzr"),
         (changed("      name: it\n", "      name: a b\n"), "line 12: a definition can't be called 'a b'"),

@@ -19,6 +19,9 @@ from dispatcher.jobs.rules import JobRules
 HERE = Place("job.yaml", 1)
 
 
+TestAction.__test__ = False  # type: ignore[attr-defined]
+
+
 def definition(name: str, *steps: str, **more: object) -> Definition:
     return Definition(name, HERE, steps=tuple(Step(step, HERE) for step in steps), **more)  # type: ignore[arg-type]
 

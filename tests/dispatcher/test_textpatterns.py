@@ -67,9 +67,9 @@ def test_lines_and_results_are_bounded() -> None:
 
 
 def test_pattern_that_takes_for_ever_is_given_up() -> None:
-    slow = Pattern(r"(?P<test_case_id>(?:\w|\d|[a-z])*)\W(?P<result>pass)")
+    slow = Pattern(r"(?P<test_case_id>(a|aa)+)!(?P<result>pass)")
     scanner = LineScanner(slow, 0)
     (found,) = scanner.receive_data(b"a" * 60 + b"\n")
     assert isinstance(found, Signal) and found.kind == "raise"
     assert "make the pattern simpler" in str(found.fields[0])
-    assert scanner.receive_data(b"a pass\n") == []
+    assert scanner.receive_data(b"a!pass\n") == []
