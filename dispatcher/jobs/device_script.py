@@ -65,10 +65,12 @@ def lay_out(role: Role, folder: Path, shell: str, new_uuid: Callable[[], str]) -
     lines += [f"export {name}={shlex.quote(value)}" for name, value in role.environment]
     lines.append("status=0")
     if role.starts_after is not None:
-        lines.append(f"lava-wait-all lava_start {shlex.quote(role.starts_after)} || exit")
+        lines.append(
+            _requested(Request("lava-wait-all", "lava_start", role.place, role.starts_after), folder)
+        )
     number = 0
     for stage, action in enumerate(role.actions):
-        lines += [f"{_command(request)} || exit" for request in action.requests]
+        lines += [_requested(request, folder) for request in action.requests]
         if action.definitions:
             directory = folder / str(stage)
             _lay_out_action(action, directory, number, shell, new_uuid, laid)
@@ -80,6 +82,12 @@ def lay_out(role: Role, folder: Path, shell: str, new_uuid: Callable[[], str]) -
             ]
     (folder / "start.sh").write_text("\n".join([*lines, "exit $status", ""]), errors="surrogateescape")
     return laid
+
+
+def _requested(request: Request, folder: Path) -> str:
+    """What LAVA's dispatcher would ask for: it leaves the device's cache file alone."""
+    cache = shlex.quote(str(folder / "requested"))
+    return f"LAVA_MULTI_NODE_CACHE={cache} {_command(request)} || exit"
 
 
 def _command(request: Request) -> str:

@@ -59,13 +59,14 @@ def test_start_script(tmp_path: Path) -> None:
         starts_after="host",
         environment=(("A", "x y"),),
     )
-    assert (folder / "start.sh").read_text().splitlines()[1:] == [
+    text = (folder / "start.sh").read_text().replace(f"LAVA_MULTI_NODE_CACHE={folder}/requested ", "%")
+    assert text.splitlines()[1:] == [
         "export LAVA_WAIT_TIMEOUT=30",
         "export A='x y'",
         "status=0",
-        "lava-wait-all lava_start host || exit",
-        "lava-send -- up 'ip=1 2' 'q=it'\"'\"'s' || exit",
-        "lava-wait-all --timeout 2.5 -- -x 'b c' || exit",
+        "%lava-wait-all -- lava_start host || exit",
+        "%lava-send -- up 'ip=1 2' 'q=it'\"'\"'s' || exit",
+        "%lava-wait-all --timeout 2.5 -- -x 'b c' || exit",
         "exit $status",
     ]
 

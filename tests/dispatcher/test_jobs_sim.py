@@ -170,15 +170,15 @@ def test_requests_are_carried_out_before_the_action(sim: Simulator) -> None:
         + "- boot:\n    role: [client]\n    method: x\n"
         + REQUEST.format("lava-send", "booted", ", message: {ip: 10.0.0.9, text: two words}")
         + test(
-            "server",
-            "cat /tmp/lava_multi_node_cache.txt",
+            *("server", "cat /tmp/lava_multi_node_cache.txt || echo untouched"),
+            *("lava-wait booted", "cat /tmp/lava_multi_node_cache.txt"),
             more=REQUEST.format("lava-wait", "booted", ", timeout: {minutes: 1}"),
         )
         + test("client", "true")
     )
     status, text = sim.run(job=job)
     assert status == 0, text
-    assert "server-1 | ip=10.0.0.9\n" in text
+    assert text.index("server-1 | untouched\n") < text.index("server-1 | ip=10.0.0.9\n")
     assert "server-1 | text=two words\n" in text
 
 
