@@ -193,13 +193,13 @@ class _JobReader:
         if multinode is None:
             return [Role(SINGLE_ROLE, 1, job.place, environment=environment)]
         multinode = as_map(multinode, "lava-multinode")
-        content = as_map(_needed(multinode, "roles", "lava-multinode"), "roles")
         if "target_group" in multinode.items or "group_size" in multinode.items:
             raise JobError(
                 multinode.place,
                 "this is the part of a job that LAVA gave to one device; name the job as it was submitted",
             )
         check_keys(multinode, {"roles", "timeout"}, "lava-multinode", self._remarks)
+        content = as_map(_needed(multinode, "roles", "lava-multinode"), "roles")
         wait_timeout = _seconds(multinode, "timeout", "lava-multinode")
         if not content.items:
             raise JobError(content.place, "there are no roles")

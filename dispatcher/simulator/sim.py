@@ -29,7 +29,8 @@ SUMMARY = "run a multi-device test on simulated devices"
 DESCRIPTION = """\
 Run a multi-device test on this machine. Each device is a shell on a pty of its own, its
 console, with the lava-* commands in its PATH. A command that begins with the name of a
-script runs in the folder of that script.
+script runs in the folder of that script. FILE is a job of LAVA, which says itself what
+devices there are and what they do; or a test definition, for the roles without a command.
 """
 
 EPILOGUE = """\

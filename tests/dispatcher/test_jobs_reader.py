@@ -304,7 +304,7 @@ REQUEST = "role: [server]\n    protocols:\n      lava-multinode:\n      - {%s}"
         (changed("job_name: trial", "timeout: {job: 1}"), "line 1: a job has no 'timeout'; did you mean 'timeouts'?"),
         (
             changed("from: inline", "from: git").replace("repository:\n", "repository: https://x.org/y.git\n      x:\n"),
-            "line 14: nothing is fetched from https://x.org/y.git; clone it, and add --repo https://x.org/y.git=DIR",
+            "line 14: nothing is fetched from https://x.org/y.git; clone it (or unpack it) here, and add --repo https://x.org/y.git=DIR",
         ),
         ('{"device_group": [], "actions": []}', "line 1: this is a job of LAVA's first format (JSON"),
         ("actions:\n- {command: lava_test_shell, parameters: {}}\n", "this is a job of LAVA's first format"),
