@@ -43,6 +43,10 @@ reliability: build ## count what becomes of commands on bad lines, for docs/reli
 soak: $(STAMP) ## run the fault model for a million exchanges
 	$(VENV)/bin/python tests/soak.py
 
+fuzz: $(STAMP) ## fuzz what parses bytes from the line
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	$(VENV)/bin/python tests/fuzz.py
+
 test-kernel: $(STAMP) ## two guests with a real kernel in qemu
 	$(VENV)/bin/python -m tests.kernel
 
@@ -50,4 +54,4 @@ clean: ## remove what was made
 	rm -rf $(VENV) build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help venv build demo test check bench reliability soak test-kernel clean
+.PHONY: help venv build demo test check bench reliability soak fuzz test-kernel clean

@@ -87,19 +87,39 @@ def boot_hash() -> int:
         return 0
 
 
+def _status(pid: int) -> "list[bytes]":
+    """State, parent, group, session, terminal, its foreground group, ... of a process; raises OSError."""
+    with open("/proc/%d/stat" % pid, "rb") as file:
+        # Behind the name in parentheses.
+        return file.read().rpartition(b")")[2].split()
+
+
 def in_foreground(pid: int, terminal: int) -> bool:
     """Whether a process is what the shell on this terminal waits for, so that nobody else reads it.
 
     True also where that can't be told.
     """
     try:
-        with open("/proc/%d/stat" % pid, "rb") as file:
-            # Behind the name in parentheses: state, parent, group, session, terminal, its foreground group.
-            fields = file.read().rpartition(b")")[2].split()
+        state, _, group, _, tty, foreground = _status(pid)[:6]
     except OSError:
         return True
-    state, group, tty, foreground = fields[0], int(fields[2]), int(fields[4]), int(fields[5])
-    return tty == terminal and group == foreground and state not in (b"T", b"t")
+    return int(tty) == terminal and group == foreground and state not in (b"T", b"t")
+
+
+def foreground(pid: int, terminal: int) -> int:
+    """The process group in the foreground of this terminal, 0 if it is not the terminal of this process."""
+    try:
+        _, _, _, _, tty, group = _status(pid)[:6]
+    except OSError:
+        return 0
+    return int(group) if int(tty) == terminal else 0
+
+
+def _sleeps(pid: int) -> bool:
+    try:
+        return _status(pid)[0] == b"S"
+    except OSError:
+        return True
 
 
 class Agent:
@@ -113,6 +133,7 @@ class Agent:
         self._hushed = False
         self._idle_since = time.monotonic()
         self._looked = 0.0
+        self._others = 0  # the process group in the foreground, of which a shell may set its modes any moment
         self._blocked_since = None  # type: float | None
 
     def run(self) -> None:
@@ -129,7 +150,7 @@ class Agent:
         finally:
             # First, so that a command that comes now finds no agent and makes its own.
             self._listener.close()
-            if self._hushed:
+            if self._hushed or self._console.muffled:
                 self._hushed = False
                 self._console.restore()
             self._collect()
@@ -151,7 +172,7 @@ class Agent:
                 self._write_console()
             elif fd in self._clients:
                 self._serve(fd, event)
-        if console.muffled:
+        if console.muffled and self._hushed:
             self._read_console()
         now = time.monotonic()
         deadline = link.next_timeout()
@@ -161,23 +182,45 @@ class Agent:
         self._collect()
         if now >= self._looked + LOOK_INTERVAL:
             self._look(now)
-        if self._hushed != link.listening(now):
-            # Before replies are delivered: what runs next finds the console as it was.
-            self._hushed = not self._hushed
-            if self._hushed:
-                console.hush(not link.attended)
-            else:
-                console.restore()
-        elif console.muffled and link.attended:
-            console.restore()
-            console.hush()
+        self._share_console(now)
         self._deliver()
+
+    def _share_console(self, now: float) -> None:
+        """Take the console as long as the host may type, and then give it back."""
+        link, console = self._link, self._console
+        if not self._hushed:
+            console.mend()
+        if self._hushed and not link.listening(now):
+            # Before replies are delivered: what runs next finds the console as it was.
+            self._hushed = False
+            console.restore()
+        elif self._hushed and link.attended:
+            if console.muffled:
+                console.restore()
+                console.hush()
+        elif self._hushed:
+            # A shell that shows its prompt now has set modes of its own.
+            console.hush(shared=True)
+        elif not link.listening(now):
+            if console.muffled:
+                console.restore()
+        elif self._take_console(now):
+            self._hushed = True
+
+    def _take_console(self, now: float) -> bool:
+        link, console = self._link, self._console
+        if not link.attended:
+            self._look(now)
+        if self._others and not link.attended:
+            return console.take(now, self._others, _sleeps(self._others) and not console.backlog())
+        console.hush(shared=not link.attended)
+        return True
 
     def _wait(self) -> "list[tuple[int, int]]":
         poll = select.poll()
         poll.register(self._listener.fileno(), select.POLLIN)
         poll.register(self._console.read_fd, select.POLLIN if self._hushed else 0)
-        if self._link.wants_to_send:
+        if self._may_write:
             poll.register(self._console.write_fd, select.POLLOUT)
         for fd, client in self._clients.items():
             poll.register(
@@ -189,7 +232,8 @@ class Agent:
         if self._clients or self._link.idle or deadline is None:
             deadline = end if deadline is None else min(deadline, end)
         timeout = max(0.0, deadline - time.monotonic())
-        if self._console.muffled:
+        if not self._link.attended and (self._hushed or self._link.wants_to_send):
+            # The modes of the console change without telling; and a muffled one does not say when it has input.
             timeout = min(timeout, _BUSY)
         return poll.poll(int(timeout * 1000) + 1)
 
@@ -200,6 +244,7 @@ class Agent:
         if waiting:
             number = self._console.number
             self._link.attend(any(not c.stopping and in_foreground(c.pid, number) for c in waiting))
+            self._others = max(foreground(c.pid, number) for c in waiting)
 
     def _read_console(self) -> None:
         try:
@@ -212,9 +257,14 @@ class Agent:
         for line in lines:
             self._console.sort(line, self._link.receive_line(line, now))
 
+    @property
+    def _may_write(self) -> bool:
+        # Before the console is ours, an answer would come as an echo, and to somebody else.
+        return self._link.wants_to_send and (self._hushed or self._link.wants_no_answer)
+
     def _write_console(self) -> None:
-        if not (self._hushed or self._link.wants_no_answer):
-            return  # the answer would come as an echo, and to somebody else
+        if not self._may_write:
+            return
         frame = self._link.next_frame(time.monotonic(), self._console.backlog())
         if frame is not None:
             self._blocked_since = None

@@ -29,6 +29,10 @@ _MARK_AT = getattr(termios, "VSWTC", 7)
 _MARK = b"\x1d"
 # More characters than anybody types while we look.
 _NEVER = 255
+# Seconds for which a shell has to leave the modes alone before it is taken to wait for input: at a prompt,
+# and where it may as well be between two commands, about to show one.
+_AT_PROMPT = 0.01
+_BETWEEN_COMMANDS = 0.05
 _BAUDS = {
     getattr(termios, "B%d" % baud): baud
     for baud in (
@@ -86,9 +90,13 @@ class Console:
     __slots__ = (
         "_after_ours",
         "_foreign",
+        "_held",
         "_input",
+        "_marked",
         "_ours",
         "_patience",
+        "_seen",
+        "_seen_since",
         "_theirs",
         "muffled",
         "number",
@@ -104,7 +112,11 @@ class Console:
         self._ours = None  # type: int | None
         self._theirs = 0
         self._after_ours = False
+        self._held = False  # between `hush` and `restore`
+        self._marked = False  # whether we ever left our mark
         self._patience = []  # type: list[bytes | int]
+        self._seen = None  # type: tuple[int, int] | None
+        self._seen_since = 0.0
         self.muffled = False  # set by `hush`
         try:
             # Two open files of our own: a frame has to go out in one blocking write, and a
@@ -155,6 +167,31 @@ class Console:
         except OSError:
             return 0
 
+    def take(self, now: float, others: int, quiet: bool) -> bool:
+        """`hush`, beside a shell that may be reading: False as long as it may just be setting its modes.
+
+        To be called every few milliseconds until it is True, or `restore` is called instead.
+
+        :param others: the process group in the foreground.
+        :param quiet: whether its leader does nothing at the moment; a line editor then waits for a key.
+        """
+        try:
+            modes = termios.tcgetattr(self.read_fd)
+        except termios.error:
+            return True
+        canonical = modes[_LFLAG] & termios.ICANON
+        if not canonical and modes[_CC][termios.VMIN] != _NEVER:
+            self._muffle(modes)
+            self._seen = None
+        seen = (others, modes[_LFLAG])
+        if seen != self._seen or not (quiet or canonical):
+            self._seen, self._seen_since = seen, now
+            return False
+        if now < self._seen_since + (_BETWEEN_COMMANDS if canonical else _AT_PROMPT):
+            return False
+        self.hush(shared=True)
+        return True
+
     def hush(self, shared: bool = False) -> None:
         """Have the console's input in whole lines and without echo, until `restore`.
 
@@ -164,20 +201,24 @@ class Console:
             characters by `poll`, it is kept from waking up (`muffled`): so is a `poll` here, and
             `read_lines` has to be called every now and then.
         """
+        self._held = True
         try:
             modes = termios.tcgetattr(self.read_fd)
             before = modes[_LFLAG]
+            if shared and not before & termios.ICANON:
+                if modes[_CC][termios.VMIN] != _NEVER:
+                    self._muffle(modes)
+                return
             if before == self._ours:
                 return
-            if shared and not before & termios.ICANON:
-                self._muffle(modes)
-                return
+            self.muffled = False
             self._theirs = before | termios.ECHO if modes[_CC][_MARK_AT] == _MARK else before
             self._ours = self._theirs & ~termios.ECHO | termios.ICANON
             if self._ours != before:
                 modes[_LFLAG] = self._ours
                 if self._theirs & termios.ECHO:
                     modes[_CC][_MARK_AT] = _MARK
+                    self._marked = True
                 termios.tcsetattr(self.read_fd, termios.TCSANOW, modes)
         except termios.error:
             pass
@@ -196,9 +237,23 @@ class Console:
             modes[_CC][termios.VMIN], modes[_CC][termios.VTIME] = self._patience
             termios.tcsetattr(self.read_fd, termios.TCSANOW, modes)
 
+    def mend(self) -> None:
+        """Turn the echo on again if a shell has put back modes that it had found while the input was ours."""
+        if not self._marked:
+            return
+        try:
+            modes = termios.tcgetattr(self.read_fd)
+            if modes[_CC][_MARK_AT] == _MARK:
+                if modes[_LFLAG] & termios.ICANON:
+                    modes[_LFLAG] |= termios.ECHO
+                modes[_CC][_MARK_AT] = b"\0"
+                termios.tcsetattr(self.read_fd, termios.TCSANOW, modes)
+        except termios.error:
+            pass
+
     def restore(self) -> None:
         """Put the modes back, unless somebody else has set some since; give typed lines back."""
-        if self.muffled:
+        if self.muffled and self._held:
             # What was typed meanwhile goes back to its place in the queue.
             try:
                 self._input += os.read(self.read_fd, 4096)
@@ -216,7 +271,8 @@ class Console:
                 termios.tcsetattr(self.read_fd, termios.TCSANOW, modes)
         except termios.error:
             pass
-        self._ours = None
+        self._ours = self._seen = None
+        self._held = False
         self._give_back()
 
     def write(self, frame: bytes) -> None:
@@ -243,6 +299,15 @@ class Console:
         self._after_ours = ours or _was_ours(line)
         if not (self._after_ours or doubled):
             self._foreign.append(line + b"\n")
+        elif not (ours or doubled) and LINE_MARKER not in line and self._line_editor_reads():
+            # It has the beginning, a comment that takes in whatever is typed next: that is to end here.
+            self._foreign.append(b"\n")
+
+    def _line_editor_reads(self) -> bool:
+        try:
+            return not termios.tcgetattr(self.read_fd)[_LFLAG] & termios.ICANON
+        except termios.error:
+            return False
 
     def _give_back(self) -> None:
         typed = b"".join(self._foreign) + self._input

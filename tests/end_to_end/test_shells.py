@@ -118,7 +118,9 @@ def shell(request: pytest.FixtureRequest, lab: Lab) -> Iterator[Shell]:
     assert shell.modes() == modes
     assert lab.open_waits() == []
     for trace in (b"5282;", b"#L1."):
-        assert trace not in shell.board.output
+        assert trace not in shell.board.output, re.findall(
+            rb".{0,99}" + trace + rb".{0,99}", shell.board.output, re.DOTALL
+        )
 
 
 @pytest.fixture

@@ -312,6 +312,7 @@ from toolkit.console import Console
 signal.signal(signal.SIGALRM, toolkit.agent._stop_writing)
 agent = toolkit.agent.Agent(None, Console(os.environ["LAVA_CONSOLE"]))
 agent._hushed = True
+agent._link.submit(b"request", 0.0)
 agent._link.next_frame = lambda now, backlog: b"f" * 720
 try:
     agent._write_console()

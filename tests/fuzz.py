@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: MIT
+"""`make fuzz`: coverage-guided fuzzing, by atheris, of everything that parses bytes from the line.
+
+    python tests/fuzz.py [--runs N] [--seed S] [TARGET ...]
+
+Each target runs in a process of its own, and ends it at the first exception, at an input that
+takes more than TIME_LIMIT seconds, or when it takes more than MEMORY_LIMIT. What fell is then in
+build/fuzz/TARGET/, and `python tests/fuzz.py TARGET build/fuzz/TARGET/crash-...` repeats it.
+
+Checksums would keep a fuzzer out, so where they protect something the target puts the right one on.
+"""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import atheris
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT)]
+
+# As on the devices; and compiled code can't be looked into.
+os.environ["MSGPACK_PUREPYTHON"] = "1"
+with atheris.instrument_imports(include=["toolkit", "dispatcher", "msgpack"]):
+    from dispatcher.demultiplexer import Demultiplexer
+    from dispatcher.engine import Engine
+    from dispatcher.grouplog.memory import MemoryGroupLog
+    from dispatcher.textsignals import MARKER as SIGNAL
+    from dispatcher.textsignals import MAX_SIGNAL, Malformed, Scanner
+    from toolkit.wire import packets
+    from toolkit.wire.device_link import DeviceLink
+    from toolkit.wire.framing import (
+        MARKER,
+        MAX_FRAME_BODY,
+        MAX_LINE_BODY,
+        TERMINATOR,
+        encode_frame,
+        encode_line,
+    )
+    from toolkit.wire.transfer import seal
+    from toolkit.wire.vocabulary import ProtocolError, pack, pack_request, unpack_reply
+
+TIME_LIMIT = 10  # seconds for one input
+MEMORY_LIMIT = 1024  # MiB
+MAX_INPUT = 4096
+TOKEN = 0x12345678
+HELLO = packets.pack_packet(packets.HELLO, packets.VERSION, 1, 0, 1)
+
+
+class Pieces:
+    """An input cut into pieces: each begins with its size, and something about it."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def __iter__(self) -> "Pieces":
+        return self
+
+    def __next__(self) -> tuple[int, bytes]:
+        """(a number from 0 to 255, the piece)"""
+        if len(self._data) < 3:
+            raise StopIteration
+        number, size = self._data[0], int.from_bytes(self._data[1:3], "big") % (MAX_FRAME_BODY + 1)
+        piece, self._data = self._data[3 : 3 + size], self._data[3 + size :]
+        return number, piece
+
+
+def console(data: bytes) -> None:
+    """The demultiplexer: any bytes in any chunks. What comes out is what went in, in order."""
+    demultiplexer, now = Demultiplexer(), 0.0
+    events, taken = [], b""
+    for number, piece in Pieces(data):
+        # An escape sequence is long, and its beginning worth a byte.
+        chunk = piece.replace(b"\xfe", MARKER).replace(b"\xfd", TERMINATOR)
+        if number & 1:
+            chunk = encode_frame(piece)[: 800 - (number >> 1)] + chunk
+        taken += chunk
+        now += number / 16
+        events += demultiplexer.handle_timeout(now) + demultiplexer.receive_data(chunk, now)
+    events += demultiplexer.flush()
+    assert b"".join(event.raw for event in events) == taken
+
+
+def numbers(piece: bytes, count: int, other: int) -> list[Any]:
+    """The numbers that a piece begins with; if `other`, one of them is none."""
+    values: list[Any] = [int.from_bytes(piece[2 * at : 2 * at + 2], "big") for at in range(count)]
+    if other and piece:
+        values[piece[-1] % count] = (piece[:4], "x", None, [1], {}, -1, 1.5, True)[piece[0] % 8]
+    return values
+
+
+def engine_with(count: int) -> Engine:
+    engine = Engine(MemoryGroupLog(), lambda: TOKEN)
+    for number in range(count):
+        engine.join(f"d{number}", "tester", 0.0)
+        engine.receive_data(f"d{number}", encode_frame(HELLO), 0.0)
+    return engine
+
+
+def drain(engine: Engine) -> None:
+    for _ in engine.outputs():
+        pass
+    for _, line in engine.data_to_type():
+        assert line
+    engine.new_results()
+    engine.notices()
+
+
+def frames(data: bytes) -> None:
+    """The session: intact frames with any body, or with the fields of a packet that are any numbers."""
+    engine, now = engine_with(2), 0.0
+    for number, piece in Pieces(data):
+        body = piece
+        if number & 1:
+            kind = number >> 1 & 3
+            fields = numbers(piece, 7, number & 64)
+            body = pack([kind, TOKEN, *fields, piece[14:]][: len(packets.UP_FIELDS[kind]) + 1])
+        now += number / 4
+        engine.handle_timeout(now)
+        engine.receive_data(f"d{number >> 3 & 1}", encode_frame(body[:MAX_FRAME_BODY]), now)
+        drain(engine)
+
+
+def requests(data: bytes) -> None:
+    """The operations: whole requests with any content, or a known operation with any arguments."""
+    engine, now = engine_with(2), 0.0
+    names = ["self", "role", "group", "send", "wait", "wait-all", "sync", "result", "reference", "config"]
+    names += ["case-start", "case-end", "set-start", "set-stop", "run-start", "run-end", "raise", "feedback"]
+    for sequence, (number, piece) in enumerate(Pieces(data), start=1):
+        message = piece
+        if number & 1:
+            # An array with the right head, and any items behind it.
+            head = pack_request(
+                sequence.to_bytes(8, "big"), names[number % len(names)], *[None] * (number >> 5)
+            )
+            message = head[: len(head) - (number >> 5)] + piece
+        sealed = seal(message)
+        for offset in range(0, len(sealed), 400):
+            chunk = sealed[offset : offset + 400]
+            fields = (
+                TOKEN,
+                sequence * 8 + offset // 400,
+                sequence,
+                number & 31,
+                offset,
+                len(sealed),
+                1,
+                chunk,
+            )
+            frame = encode_frame(packets.pack_packet(packets.REQUEST, *fields))
+            engine.receive_data(f"d{number >> 4 & 1}", frame, now)
+        now += number / 16
+        engine.handle_timeout(now)
+        drain(engine)
+
+
+def signals(data: bytes) -> None:
+    """LAVA's text signals: any bytes, among them the beginning of a signal."""
+    scanner, offset = Scanner(), 0
+    for _, piece in Pieces(data):
+        chunk = piece.replace(b"\xfe", SIGNAL).replace(b"\xfd", SIGNAL + b"TESTCASE TEST_CASE_ID=")
+        found = scanner.receive_data(chunk)
+        offset += len(chunk)
+        for item in found:
+            assert item.offset <= offset
+            assert not isinstance(item, Malformed) or len(item.text) <= MAX_SIGNAL
+    scanner.flush()
+
+
+def lines(data: bytes) -> None:
+    """The device's link: any lines, and intact ones with any body or any numbers."""
+    link, now = DeviceLink(1, 1, 115200), 0.0
+    link.submit(pack_request(b"12345678", "wait", b"x", None), now)
+    for number, piece in Pieces(data):
+        body = piece[:MAX_LINE_BODY]
+        if number & 1:
+            kind = number >> 1 & 3
+            fields = numbers(piece, 6, number & 128)
+            if kind == packets.WELCOME:
+                fields[:3] = [packets.VERSION, 1, 0]
+            else:
+                fields[0] = TOKEN
+            body = pack([kind, *fields, piece[12:]][: len(packets.DOWN_FIELDS[kind]) + 1])[:MAX_LINE_BODY]
+        link.receive_line(piece if number & 8 else encode_line(body), now)
+        if number & 16:
+            link.submit(pack_request(b"87654321", "self"), now)
+        if number & 32:
+            link.attend(bool(number & 64))
+        now += number / 64
+        link.handle_timeout(now)
+        for _ in range(4):
+            link.next_frame(now)
+        link.replies()
+
+
+def replies(data: bytes) -> None:
+    """What a command reads: any reply."""
+    try:
+        status, values = unpack_reply(data)
+    except ProtocolError:
+        return
+    assert isinstance(status, int) and isinstance(values, list)
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    target.__name__: target for target in (console, frames, requests, signals, lines, replies)
+}
+
+
+def run_target(name: str, arguments: list[str]) -> None:
+    """Fuzz in this process; does not return."""
+    atheris.Setup([sys.argv[0], *arguments], TARGETS[name])
+    atheris.Fuzz()
+
+
+def run_all(names: list[str], runs: int, seed: int) -> int:
+    print(
+        "| target | what | executions | seconds | new coverage last at |\n|---|---|---|---|---|", flush=True
+    )
+    for name in names:
+        folder = ROOT / "build" / "fuzz" / name
+        (folder / "corpus").mkdir(parents=True, exist_ok=True)
+        options = [f"-runs={runs}", f"-seed={seed}", f"-max_len={MAX_INPUT}", f"-timeout={TIME_LIMIT}"]
+        options += [f"-rss_limit_mb={MEMORY_LIMIT}", f"-artifact_prefix={folder}/", str(folder / "corpus")]
+        started = time.monotonic()
+        command = [sys.executable, __file__, "--in-process", name, *options]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        match = re.search(r"Done (\d+) runs", done.stderr)
+        if done.returncode != 0 or match is None:
+            print(done.stdout + done.stderr, file=sys.stderr)
+            print(f"{name}: fell; the input is in {folder}", file=sys.stderr)
+            return 1
+        newest = re.findall(r"#(\d+)\s+(?:NEW|REDUCE)", done.stderr)
+        what = (TARGETS[name].__doc__ or "").partition(":")[0]
+        seconds = time.monotonic() - started
+        print(f"| `{name}` | {what} | {match[1]} | {seconds:.0f} | {(newest or ['0'])[-1]} |", flush=True)
+    return 0
+
+
+def main() -> int:
+    if sys.argv[1:2] == ["--in-process"]:
+        run_target(sys.argv[2], sys.argv[3:])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--runs", type=int, default=200_000, help="of each target (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="default: %(default)s")
+    parser.add_argument(
+        "targets", nargs="*", metavar="TARGET", help=f"of {', '.join(TARGETS)} (default: all)"
+    )
+    arguments = parser.parse_args()
+    names: list[str] = arguments.targets
+    if len(names) == 2 and names[0] in TARGETS and Path(names[1]).is_file():
+        run_target(names[0], [names[1]])
+    for name in names:
+        if name not in TARGETS:
+            parser.error(f"there is no target {name!r}")
+    return run_all(names or list(TARGETS), arguments.runs, arguments.seed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
