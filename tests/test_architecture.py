@@ -26,6 +26,7 @@ PURE = [
         for name in (
             *("demultiplexer", "session", "coordinator", "events", "engine", "operations"),
             *("results", "textsignals", "textpatterns", "configuration"),
+            *("jobs/rules", "jobs/source"),
         )
     ),
 ]
