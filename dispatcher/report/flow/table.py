@@ -97,22 +97,22 @@ def text(table: Table, width: int) -> str:
     """
     parts = []
     for columns in _parts(table, width):
-        lines = [[_clean(line) for line in _line(table, row, columns)] for row in (None, *table.rows)]
+        lines = [[clean(line) for line in _line(table, row, columns)] for row in (None, *table.rows)]
         parts.append(_grid(lines, width))
-    remarks = ["\n".join(_wrapped(_clean(remark), width)) + "\n" for remark in table.remarks]
+    remarks = ["\n".join(_wrapped(clean(remark), width)) + "\n" for remark in table.remarks]
     return "\n".join([*parts, *remarks])
 
 
 def markdown(table: Table) -> str:
     """The table as GitHub and its like read it. Ends in a newline."""
     heads = [table.head] if table.head else []
-    lines = [_piped([*heads, *(_code(_clean(_headed(column))) for column in table.columns)])]
+    lines = [_piped([*heads, *(_code(clean(headed(column))) for column in table.columns)])]
     lines.append(_piped(["---"] * (len(heads) + len(table.columns))))
     for row in table.rows:
-        first = [_escaped(_clean(row.head))] if heads else []
+        first = [_escaped(clean(row.head))] if heads else []
         lines.append(_piped([*first, *map(_marked, row.cells)]))
     for remark in table.remarks:
-        lines += ["", _escaped(_clean(remark))]
+        lines += ["", _escaped(clean(remark))]
     return "\n".join(lines) + "\n"
 
 
@@ -129,10 +129,10 @@ def _parts(table: Table, width: int) -> Iterator[list[int]]:
     """The columns, parted so that each part fits."""
     number = len(table.columns)
     natural = [
-        max(_width(_clean(_line(table, row, [column])[-1])) for row in (None, *table.rows))
+        max(_width(clean(_line(table, row, [column])[-1])) for row in (None, *table.rows))
         for column in range(number)
     ]
-    head = max((len(_clean(row.head)) for row in table.rows), default=0) + 3 if table.head else 0
+    head = max((len(clean(row.head)) for row in table.rows), default=0) + 3 if table.head else 0
     narrow = [min(_NARROWEST, own) + 3 for own in natural]
     for parts in range(1, number + 1):
         size = -(-number // parts)
@@ -147,7 +147,7 @@ def _parts(table: Table, width: int) -> Iterator[list[int]]:
 def _line(table: Table, row: Row | None, columns: Sequence[int]) -> list[str]:
     """The texts of one row, or of the table's head."""
     if row is None:
-        return [*([table.head] if table.head else []), *(_headed(table.columns[c]) for c in columns)]
+        return [*([table.head] if table.head else []), *(headed(table.columns[c]) for c in columns)]
     return [*([row.head] if table.head else []), *(shown(row.cells[column]) for column in columns)]
 
 
@@ -213,10 +213,10 @@ def _width(line: str) -> int:
 def _marked(cell: Cell) -> str:
     if cell.kind is not Kind.CALL:
         return shown(cell)
-    told = _code(_clean(cell.text))
+    told = _code(clean(cell.text))
     if cell.bad:
         told = f"**{told}**"
-    return f"{told} ({_escaped(_clean(cell.note))})" if cell.note else told
+    return f"{told} ({_escaped(clean(cell.note))})" if cell.note else told
 
 
 def _code(line: str) -> str:
@@ -239,11 +239,12 @@ def _piped(cells: Sequence[str]) -> str:
 # Both
 
 
-def _headed(column: Column) -> str:
+def headed(column: Column) -> str:
+    """The name of a column, with its detail in parentheses."""
     return f"{column.name} ({column.detail})" if column.detail else column.name
 
 
-def _clean(line: str) -> str:
+def clean(line: str) -> str:
     """The text in one line, without anything that a terminal obeys."""
     if len(line) > _MOST_CHARACTERS:
         line = f"{line[:_MOST_CHARACTERS]}..."

@@ -110,15 +110,35 @@ def ending(flow: Flow) -> str:
     open_ = {wait.device for wait in flow.waits if wait.how is How.OPEN}
     number, here = len(flow.devices), sum(device.here for device in flow.devices.values())
     if open_:
-        return f"{len(open_)} of {_devices(number)} still blocked after {duration(flow.end)}."
+        return f"{len(open_)} of {counted(number, 'device')} {'is' if len(open_) == 1 else 'are'} still blocked after {duration(flow.end)}."
     if stuck:
-        return f"{len(stuck)} of {_devices(number)} never got out of a wait."
+        return f"{len(stuck)} of {counted(number, 'device')} never got out of a wait."
     if here:
-        return (
-            f"{here} of {_devices(number)} still in the group after {duration(flow.end)}, and none blocked."
+        return f"{here} of {counted(number, 'device')} still in the group after {duration(flow.end)}, and none blocked."
+    return f"All {counted(number, 'device')} have ended, after {duration(flow.end)}."
+
+
+def doings(flow: Flow, trouble: Trouble) -> list[str]:
+    """Of those that a trouble waits for: what each does at the end, the first few of them."""
+    sentences = []
+    for name in trouble.missing[:_MOST_NAMES]:
+        device = flow.devices[name]
+        newest = next((wait for wait in reversed(flow.waits) if wait.device == name), None)
+        sent = list(dict.fromkeys(message.id for message in flow.messages if message.device == name))
+        told = (
+            f"it sent {enumerated([repr(message_id) for message_id in sent])}" if sent else "it sent nothing"
         )
-    return f"All {_devices(number)} have ended, after {duration(flow.end)}."
+        if newest is not None and newest.stuck:
+            state = f"is blocked itself, in '{newest.call}'"
+        elif device.here:
+            state = "was running when the log ended"
+        else:
+            stay = device.stays[-1]
+            state = f"{stay.reason or 'left'} at {clock(stay.left or 0.0, flow.end)}"
+        sentences.append(f"{name} {state}; {told}.")
+    return sentences
 
 
-def _devices(number: int) -> str:
-    return f"{number} device{'' if number == 1 else 's'}"
+def counted(number: int, thing: str) -> str:
+    """ "1 device", "2 devices"."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
