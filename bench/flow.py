@@ -28,7 +28,7 @@ RUNS = 5
 def events(devices: int, number: int, seed: int = 1) -> list[Event]:
     """A log of about so many events: devices that work, send, wait, sync and test, as the coordinator lets them."""
     chance = random.Random(seed)
-    roles = ["server"] * max(1, devices // 25) + ["observer"] * max(1, devices // 12)
+    roles = ["server"] * max(1, devices // 25) + ["observer"] * (devices // 12)
     roles += ["client"] * (devices - len(roles))
     names = [f"{role}-{roles[:place].count(role) + 1}" for place, role in enumerate(roles)]
     log: list[Event] = [Joined(0.0, name, role) for name, role in zip(names, roles, strict=True)]
@@ -48,8 +48,10 @@ def events(devices: int, number: int, seed: int = 1) -> list[Event]:
         request = len(log).to_bytes(8, "big")
         event = _event(now, name, request, kind, fields)
         log.append(event)
-        ended = {outcome.request: outcome.device for outcome in coordinator.apply(event)}
-        for device in {*ended.values(), *([] if kind in WaitKind else [name])}:
+        goes_on = dict.fromkeys(outcome.device for outcome in coordinator.apply(event))
+        if isinstance(event, Reported):
+            goes_on[name] = None
+        for device in goes_on:
             heapq.heappush(due, (now + seconds * chance.uniform(0.2, 2.0), device))
     return log
 
