@@ -23,6 +23,7 @@ OPTIONS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
 RUNS = 5
+_EVENTS_IN_A_TURN = 4.8
 
 
 def events(devices: int, number: int, seed: int = 1) -> list[Event]:
@@ -35,16 +36,18 @@ def events(devices: int, number: int, seed: int = 1) -> list[Event]:
     coordinator = Coordinator()
     for event in log:
         coordinator.apply(event)
-    scripts = {name: _script(role, chance) for name, role in zip(names, roles, strict=True)}
+    turns = max(1, round(number / devices / _EVENTS_IN_A_TURN))
+    scripts = {name: _script(role, turns, chance) for name, role in zip(names, roles, strict=True)}
     due = [(chance.random(), name) for name in names]
     heapq.heapify(due)
     while due:
         now, name = heapq.heappop(due)
-        if len(log) > number - devices:
+        act = next(scripts[name], None)
+        if act is None:
             log.append(Left(now, name, "ended with status 0"))
             coordinator.apply(log[-1])
             continue
-        seconds, kind, fields = next(scripts[name])
+        seconds, kind, fields = act
         request = len(log).to_bytes(8, "big")
         event = _event(now, name, request, kind, fields)
         log.append(event)
@@ -68,12 +71,10 @@ def _event(
 
 
 def _script(
-    role: str, chance: random.Random
+    role: str, turns: int, chance: random.Random
 ) -> Iterator[tuple[float, WaitKind | str, tuple[str | None, ...]]]:
-    """What a device of this role does, for ever: seconds of work afterwards, what, and its fields."""
-    turn = 0
-    while True:
-        turn += 1
+    """What a device of this role does: seconds of work afterwards, what, and its fields."""
+    for turn in range(1, turns + 1):
         yield 0.3, WaitKind.SYNC, (f"start-{turn}", None)
         if role == "server":
             yield 1.0, "run-start", (f"serve-{turn}", f"{turn}")

@@ -105,8 +105,8 @@ class Wait:
 
     @property
     def stuck(self) -> bool:
-        """Whether the device never got any further."""
-        return self.how is How.OPEN or (self.how is not How.FULFILLED and self.last_act)
+        """Whether the device is blocked, or was until it was stopped."""
+        return self.how is How.OPEN or (self.how is How.INTERRUPTED and self.last_act)
 
 
 class Act(Enum):

@@ -342,7 +342,7 @@
     const took = duration(endOf(wait) - wait.began), call = wait.call.replace(/^lava-/, "");
     const whom = wait.last !== undefined ? ` ◂ ${name(messages[wait.last].device)}`
       : wait.missing && wait.missing.length ? ` · waits for ${some(wait.missing.map(name), 3)}` : "";
-    return [`${call}${whom} · ${took}`, `${call}${whom}`, call];
+    return [`${call}${whom} · ${took}`, `${call}${whom}`, call, call.split(" ")[1]];
   }
   function fitting(texts, room, each) {
     const characters = Math.floor(room / each);

@@ -27,6 +27,8 @@ from toolkit import VERSION
 _MOST_PAIRS = 50
 # Cells of the table that the page holds: browsers are slow with more.
 _MOST_CELLS = 60_000
+# Cells with which the table is open from the start.
+_MOST_OPEN = 5_000
 # The latest time that has a date with a year of four digits.
 _LATEST = 253402300799.0
 
@@ -85,8 +87,7 @@ def _facts(flow: Flow) -> str:
 
 def _ending(flow: Flow) -> Iterator[str]:
     troubles = words.troubles(flow)
-    stuck = any(trouble.stuck for trouble in troubles)
-    yield f'<p class="verdict {"bad" if stuck else "good"}">{_html(words.ending(flow))}</p>'
+    yield f'<p class="verdict {"good" if words.good(flow) else "bad"}">{_html(words.ending(flow))}</p>'
     if not troubles:
         return
     yield '<ul class="troubles">'
@@ -108,14 +109,17 @@ def _doings(flow: Flow, trouble: words.Trouble) -> Iterator[str]:
 
 def _table(table: Table) -> Iterator[str]:
     rows = table.rows[: max(1, _MOST_CELLS // max(1, len(table.columns)))]
-    yield f'<table><thead><tr><th scope="col">{_html(table.head)}</th>'
+    # What is not open costs no layout.
+    size = f"{words.counted(len(table.rows), 'row')}, {words.counted(len(table.columns), 'column')}"
+    is_open = " open" if len(rows) * len(table.columns) <= _MOST_OPEN else ""
+    yield f'<details{is_open}><summary>{size}</summary><div class="scroll"><table><thead><tr><th scope="col">{_html(table.head)}</th>'
     for column in table.columns:
         detail = f"<small>{_html(column.detail)}</small>" if column.detail else ""
         yield f'<th scope="col">{_html(column.name)} {detail}</th>'
     yield "</tr></thead><tbody>"
     for row in rows:
         yield f'<tr><th scope="row">{_html(row.head)}</th>{"".join(map(_cell, row.cells))}</tr>\n'
-    yield "</tbody></table>"
+    yield "</tbody></table></div></details>"
     if len(rows) < len(table.rows):
         yield f"<p>The table has {len(table.rows)} rows, of which these are the first {len(rows)}: "
         yield "<code>lavabox flow GROUPLOG -o FILE.txt</code> writes all.</p>"

@@ -105,17 +105,37 @@ def sentence(trouble: Trouble) -> str:
 
 
 def ending(flow: Flow) -> str:
-    """How it ended, in one sentence."""
+    """How it ended, in a sentence or two."""
+    vain = {wait.device for wait in flow.waits if wait.how is not How.FULFILLED}
     stuck = {wait.device for wait in flow.waits if wait.stuck}
-    open_ = {wait.device for wait in flow.waits if wait.how is How.OPEN}
     number, here = len(flow.devices), sum(device.here for device in flow.devices.values())
-    if open_:
-        return f"{len(open_)} of {counted(number, 'device')} {'is' if len(open_) == 1 else 'are'} still blocked after {duration(flow.end)}."
+    of_all = f"of {counted(number, 'device')}"
     if stuck:
-        return f"{len(stuck)} of {counted(number, 'device')} never got out of a wait."
-    if here:
-        return f"{here} of {counted(number, 'device')} still in the group after {duration(flow.end)}, and none blocked."
-    return f"All {counted(number, 'device')} have ended, after {duration(flow.end)}."
+        one = len(stuck) == 1
+        if any(wait.how is How.OPEN for wait in flow.waits):
+            first = (
+                f"{len(stuck)} {of_all} {'is' if one else 'are'} still blocked after {duration(flow.end)}."
+            )
+        else:
+            first = f"{len(stuck)} {of_all} {'was' if one else 'were'} blocked until stopped."
+    elif here:
+        first = f"{here} {of_all} {'is' if here == 1 else 'are'} in the group after {duration(flow.end)}, and none is blocked."
+    else:
+        first = f"All devices have ended, after {duration(flow.end)}."
+    failed = sum(case.result == "fail" for case in flow.cases)
+    if vain and not stuck:
+        first += f" Waits of {len(vain)} {of_all} came to nothing."
+    return f"{first} {counted(failed, 'test')} failed." if failed else first
+
+
+def good(flow: Flow) -> bool:
+    """Whether nothing that is drawn went wrong."""
+    return (
+        all(wait.how is How.FULFILLED for wait in flow.waits)
+        and all(case.result != "fail" for case in flow.cases)
+        and not any(run.ended_early or run.status for run in flow.runs)
+        and all(remark.kind != "raise" for remark in flow.remarks)
+    )
 
 
 def doings(flow: Flow, trouble: Trouble) -> list[str]:
