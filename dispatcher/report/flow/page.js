@@ -181,6 +181,8 @@
         lane.footY = lane.barY + lane.levels * BAR + FOOT / 2 + 1;
         const label = html("div", dense ? "lane dense" : "lane", labels);
         label.style.height = `${lane.height}px`;
+        label.style.paddingTop = `${lane.runLevels * RUN}px`;  // beside its bars
+        label.style.paddingBottom = `${FOOT}px`;
         label.dataset.lane = lane.number;
         html("span", "name", label, lane.device.name).title = `${lane.device.name} (${role})`;
         if (of === 1 && role !== lane.device.name) html("span", "of", label, role);
@@ -317,7 +319,7 @@
       if (!seen(thing)) continue;
       const wait = waits[thing.ref], y = barOf(thing);
       let a = x(thing.from);
-      const b = x(thing.to), kind = wait.how === FULFILLED ? "fulfilled" : wait.how === OPEN ? "open" : "vain";
+      const b = x(thing.to), kind = barKind(wait);
       // What falls into a pixel that is painted already adds nothing.
       const key = kind + thing.level;
       if (b - a < 1 && lastEnd[key] > b) continue;
@@ -330,13 +332,15 @@
       } else {
         add(kind, rectangle(a, b, y, BAR));
       }
-      const room = Math.min(b, width) - Math.max(a, 0) - 10;
-      const label = fitting(barTexts(wait), room, 6.7);
-      if (label && BAR >= 11) {
-        const text = { x: r1(Math.max(a, 0) + 6), y: r1(y + BAR / 2 + 3.8), class: kind === "fulfilled" ? "bar-text" : "bar-text on-bad" };
-        svg("text", text, texts, label);
-      }
+      drawLabel(wait, kind, a, b, y, texts);
     }
+  }
+  const barKind = (wait) => (wait.how === FULFILLED ? "fulfilled" : wait.how === OPEN ? "open" : "vain");
+  function drawLabel(wait, kind, a, b, y, parent) {
+    const label = fitting(barTexts(wait), Math.min(b, width) - Math.max(a, 0) - 10, 6.7);
+    if (!label) return;
+    const className = kind === "fulfilled" ? "bar-text" : "bar-text on-bad";
+    svg("text", { x: r1(Math.max(a, 0) + 6), y: r1(y + BAR / 2 + 3.8), class: className }, parent, label);
   }
   function barTexts(wait) {
     const took = duration(endOf(wait) - wait.began), call = wait.call.replace(/^lava-/, "");
@@ -375,12 +379,12 @@
       const from = sentAt(message);
       let top = from.y, bottom = from.y;
       for (const ref of message.released) {
-        count += 1;
         if (!visible(waits[ref].device)) continue;
         const to = endPoint(ref);
         if (to.x < -5) continue;
         // One that came last to its barrier was not released: it released the others.
         if (waits[ref].sync && waits[ref].began === waits[ref].ended) continue;
+        count += 1;
         const sign = to.y > from.y ? -1 : 1;
         if (Math.abs(to.x - from.x) < 1) {
           if (from.x > width + 5) continue;
@@ -476,6 +480,12 @@
     if (thing.type === "wait" || thing.type === "run" || thing.type === "running") {
       const a = Math.max(-4, x(thing.from)), b = Math.min(width + 4, Math.max(x(thing.to), a + 1.4));
       const y = thing.type === "wait" ? barOf(thing) : thing.type === "run" ? lane.y + GAP + thing.level * RUN : lane.middle - BAR * 0.3;
+      // What is selected does not fade with the rest.
+      if (thing.type === "wait" && className === "ring" && selected) {
+        const wait = waits[thing.ref], kind = barKind(wait);
+        svg("rect", { class: kind, x: r1(a), y: r1(y), width: r1(b - a), height: BAR }, over);
+        drawLabel(wait, kind, a, b, y, over);
+      }
       const h = thing.type === "wait" ? BAR : thing.type === "run" ? RUN : BAR * 0.6;
       svg("rect", { class: className, x: r1(a - 1), y: r1(y - 1), width: r1(b - a + 2), height: r1(h + 2), rx: 2 }, over);
     } else {
@@ -588,7 +598,7 @@
     tip.hidden = false;
     const box = tip.getBoundingClientRect();
     tip.style.left = `${Math.max(6, left + 16 + box.width > innerWidth ? left - 12 - box.width : left + 16)}px`;
-    tip.style.top = `${Math.max(6, top + 18 + box.height > innerHeight ? top - 10 - box.height : top + 18)}px`;
+    tip.style.top = `${Math.max(6, Math.min(top + 18 + box.height > innerHeight ? top - 10 - box.height : top + 18, innerHeight - box.height - 6))}px`;
   }
   function point(thing, left, top) {
     if (thing && left !== undefined) showTip(thing, left, top);
@@ -695,6 +705,7 @@
     const top = lane.y, bottom = lane.y + lane.height + 70;
     if (top < chart.scrollTop) chart.scrollTop = top;
     else if (bottom > chart.scrollTop + chart.clientHeight) chart.scrollTop = bottom - chart.clientHeight;
+    chart.scrollIntoView({ block: "nearest" });
     const box = plot.getBoundingClientRect();
     point(thing, box.left + Math.min(Math.max(0, x(thing.from)), width), box.top + lane.barY + BAR);
     $("details").replaceChildren(card(thing));
@@ -743,7 +754,6 @@
   for (const button of document.querySelectorAll("[data-wait]")) {
     button.addEventListener("click", () => {
       const thing = waitThing[button.dataset.wait];
-      $("chart").scrollIntoView({ block: "nearest" });
       visit(thing);
       select(thing);
       tip.hidden = true;

@@ -142,7 +142,8 @@ def _entry(flow: Flow, step: Step) -> _Entry | None:
             wait = flow.waits[number]
             if wait.how is How.FULFILLED:
                 return None
-            return _Entry(("ended", wait.how), wait.how.value, time, bad=True, note=wait.reason)
+            note = wait.reason.removeprefix(f"{wait.how.value} ")
+            return _Entry(("ended", wait.how), wait.how.value, time, bad=True, note=note)
         case Act.JOIN:
             return _Entry(("joined",), "joined again", time) if number else None
         case Act.LEAVE:
