@@ -146,7 +146,7 @@ def browse(tmp_path: Path) -> Browse:
         run = subprocess.run(arguments, capture_output=True, text=True, timeout=PATIENCE * 2)
         assert [line for line in run.stderr.splitlines() if "CONSOLE" in line] == []
         assert 'data-flow="ready"' in run.stdout, run.stdout[:2000] + run.stderr
-        assert "data-error" not in run.stdout[:2000]
+        assert "data-error" not in run.stdout[: run.stdout.index("<head>")]
         return run.stdout
 
     return load
@@ -154,8 +154,9 @@ def browse(tmp_path: Path) -> Browse:
 
 def told(dom: str, name: str) -> str:
     """An attribute that the script sets on the root element."""
-    found = re.search(rf'data-{name}="([^"]*)"', dom[:2000])
-    assert found, dom[:2000]
+    root = dom[: dom.index("<head>")]
+    found = re.search(rf'data-{name}="([^"]*)"', root)
+    assert found, root
     return found[1]
 
 
