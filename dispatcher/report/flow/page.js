@@ -244,6 +244,7 @@
     width = Math.max(200, plot.parentElement.clientWidth);
     plot.setAttribute("height", height);
     plot.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    plot.setAttribute("preserveAspectRatio", "none");  // lanes stay beside their labels, come what may
     plot.replaceChildren();
     plot.append(patterns());
     const paths = {};
@@ -352,7 +353,7 @@
     const characters = Math.floor(room / each);
     for (const text of texts) if (text.length <= characters) return text;
     const last = texts[texts.length - 1];
-    return characters >= 5 ? `${last.slice(0, characters - 1)}…` : "";
+    return characters >= 9 ? `${last.slice(0, characters - 1)}…` : "";
   }
 
   function drawRuns(lane, add, texts) {
@@ -760,6 +761,10 @@
     });
   }
   new ResizeObserver(redraw).observe(plot.parentElement);
+
+  // On paper it is as wide as the page.
+  addEventListener("beforeprint", () => { root.classList.add("print"); draw(); });
+  addEventListener("afterprint", () => { root.classList.remove("print"); draw(); });
 
   // ---- the legend
 
