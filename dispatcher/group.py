@@ -26,6 +26,7 @@ from dispatcher.grouplog.memory import MemoryGroupLog
 from dispatcher.report import Report, jsonfile, junit, stats, table
 from dispatcher.report.flow.files import format_of, written
 from dispatcher.report.flow.model import Fold
+from dispatcher.report.flow.words import enumerated
 from dispatcher.runner import Device, Runner
 from dispatcher.stopsignals import undisturbed, unwind_when_told_to_end
 
@@ -176,7 +177,8 @@ def _write_flow(path: Path | None, fold: Fold) -> list[str]:
         return []
     try:
         with undisturbed():
-            write_whole(path, written(fold.finish(), format_of(path), path.stem))
+            flow = fold.finish()
+            write_whole(path, written(flow, format_of(path), f"Flow of {enumerated(list(flow.devices))}"))
     except OSError as error:
         return [f"--flow: {path} could not be written: {error}"]
     return []

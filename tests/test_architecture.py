@@ -26,6 +26,7 @@ PURE = [
         for name in (
             *("demultiplexer", "session", "coordinator", "events", "engine", "operations"),
             *("results", "textsignals", "configuration"),
+            *(f"report/flow/{module}" for module in ("model", "words", "table", "tables")),
         )
     ),
 ]

@@ -132,6 +132,7 @@
   const BAR = packed ? 11 : dense ? 14 : devices.length > 6 ? 18 : 24;
   const FOOT = hasFeet ? (dense ? 9 : 15) : 0, RUN = dense ? 7 : 15, GAP = packed ? 2 : dense ? 3 : 8;
   const ROLE = 22;
+  const PAPER = 540;  // pixels of a page of A4, landscape, that lanes may take
   let shown = [], height = 0, width = 800;  // the lanes that are shown, from top to bottom
   let view = { from: 0, to: 1 };
   const full = { from: -SPAN * 0.012, to: SPAN * 1.03 };
@@ -347,7 +348,7 @@
     const took = duration(endOf(wait) - wait.began), call = wait.call.replace(/^lava-/, "");
     const whom = wait.last !== undefined ? ` ◂ ${name(messages[wait.last].device)}`
       : wait.missing && wait.missing.length ? ` · waits for ${some(wait.missing.map(name), 3)}` : "";
-    return [`${call}${whom} · ${took}`, `${call}${whom}`, call, call.split(" ")[1]];
+    return [`${call}${whom} · ${took}`, `${call} · ${took}`, call, call.split(" ")[1]];
   }
   function fitting(texts, room, each) {
     const characters = Math.floor(room / each);
@@ -760,11 +761,17 @@
       tip.hidden = true;
     });
   }
-  new ResizeObserver(redraw).observe(plot.parentElement);
+  new ResizeObserver(() => { if (Math.max(200, plot.parentElement.clientWidth) !== width) redraw(); }).observe(plot.parentElement);
 
-  // On paper it is as wide as the page.
-  addEventListener("beforeprint", () => { root.classList.add("print"); draw(); });
-  addEventListener("afterprint", () => { root.classList.remove("print"); draw(); });
+  // On paper it is as wide as the page, and no higher: it can't be scrolled there, nor can it be broken.
+  function print(on) {
+    root.classList.toggle("print", on);
+    $("chart").style.zoom = on ? Math.min(1, PAPER / height) : 1;
+    tip.hidden = true;
+    draw();
+  }
+  addEventListener("beforeprint", () => print(true));
+  addEventListener("afterprint", () => print(false));
 
   // ---- the legend
 
@@ -789,7 +796,7 @@
       paint(svg("svg", { viewBox: "0 0 24 16", "aria-hidden": "true" }, item));
       item.append(text);
     }
-    html("span", "", $("legend"), "Drag or Shift+wheel: move. Ctrl+wheel, + and −: zoom. Click: whom it waited for. Arrow keys: from one to the next.");
+    html("span", "keys", $("legend"), "Drag or Shift+wheel: move. Ctrl+wheel, + and −: zoom. Click: whom it waited for. Arrow keys: from one to the next.");
   }
 
   // ---- begin
