@@ -15,11 +15,12 @@ from typing import Any
 
 from dispatcher.errors import SetupError, UsageError
 from dispatcher.group import add_arguments, run_group
+from dispatcher.jobs import simulation as jobs
 from dispatcher.runner import Device
 from dispatcher.simulator.board import Workshop
 from dispatcher.simulator.box import install_box
 from dispatcher.simulator.faults import Faults, in_words, parse_faults
-from dispatcher.simulator.plan import Option, plan_devices
+from dispatcher.simulator.plan import Option
 from dispatcher.simulator.privatetmp import PrivateTmp, probe
 from dispatcher.stopsignals import undisturbed
 
@@ -28,7 +29,8 @@ SUMMARY = "run a multi-device test on simulated devices"
 DESCRIPTION = """\
 Run a multi-device test on this machine. Each device is a shell on a pty of its own, its
 console, with the lava-* commands in its PATH. A command that begins with the name of a
-script runs in the folder of that script.
+script runs in the folder of that script. FILE is a job of LAVA, which says itself what
+devices there are and what they do; or a test definition, for the roles without a command.
 """
 
 EPILOGUE = """\
@@ -39,6 +41,8 @@ interrupted.
 examples:
   lavabox sim --role server=./run-server.sh --role client*2=./run-client.sh
   lavabox sim --device panda01:client='lava-sync start; echo hello' --device hb01:server='lava-sync start'
+  lavabox sim job.yaml --repo https://example.org/tests.git=../tests
+  lavabox sim ping.yaml --role client*2 --param COUNT=3 --role server='lava-wait done'
   lavabox sim --baud 9600 --timeout 60 --log-dir logs --role peer*4=./run-peer.sh
 """
 
@@ -61,11 +65,13 @@ class _Collect(argparse.Action):
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.set_defaults(devices=[])
+    jobs.add_arguments(parser)
     parser.add_argument(
         "--role",
-        metavar="ROLE[*COUNT]=COMMAND",
+        metavar="ROLE[*COUNT][=COMMAND]",
         action=_Collect,
-        help="COUNT devices of this role (default: 1), called ROLE-1, ROLE-2, ...; each runs COMMAND",
+        help="COUNT devices of this role (default: 1), called ROLE-1, ROLE-2, ...; each runs COMMAND, the test "
+        "definition if that is the name of a .yaml file, or FILE",
     )
     parser.add_argument(
         "--device",
@@ -74,7 +80,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="one device, called NAME; it runs COMMAND",
     )
     parser.add_argument(
-        "--shell", metavar="SHELL", default="/bin/sh", help="what runs the commands (default: %(default)s)"
+        "--shell",
+        metavar="SHELL",
+        help="what runs the commands (default: /bin/sh); its first word also runs the definitions of a job",
     )
     parser.add_argument("--timeout", metavar="SECONDS", type=float, help="end the whole run after so long")
     parser.add_argument(
@@ -98,15 +106,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the test; returns the exit status. Raises UsageError or SetupError."""
     _check(arguments)
-    shell = _shell(arguments.shell)
+    shell = _shell(arguments.shell or "/bin/sh")
     invoked_in = Path.cwd()
-    planned = plan_devices(arguments.devices, invoked_in)
+    simulation = jobs.read_simulation(arguments, invoked_in)
     faults = _faults(arguments.faults)
     # One that was made up is told, so that the faults can be had again.
     fault_seed = secrets.randbits(32) if arguments.seed is None else arguments.seed
     messages = [] if arguments.seed is None and faults is None else [f"seed {fault_seed}"]
     if faults is not None:
         messages.append(f"faults {in_words(faults)}")
+    messages += simulation.messages
     with _state_folder() as state:
         commands = install_box(arguments.box, state)
         private_tmp = None if arguments.shared_tmp else _private_tmp(state, messages)
@@ -121,10 +130,22 @@ def run(arguments: argparse.Namespace) -> int:
             faults=faults,
             fault_seed=fault_seed,
         )
-        devices = [Device(device.name, device.role, workshop.board(device)) for device in planned]
+        laid_out = simulation.lay_out(state / "devices", shell[0] if arguments.shell else None)
+        devices = [Device(device.name, device.role, workshop.board(device)) for device in laid_out.devices]
         return run_group(
-            devices, arguments, messages, must_end=True, timeout=arguments.timeout, seed=arguments.seed
+            devices,
+            arguments,
+            messages,
+            must_end=True,
+            timeout=_shorter(arguments.timeout, simulation.timeout),
+            seed=arguments.seed,
+            rules=laid_out.rules,
+            patterns=laid_out.patterns,
         )
+
+
+def _shorter(*timeouts: float | None) -> float | None:
+    return min((timeout for timeout in timeouts if timeout is not None), default=None)
 
 
 def _check(arguments: argparse.Namespace) -> None:
