@@ -27,6 +27,7 @@ PURE = [
             *("demultiplexer", "session", "coordinator", "events", "engine", "operations"),
             *("results", "textsignals", "textpatterns", "configuration"),
             *("jobs/rules", "jobs/source"),
+            *(f"report/flow/{module}" for module in ("model", "words", "table", "tables")),
         )
     ),
 ]
