@@ -9,7 +9,7 @@ import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from dispatcher.runner import Device
 from dispatcher.simulator.board import Workshop
 from dispatcher.simulator.box import install_box
 from dispatcher.simulator.faults import Faults, in_words, parse_faults
+from dispatcher.simulator.isolation import running_lab
 from dispatcher.simulator.plan import Option, plan_devices
 from dispatcher.simulator.privatetmp import PrivateTmp, probe
 from dispatcher.stopsignals import undisturbed
@@ -92,13 +93,26 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--box", metavar="FILE", type=Path, help="the zipapp for the devices (default: built anew)"
     )
     parser.add_argument("--shared-tmp", action="store_true", help="do not give each device a /tmp of its own")
+    parser.add_argument(
+        "--isolate",
+        action="store_true",
+        help="give each device an eth0 on a bridge that leads nowhere else, a hostname, process ids, a /tmp, and "
+        "a view of this machine's files in which everything can be changed and nothing is kept",
+    )
+    parser.add_argument(
+        "--image",
+        metavar="DIR",
+        type=Path,
+        help="--isolate, with DIR as the root folder of the devices; it has to have /bin/sh and python3",
+    )
     add_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the test; returns the exit status. Raises UsageError or SetupError."""
     _check(arguments)
-    shell = _shell(arguments.shell)
+    isolate = arguments.isolate or arguments.image is not None
+    shell = _shell(arguments.shell, arguments.image)
     invoked_in = Path.cwd()
     planned = plan_devices(arguments.devices, invoked_in)
     faults = _faults(arguments.faults)
@@ -107,9 +121,14 @@ def run(arguments: argparse.Namespace) -> int:
     messages = [] if arguments.seed is None and faults is None else [f"seed {fault_seed}"]
     if faults is not None:
         messages.append(f"faults {in_words(faults)}")
-    with _state_folder() as state:
+    with ExitStack() as stack:
+        state = stack.enter_context(_state_folder())
         commands = install_box(arguments.box, state)
-        private_tmp = None if arguments.shared_tmp else _private_tmp(state, messages)
+        lab = None
+        if isolate:
+            names = [device.name for device in planned]
+            lab = stack.enter_context(running_lab(names, state, arguments.image, shell[0]))
+        private_tmp = None if isolate or arguments.shared_tmp else _private_tmp(state, messages)
         workshop = Workshop(
             run=secrets.token_hex(8),
             state=state,
@@ -118,6 +137,7 @@ def run(arguments: argparse.Namespace) -> int:
             shell=shell,
             baud=arguments.baud,
             private_tmp=private_tmp,
+            lab=lab,
             faults=faults,
             fault_seed=fault_seed,
         )
@@ -133,6 +153,8 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UsageError(f"--timeout {timeout:g}: a time is a positive number of seconds")
     if baud is not None and not _SLOWEST <= baud <= _FASTEST:
         raise UsageError(f"--baud {baud}: a speed is a number from {_SLOWEST} to {_FASTEST}")
+    if arguments.shared_tmp and (arguments.isolate or arguments.image is not None):
+        raise UsageError("--shared-tmp and --isolate exclude each other")
 
 
 def _faults(text: str | None) -> Faults | None:
@@ -144,11 +166,14 @@ def _faults(text: str | None) -> Faults | None:
         raise UsageError(f"--faults {text!r:.80}: {error}") from None
 
 
-def _shell(text: str) -> Sequence[str]:
+def _shell(text: str, image: Path | None) -> Sequence[str]:
     try:
         words = shlex.split(text)
     except ValueError as error:
         raise UsageError(f"--shell {text!r}: {error}") from None
+    if image is not None and words:
+        # Looked for in there, later.
+        return words
     found = shutil.which(words[0]) if words else None
     if found is None:
         raise UsageError(f"--shell {text!r}: there is no such program")
