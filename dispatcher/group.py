@@ -9,7 +9,7 @@ import random
 import resource
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -71,6 +71,7 @@ def run_group(
     must_end: bool,
     timeout: float | None = None,
     seed: int | None = None,
+    display_class: Callable[..., Display] = Display,
 ) -> int:
     """Run the devices and show what they do, and the table at the end. Returns the exit status.
 
@@ -79,6 +80,7 @@ def run_group(
     :param messages: what the user should know, shown first.
     :param must_end: whether the devices are to end by themselves; otherwise it goes on until interrupted.
     :param seed: of what is random; None: different every time.
+    :param display_class: makes what shows the devices, as `Display` does.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Flushed as often as is useful, not once for every line; and no name or output can be unprintable.
@@ -87,7 +89,7 @@ def run_group(
     _check_reports(arguments)
     _allow_descriptors(_OTHER_DESCRIPTORS + _DESCRIPTORS_PER_DEVICE * len(devices))
     names = [device.name for device in devices]
-    display = Display(sys.stdout.write, names, colour=wants_colour(sys.stdout))
+    display = display_class(sys.stdout.write, names, colour=wants_colour(sys.stdout))
     randomness = random.SystemRandom() if seed is None else random.Random(seed)
     with _group_log(arguments.group_log, fresh=must_end) as log:
         logs = _console_logs(arguments.log_dir, names, keep=not must_end)

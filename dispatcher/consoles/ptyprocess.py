@@ -106,6 +106,11 @@ class PtyProcess:
         """The process that was started, as long as it is not reaped."""
         return None if self._process is None else self._process.pid
 
+    def resize(self, rows: int, columns: int) -> None:
+        """Tell the command how large the terminal is; without that it has no size, as a serial line."""
+        if self._master is not None:
+            termios.tcsetwinsize(self._master, (rows, columns))
+
     def _set_modes(self, slave: int) -> None:
         if self._raw:
             tty.setraw(slave, termios.TCSANOW)

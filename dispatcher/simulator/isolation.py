@@ -15,7 +15,6 @@ import select
 import shlex
 import shutil
 import subprocess
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -72,8 +71,7 @@ class Lab:
     def device_environment(self, environment: Mapping[str, str]) -> dict[str, str]:
         """What of this machine's environment makes sense on a device."""
         kept = {name: value for name, value in environment.items() if name not in _OF_THE_HOST}
-        if "HOSTNAME" in kept:
-            del kept["HOSTNAME"]
+        kept.pop("HOSTNAME", None)
         if self.image is not None:
             kept |= {"PATH": _SYSTEM_PATH, "HOME": "/root"}
         return kept

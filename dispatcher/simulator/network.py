@@ -43,7 +43,9 @@ def plan_network(names: Sequence[str], routed: Collection[IPv4Network]) -> Netwo
     for number, name in enumerate(names, start=2):
         mac = _mac(name, macs)
         macs.add(mac)
-        interfaces[name] = Interface(mac, IPv4Interface((ipv4[number], 16)), IPv6Interface((_IPV6[number], 64)))
+        interfaces[name] = Interface(
+            mac, IPv4Interface((ipv4[number], 16)), IPv6Interface((_IPV6[number], 64))
+        )
     return Network(IPv4Interface((ipv4[1], 16)), IPv6Interface((_IPV6[1], 64)), interfaces)
 
 

@@ -93,7 +93,9 @@ def visible_parts(folders: Iterable[Path], image: Path | None) -> list[Part]:
 
     :param folders: resolved.
     """
-    hidden = {folder for folder in folders if image is not None or folder.parts[1:2] in [(top,) for top in FRESH]}
+    hidden = {
+        folder for folder in folders if image is not None or folder.parts[1:2] in [(top,) for top in FRESH]
+    }
     outermost = sorted(folder for folder in hidden if hidden.isdisjoint(folder.parents))
     if image is not None:
         for folder in outermost:

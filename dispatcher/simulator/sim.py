@@ -13,8 +13,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from dispatcher.display import Display
 from dispatcher.errors import SetupError, UsageError
 from dispatcher.group import add_arguments, run_group
+from dispatcher.interactive.choice import display_on_terminal, require_terminal
+from dispatcher.interactive.shells import fill_shells, with_shells
 from dispatcher.runner import Device
 from dispatcher.simulator.board import Workshop
 from dispatcher.simulator.box import install_box
@@ -105,6 +108,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="--isolate, with DIR as the root folder of the devices; it has to have /bin/sh and python3",
     )
+    parser.add_argument(
+        "--interactive",
+        metavar="DEVICE",
+        nargs="?",
+        const="",
+        help="open a shell on DEVICE (default: the first one without a command) for you to type to; devices "
+        "without a command, as in --role a, get one too. With tmux each device has a window, else a key leads "
+        "from one to the next",
+    )
     add_arguments(parser)
 
 
@@ -114,7 +126,12 @@ def run(arguments: argparse.Namespace) -> int:
     isolate = arguments.isolate or arguments.image is not None
     shell = _shell(arguments.shell, arguments.image)
     invoked_in = Path.cwd()
-    planned = plan_devices(arguments.devices, invoked_in)
+    interactive = arguments.interactive is not None
+    options = with_shells(arguments.devices) if interactive else arguments.devices
+    planned = plan_devices(options, invoked_in)
+    chosen, shells = "", set[str]()
+    if interactive:
+        planned, chosen, shells = fill_shells(planned, arguments.interactive, shell)
     faults = _faults(arguments.faults)
     # One that was made up is told, so that the faults can be had again.
     fault_seed = secrets.randbits(32) if arguments.seed is None else arguments.seed
@@ -141,9 +158,23 @@ def run(arguments: argparse.Namespace) -> int:
             faults=faults,
             fault_seed=fault_seed,
         )
-        devices = [Device(device.name, device.role, workshop.board(device)) for device in planned]
+        devices = [
+            Device(device.name, device.role, workshop.board(device), interactive=device.name in shells)
+            for device in planned
+        ]
+        display = (
+            stack.enter_context(display_on_terminal(chosen, state, len(devices) > 1))
+            if interactive
+            else Display
+        )
         return run_group(
-            devices, arguments, messages, must_end=True, timeout=arguments.timeout, seed=arguments.seed
+            devices,
+            arguments,
+            messages,
+            must_end=True,
+            timeout=arguments.timeout,
+            seed=arguments.seed,
+            display_class=display,
         )
 
 
@@ -153,6 +184,8 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UsageError(f"--timeout {timeout:g}: a time is a positive number of seconds")
     if baud is not None and not _SLOWEST <= baud <= _FASTEST:
         raise UsageError(f"--baud {baud}: a speed is a number from {_SLOWEST} to {_FASTEST}")
+    if arguments.interactive is not None:
+        require_terminal()
     if arguments.shared_tmp and (arguments.isolate or arguments.image is not None):
         raise UsageError("--shared-tmp and --isolate exclude each other")
 
