@@ -42,6 +42,8 @@ _OPTIONS = (
     ("set-option", "-g", "automatic-rename", "off"),
     ("set-option", "-g", "allow-rename", "off"),
     ("set-option", "-g", "escape-time", "10"),
+    # A program that types is quicker than a person, and no paste.
+    ("set-option", "-g", "assume-paste-time", "0"),
 )
 
 
