@@ -102,7 +102,7 @@ class Runner:
                 device.name,
                 device.role,
                 device.result,
-                device.interactive
+                (device.interactive and not self.timed_out)
                 or device.status == 0
                 or (device.status is None and (self.left or not self._must_end)),
                 0.0 if device.ended is None else device.ended - device.started,
