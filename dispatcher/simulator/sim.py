@@ -43,6 +43,8 @@ interrupted.
 examples:
   lavabox sim --role server=./run-server.sh --role client*2=./run-client.sh
   lavabox sim --device panda01:client='lava-sync start; echo hello' --device hb01:server='lava-sync start'
+  lavabox sim --isolate --role 'a*2=lava-network broadcast eth0; lava-network collect; lava-network hosts /etc/hosts'
+  lavabox sim --interactive --role a --role b
   lavabox sim --baud 9600 --timeout 60 --log-dir logs --role peer*4=./run-peer.sh
 """
 
