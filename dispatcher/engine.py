@@ -18,8 +18,8 @@ from __future__ import annotations
 
 import heapq
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from itertools import groupby
 
 from dispatcher.configuration import Configuration
@@ -31,6 +31,7 @@ from dispatcher.grouplog import GroupLog
 from dispatcher.operations import OPERATIONS, Call
 from dispatcher.results import Case, Counts, Results
 from dispatcher.session import Counters, Request, Session
+from dispatcher.textpatterns import LineScanner, Pattern
 from dispatcher.textsignals import Found, Malformed, Scanner, Signal
 from toolkit.wire.vocabulary import (
     INTERRUPTED,
@@ -48,6 +49,14 @@ from toolkit.wire.vocabulary import (
 MAX_BYTES = 256 * 1024 * 1024
 EVENT_BYTES = 1024
 PAIR_BYTES = 192
+# What an operator is told when a counter reaches ALARM, ten times that, and so on.
+ALARM = 10
+ALARMS = {
+    "damaged": "frames from this console could not be read: a bad line, or two programs that write on it",
+    "replayed": "frames from this console were of an old log, or forged; they have done nothing",
+    "refused": "frames from this console made no sense: another version of the box, or forged",
+    "overflow": "requests of this device were given up, as it has too many under way",
+}
 # Malformed signals that are shown of each device; all are counted.
 MAX_MALFORMED_SHOWN = 5
 
@@ -61,6 +70,8 @@ class _Device:
     position: int  # in the device's console log: behind all that was put out so far
     bytes: int = 0
     full: bool = False  # whether the operator knows that its share of the log is used up
+    lines: LineScanner | None = None  # looks for the results that the run's own pattern finds
+    alarms: dict[str, int] = field(default_factory=dict)  # at which count a counter is told next
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +90,7 @@ class Engine:
     :param token: returns 32 random bits.
     :param epoch: what to add to `now` to get the time that stands in the log.
     :param configuration: of the devices.
+    :param patterns: of runs whose output holds results, by the uuids of the runs.
     """
 
     def __init__(
@@ -87,6 +99,7 @@ class Engine:
         token: Callable[[], int],
         epoch: float = 0.0,
         configuration: Configuration | None = None,
+        patterns: Mapping[str, Pattern] | None = None,
     ) -> None:
         self._log = log
         self._token = token
@@ -101,6 +114,7 @@ class Engine:
         self._notices: list[tuple[str, str]] = []
         self._sent: dict[tuple[str, bytes], int] = {}
         self._now = 0.0
+        self._patterns = patterns or {}
         self.configuration = configuration or Configuration()
         self.coordinator = Coordinator()
         self.results = Results()
@@ -218,8 +232,24 @@ class Engine:
                 event = Reported(self._epoch + call.now, call.device, call.request, kind, fields, position)
             except ValueError as error:
                 raise ProtocolError(str(error)) from None
+            self._end_lines(call, kind)
             self._record(event, _size(fields), call.now)
+            self._begin_lines(call, kind, fields)
         return pack_reply(OK)
+
+    def _begin_lines(self, call: Call, kind: str, fields: tuple[str | None, ...]) -> None:
+        """A run begins: perhaps one whose output holds results."""
+        if kind == "run-start" and (pattern := self._patterns.get(fields[1] or "")) is not None:
+            device = self._devices[call.device]
+            device.lines = LineScanner(pattern, device.position)
+
+    def _end_lines(self, call: Call, kind: str) -> None:
+        """What the end of a run's output holds belongs to the run."""
+        device = self._devices[call.device]
+        if kind in ("run-start", "run-end") and device.lines is not None:
+            found = device.lines.flush()
+            device.lines = None
+            self._read_signals(call.device, found, call.now)
 
     # -- the line ------------------------------------------------------------------------------
 
@@ -229,12 +259,24 @@ class Engine:
             if event.text:
                 self._outputs.append((name, event.text))
                 device.position += len(event.text)
-                self._read_signals(name, device.scanner.receive_data(event.text), now)
+                found = device.scanner.receive_data(event.text)
+                if device.lines is not None:
+                    found += device.lines.receive_data(event.text)
+                self._read_signals(name, found, now)
             if isinstance(event, Frame):
                 device.session.receive_frame(event.body, now)
                 device.session.counters.repaired += bool(event.text)
             elif isinstance(event, Damaged):
                 device.session.counters.damaged += 1
+        self._watch(name, device)
+
+    def _watch(self, name: str, device: _Device) -> None:
+        """Tell the operator of counters that should not rise."""
+        for counter, sentence in ALARMS.items():
+            count = getattr(device.session.counters, counter)
+            if count >= device.alarms.get(counter, ALARM):
+                device.alarms[counter] = 10 ** len(str(count))
+                self._notices.append((name, f"{count} {sentence}"))
 
     def _read_signals(self, name: str, found: list[Found], now: float) -> None:
         """Note what a device reports by text signals, which nobody answers."""

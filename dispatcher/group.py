@@ -9,7 +9,7 @@ import random
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,9 +22,11 @@ from dispatcher.files import check_writable, write_whole
 from dispatcher.grouplog import GroupLog
 from dispatcher.grouplog.file import FileGroupLog
 from dispatcher.grouplog.memory import MemoryGroupLog
+from dispatcher.jobs.rules import JobRules
 from dispatcher.report import Report, jsonfile, junit, stats, table
 from dispatcher.runner import Device, Runner
 from dispatcher.stopsignals import undisturbed, unwind_when_told_to_end
+from dispatcher.textpatterns import Pattern
 
 # File descriptors that a device takes (a pty's two ends, its process, its log, ...), and all the rest.
 _DESCRIPTORS_PER_DEVICE = 6
@@ -71,6 +73,8 @@ def run_group(
     must_end: bool,
     timeout: float | None = None,
     seed: int | None = None,
+    rules: JobRules | None = None,
+    patterns: Mapping[str, Pattern] | None = None,
     display_class: Callable[..., Display] = Display,
 ) -> int:
     """Run the devices and show what they do, and the table at the end. Returns the exit status.
@@ -80,6 +84,8 @@ def run_group(
     :param messages: what the user should know, shown first.
     :param must_end: whether the devices are to end by themselves; otherwise it goes on until interrupted.
     :param seed: of what is random; None: different every time.
+    :param rules: of the job, if it is one.
+    :param patterns: for results in the output of runs, by their uuids.
     :param display_class: makes what shows the devices, as `Display` does.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -94,8 +100,12 @@ def run_group(
     with _group_log(arguments.group_log, fresh=must_end) as log:
         logs = _console_logs(arguments.log_dir, names, keep=not must_end)
         epoch = time.time() - time.monotonic()
-        engine = Engine(log, lambda: randomness.getrandbits(32), epoch, configuration)
-        runner = Runner(devices, engine, display, logs, sys.stdout.flush, must_end=must_end)
+        engine = Engine(log, lambda: randomness.getrandbits(32), epoch, configuration, patterns)
+        if rules is not None:
+            log.subscribe(rules.apply)
+        runner = Runner(
+            devices, engine, display, logs, sys.stdout.flush, must_end=must_end, rules=rules, epoch=epoch
+        )
         for message in messages:
             display.message(message)
         try:

@@ -19,6 +19,7 @@ from dispatcher.consoles.ptyprocess import PtyProcess
 from dispatcher.display import Display, Row
 from dispatcher.engine import Engine
 from dispatcher.interactive import ConsoleDisplay
+from dispatcher.jobs.rules import JobRules
 from dispatcher.processes import become_subreaper, everything_below, kill_all, reap_orphans, send_signal
 from dispatcher.stopsignals import STOP_SIGNALS
 
@@ -49,9 +50,12 @@ class Runner:
         flush: Callable[[], None],
         *,
         must_end: bool,
+        rules: JobRules | None = None,
+        epoch: float = 0.0,
     ) -> None:
         """
         :param must_end: whether devices are to come to an end by themselves, and successfully.
+        :param rules: when devices of a job are stopped; in the time of the log, which is the loop's and `epoch`.
         :param flush: makes visible what the display has written. Raises BrokenPipeError when nobody looks.
         """
         self.devices = {device.name: device for device in devices}
@@ -64,6 +68,9 @@ class Runner:
         self._logs = logs
         self._flush = flush
         self._must_end = must_end
+        self._rules = rules
+        self._epoch = epoch
+        self._stopping: set[asyncio.Task[None]] = set()
         self._failure: BaseException | None = None
         self._pumping = False
         self._timer: asyncio.TimerHandle | None = None
@@ -88,7 +95,7 @@ class Runner:
             await self._start()
             if isinstance(self._display, ConsoleDisplay):
                 consoles = {device.name: device.console for device in self.devices.values()}
-                await self._display.open(consoles, self._leave)
+                await self._display.open(consoles, self._quit)
             await self._stop.wait()
         finally:
             await self._tidy_up()
@@ -128,7 +135,7 @@ class Runner:
                 self._loop.add_signal_handler(number, self._stop_by, number)
         self._loop.add_signal_handler(signal.SIGCHLD, self._reap)
 
-    def _leave(self) -> None:
+    def _quit(self) -> None:
         self.left = True
         self._stop.set()
 
@@ -167,7 +174,7 @@ class Runner:
     async def _tidy_up(self) -> None:
         if isinstance(self._display, ConsoleDisplay):
             await self._display.close()
-        closings = [self._close(device) for device in self.devices.values()]
+        closings = [*self._stopping, *(self._close(device) for device in self.devices.values())]
         for outcome in await asyncio.gather(*closings, return_exceptions=True):
             self._failure = self._failure or outcome
         # Also those that have shed all marks, and become our children when their parents ended.
@@ -214,17 +221,37 @@ class Runner:
 
     def end(self, device: Device, reason: str, status: int) -> None:
         """A console is over."""
+        if device.ended is not None:
+            # It was being stopped.
+            return
         device.ended = self._loop.time()
         device.status = status
         device.result = "succeeded" if status == 0 else reason
         self._engine.close(device.name, device.ended)
         self._pump()
         self._display.notice(device.name, reason)
-        self._engine.leave(device.name, reason, device.ended)
+        self._leave(device, reason)
+
+    def _leave(self, device: Device, reason: str) -> None:
+        self._engine.leave(device.name, reason, self._loop.time())
         self._pump()
         self._reap()
         if all(device.ended is not None for device in self.devices.values()):
             self._stop.set()
+        elif self._rules is not None and device.status != 0 and not self._stop.is_set():
+            sentence = self._rules.failed(device.name)
+            if sentence is not None:
+                self._display.message(sentence)
+                self._stop.set()
+
+    async def _stop_device(self, device: Device, result: str) -> None:
+        """End a device in the middle of what it does; the others go on."""
+        device.ended, device.result = self._loop.time(), result
+        self._display.notice(device.name, result)
+        await device.console.close()
+        self._engine.close(device.name, self._loop.time())
+        self._pump()
+        self._leave(device, f"was {result}")
 
     # Carrying things on
 
@@ -256,6 +283,9 @@ class Runner:
         times = [
             time for time in (self._engine.next_timeout(), self._display.next_timeout()) if time is not None
         ]
+        rules_due = None if self._rules is None else self._rules.next_timeout()
+        if rules_due is not None:
+            times.append(rules_due - self._epoch)
         if not times:
             return
         # One that goes off too early does no harm, so it is only replaced by an earlier one.
@@ -270,6 +300,10 @@ class Runner:
         now = self._loop.time()
         self._engine.handle_timeout(now)
         self._display.handle_timeout(now)
+        for name, result in [] if self._rules is None else self._rules.expired(now + self._epoch):
+            if self.devices[name].ended is None:
+                task = self._loop.create_task(self._stop_device(self.devices[name], result))
+                self._stopping.add(task)
         self._pump()
 
 

@@ -25,7 +25,8 @@ PURE = [
         ROOT / "dispatcher" / f"{name}.py"
         for name in (
             *("demultiplexer", "session", "coordinator", "events", "engine", "operations"),
-            *("results", "textsignals", "configuration"),
+            *("results", "textsignals", "textpatterns", "configuration"),
+            *("jobs/rules", "jobs/source"),
         )
     ),
 ]

@@ -30,13 +30,22 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Checkout:
+    """A folder of this machine; with a revision, the clone there as it was at that commit."""
+
+    folder: Path
+    revision: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Definition:
     """A test definition, with the parameters that the job gives it.
 
     `parameters` are shell variables: the definition's own defaults first, then the job's. `folder` is
-    the folder that its steps run in a copy of (the clone that it comes from, None for an inline one).
-    `pattern` and `fixups` are those of `parse`: a regular expression for results in the output, and
-    what its words for results mean.
+    the folder that its steps run in a copy of (the clone that it comes from, None for an inline one),
+    with `revision` as it was at that commit. `repositories` are what `install: git-repos` puts into it,
+    each as a folder of the name given. `pattern` and `fixups` are those of `parse`: a regular expression
+    for results in the output, and what its words for results mean.
     """
 
     name: str
@@ -48,6 +57,8 @@ class Definition:
     folder: Path | None = None
     pattern: str | None = None
     fixups: Mapping[str, str] = field(default_factory=dict)
+    revision: str | None = None
+    repositories: tuple[tuple[str, Checkout], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +95,8 @@ class Role:
 
     `wait_timeout` (seconds) bounds each wait. Devices of a role that has `starts_after` begin when all
     devices of that other role have sent `lava_start`. When a device of an essential role fails, the
-    whole job ends.
+    whole job ends. `distribution` is the `os` that the job would deploy, `environment` what the devices'
+    shells have in theirs.
     """
 
     name: str
@@ -94,6 +106,8 @@ class Role:
     wait_timeout: float | None = None
     starts_after: str | None = None
     essential: bool = False
+    distribution: str | None = None
+    environment: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,13 @@ from dispatcher.errors import UsageError
 from dispatcher.names import check_name, check_no_duplicates
 
 # More shells than this on one machine is a slip of the keyboard.
-_MOST_DEVICES = 1000
+MOST_DEVICES = 1000
 
 # The first word of a shell command, if there is nothing about it that a shell would treat.
 _PLAIN_WORD = re.compile(r"\s*([^\s;&|<>()$`\"'\\*?\[#~=%!{}]+)(?=\s|[;&|<>]|$)")
+
+# A command that is one of these is no command.
+_DEFINITION_FILE = re.compile(r"\s*[^\s;&|<>()$`\"'\\*?\[#~=%!{}]+\.ya?ml\s*")
 
 
 class Option(Enum):
@@ -28,67 +31,85 @@ class Option(Enum):
 
 @dataclass(frozen=True, slots=True)
 class PlannedDevice:
-    """A device to simulate: a shell command in a folder."""
+    """A device to simulate: a shell command in a folder, or a file with a test definition instead."""
 
     name: str
     role: str
     command: str
     directory: Path
+    definition: Path | None = None
 
 
-def plan_devices(options: Iterable[tuple[Option, str]], directory: Path) -> list[PlannedDevice]:
+def plan_devices(
+    options: Iterable[tuple[Option, str]], directory: Path, definition: Path | None = None
+) -> list[PlannedDevice]:
     """The devices that --role and --device ask for, in that order.
 
     Raises UsageError.
 
     :param directory: where lavabox was called; commands name their scripts from there.
+    :param definition: the test definition that those run who have no command.
     """
     devices = []
     for option, text in options:
         try:
-            devices += _of_role(text, directory) if option is Option.ROLE else [_of_name(text, directory)]
+            of_option = _of_role if option is Option.ROLE else _of_name
+            devices += of_option(text, directory, definition)
         except UsageError as error:
             raise UsageError(f"{option.value} {text!r:.80}: {error}") from None
     if not devices:
-        raise UsageError("there is no device; give some by --role ROLE=COMMAND or --device NAME:ROLE=COMMAND")
-    if len(devices) > _MOST_DEVICES:
-        raise UsageError(f"{len(devices)} devices are more than this can simulate ({_MOST_DEVICES})")
+        if definition is not None:
+            raise UsageError(
+                f"{definition} is a test definition: say which devices run it, as in --role client*2"
+            )
+        raise UsageError(
+            "there is no device; give some by --role ROLE=COMMAND or --device NAME:ROLE=COMMAND, or a job"
+        )
+    if len(devices) > MOST_DEVICES:
+        raise UsageError(f"{len(devices)} devices are more than this can simulate ({MOST_DEVICES})")
     check_no_duplicates([device.name for device in devices])
     return devices
 
 
-def _of_role(text: str, directory: Path) -> list[PlannedDevice]:
-    head, command = _split(text, "ROLE=COMMAND or ROLE*COUNT=COMMAND")
+def _of_role(text: str, directory: Path, definition: Path | None) -> list[PlannedDevice]:
+    head, command = _split(text, "ROLE=COMMAND or ROLE*COUNT=COMMAND", definition)
     role, star, count_text = head.partition("*")
     count = 1
     if star:
         if re.fullmatch("0*[1-9][0-9]{0,5}", count_text) is None:
             raise UsageError(f"behind '*' goes the number of devices, not {count_text!r}")
         count = int(count_text)
-        if count > _MOST_DEVICES:
-            raise UsageError(f"{count} devices are more than this can simulate ({_MOST_DEVICES})")
+        if count > MOST_DEVICES:
+            raise UsageError(f"{count} devices are more than this can simulate ({MOST_DEVICES})")
     return [_planned(f"{role}-{number}", role, command, directory) for number in range(1, count + 1)]
 
 
-def _of_name(text: str, directory: Path) -> PlannedDevice:
+def _of_name(text: str, directory: Path, definition: Path | None) -> list[PlannedDevice]:
     wanted = "NAME:ROLE=COMMAND"
-    head, command = _split(text, wanted)
+    head, command = _split(text, wanted, definition)
     name, colon, role = head.partition(":")
     if not colon:
         raise UsageError(f"the role is missing; write {wanted}")
-    return _planned(name, role, command, directory)
+    return [_planned(name, role, command, directory)]
 
 
-def _split(text: str, wanted: str) -> tuple[str, str]:
+def _split(text: str, wanted: str, definition: Path | None) -> tuple[str, str | Path]:
+    """What stands before the command, and the command or the definition in its place."""
     head, equals, command = text.partition("=")
+    if not equals and definition is not None:
+        return head, definition
     if not equals or not command.strip():
         raise UsageError(f"the command is missing; write {wanted}")
+    if _DEFINITION_FILE.fullmatch(command):
+        return head, Path(command.strip())
     return head, command
 
 
-def _planned(name: str, role: str, command: str, directory: Path) -> PlannedDevice:
+def _planned(name: str, role: str, command: str | Path, directory: Path) -> PlannedDevice:
     check_name("role", role)
     check_name("device", name)
+    if isinstance(command, Path):
+        return PlannedDevice(name, role, "", directory, command)
     command, folder = _at_its_script(command, directory)
     return PlannedDevice(name, role, command, folder)
 

@@ -18,12 +18,13 @@ from dispatcher.errors import SetupError, UsageError
 from dispatcher.group import add_arguments, run_group
 from dispatcher.interactive.choice import display_on_terminal, require_terminal
 from dispatcher.interactive.shells import fill_shells, with_shells
+from dispatcher.jobs import simulation as jobs
 from dispatcher.runner import Device
 from dispatcher.simulator.board import Workshop
 from dispatcher.simulator.box import install_box
 from dispatcher.simulator.faults import Faults, in_words, parse_faults
 from dispatcher.simulator.isolation import running_lab
-from dispatcher.simulator.plan import Option, plan_devices
+from dispatcher.simulator.plan import Option
 from dispatcher.simulator.privatetmp import PrivateTmp, probe
 from dispatcher.stopsignals import undisturbed
 
@@ -32,7 +33,8 @@ SUMMARY = "run a multi-device test on simulated devices"
 DESCRIPTION = """\
 Run a multi-device test on this machine. Each device is a shell on a pty of its own, its
 console, with the lava-* commands in its PATH. A command that begins with the name of a
-script runs in the folder of that script.
+script runs in the folder of that script. FILE is a job of LAVA, which says itself what
+devices there are and what they do; or a test definition, for the roles without a command.
 """
 
 EPILOGUE = """\
@@ -43,6 +45,8 @@ interrupted.
 examples:
   lavabox sim --role server=./run-server.sh --role client*2=./run-client.sh
   lavabox sim --device panda01:client='lava-sync start; echo hello' --device hb01:server='lava-sync start'
+  lavabox sim job.yaml --repo https://example.org/tests.git=../tests
+  lavabox sim ping.yaml --role client*2 --param COUNT=3 --role server='lava-wait done'
   lavabox sim --isolate --role 'a*2=lava-network broadcast eth0; lava-network collect; lava-network hosts /etc/hosts'
   lavabox sim --interactive --role a --role b
   lavabox sim --baud 9600 --timeout 60 --log-dir logs --role peer*4=./run-peer.sh
@@ -67,11 +71,13 @@ class _Collect(argparse.Action):
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.set_defaults(devices=[])
+    jobs.add_arguments(parser)
     parser.add_argument(
         "--role",
-        metavar="ROLE[*COUNT]=COMMAND",
+        metavar="ROLE[*COUNT][=COMMAND]",
         action=_Collect,
-        help="COUNT devices of this role (default: 1), called ROLE-1, ROLE-2, ...; each runs COMMAND",
+        help="COUNT devices of this role (default: 1), called ROLE-1, ROLE-2, ...; each runs COMMAND, the test "
+        "definition if that is the name of a .yaml file, or FILE",
     )
     parser.add_argument(
         "--device",
@@ -80,7 +86,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="one device, called NAME; it runs COMMAND",
     )
     parser.add_argument(
-        "--shell", metavar="SHELL", default="/bin/sh", help="what runs the commands (default: %(default)s)"
+        "--shell",
+        metavar="SHELL",
+        help="what runs the commands (default: /bin/sh); its first word also runs the definitions of a job",
     )
     parser.add_argument("--timeout", metavar="SECONDS", type=float, help="end the whole run after so long")
     parser.add_argument(
@@ -126,26 +134,30 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the test; returns the exit status. Raises UsageError or SetupError."""
     _check(arguments)
     isolate = arguments.isolate or arguments.image is not None
-    shell = _shell(arguments.shell, arguments.image)
+    shell = _shell(arguments.shell or "/bin/sh", arguments.image)
     invoked_in = Path.cwd()
     interactive = arguments.interactive is not None
-    options = with_shells(arguments.devices) if interactive else arguments.devices
-    planned = plan_devices(options, invoked_in)
+    if interactive and arguments.file is None:
+        arguments.devices = with_shells(arguments.devices)
+    simulation = jobs.read_simulation(arguments, invoked_in)
     chosen, shells = "", set[str]()
     if interactive:
-        planned, chosen, shells = fill_shells(planned, arguments.interactive, shell)
+        simulation.devices, chosen, shells = fill_shells(simulation.devices, arguments.interactive, shell)
+        for name in shells:
+            simulation.roles.pop(name, None)
     faults = _faults(arguments.faults)
     # One that was made up is told, so that the faults can be had again.
     fault_seed = secrets.randbits(32) if arguments.seed is None else arguments.seed
     messages = [] if arguments.seed is None and faults is None else [f"seed {fault_seed}"]
     if faults is not None:
         messages.append(f"faults {in_words(faults)}")
+    messages += simulation.messages
     with ExitStack() as stack:
         state = stack.enter_context(_state_folder())
         commands = install_box(arguments.box, state)
         lab = None
         if isolate:
-            names = [device.name for device in planned]
+            names = [device.name for device in simulation.devices]
             lab = stack.enter_context(running_lab(names, state, arguments.image, shell[0]))
         private_tmp = None if isolate or arguments.shared_tmp else _private_tmp(state, messages)
         workshop = Workshop(
@@ -160,9 +172,12 @@ def run(arguments: argparse.Namespace) -> int:
             faults=faults,
             fault_seed=fault_seed,
         )
+        # Whether there is bash, which definitions run with on most systems, is a matter of the image.
+        plain = arguments.image is not None and not (arguments.image / "bin" / "bash").exists()
+        laid_out = simulation.lay_out(state / "devices", shell[0] if arguments.shell or plain else None)
         devices = [
             Device(device.name, device.role, workshop.board(device), interactive=device.name in shells)
-            for device in planned
+            for device in laid_out.devices
         ]
         display = (
             stack.enter_context(display_on_terminal(chosen, state, len(devices) > 1))
@@ -174,10 +189,16 @@ def run(arguments: argparse.Namespace) -> int:
             arguments,
             messages,
             must_end=True,
-            timeout=arguments.timeout,
+            timeout=_shorter(arguments.timeout, simulation.timeout),
             seed=arguments.seed,
+            rules=laid_out.rules,
+            patterns=laid_out.patterns,
             display_class=display,
         )
+
+
+def _shorter(*timeouts: float | None) -> float | None:
+    return min((timeout for timeout in timeouts if timeout is not None), default=None)
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -187,6 +208,10 @@ def _check(arguments: argparse.Namespace) -> None:
     if baud is not None and not _SLOWEST <= baud <= _FASTEST:
         raise UsageError(f"--baud {baud}: a speed is a number from {_SLOWEST} to {_FASTEST}")
     if arguments.interactive is not None:
+        if arguments.interactive.endswith((".yaml", ".yml")):
+            raise UsageError(
+                f"--interactive {arguments.interactive}: that is a file, and no device; put it before the options"
+            )
         require_terminal()
     if arguments.shared_tmp and (arguments.isolate or arguments.image is not None):
         raise UsageError("--shared-tmp and --isolate exclude each other")

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: MIT
+"""From job files and options of `lavabox sim` to devices that can be simulated."""
+
+import argparse
+import re
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from dispatcher.errors import SetupError, UsageError
+from dispatcher.jobs.device_script import TimedAction, lay_out, shell_for
+from dispatcher.jobs.model import Definition, Job, Role, TestAction
+from dispatcher.jobs.reader import is_definition, read_bare_definition, read_job
+from dispatcher.jobs.repositories import Repositories, parse_repositories
+from dispatcher.jobs.rules import JobRules
+from dispatcher.jobs.source import Remarks
+from dispatcher.names import check_no_duplicates
+from dispatcher.simulator.plan import MOST_DEVICES, Option, PlannedDevice, plan_devices
+from dispatcher.textpatterns import Pattern
+
+
+@dataclass(slots=True)
+class Simulation:
+    """The devices of a run, those with a role that has actions among them."""
+
+    devices: list[PlannedDevice]
+    roles: dict[str, Role] = field(default_factory=dict)  # by device
+    messages: list[str] = field(default_factory=list)
+    timeout: float | None = None
+
+    def lay_out(self, folder: Path, shell: str | None) -> "LaidOut":
+        """Write what the devices run below `folder`. Raises SetupError.
+
+        :param shell: runs all definitions; None: the one that LAVA would take.
+        """
+        devices: list[PlannedDevice] = []
+        patterns: dict[str, Pattern] = {}
+        actions: dict[str, list[TimedAction]] = {}
+        for device in self.devices:
+            role = self.roles.get(device.name)
+            if role is None:
+                devices.append(device)
+                continue
+            try:
+                laid = lay_out(
+                    role,
+                    folder / device.name,
+                    shell or shell_for(role.distribution),
+                    lambda: str(uuid.uuid4()),
+                )
+            except OSError as error:
+                raise SetupError(f"the definitions of {device.name} can't be written: {error}") from error
+            devices.append(replace(device, command=laid.command, directory=laid.folder))
+            patterns |= laid.patterns
+            actions[device.name] = laid.actions
+        essential = {name: role.place for name, role in self.roles.items() if role.essential}
+        return LaidOut(devices, JobRules(actions, essential), patterns)
+
+
+@dataclass(frozen=True, slots=True)
+class LaidOut:
+    """Devices with their commands, the rules of their job, and their patterns by uuid."""
+
+    devices: list[PlannedDevice]
+    rules: JobRules
+    patterns: dict[str, Pattern]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that have to do with jobs and definitions."""
+    parser.add_argument(
+        "file",
+        metavar="FILE",
+        type=Path,
+        nargs="?",
+        help="a job of LAVA (YAML), whose roles and test actions are carried out; or a test definition, which "
+        "the roles run that have no command",
+    )
+    parser.add_argument(
+        "--repo",
+        metavar="URL=DIR",
+        action="append",
+        default=[],
+        help="the repository that a job names by URL is DIR: a git clone, or a folder; nothing is fetched",
+    )
+    parser.add_argument(
+        "--param",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="a parameter for all definitions, whatever they and the job say",
+    )
+
+
+def read_simulation(arguments: argparse.Namespace, directory: Path) -> Simulation:
+    """The devices that the arguments ask for. Raises UsageError or SetupError."""
+    repositories = Repositories(parse_repositories(arguments.repo, directory))
+    parameters = _parameters(arguments.param)
+    file: Path | None = arguments.file
+    if file is not None and not is_definition(file):
+        return _of_job(read_job(file, repositories), arguments.devices, parameters, directory)
+    planned = plan_devices(arguments.devices, directory, file)
+    remarks = Remarks()
+    roles: dict[str, Role] = {}
+    definitions: dict[Path, Definition] = {}
+    for device in planned:
+        if device.definition is not None:
+            if device.definition not in definitions:
+                definitions[device.definition] = read_bare_definition(
+                    device.definition, repositories, remarks
+                )
+            definition = definitions[device.definition]
+            action = TestAction(definition.place, definitions=(_with(definition, parameters),))
+            roles[device.name] = Role(device.role, 1, definition.place, (action,))
+    if file is not None and file not in definitions:
+        raise UsageError(f"no device runs {file}; give a role without a command, as in --role client*2")
+    if not roles and (parameters or arguments.repo):
+        raise UsageError("--repo and --param belong to jobs and test definitions, and there is none")
+    return Simulation(planned, roles, [f"{remark.place}: {remark.sentence}" for remark in remarks.all()])
+
+
+def _of_job(
+    job: Job, options: Sequence[tuple[Option, str]], parameters: Sequence[tuple[str, str]], directory: Path
+) -> Simulation:
+    if options:
+        raise UsageError(f"{options[0][0].value}: the devices are those of the job; leave it out")
+    simulation = Simulation(
+        [], {}, [f"{remark.place}: {remark.sentence}" for remark in job.remarks], job.timeout
+    )
+    for role in job.roles:
+        actions = tuple(
+            replace(action, definitions=tuple(_with(item, parameters) for item in action.definitions))
+            for action in role.actions
+        )
+        for number in range(1, role.count + 1):
+            name = f"{role.name}-{number}"
+            simulation.devices.append(PlannedDevice(name, role.name, "", directory))
+            simulation.roles[name] = replace(role, actions=actions)
+    if not simulation.devices:
+        raise SetupError(f"{job.place}: the roles of this job have no devices")
+    if len(simulation.devices) > MOST_DEVICES:
+        raise SetupError(
+            f"{job.place}: {len(simulation.devices)} devices are more than this can simulate ({MOST_DEVICES})"
+        )
+    check_no_duplicates([device.name for device in simulation.devices])
+    for role in job.roles:
+        if not role.actions:
+            place, sentence = role.place, f"role {role.name!r} has nothing to do: its devices end at once"
+            simulation.messages.append(f"{place}: {sentence}")
+    return simulation
+
+
+def _parameters(texts: Sequence[str]) -> list[tuple[str, str]]:
+    parameters = []
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise UsageError(f"--param {text!r:.80}: write NAME=VALUE, with a name that is a shell variable")
+        parameters.append((name, value))
+    return parameters
+
+
+def _with(definition: Definition, parameters: Sequence[tuple[str, str]]) -> Definition:
+    return replace(definition, parameters=(*definition.parameters, *parameters))
