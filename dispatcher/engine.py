@@ -18,12 +18,13 @@ from __future__ import annotations
 
 import heapq
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 
 from dispatcher.configuration import Configuration
 from dispatcher.coordinator import Coordinator, Outcome
+from dispatcher.deadend import DeadEnd, find
 from dispatcher.demultiplexer import Damaged, Demultiplexer, Event, Frame
 from dispatcher.events import Event as LogEvent
 from dispatcher.events import Joined, Left, Released, Reported, Sent, Waiting, WaitKind, to_json
@@ -33,6 +34,7 @@ from dispatcher.results import Case, Counts, Results
 from dispatcher.session import Counters, Request, Session
 from dispatcher.textpatterns import LineScanner, Pattern
 from dispatcher.textsignals import Found, Malformed, Scanner, Signal
+from dispatcher.wording import command, duration
 from toolkit.wire.vocabulary import (
     INTERRUPTED,
     MAX_REPLY,
@@ -115,6 +117,8 @@ class Engine:
         self._sent: dict[tuple[str, bytes], int] = {}
         self._now = 0.0
         self._patterns = patterns or {}
+        self.changes = 0  # counts the events of the log
+        self.heard = 0.0  # when a device last did something other than to ask whether its wait is over
         self.configuration = configuration or Configuration()
         self.coordinator = Coordinator()
         self.results = Results()
@@ -186,14 +190,22 @@ class Engine:
                     times.append(time)
         return min(times, default=None)
 
+    def find_dead_end(self, idle: Iterable[str], now: float) -> DeadEnd | None:
+        """The dead end that the group is in, if it is in one; `idle` are devices that do nothing but wait."""
+        return find(self.coordinator, idle, self._epoch + now)
+
+    def fail(self, dead_end: DeadEnd, now: float) -> None:
+        """End the waits of a dead end with status 1."""
+        for request, reason in dead_end.reasons.items():
+            if self.coordinator.outcome(request) is None:
+                self._append(Released(self._epoch + now, request, NO, f"dead end: {reason}"), now)
+
     def handle_timeout(self, now: float) -> None:
         while self._time_outs and self._time_outs[0][0] <= now:
             _, request = heapq.heappop(self._time_outs)
             if self.coordinator.outcome(request) is None:
-                missing = _some(self.coordinator.missing(request))
-                self._append(
-                    Released(self._epoch + now, request, NO, f"timed out waiting for {missing}"), now
-                )
+                reason = f"timed out waiting for {self.coordinator.unmet(request)}"
+                self._append(Released(self._epoch + now, request, NO, reason), now)
         for name, device in self._devices.items():
             self._take(name, device.demultiplexer.handle_timeout(now), now)
             device.session.handle_timeout(now)
@@ -257,6 +269,7 @@ class Engine:
         device = self._devices[name]
         for event in events:
             if event.text:
+                self.heard = now
                 self._outputs.append((name, event.text))
                 device.position += len(event.text)
                 found = device.scanner.receive_data(event.text)
@@ -332,7 +345,7 @@ class Engine:
     # -- the group -----------------------------------------------------------------------------
 
     def _append(self, event: LogEvent, now: float) -> None:
-        self._now = now
+        self._now = self.heard = now
         self._log.append(event)
 
     def _on_event(self, event: LogEvent) -> None:
@@ -340,9 +353,15 @@ class Engine:
             self._group = zlib.crc32(repr(to_json(event)).encode())
         if isinstance(event, Waiting) and event.timeout is not None:
             heapq.heappush(self._time_outs, (event.time + event.timeout - self._epoch, event.request))
+        self.changes += 1
+        waits: dict[bytes, Waiting] = {}
+        if isinstance(event, Left):
+            waits = {wait.request: wait for group in self.coordinator.wait_groups() for wait in group.waits}
         for outcome in self.coordinator.apply(event):
             if isinstance(event, Left) and outcome.status != OK:
-                self._notices.append((outcome.device, outcome.reason))
+                wait = waits[outcome.request]
+                waited = f"waited {duration(event.time - wait.time)} in {command(wait)}"
+                self._notices.append((outcome.device, f"{waited}: {outcome.reason}"))
             for waiter in self._waiters.pop(outcome.request, []):
                 self._waiting.pop(waiter.request, None)
                 reply = self._outcome_reply(outcome, waiter.message_id)
@@ -383,7 +402,3 @@ def _size(fields: tuple[str | None, ...]) -> int:
 
 def _too_much(size: int) -> str:
     return f"the data of this message is {size} bytes, and a reply holds {MAX_REPLY}"
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

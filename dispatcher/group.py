@@ -16,6 +16,7 @@ from pathlib import Path
 
 from dispatcher.configuration import Configuration, parse_configuration
 from dispatcher.consolelog import ConsoleLogs
+from dispatcher.deadwatch import Watch
 from dispatcher.display import Display, wants_colour
 from dispatcher.engine import Engine
 from dispatcher.errors import SetupError, UsageError
@@ -89,6 +90,7 @@ def run_group(
     rules: JobRules | None = None,
     patterns: Mapping[str, Pattern] | None = None,
     display_class: Callable[..., Display] = Display,
+    watch: Callable[[Engine], Watch | None] = lambda engine: None,
 ) -> int:
     """Run the devices and show what they do, and the table at the end. Returns the exit status.
 
@@ -96,6 +98,7 @@ def run_group(
 
     :param messages: what the user should know, shown first.
     :param must_end: whether the devices are to end by themselves; otherwise it goes on until interrupted.
+    :param watch: makes what looks for dead ends.
     :param seed: of what is random; None: different every time.
     :param rules: of the job, if it is one.
     :param patterns: for results in the output of runs, by their uuids.
@@ -120,7 +123,15 @@ def run_group(
         if rules is not None:
             log.subscribe(rules.apply)
         runner = Runner(
-            devices, engine, display, logs, sys.stdout.flush, must_end=must_end, rules=rules, epoch=epoch
+            devices,
+            engine,
+            display,
+            logs,
+            sys.stdout.flush,
+            must_end=must_end,
+            rules=rules,
+            epoch=epoch,
+            watch=watch(engine),
         )
         for message in messages:
             display.message(message)

@@ -16,12 +16,17 @@ from dataclasses import dataclass
 from dispatcher.consolelog import ConsoleLogs
 from dispatcher.consoles import Console
 from dispatcher.consoles.ptyprocess import PtyProcess
+from dispatcher.deadend import DeadEnd
+from dispatcher.deadwatch import Watch
 from dispatcher.display import Display, Row
 from dispatcher.engine import Engine
 from dispatcher.interactive import ConsoleDisplay
 from dispatcher.jobs.rules import JobRules
 from dispatcher.processes import become_subreaper, everything_below, kill_all, reap_orphans, send_signal
 from dispatcher.stopsignals import STOP_SIGNALS
+
+# How often the same dead end may come again before a run that is to end is ended.
+MAX_REPEATS = 10
 
 
 @dataclass(slots=True, eq=False)
@@ -36,6 +41,7 @@ class Device:
     status: int | None = None  # 0, an exit status, or a signal's number made negative; None: it has not ended
     result: str = "not started"
     interactive: bool = False  # somebody works in it: its status means nothing
+    dead_ends: int = 0  # in which waits of it failed
 
 
 class Runner:
@@ -52,8 +58,10 @@ class Runner:
         must_end: bool,
         rules: JobRules | None = None,
         epoch: float = 0.0,
+        watch: Watch | None = None,
     ) -> None:
         """
+        :param watch: looks for dead ends.
         :param must_end: whether devices are to come to an end by themselves, and successfully.
         :param rules: when devices of a job are stopped; in the time of the log, which is the loop's and `epoch`.
         :param flush: makes visible what the display has written. Raises BrokenPipeError when nobody looks.
@@ -71,6 +79,9 @@ class Runner:
         self._rules = rules
         self._epoch = epoch
         self._stopping: set[asyncio.Task[None]] = set()
+        self._watch = watch
+        self._dead_end: object = None  # the last one: who waits for what
+        self._repeated = 0
         self._failure: BaseException | None = None
         self._pumping = False
         self._timer: asyncio.TimerHandle | None = None
@@ -108,10 +119,13 @@ class Runner:
             Row(
                 device.name,
                 device.role,
-                device.result,
-                (device.interactive and not self.timed_out)
-                or device.status == 0
-                or (device.status is None and (self.left or not self._must_end)),
+                device.result + (", after a dead end" if device.dead_ends else ""),
+                not device.dead_ends
+                and (
+                    (device.interactive and not self.timed_out)
+                    or device.status == 0
+                    or (device.status is None and (self.left or not self._must_end))
+                ),
                 0.0 if device.ended is None else device.ended - device.started,
             )
             for device in self.devices.values()
@@ -170,6 +184,23 @@ class Runner:
                 what = ", and ".join(waits.get(device.name, ["waits for no other device"]))
                 self._display.notice(device.name, f"is still running, and {what}")
         self._stop.set()
+
+    def _meet(self, dead_end: DeadEnd, now: float) -> None:
+        """Tell of a dead end, and let its waits fail if they are to."""
+        waits = {(wait.device, wait.kind, wait.message_id, wait.role) for wait in dead_end.waits}
+        self._repeated = self._repeated + 1 if waits == self._dead_end else 0
+        self._dead_end = waits
+        self._display.message(dead_end.paragraph if not self._repeated else "the same dead end again")
+        assert self._watch is not None
+        if not self._watch.fails:
+            return
+        for name in dead_end.devices:
+            self.devices[name].dead_ends += 1
+        self._engine.fail(dead_end, now)
+        if self._must_end and self._repeated == MAX_REPEATS:
+            # A script that tries again and again, as in `until lava-wait x; do :; done`.
+            self._display.message("the scripts do not get out of it: the run ends")
+            self._stop.set()
 
     async def _tidy_up(self) -> None:
         if isinstance(self._display, ConsoleDisplay):
@@ -267,6 +298,8 @@ class Runner:
             self._display.result(case, counts)
         for name, sentence in self._engine.notices():
             self._display.notice(name, sentence)
+        if self._watch is not None:
+            self._watch.note(now)
         self._flush()
         self._set_timer()
 
@@ -280,8 +313,9 @@ class Runner:
             self._display.notice(name, f"the log of this device ends here: {error}")
 
     def _set_timer(self) -> None:
+        sources = (self._engine, self._display, self._watch)
         times = [
-            time for time in (self._engine.next_timeout(), self._display.next_timeout()) if time is not None
+            time for source in sources if source is not None and (time := source.next_timeout()) is not None
         ]
         rules_due = None if self._rules is None else self._rules.next_timeout()
         if rules_due is not None:
@@ -304,6 +338,8 @@ class Runner:
             if self.devices[name].ended is None:
                 task = self._loop.create_task(self._stop_device(self.devices[name], result))
                 self._stopping.add(task)
+        if self._watch is not None and (dead_end := self._watch.handle_timeout(now)) is not None:
+            self._meet(dead_end, now)
         self._pump()
 
 

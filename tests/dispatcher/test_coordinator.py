@@ -548,7 +548,7 @@ REASONS = {
     "left between syncs": (
         "join a r\njoin b r\nsend b x as s\nleave b\nsync a x as a1 -> a1",
         "sync a x",
-        "b ended without sending 'x' 2 times",
+        "b ended without sending 'x' twice",
     ),
 }
 
