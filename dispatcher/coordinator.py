@@ -116,6 +116,11 @@ class Coordinator:
         """The devices that have left."""
         return frozenset(self._gone)
 
+    @property
+    def anybody_waits(self) -> bool:
+        """Whether a wait is open."""
+        return bool(self._waits)
+
     def known(self, request: bytes) -> bool:
         """Whether the log holds this request."""
         return request in self._outcomes or request in self._waits
@@ -175,7 +180,7 @@ class Coordinator:
             groups[key].waits.append(wait.waiting)
         return list(groups.values())
 
-    def times_sent(self, message_id: bytes) -> dict[str, int]:
+    def senders(self, message_id: bytes) -> dict[str, int]:
         """How often each device has sent or synced this, of those that have."""
         message = self._messages.get(message_id)
         return {} if message is None else dict(message.times_sent)

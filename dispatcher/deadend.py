@@ -31,12 +31,12 @@ class DeadEnd:
     """Waits that will never end.
 
     :param waits: all of them, in the order they began.
-    :param paragraph: what happened, for a person.
+    :param sentences: what happened, for a person.
     :param reasons: for each request why this wait can't end, as a clause.
     """
 
     waits: Sequence[Waiting]
-    paragraph: str
+    sentences: Sequence[str]
     reasons: dict[bytes, str]
 
     @property
@@ -148,7 +148,7 @@ class _Story:
         if circle := self._circle():
             told.append(circle)
         waits = sorted((w for group in self._groups for w in group.waits), key=lambda wait: wait.time)
-        return DeadEnd(waits, f"dead end: {'. '.join(told)}.", reasons)
+        return DeadEnd(waits, [f"dead end: {told[0]}", *told[1:]], reasons)
 
     def _reason(self, group: WaitGroup) -> tuple[int, str]:
         """Why these waits can't end, and how telling that is: 0 is most."""
@@ -160,7 +160,7 @@ class _Story:
         if len(waiters) == 1:
             dead = [name for name in dead if name not in waiters]
         message_id = group.waits[0].message_id
-        sent = self._coordinator.times_sent(message_id)
+        sent = self._coordinator.senders(message_id)
         clauses: dict[_Clause, list[str]] = {}
         for name in dead[:_MAX_ASKED]:
             clauses.setdefault(self._clause(name, group, sent.get(name, 0)), []).append(name)

@@ -105,7 +105,7 @@ class Engine:
     ) -> None:
         self._log = log
         self._token = token
-        self._epoch = epoch
+        self.epoch = epoch
         self._group = 0
         self._devices: dict[str, _Device] = {}
         self._waiters: dict[bytes, list[_Waiter]] = {}
@@ -134,7 +134,7 @@ class Engine:
         """
         if device in self._devices:
             raise ValueError(f"{device} is in the group already")
-        self._append(Joined(self._epoch + now, device, role), now)
+        self._append(Joined(self.epoch + now, device, role), now)
 
         def on_request(request: Request, message: bytes, time: float) -> bytes | None:
             return self._on_request(device, request, message, time)
@@ -147,7 +147,7 @@ class Engine:
 
     def leave(self, device: str, reason: str, now: float) -> None:
         """The device will never send again: its script has ended, or it is dead."""
-        self._append(Left(self._epoch + now, device, reason), now)
+        self._append(Left(self.epoch + now, device, reason), now)
 
     def receive_data(self, device: str, data: bytes, now: float) -> None:
         """Bytes from a console, in any chunking."""
@@ -192,20 +192,20 @@ class Engine:
 
     def find_dead_end(self, idle: Iterable[str], now: float) -> DeadEnd | None:
         """The dead end that the group is in, if it is in one; `idle` are devices that do nothing but wait."""
-        return find(self.coordinator, idle, self._epoch + now)
+        return find(self.coordinator, idle, self.epoch + now)
 
     def fail(self, dead_end: DeadEnd, now: float) -> None:
         """End the waits of a dead end with status 1."""
         for request, reason in dead_end.reasons.items():
             if self.coordinator.outcome(request) is None:
-                self._append(Released(self._epoch + now, request, NO, f"dead end: {reason}"), now)
+                self._append(Released(self.epoch + now, request, NO, f"dead end: {reason}"), now)
 
     def handle_timeout(self, now: float) -> None:
         while self._time_outs and self._time_outs[0][0] <= now:
             _, request = heapq.heappop(self._time_outs)
             if self.coordinator.outcome(request) is None:
                 reason = f"timed out waiting for {self.coordinator.unmet(request)}"
-                self._append(Released(self._epoch + now, request, NO, reason), now)
+                self._append(Released(self.epoch + now, request, NO, reason), now)
         for name, device in self._devices.items():
             self._take(name, device.demultiplexer.handle_timeout(now), now)
             device.session.handle_timeout(now)
@@ -216,7 +216,7 @@ class Engine:
         """Carry out a lava-send, once however often it is called; returns the packed reply."""
         if not self.coordinator.known(call.request):
             size = len(message_id) + sum(PAIR_BYTES + len(key) + len(value) for key, value in data)
-            event = Sent(self._epoch + call.now, call.device, call.request, message_id, data)
+            event = Sent(self.epoch + call.now, call.device, call.request, message_id, data)
             self._record(event, size, call.now)
             times = self._sent.get((call.device, message_id), 0) + 1
             self._sent[call.device, message_id] = times
@@ -230,7 +230,7 @@ class Engine:
     ) -> bytes | None:
         """Begin a wait, or find it again; returns the packed reply if it has ended already."""
         if not self.coordinator.known(call.request):
-            time = self._epoch + call.now
+            time = self.epoch + call.now
             event = Waiting(time, call.device, call.request, kind, message_id, role, timeout)
             self._record(event, len(message_id), call.now)
         outcome = self.coordinator.outcome(call.request)
@@ -241,7 +241,7 @@ class Engine:
         if not self.coordinator.known(call.request):
             position = self._devices[call.device].position
             try:
-                event = Reported(self._epoch + call.now, call.device, call.request, kind, fields, position)
+                event = Reported(self.epoch + call.now, call.device, call.request, kind, fields, position)
             except ValueError as error:
                 raise ProtocolError(str(error)) from None
             self._end_lines(call, kind)
@@ -298,7 +298,7 @@ class Engine:
                 kind, fields = item.kind, item.fields
             else:
                 kind, fields = "malformed", (item.text.decode("utf-8", "surrogateescape"), item.reason)
-            event = Reported(self._epoch + now, name, b"", kind, fields, item.offset)
+            event = Reported(self.epoch + now, name, b"", kind, fields, item.offset)
             try:
                 self._record(event, _size(fields), now)
             except ProtocolError as error:
@@ -340,7 +340,7 @@ class Engine:
             return
         self._waiters[key] = [waiter for waiter in self._waiters[key] if waiter.request is not request]
         if not self._waiters[key]:
-            self._append(Released(self._epoch + now, key, INTERRUPTED, reason), now)
+            self._append(Released(self.epoch + now, key, INTERRUPTED, reason), now)
 
     # -- the group -----------------------------------------------------------------------------
 
@@ -352,7 +352,7 @@ class Engine:
         if not self._group:
             self._group = zlib.crc32(repr(to_json(event)).encode())
         if isinstance(event, Waiting) and event.timeout is not None:
-            heapq.heappush(self._time_outs, (event.time + event.timeout - self._epoch, event.request))
+            heapq.heappush(self._time_outs, (event.time + event.timeout - self.epoch, event.request))
         self.changes += 1
         waits: dict[bytes, Waiting] = {}
         if isinstance(event, Left):

@@ -23,12 +23,13 @@ from dispatcher.processes import Process, descendants, mark_of, process_table
 _AGENT = b"lavabox-agent"
 _KINDS = {kind.value.encode(): kind for kind in WaitKind}
 _NETWORK_ID = b"network_info"
-# Functions that a process sleeps in: that waits for a child; that reads from a pipe; for the agent's answer,
-# without a limit (a command that is told to end gives it one, and sleeps in poll).
-_FOR_CHILDREN = (b"do_wait",)
+# Functions that a process sleeps in: that waits for a child (some shells wait for the signal of its end); that
+# reads from a pipe; for the agent's answer, without a limit (a command that is told to end gives it one, and
+# sleeps in poll).
+_FOR_CHILDREN = (b"do_wait", b"sigsuspend", b"__do_sys_rt_sigsuspend")
 _FOR_A_PIPE = (b"pipe_read", b"anon_pipe_read", b"pipe_wait")
 _FOR_THE_AGENT = (b"unix_stream_read_generic", b"unix_stream_data_wait")
-# SIGALRM in the mask of caught signals: who catches it may have set an alarm.
+# SIGALRM in the mask of caught signals: who catches it may have set an alarm, as `timeout` does.
 _ALARM = 1 << 13
 
 
@@ -142,7 +143,8 @@ def _waits_for_others(pid: int, has_children: bool) -> bool:
 def _asleep_in(pid: int) -> bytes:
     """The kernel's function that the process sleeps in; empty if it runs, or was stopped. Raises OSError."""
     state = _fields(_read(pid, "status"))[b"State"]
-    return _read(pid, "wchan") if state.startswith(b"S") else b""
+    # Compilers add to the names of functions: sigsuspend.isra.0.
+    return _read(pid, "wchan").partition(b".")[0] if state.startswith(b"S") else b""
 
 
 def _has_named_pipe(pid: int) -> bool:
