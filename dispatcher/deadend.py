@@ -125,8 +125,12 @@ class _Story:
             for group in coordinator.wait_groups()
             if (waits := [wait for wait in group.waits if wait.device in stuck])
         ]
-        # What each device waits in; of several the one that it began last, most likely in the foreground.
-        self._waits_in = {wait.device: wait for group in self._groups for wait in group.waits}
+        # One order for all runs of a job: as they joined, not as they happened to come.
+        self._place = {name: place for place, name in enumerate(self._roles)}
+        self._waits_of: dict[str, list[Waiting]] = {}
+        for group in self._groups:
+            for wait in group.waits:
+                self._waits_of.setdefault(wait.device, []).append(wait)
 
     def tell(self) -> DeadEnd:
         reasons: dict[bytes, str] = {}
@@ -134,7 +138,7 @@ class _Story:
         for group in self._groups:
             rank, reason = self._reason(group)
             reasons.update((wait.request, reason) for wait in group.waits)
-            names = list(dict.fromkeys(wait.device for wait in group.waits))
+            names = sorted({wait.device for wait in group.waits}, key=self._place.__getitem__)
             longest = duration(self._now - min(wait.time for wait in group.waits))
             have = "has" if len(names) == 1 else "have"
             sentences.append(
@@ -179,12 +183,12 @@ class _Story:
     def _clause(self, name: str, group: WaitGroup, sent: int) -> _Clause:
         """What this device did instead of sending what the group waits for."""
         wanted = group.waits[0].message_id
-        own = None if name in self._gone else self._waits_in[name]
-        waits_in = "" if own is None else command(own)
+        own = [] if name in self._gone else self._waits_of[name]
+        waits_in = enumerated(sorted({command(wait) for wait in own})) if own else ""
         mistaken = self._coordinator.near_miss(name, wanted)
         if mistaken is not None:
             return _Clause(0, f"sent '{shown(mistaken)}' (did you mean '{shown(wanted)}'?)", waits_in)
-        if own is not None and own.kind is WaitKind.SYNC and near_miss(wanted, [own.message_id]):
+        if near_miss(wanted, [wait.message_id for wait in own if wait.kind is WaitKind.SYNC]):
             waits_in += f" (did you mean '{shown(wanted)}'?)"
             return _Clause(0, f"never sent '{shown(wanted)}'", waits_in)
         if sent:
@@ -222,15 +226,17 @@ class _Story:
 
     def _circle(self) -> str:
         """The devices that wait for each other in a circle, where it is plain who waits for whom."""
-        targets: dict[str, list[str]] = {}
-        others = len(self._roles) - 1
+        targets: dict[str, list[str]] = {name: [] for name in self._roles if name in self._stuck}
         for group in self._groups:
-            for wait in group.waits:
-                missing = [name for name in group.lacking if name != wait.device and name in self._stuck]
-                if group.times or others == 1:
-                    targets.setdefault(wait.device, []).extend(missing[:_MAX_ASKED])
+            if group.times == 0 and len(self._roles) > 2:
+                continue  # any of several
+            # Who waits in the same command is told of already.
+            waiters = {wait.device for wait in group.waits}
+            missing = [name for name in group.lacking if name in self._stuck and name not in waiters]
+            for name in waiters:
+                targets[name] += missing[:_MAX_ASKED]
         circle = _shortest_circle(targets)
-        # That of two who sync alike says nothing, nor one that is too long to follow.
+        # One that is too long can't be followed.
         if len(circle) < 2 or len(circle) > _MAX_CIRCLE:
             return ""
         if len(circle) == 2:
