@@ -28,6 +28,7 @@ PURE = [
             *("results", "textsignals", "textpatterns", "configuration"),
             *("jobs/rules", "jobs/source"),
             *(f"report/flow/{module}" for module in ("model", "words", "table", "tables")),
+            *("wording", "deadend", "deadwatch", "statusview"),
         )
     ),
 ]
