@@ -154,7 +154,8 @@ def _run(job: WrongJob, box: Path, folder: Path) -> tuple[list[str], float]:
     )
     if done.returncode != 1:
         raise SystemExit(f"{job.what}: ended with status {done.returncode}:\n{done.stdout}{done.stderr}")
-    lines = done.stdout.splitlines()
+    # Behind an empty line the tables begin.
+    lines = done.stdout.partition("\n\n")[0].splitlines()
     said = [line.removeprefix("lavabox: ") for line in lines if line.startswith("lavabox: ")]
     if not said or not said[0].startswith("dead end"):
         said = [line.partition(" ! ")[2] for line in lines if " ! waited" in line]
