@@ -79,7 +79,7 @@ JOBS = (
             "worker*2": '[ "$(lava-self)" = worker-2 ] || lava-send done',
             "server": "lava-wait-all done worker",
         },
-        "waited # in `lava-wait-all done worker`: worker-2 ended without sending 'done'",
+        "worker-2 ended without sending 'done'",
     ),
     WrongJob(
         "a sync that only one repeats",

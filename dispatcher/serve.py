@@ -27,8 +27,8 @@ started again.
 
 EPILOGUE = """\
 exit status: 0 when interrupted or ended by SIGTERM, or when all commands of exec: ended
-with 0 and no test failed; 1 when one of them did not, a console can't be opened or a file
-can't be written; 2 usage.
+with 0 and no test failed; 1 when one of them did not, waits of a dead end were made to fail,
+a console can't be opened or a file can't be written; 2 usage.
 
 examples:
   lavabox serve --console panda01:client=/dev/ttyUSB0 --console hb01:server=socket://localhost:7001

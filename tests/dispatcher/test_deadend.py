@@ -22,6 +22,7 @@ def all_of(coordinator: Coordinator) -> list[str]:
 STUCK = {
     "each waits for the other": (GROUP + "wait s-1 a\nwait c-1 b", "s-1 c-1", "s-1 c-1"),
     "the other may still send": (GROUP + "wait s-1 a\nwait c-1 b", "s-1", ""),
+    "that it has not sent itself is no hindrance": (THREE + "wait-all s-1 x", "s-1", ""),
     "nobody waits": (GROUP, "s-1 c-1", ""),
     "one waits, the other has not said so": (GROUP + "wait s-1 a", "s-1 c-1", ""),
     "all sync but one, which waits for them": (
