@@ -160,11 +160,8 @@ class Runner:
                 self._loop.add_signal_handler(number, self._stop_by, number)
         self._loop.add_signal_handler(signal.SIGCHLD, self._reap)
         if isinstance(self._view, LiveView):
-            self._loop.add_signal_handler(signal.SIGWINCH, self._resize, self._view)
+            self._loop.add_signal_handler(signal.SIGWINCH, self._pump)
             self._loop.add_signal_handler(signal.SIGTSTP, self._suspend, self._view)
-
-    def _resize(self, view: LiveView) -> None:
-        view.resize(self._loop.time())
 
     def _suspend(self, view: LiveView) -> None:
         """Ctrl-Z: the shell gets a clean screen, and we are stopped here until it lets us go on."""

@@ -246,7 +246,7 @@ class LiveView:
         self._pending: list[str] = []
         self._lines: list[str] = []  # the newest picture
         self._visible = False
-        self._width = size()[0]
+        self._of_size = (0, 0)  # for which size the picture was made
         self._drawn = self._put = -TICK  # when the picture was made; when it was last put on the screen
         self._late = False  # whether something has happened since
 
@@ -264,15 +264,16 @@ class LiveView:
     def flush(self, now: float) -> None:
         """Make visible what was written, and what has changed."""
         text = ""
+        size = self._size()
         if self._pending:
             text = self._erased() + "".join(self._pending)
             self._pending.clear()
         if self._source is not None:
-            if now >= self._drawn + REDRAW:
-                lines = self._source(now, *self._size())
-                if lines != self._lines or not self._visible:
+            if now >= self._drawn + REDRAW or size != self._of_size:
+                lines = self._source(now, *size)
+                if lines != self._lines or size != self._of_size or not self._visible:
                     text += self._erased()
-                    self._lines = lines
+                    self._lines, self._of_size = lines, size
                     text += self._area(now)
                 self._drawn, self._late = now, False
             else:
@@ -289,14 +290,6 @@ class LiveView:
             return None
         due = self._drawn + (REDRAW if self._late else TICK)
         return due if self._visible or not self._lines else min(due, self._put + REPLACE)
-
-    def resize(self, now: float) -> None:
-        """The terminal has another size now."""
-        width = self._size()[0]
-        self._write(self._erased(width))
-        self._width = width
-        self._drawn = now - TICK
-        self.flush(now)
 
     def hide(self) -> None:
         """Take the area away until the next `flush`."""
@@ -316,12 +309,13 @@ class LiveView:
         # No line end behind the last one: it would make the terminal scroll.
         return "\n".join(f"{self._dim}{line}{self._reset}" for line in self._lines)
 
-    def _erased(self, width: int | None = None) -> str:
+    def _erased(self) -> str:
         if not self._visible:
             return ""
         self._visible = False
         rows = len(self._lines)
-        if width is not None and self._reflows and width > 0:
+        width = self._size()[0]
+        if self._reflows and 0 < width < self._of_size[0]:
             rows = sum(max(1, -(-_cells(line) // width)) for line in self._lines)
         return "\r" + (f"\x1b[{rows - 1}A" if rows > 1 else "") + "\x1b[J"
 

@@ -244,6 +244,18 @@ def test_much_output_is_not_held_up() -> None:
     assert terminal.written < 1.5 * lines * 31
 
 
+def test_resize_of_a_terminal_that_breaks_lines_anew() -> None:
+    """As told by the text that is written: up as many rows as the area takes when it is narrow."""
+    terminal = Terminal(reflows=True)
+    terminal.lines = ["-" * 39, "a" * 39, "b"]
+    terminal.view.flush(0.0)
+    written: list[str] = []
+    terminal.view._write = written.append
+    terminal.screen.resize(12, 15)
+    terminal.view.flush(0.01)
+    assert written[0].startswith("\r\x1b[6A\x1b[J")
+
+
 @pytest.mark.parametrize("size", [(20, 12), (80, 12), (40, 6), (40, 30), (20, 7)])
 def test_resize_of_a_terminal_that_cuts_lines(size: tuple[int, int]) -> None:
     terminal = Terminal()
@@ -252,7 +264,7 @@ def test_resize_of_a_terminal_that_cuts_lines(size: tuple[int, int]) -> None:
         terminal.view.write(f"line {number}\n")
     terminal.view.flush(0.0)
     terminal.screen.resize(size[1], size[0])
-    terminal.view.resize(0.01)
+    terminal.view.flush(0.01)
     width = size[0]
     expected = [
         *(f"line {number}"[:width] for number in range(3)),
@@ -294,8 +306,16 @@ class OnTerminal:
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
 
     def resize(self, width: int, height: int) -> None:
+        """While nothing is on its way, which would have been written for the size before."""
+        pid = dispatcher_of(self)
+        os.kill(pid, signal.SIGSTOP)
+        while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+            pass
+        while select.select([self._master], [], [], 0)[0]:
+            self._read()
         self.screen.resize(height, width)
         self._set_size(width, height)
+        os.kill(pid, signal.SIGCONT)
 
     def type(self, data: bytes) -> None:
         os.write(self._master, data)
