@@ -54,7 +54,7 @@ def _run(argv: "Sequence[str] | None") -> int:
 def _parser() -> "argparse.ArgumentParser":
     import argparse
 
-    from dispatcher import serve
+    from dispatcher import flow, serve
     from dispatcher.simulator import sim
     from toolkit import VERSION
 
@@ -66,7 +66,7 @@ def _parser() -> "argparse.ArgumentParser":
     )
     parser.add_argument("--version", action="version", version=f"lavabox {VERSION}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, command in (("sim", sim), ("serve", serve)):
+    for name, command in (("sim", sim), ("serve", serve), ("flow", flow)):
         subparser = commands.add_parser(
             name,
             help=command.SUMMARY,

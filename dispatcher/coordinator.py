@@ -110,6 +110,16 @@ class Coordinator:
             return []
         return [(sender, key, value) for (sender, key), value in message.values.items() if sender != device]
 
+    def times_sent(self, device: str, message_id: bytes) -> int:
+        """How often the device has sent the message; a lava-sync that counts is among them."""
+        message = self._messages.get(message_id)
+        return 0 if message is None else message.times_sent.get(device, 0)
+
+    def times_synced(self, device: str, message_id: bytes) -> int:
+        """The number of the device's newest lava-sync of this id: how often all others must have sent it."""
+        message = self._messages.get(message_id)
+        return 0 if message is None else message.times_synced.get(device, 0)
+
     def open_waits(self) -> list[OpenWait]:
         """The waits that have not ended, in the order they began."""
         # Waits that need the same share one search for the devices that lack.

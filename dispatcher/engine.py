@@ -19,7 +19,7 @@ from __future__ import annotations
 import heapq
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 
 from dispatcher.configuration import Configuration
@@ -49,6 +49,14 @@ from toolkit.wire.vocabulary import (
 MAX_BYTES = 256 * 1024 * 1024
 EVENT_BYTES = 1024
 PAIR_BYTES = 192
+# What an operator is told when a counter reaches ALARM, ten times that, and so on.
+ALARM = 10
+ALARMS = {
+    "damaged": "frames from this console could not be read: a bad line, or two programs that write on it",
+    "replayed": "frames from this console were of an old log, or forged; they have done nothing",
+    "refused": "frames from this console made no sense: another version of the box, or forged",
+    "overflow": "requests of this device were given up, as it has too many under way",
+}
 # Malformed signals that are shown of each device; all are counted.
 MAX_MALFORMED_SHOWN = 5
 
@@ -63,6 +71,7 @@ class _Device:
     bytes: int = 0
     full: bool = False  # whether the operator knows that its share of the log is used up
     lines: LineScanner | None = None  # looks for the results that the run's own pattern finds
+    alarms: dict[str, int] = field(default_factory=dict)  # at which count a counter is told next
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +268,15 @@ class Engine:
                 device.session.counters.repaired += bool(event.text)
             elif isinstance(event, Damaged):
                 device.session.counters.damaged += 1
+        self._watch(name, device)
+
+    def _watch(self, name: str, device: _Device) -> None:
+        """Tell the operator of counters that should not rise."""
+        for counter, sentence in ALARMS.items():
+            count = getattr(device.session.counters, counter)
+            if count >= device.alarms.get(counter, ALARM):
+                device.alarms[counter] = 10 ** len(str(count))
+                self._notices.append((name, f"{count} {sentence}"))
 
     def _read_signals(self, name: str, found: list[Found], now: float) -> None:
         """Note what a device reports by text signals, which nobody answers."""

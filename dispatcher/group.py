@@ -7,6 +7,7 @@ import io
 import logging
 import random
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,9 @@ from dispatcher.grouplog.file import FileGroupLog
 from dispatcher.grouplog.memory import MemoryGroupLog
 from dispatcher.jobs.rules import JobRules
 from dispatcher.report import Report, jsonfile, junit, stats, table
+from dispatcher.report.flow.files import format_of, written
+from dispatcher.report.flow.model import Fold
+from dispatcher.report.flow.words import enumerated
 from dispatcher.runner import Device, Runner
 from dispatcher.stopsignals import undisturbed, unwind_when_told_to_end
 from dispatcher.textpatterns import Pattern
@@ -31,6 +35,8 @@ from dispatcher.textpatterns import Pattern
 # File descriptors that a device takes (a pty's two ends, its process, its log, ...), and all the rest.
 _DESCRIPTORS_PER_DEVICE = 6
 _OTHER_DESCRIPTORS = 64
+# What --flow is to be shown here by.
+_HERE = Path("-")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +59,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--results", metavar="FILE", type=Path, help="write the results to FILE as JSON, at the end"
+    )
+    parser.add_argument(
+        "--flow",
+        metavar="FILE",
+        type=Path,
+        help="write what happened, and whom each device waited for, to FILE at the end: .html has a time line "
+        "to scale, .md and .txt the flow table; - shows that here",
     )
     parser.add_argument(
         "--stats", action="store_true", help="show a table of what went over each console, at the end"
@@ -91,6 +104,7 @@ def run_group(
         sys.stdout.reconfigure(errors="backslashreplace", line_buffering=False)
     configuration = _configuration(arguments.device_config)
     _check_reports(arguments)
+    fold = Fold()
     _allow_descriptors(_OTHER_DESCRIPTORS + _DESCRIPTORS_PER_DEVICE * len(devices))
     names = [device.name for device in devices]
     display = Display(sys.stdout.write, names, colour=wants_colour(sys.stdout))
@@ -98,6 +112,8 @@ def run_group(
     with _group_log(arguments.group_log, fresh=must_end) as log:
         logs = _console_logs(arguments.log_dir, names, keep=not must_end)
         epoch = time.time() - time.monotonic()
+        if arguments.flow is not None:
+            log.subscribe(fold.apply)
         engine = Engine(log, lambda: randomness.getrandbits(32), epoch, configuration, patterns)
         if rules is not None:
             log.subscribe(rules.apply)
@@ -114,7 +130,10 @@ def run_group(
             report = Report(engine.results, runner.rows(), over=must_end)
             counts = stats.rows({name: engine.counters(name) for name in names})
             unwritten = _write_reports(arguments, report) + _write_stats(arguments.log_dir, counts)
+            unwritten += _write_flow(arguments.flow, fold)
     _show(display, report, unwritten)
+    if arguments.flow == _HERE:
+        sys.stdout.write("\n" + _flow_text(fold))
     if arguments.stats:
         display.columns(counts)
     sys.stdout.flush()
@@ -152,6 +171,32 @@ def _check_reports(arguments: argparse.Namespace) -> None:
                 check_writable(path)
         except OSError as error:
             raise SetupError(f"{option}: {error}") from error
+    if arguments.flow is not None and arguments.flow != _HERE:
+        try:
+            format_of(arguments.flow)
+            check_writable(arguments.flow)
+        except UsageError as error:
+            raise UsageError(f"--flow: {error}") from error
+        except OSError as error:
+            raise SetupError(f"--flow: {error}") from error
+
+
+def _write_flow(path: Path | None, fold: Fold) -> list[str]:
+    """Write the flow, if one is wanted; returns a sentence if that could not be done."""
+    if path is None or path == _HERE:
+        return []
+    try:
+        with undisturbed():
+            flow = fold.finish()
+            write_whole(path, written(flow, format_of(path), f"Flow of {enumerated(list(flow.devices))}"))
+    except OSError as error:
+        return [f"--flow: {path} could not be written: {error}"]
+    return []
+
+
+def _flow_text(fold: Fold) -> str:
+    width = shutil.get_terminal_size((120, 24)).columns
+    return written(fold.finish(), "text", "", width=width).decode()
 
 
 def _write_reports(arguments: argparse.Namespace, report: Report) -> list[str]:

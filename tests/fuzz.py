@@ -11,6 +11,7 @@ Checksums would keep a fuzzer out, so where they protect something the target pu
 """
 
 import argparse
+import itertools
 import os
 import re
 import subprocess
@@ -50,7 +51,7 @@ TIME_LIMIT = 10  # seconds for one input
 MEMORY_LIMIT = 1024  # MiB
 MAX_INPUT = 4096
 TOKEN = 0x12345678
-HELLO = packets.pack_packet(packets.HELLO, packets.VERSION, 1, 0, 1)
+HELLO = packets.pack_packet(packets.HELLO, packets.VERSION, 1, 1, 1)
 
 
 class Pieces:
@@ -96,10 +97,12 @@ def numbers(piece: bytes, count: int, other: int) -> list[Any]:
 
 
 def engine_with(count: int) -> Engine:
-    engine = Engine(MemoryGroupLog(), lambda: TOKEN)
+    tokens = itertools.chain([TOKEN] * count, itertools.count(TOKEN + 1))
+    engine = Engine(MemoryGroupLog(), lambda: next(tokens))
     for number in range(count):
         engine.join(f"d{number}", "tester", 0.0)
         engine.receive_data(f"d{number}", encode_frame(HELLO), 0.0)
+        assert len(engine.data_to_type()) == 1
     return engine
 
 
@@ -132,7 +135,7 @@ def requests(data: bytes) -> None:
     engine, now = engine_with(2), 0.0
     names = ["self", "role", "group", "send", "wait", "wait-all", "sync", "result", "reference", "config"]
     names += ["case-start", "case-end", "set-start", "set-stop", "run-start", "run-end", "raise", "feedback"]
-    for sequence, (number, piece) in enumerate(Pieces(data), start=1):
+    for sequence, (number, piece) in enumerate(Pieces(data), start=2):
         message = piece
         if number & 1:
             # An array with the right head, and any items behind it.

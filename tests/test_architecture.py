@@ -26,6 +26,7 @@ PURE = [
         for name in (
             *("demultiplexer", "session", "coordinator", "events", "engine", "operations"),
             *("results", "textsignals", "textpatterns", "configuration"),
+            *(f"report/flow/{module}" for module in ("model", "words", "table", "tables")),
         )
     ),
 ]

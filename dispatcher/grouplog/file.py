@@ -13,6 +13,28 @@ from dispatcher.grouplog.memory import MemoryGroupLog
 _logger = logging.getLogger(__name__)
 
 
+def read_events(path: str | PathLike[str]) -> list[Event]:
+    """The events of a log that another process may be writing: the n-th stands in line n.
+
+    A last line that is not finished is left out. Raises ValueError, naming the line, if the log is
+    damaged, or OSError.
+    """
+    with open(path, "rb") as file:
+        return _parse(file.read(), str(path))[0]
+
+
+def _parse(content: bytes, name: str) -> tuple[list[Event], bytes]:
+    """The events, and what there is of a line that is not finished."""
+    *lines, torn = content.split(b"\n")
+    events = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            events.append(from_json(json.loads(line)))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{name}, line {number}: {error}") from error
+    return events, torn
+
+
 class FileGroupLog:
     """A group log that outlives its process: what the file holds is read back when it is opened.
 
@@ -34,16 +56,10 @@ class FileGroupLog:
     def _read(self) -> list[Event]:
         self._file.seek(0)
         content = self._file.read()
-        *lines, torn = content.split(b"\n")
+        events, torn = _parse(content, str(self._file.name))
         self._length = len(content) - len(torn)
-        events = []
-        for number, line in enumerate(lines, start=1):
-            try:
-                events.append(from_json(json.loads(line)))
-            except (ValueError, RecursionError) as error:
-                raise ValueError(f"{self._file.name}, line {number}: {error}") from error
         if torn:
-            place = f"{self._file.name}, line {len(lines) + 1}"
+            place = f"{self._file.name}, line {len(events) + 1}"
             _logger.warning("%s: %d bytes of an unfinished event, dropped", place, len(torn))
             self._file.truncate(self._length)
         return events

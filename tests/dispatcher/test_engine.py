@@ -661,6 +661,18 @@ def test_what_one_device_puts_into_the_log_is_bounded(group: Group, monkeypatch:
     assert group.answer("client-1", "self") == (OK, ["client-1"])
 
 
+def test_an_operator_is_told_of_frames_that_make_no_sense(group: Group) -> None:
+    group.engine.notices()
+    for number in range(1, 1001):
+        group.feed("client-2", encode_frame(b"\xc0"))
+        notices = group.engine.notices()
+        assert len(notices) == (number in (10, 100, 1000)), number
+        for device, sentence in notices:
+            assert device == "client-2" and sentence.startswith(
+                f"{number} frames from this console made no sense"
+            )
+
+
 def test_many_open_requests_of_one_device_leave_others_alone(group: Group) -> None:
     link = group.agents["client-1"][0].link
     for number in range(2 * MAX_REQUESTS):

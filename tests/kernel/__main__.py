@@ -26,7 +26,7 @@ from tests.kernel import image
 from tests.kernel.figures import Figures, check_messages, check_traces, count_frames, table
 from tests.kernel.guest import QEMU, Guest, GuestError
 from tests.kernel.line import Line
-from tests.kernel.play import judge, power_cycle, restart_dispatcher, run_session, use_shell
+from tests.kernel.play import judge, power_cycle, report_results, restart_dispatcher, run_session, use_shell
 from tests.kernel.serve import Serve
 
 FOLDER = Path("build", "kernel")
@@ -53,6 +53,7 @@ class Run:
     syncs: int = 100
     size: int = 20000  # bytes of the largest message
     shells: tuple[str, ...] = ()  # that commands are killed under
+    results: int = 0  # that each guest reports
     trouble: bool = False  # whether the dispatcher is killed, and a guest switched off
 
 
@@ -68,14 +69,17 @@ RUNS = (
         size=4000,
         shells=("bash --norc --noediting", "dash"),
     ),
+    Run("results", "1000 results, 50 kernel messages a second", noise=0.02, results=500),
 )
+# The last takes as long as all the others.
+USUAL = ("stamped", "unstamped", "overrun")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="tests.kernel", description=__doc__.partition("\n")[0])
     parser.add_argument("--kernel", default=image.KERNEL, metavar="PACKAGE", help="default: %(default)s")
     parser.add_argument(
-        "--run", action="append", choices=[run.name for run in RUNS], help="default: all of them"
+        "--run", action="append", choices=[run.name for run in RUNS], help=f"default: {', '.join(USUAL)}"
     )
     arguments = parser.parse_args()
     if not provide_tools():
@@ -89,7 +93,7 @@ def main() -> int:
     except image.ImageError as error:
         print(f"tests.kernel: {error}", file=sys.stderr)
         return MISSING
-    runs = [run for run in RUNS if arguments.run is None or run.name in arguments.run]
+    runs = [run for run in RUNS if run.name in (arguments.run or USUAL)]
     results = [asyncio.run(perform(run, kernel, initramfs)) for run in runs]
     print(f"{time.monotonic() - began:.0f} s in all, with {kernel.name}\n\n{table(results)}", flush=True)
     errors = [f"{figures.title}: {error}" for figures in results for error in figures.errors]
@@ -174,8 +178,15 @@ async def bench(
 
 async def play(run: Run, folder: Path, figures: Figures, serve: Serve, server: Guest, client: Guest) -> None:
     """Everything that the guests do."""
-    with stopwatch(f"the examples, {run.syncs} syncs, {run.size} bytes at once, several commands at once"):
-        transcripts = await run_session(figures, (server, client), run.syncs, run.size)
+    transcripts = []
+    if run.results:
+        with stopwatch(f"{2 * run.results} results"):
+            await report_results(figures, (server, client), run.results, serve.group_log)
+    else:
+        with stopwatch(
+            f"the examples, {run.syncs} syncs, {run.size} bytes at once, several commands at once"
+        ):
+            transcripts = await run_session(figures, (server, client), run.syncs, run.size)
     for shell in run.shells:
         with stopwatch(f"{shell}: commands killed and interrupted, lines typed ahead"):
             await use_shell(figures, client, server, shell, serve.group_log)

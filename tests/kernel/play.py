@@ -3,6 +3,7 @@
 
 import asyncio
 import hashlib
+import itertools
 import json
 import time
 from dataclasses import dataclass
@@ -88,6 +89,34 @@ async def use_shell(figures: Figures, guest: Guest, other: Guest, shell: str, gr
     await _agent_is_killed(guest, other, mark, group_log)
     await guest.run("sh echo.sh", "@@ echo on\r\n")
     await guest.run("exit", "")
+
+
+async def report_results(figures: Figures, guests: tuple[Guest, Guest], count: int, group_log: Path) -> None:
+    """Both guests report results; each has to be in the group's log once, as it was reported."""
+    pattern = r"@@ reported (\d+) failed=(\d+)\r\n"
+    reports = [guest.run(f"sh results.sh {count}", pattern, count * PATIENCE) for guest in guests]
+    for match in await asyncio.gather(*reports):
+        figures.commands += int(match[1])
+        figures.failed += int(match[2])
+    wanted = [_result(number) for number in range(1, count + 1)]
+    events = [json.loads(line) for line in group_log.read_bytes().splitlines()]
+    for guest in guests:
+        fields = [
+            event["fields"]
+            for event in events
+            if event.get("kind") == "result" and event["device"] == guest.name
+        ]
+        if fields != wanted:
+            wrong = [pair for pair in itertools.zip_longest(wanted, fields) if pair[0] != pair[1]]
+            figures.lose(f"{guest.name}: {len(wrong)} results are wrong, the first: {wrong[0]}")
+
+
+def _result(number: int) -> list[str | None]:
+    """What the log has to hold of case `number` of results.sh."""
+    name, kind = f"case {number}", number % 10
+    if kind == 0:
+        return [name, "fail", None, None]
+    return [name, "pass", f"{number}.5", "ms"] if kind < 5 else [name, "skip", None, None]
 
 
 async def restart_dispatcher(figures: Figures, waiting: Guest, sending: Guest, serve: Serve) -> None:

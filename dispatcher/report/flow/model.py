@@ -1,0 +1,339 @@
+# SPDX-License-Identifier: MIT
+"""What happened in a group, folded from the events of its log.
+
+The coordinator says how requests end, and the results say what was tested; here it is written down
+when, and which message ended which wait. All times are in seconds since the first event, and never
+run backwards, although the clock of a dispatcher that is started again may.
+
+All texts stand as the devices gave them: bytes that are no UTF-8 are lone surrogates.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from enum import Enum
+
+from dispatcher.coordinator import Coordinator, Outcome
+from dispatcher.events import Event, Joined, Left, Released, Reported, Sent, Waiting, WaitKind
+from dispatcher.results import Case, Remark, Results, Run
+from toolkit.wire.vocabulary import INTERRUPTED, LINK_FAILED, OK
+
+# Later than anything that happens: differences of times stay numbers.
+_LATEST = 1e12
+# Seconds that a wait may seem to have ended too early, as times are rounded.
+_ROUNDING = 0.001
+
+
+class How(Enum):
+    """How a wait ended."""
+
+    FULFILLED = "fulfilled"
+    TIMED_OUT = "timed out"
+    INTERRUPTED = "interrupted"
+    FAILED = "failed"
+    OPEN = "still blocked"
+
+
+@dataclass(slots=True)
+class Stay:
+    """A time that a device was in the group; `left` is None if it still is."""
+
+    joined: float
+    left: float | None = None
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class Device:
+    """A device, and when it was in the group."""
+
+    name: str
+    role: str
+    stays: list[Stay]
+
+    @property
+    def here(self) -> bool:
+        """Whether it is in the group at the end."""
+        return self.stays[-1].left is None
+
+
+@dataclass(slots=True)
+class Message:
+    """A message. A lava-sync sends one as well, without data: `wait` is its number then.
+
+    `nth` counts how often the device has sent this id. `released` are the waits that it ended.
+    """
+
+    number: int
+    device: str
+    id: str
+    data: tuple[tuple[str, str], ...]
+    time: float
+    nth: int
+    wait: int | None
+    released: list[int] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Wait:
+    """A wait. If it was fulfilled, `needed` are the messages that it took, and `last` is the last of them.
+
+    Otherwise `missing` are the devices that had still to send (of a lava-wait: one of them), and `reason`
+    says how it ended. `ended` is None as long as it has not, `seconds` is how long it took, or has taken so far. `last_act` is whether the device did nothing
+    any more after it.
+    """
+
+    number: int
+    device: str
+    kind: WaitKind
+    id: str
+    role: str | None
+    timeout: float | None
+    began: float
+    ended: float | None = None
+    seconds: float = 0.0
+    how: How = How.OPEN
+    reason: str = ""
+    needed: tuple[int, ...] = ()
+    last: int | None = None
+    missing: tuple[str, ...] = ()
+    last_act: bool = True
+
+    @property
+    def call(self) -> str:
+        """The command, as it was typed but for its options: "lava-wait-all ready server"."""
+        return " ".join([self.kind.value, self.id, *([] if self.role is None else [self.role])])
+
+    @property
+    def stuck(self) -> bool:
+        """Whether the device is blocked, or was until it was stopped."""
+        return self.how is How.OPEN or (self.how is How.INTERRUPTED and self.last_act)
+
+
+class Act(Enum):
+    """What a step is; `Step.number` says which one of its kind."""
+
+    JOIN = "join"
+    LEAVE = "leave"
+    SEND = "send"
+    WAIT = "wait"
+    WAIT_END = "wait end"
+    RESULT = "result"
+    RUN_START = "run start"
+    RUN_END = "run end"
+    REMARK = "remark"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that happened to a device, in the order of the log."""
+
+    act: Act
+    device: str
+    time: float
+    number: int
+
+
+@dataclass(slots=True)
+class Flow:
+    """All that happened. Messages, waits, cases, runs and remarks are referred to by their place here.
+
+    `start` is the time of the first event as the log counts it, `end` that of the last one, relative to it.
+    """
+
+    start: float = 0.0
+    end: float = 0.0
+    devices: dict[str, Device] = field(default_factory=dict)
+    messages: list[Message] = field(default_factory=list)
+    waits: list[Wait] = field(default_factory=list)
+    cases: list[Case] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
+    remarks: list[Remark] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+
+    def relative(self, time: float) -> float:
+        """A time of the log as seconds since the first event, within the flow."""
+        return min(max(time - self.start, 0.0), self.end)
+
+
+class Fold:
+    """Makes a `Flow` of events: `apply` takes the next one."""
+
+    def __init__(self) -> None:
+        self.flow = Flow()  # what there is so far; complete after `finish`
+        self._coordinator = Coordinator()
+        self._results = Results()
+        self.flow.cases = self._results.cases
+        self.flow.runs = self._results.runs
+        self.flow.remarks = self._results.remarks
+        self._began = False
+        self._waits: dict[bytes, Wait] = {}  # by request
+        self._need: dict[bytes, int] = {}  # how often each device must have sent, by request
+        # By id, then by device: the messages, oldest first.
+        self._sent: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+        self._first: dict[str, list[int]] = defaultdict(list)  # by id: the first message of each device
+        self._newest: dict[str, list[Wait]] = defaultdict(list)  # by device: waits that may be its last act
+        self._open_runs: dict[str, list[int]] = defaultdict(list)
+
+    def apply(self, event: Event) -> None:
+        """Take the next event of the log. Raises ValueError for an event of a device that never joined."""
+        if not self._began:
+            self._began, self.flow.start = True, event.time
+        now = min(max(event.time - self.flow.start, self.flow.end), _LATEST)
+        lost = self._missing_before(event)
+        if isinstance(event, Sent | Waiting | Reported) and self._coordinator.known(event.request):
+            return
+        outcomes = self._coordinator.apply(event)
+        self.flow.end = now
+        match event:
+            case Joined():
+                self._join(event, now)
+            case Sent():
+                self._did(event.device)
+                self._send(event.device, _text(event.message_id), event.data, now, None)
+            case Waiting():
+                self._did(event.device)
+                self._wait(event, now)
+            case Left():
+                self._leave(event, now)
+            case Reported():
+                self._did(event.device)
+        self._fold_results(event, now)
+        for outcome in outcomes:
+            wait = self._waits.get(outcome.request)
+            if wait is not None:
+                self._end(wait, outcome, event, now, lost.get(outcome.request, ()))
+
+    def finish(self) -> Flow:
+        """The flow, with what is to be said of waits that are still open."""
+        for open_ in self._coordinator.open_waits():
+            wait = self._waits[open_.waiting.request]
+            wait.missing, wait.seconds = tuple(open_.missing), self.flow.end - wait.began
+        return self.flow
+
+    def _missing_before(self, event: Event) -> dict[bytes, tuple[str, ...]]:
+        """Whom the waits lack that this event may end in vain: afterwards the coordinator has forgotten."""
+        if isinstance(event, Released):
+            return {event.request: tuple(self._coordinator.missing(event.request))}
+        if isinstance(event, Left):
+            return {open_.waiting.request: tuple(open_.missing) for open_ in self._coordinator.open_waits()}
+        return {}
+
+    def _did(self, device: str) -> None:
+        """The device goes on: none of its waits that are over was its last act."""
+        for wait in self._newest[device]:
+            wait.last_act = wait.ended is None
+        self._newest[device] = [wait for wait in self._newest[device] if wait.last_act]
+
+    def _join(self, event: Joined, now: float) -> None:
+        device = self.flow.devices.get(event.device)
+        if device is None:
+            self.flow.devices[event.device] = Device(event.device, event.role, [Stay(now)])
+        elif not device.here:
+            device.stays.append(Stay(now))
+        else:
+            return
+        self._step(Act.JOIN, event.device, now, len(self.flow.devices[event.device].stays) - 1)
+
+    def _leave(self, event: Left, now: float) -> None:
+        device = self.flow.devices[event.device]
+        if device.here:
+            device.stays[-1].left, device.stays[-1].reason = now, event.reason
+
+    def _send(
+        self,
+        device: str,
+        message_id: str,
+        data: tuple[tuple[bytes, bytes], ...],
+        now: float,
+        wait: int | None,
+    ) -> None:
+        number = len(self.flow.messages)
+        own = self._sent[message_id][device]
+        own.append(number)
+        if len(own) == 1:
+            self._first[message_id].append(number)
+        pairs = tuple((_text(key), _text(value)) for key, value in data)
+        self.flow.messages.append(Message(number, device, message_id, pairs, now, len(own), wait))
+        if wait is None:
+            self._step(Act.SEND, device, now, number)
+
+    def _wait(self, event: Waiting, now: float) -> None:
+        message_id, number = _text(event.message_id), len(self.flow.waits)
+        wait = Wait(number, event.device, event.kind, message_id, event.role, event.timeout, now)
+        self.flow.waits.append(wait)
+        self._waits[event.request] = wait
+        self._newest[event.device].append(wait)
+        self._step(Act.WAIT, event.device, now, number)
+        times = 1
+        if event.kind is WaitKind.SYNC:
+            times = self._coordinator.times_synced(event.device, event.message_id)
+            # One that stands for a sync that came to nothing announces nothing.
+            sent = len(self._sent[message_id][event.device])
+            if self._coordinator.times_sent(event.device, event.message_id) > sent:
+                self._send(event.device, message_id, (), now, number)
+        self._need[event.request] = times
+
+    def _end(self, wait: Wait, outcome: Outcome, event: Event, now: float, missing: tuple[str, ...]) -> None:
+        wait.ended, wait.seconds = now, now - wait.began
+        if outcome.status == OK:
+            wait.how = How.FULFILLED
+            wait.needed = self._needed(wait, self._need[outcome.request])
+            wait.last = max(wait.needed, default=None)
+            if wait.last is not None:
+                self.flow.messages[wait.last].released.append(wait.number)
+        else:
+            wait.how, wait.reason, wait.missing = _how(wait, outcome, event, now), outcome.reason, missing
+        self._step(Act.WAIT_END, wait.device, now, wait.number)
+
+    def _needed(self, wait: Wait, times: int) -> tuple[int, ...]:
+        """The messages that fulfilled it, which it is known that they did."""
+        if wait.kind is WaitKind.WAIT:
+            return next(
+                (number,)
+                for number in self._first[wait.id]
+                if self.flow.messages[number].device != wait.device
+            )
+        sent = self._sent[wait.id]
+        return tuple(
+            sorted(
+                sent[device][times - 1]
+                for device, role in self._coordinator.members
+                if device != wait.device and wait.role in (None, role)
+            )
+        )
+
+    def _fold_results(self, event: Event, now: float) -> None:
+        results, device = self._results, getattr(event, "device", "")
+        runs, remarks = len(results.runs), len(results.remarks)
+        case = results.apply(event)
+        if case is not None:
+            self._step(Act.RESULT, device, now, len(results.cases) - 1)
+        for number in reversed(self._open_runs[device]):
+            if results.runs[number].ended is not None:
+                self._open_runs[device].remove(number)
+                self._step(Act.RUN_END, device, now, number)
+        for number in range(runs, len(results.runs)):
+            self._open_runs[device].append(number)
+            self._step(Act.RUN_START, device, now, number)
+        for number in range(remarks, len(results.remarks)):
+            self._step(Act.REMARK, device, now, number)
+        if isinstance(event, Left):
+            self._step(Act.LEAVE, device, now, len(self.flow.devices[device].stays) - 1)
+
+    def _step(self, act: Act, device: str, now: float, number: int) -> None:
+        self.flow.steps.append(Step(act, device, now, number))
+
+
+def _how(wait: Wait, outcome: Outcome, event: Event, now: float) -> How:
+    if outcome.status in (INTERRUPTED, LINK_FAILED):
+        return How.INTERRUPTED
+    if isinstance(event, Left) and event.device == wait.device:
+        return How.INTERRUPTED
+    limit = wait.timeout
+    if isinstance(event, Released) and limit is not None and now - wait.began >= limit - _ROUNDING:
+        return How.TIMED_OUT
+    return How.FAILED
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")

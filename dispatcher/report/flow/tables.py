@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: MIT
+"""The flow table of what happened.
+
+Rows follow the time, and as in a table that is planned by hand only as many as it takes to see who
+came first: what devices did about the same time shares a row, unless one had to wait for the other.
+A call that comes after the message that it was waiting for stands below it, and a message that
+ended a wait below that wait, so that the blank cells of a blocked device are seen.
+
+Devices of a role that did the same share a column. What they did is lined up by its place in their
+sequence: a message stands where the last of them had sent it, all else where the first one did it.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import zip_longest
+
+from dispatcher.report.flow import words
+from dispatcher.report.flow.model import Act, Device, Flow, How, Step, Wait
+from dispatcher.report.flow.table import LEGEND, Cell, Column, Kind, Row, Table
+from dispatcher.results import Case
+
+# Failed tests that a cell names.
+_MOST_FAILED = 3
+# The part of the whole time that may lie between what stands in one row.
+_GAP = 0.1
+# Seconds that a wait takes at least if they are to be told.
+_SHORTEST_TOLD = 0.001
+
+
+@dataclass(slots=True)
+class _Entry:
+    """Something that one device did. Entries with the same key are the same for a table."""
+
+    key: tuple[object, ...]
+    text: str
+    time: float
+    note: str = ""
+    bad: bool = False
+    leaves: bool = False
+    wait: Wait | None = None
+    message: int | None = None  # sent here
+    data: tuple[tuple[str, str], ...] = ()
+    cases: list[Case] = field(default_factory=list)
+    after: list[int] = field(default_factory=list)  # messages that it comes after
+
+
+@dataclass(slots=True, eq=False)
+class _Item:
+    """The entries of a column that are lined up, one of each of its devices."""
+
+    entries: Sequence[_Entry]
+    time: float  # where it stands among the others
+    row: int = -1
+
+
+def table(flow: Flow, by: str = "role") -> Table:
+    """The flow table; `by` is "role" or "device".
+
+    By role, devices of a role that did not all do the same have a column for each of the things they did.
+    """
+    sequences = _sequences(flow)
+    groups = _groups(flow, sequences, by)
+    items = [_lined_up([sequences[device] for device in group]) for group in groups]
+    remarks = [words.ending(flow), *map(words.sentence, words.troubles(flow)), LEGEND]
+    return Table(
+        tuple(_column(flow, group) for group in groups),
+        tuple(_rows(flow, groups, _Layout(flow, items))),
+        "time",
+        tuple(remarks),
+    )
+
+
+def _groups(flow: Flow, sequences: dict[str, list[_Entry]], by: str) -> list[list[str]]:
+    """The devices of each column; roles stay together, in the order in which they joined."""
+    roles = list(dict.fromkeys(device.role for device in flow.devices.values()))
+    alike: dict[tuple[object, ...], list[str]] = {}
+    for name, device in sorted(flow.devices.items(), key=lambda item: roles.index(item[1].role)):
+        same: object = name if by == "device" else tuple(entry.key for entry in sequences[name])
+        alike.setdefault((device.role, same), []).append(name)
+    return list(alike.values())
+
+
+def _column(flow: Flow, group: list[str]) -> Column:
+    device = flow.devices[group[0]]
+    of_role = sum(other.role == device.role for other in flow.devices.values())
+    if len(group) == 1:
+        return Column(device.name, "" if device.name == device.role else device.role)
+    number = f"{len(group)} devices" if len(group) == of_role else f"{len(group)} of {of_role} devices"
+    return Column(device.role, f"{number}: {words.enumerated(group)}" if len(group) < of_role else number)
+
+
+# What each device did
+
+
+def _sequences(flow: Flow) -> dict[str, list[_Entry]]:
+    sequences: dict[str, list[_Entry]] = {name: [] for name in flow.devices}
+    ended: dict[str, list[int]] = {name: [] for name in flow.devices}
+    announced = {message.wait: message.number for message in flow.messages}
+    for step, following in zip_longest(flow.steps, flow.steps[1:]):
+        sequence = sequences[step.device]
+        if step.act is Act.RESULT:
+            cases = sequence.pop().cases if sequence and sequence[-1].cases else []
+            entry: _Entry | None = _result_entry([*cases, flow.cases[step.number]], step.time)
+        else:
+            entry = _entry(flow, step)
+        if entry is not None:
+            entry.after, ended[step.device] = ended[step.device], []
+            sequence.append(entry)
+        if step.act is Act.WAIT_END:
+            ended[step.device] += _last(flow.waits[step.number])
+        if entry is not None and entry.wait is not None:
+            entry.message = announced.get(step.number)
+            if following == Step(Act.WAIT_END, step.device, step.time, step.number):
+                # It was there already: only then does nothing stand between the two.
+                entry.after += _last(entry.wait)
+    for wait in flow.waits:
+        if wait.how is How.OPEN:
+            whom = f"waits for {words.enumerated(wait.missing)}" if wait.missing else ""
+            sequences[wait.device].append(
+                _Entry(("open", wait.call), "still blocked", flow.end, bad=True, note=whom)
+            )
+    return sequences
+
+
+def _last(wait: Wait) -> list[int]:
+    return [] if wait.last is None else [wait.last]
+
+
+def _entry(flow: Flow, step: Step) -> _Entry | None:
+    """What the step is in the table, None if nothing."""
+    time, number = step.time, step.number
+    match step.act:
+        case Act.SEND:
+            message = flow.messages[number]
+            text = f"lava-send {message.id}"
+            return _Entry((text,), text, time, message=number, data=message.data)
+        case Act.WAIT:
+            wait = flow.waits[number]
+            return _Entry((wait.call,), wait.call, time, wait=wait)
+        case Act.WAIT_END:
+            wait = flow.waits[number]
+            if wait.how is How.FULFILLED:
+                return None
+            note = wait.reason.removeprefix(f"{wait.how.value} ")
+            return _Entry(("ended", wait.how), wait.how.value, time, bad=True, note=note)
+        case Act.JOIN:
+            return _Entry(("joined",), "joined again", time) if number else None
+        case Act.LEAVE:
+            reason = flow.devices[step.device].stays[number].reason
+            return _Entry(("left", reason), reason, time, leaves=True)
+        case Act.RUN_START:
+            text = f"begin run {flow.runs[number].name}"
+            return _Entry((text,), text, time)
+        case Act.RUN_END:
+            run = flow.runs[number]
+            how = f"status {run.status}" if run.status else run.reason
+            text = f"run {run.name} {'ended early' if run.ended_early else 'ended'}"
+            return _Entry((text, how), text, time, bad=run.ended_early or bool(run.status), note=how)
+        case Act.REMARK:
+            remark = flow.remarks[number]
+            text = f"lava-test-{remark.kind} {remark.text}"
+            return _Entry((text,), text, time, bad=remark.kind == "raise")
+        case _:
+            return None
+
+
+def _result_entry(cases: list[Case], time: float) -> _Entry:
+    """Results that came one after the other, in one cell."""
+    key = ("results", *((case.id, case.result) for case in cases))
+    counts = Counter(case.result for case in cases)
+    if len(cases) == 1:
+        text, note = f"{cases[0].result}: {cases[0].id}", ""
+    else:
+        failed = [case.id for case in cases if case.result == "fail"]
+        named = ", ".join(failed[:_MOST_FAILED]) + (", ..." if len(failed) > _MOST_FAILED else "")
+        text = ", ".join(f"{number} {word}" for word, number in counts.items())
+        note = f"failed: {named}" if failed else ""
+    return _Entry(key, text, time, bad=bool(counts["fail"]), note=note, cases=cases)
+
+
+# Where it stands
+
+
+def _lined_up(lane: list[list[_Entry]]) -> list[_Item]:
+    items: list[_Item] = []
+    latest = 0.0
+    for entries in zip(*lane, strict=True):
+        times = [entry.time for entry in entries]
+        is_send = entries[0].wait is None and entries[0].message is not None
+        latest = max(latest, max(times) if is_send else min(times))
+        items.append(_Item(entries, latest))
+    return items
+
+
+class _Layout:
+    """Puts items into rows."""
+
+    def __init__(self, flow: Flow, items: list[list[_Item]]) -> None:
+        self.items = items
+        self.heads: list[float] = []  # when the rows begin
+        self._messages = flow.messages
+        self._gap = flow.end * _GAP
+        every = [(item, entry) for column in items for item in column for entry in item.entries]
+        self._senders = {entry.message: item for item, entry in every if entry.message is not None}
+        self._waiters = {entry.wait.number: item for item, entry in every if entry.wait is not None}
+        self._place()
+
+    def _place(self) -> None:
+        following = [0] * len(self.items)
+        taken: set[int] = set()
+        while lanes := [lane for lane, column in enumerate(self.items) if following[lane] < len(column)]:
+            # Lined up, devices can seem to have waited for what came later; then the time decides alone.
+            ready = [lane for lane in lanes if self._is_ready(self.items[lane][following[lane]])] or lanes
+            lane = min(ready, key=lambda lane: self.items[lane][following[lane]].time)
+            item = self.items[lane][following[lane]]
+            late = bool(self.heads) and item.time - self.heads[-1] > self._gap
+            if not self.heads or late or lane in taken or self._stands_below(item):
+                self.heads.append(item.time)
+                taken = set()
+            item.row = len(self.heads) - 1
+            taken.add(lane)
+            following[lane] += 1
+
+    def _is_ready(self, item: _Item) -> bool:
+        return all(self._senders[number].row >= 0 for entry in item.entries for number in entry.after)
+
+    def _stands_below(self, item: _Item) -> bool:
+        """Whether the newest row has something that this has to stand below."""
+        row = len(self.heads) - 1
+        for entry in item.entries:
+            if any(self._senders[number].row == row for number in entry.after):
+                return True
+            if entry.message is not None:
+                for number in self._messages[entry.message].released:
+                    waiter = self._waiters[number]
+                    # The calls of one barrier stand side by side.
+                    if waiter.row == row and waiter.entries[0].key != item.entries[0].key:
+                        return True
+        return False
+
+    def blocked_until(self, item: _Item) -> int:
+        """The last row in which the devices are blocked in this item; -1 if it is no wait."""
+        rows = [-1]
+        for entry in item.entries:
+            if entry.wait is not None:
+                rows.append(
+                    self._senders[entry.wait.last].row if entry.wait.last is not None else len(self.heads)
+                )
+        return max(rows)
+
+
+def _rows(flow: Flow, groups: list[list[str]], layout: _Layout) -> Iterator[Row]:
+    columns = []
+    for group, items in zip(groups, layout.items, strict=True):
+        columns.append(list(_cells(layout, items, flow.devices[group[0]])))
+    for number, head in enumerate(layout.heads):
+        yield Row(tuple(column[number] for column in columns), words.clock(head, flow.end))
+
+
+def _cells(layout: _Layout, items: list[_Item], device: Device) -> Iterator[Cell]:
+    """The cells of one column, from top to bottom."""
+    placed = {item.row: item for item in items}
+    newest: _Item | None = None
+    for row, head in enumerate(layout.heads):
+        if row in placed:
+            newest = placed[row]
+            yield _cell(newest)
+        elif newest is None:
+            yield Cell(Kind.RUNNING if device.stays[0].joined <= head else Kind.ABSENT)
+        elif newest.entries[0].leaves:
+            yield Cell(Kind.ABSENT)
+        else:
+            yield Cell(Kind.BLOCKED if row <= layout.blocked_until(newest) else Kind.RUNNING)
+
+
+def _cell(item: _Item) -> Cell:
+    first = item.entries[0]
+    text = first.text
+    for key, _ in first.data:
+        values = {dict(entry.data).get(key) for entry in item.entries}
+        text += f" {key}={values.pop() if len(values) == 1 else '...'}"
+    notes = dict.fromkeys(entry.note for entry in item.entries)
+    note = next(iter(notes)) if len(notes) == 1 else ""
+    times = [entry.wait.seconds for entry in item.entries if entry.wait is not None]
+    if times and max(times) >= _SHORTEST_TOLD:
+        least, most = words.duration(min(times)), words.duration(max(times))
+        note = most if least == most else f"{least} to {most}"
+    return Cell(Kind.CALL, text, note, any(entry.bad for entry in item.entries))
