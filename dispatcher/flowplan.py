@@ -89,7 +89,7 @@ def planned(arguments: Namespace, file: Path | None, form: str, width: int) -> t
     asked = Namespace(file=file, devices=arguments.devices, repo=arguments.repo, param=arguments.param)
     try:
         simulation = read_simulation(asked, here)
-        devices = programs(_roles(simulation), ScriptFiles(here).of)
+        devices = programs(roles_of(simulation), ScriptFiles(here).of)
     except SetupError as error:
         raise UsageError(str(error)) from None
     expected = expect([_with_what_is_left_out(program, simulation.messages) for program in devices])
@@ -114,7 +114,8 @@ def _with_what_is_left_out(program: Program, messages: Sequence[str]) -> Program
     return replace(program, items=(*program.items, *left_out))
 
 
-def _roles(simulation: Simulation) -> list[tuple[str, Role]]:
+def roles_of(simulation: Simulation) -> list[tuple[str, Role]]:
+    """The devices with what they do: one that runs a command has a role with that command alone."""
     return [
         (device.name, simulation.roles.get(device.name) or _role_of_command(device))
         for device in simulation.devices

@@ -21,12 +21,14 @@ DISPATCHER = [path for path in SOURCES if path.is_relative_to(ROOT / "dispatcher
 # Bytes, events and the time come in as arguments; bytes, events and deadlines go out.
 PURE = [
     *sorted((ROOT / "toolkit" / "wire").rglob("*.py")),
+    *sorted((ROOT / "dispatcher" / "jobs" / "shell").rglob("*.py")),
     *(
         ROOT / "dispatcher" / f"{name}.py"
         for name in (
             *("demultiplexer", "session", "coordinator", "events", "engine", "operations"),
             *("results", "textsignals", "textpatterns", "configuration"),
             *(f"report/flow/{module}" for module in ("model", "words", "table", "tables")),
+            *(f"jobs/{module}" for module in ("text", "calls", "programs", "expected", "plantable", "lint")),
         )
     ),
 ]

@@ -342,21 +342,15 @@ def _differ(first: Call, second: Call) -> bool:
 
 
 def _unwaited(group: _Group) -> Iterator[Finding]:
-    waits = [
-        (program, call)
-        for program in group.programs
-        for call in program.calls
-        if call.kind is not CallKind.SEND
-    ]
-    waited = {call.message_id.exact for _, call in waits} - {None}
+    waits = [call for program in group.programs for call in program.calls if call.kind is not CallKind.SEND]
+    waited = {call.message_id.exact for call in waits} - {None}
     for program in group.programs:
         for call in program.calls:
             message_id = call.message_id.exact
             if call.kind is not CallKind.SEND or call.refused or message_id in (None, START_ID, NETWORK_ID):
                 continue
-            others = group.others(program)
-            if group.unread(others) or any(
-                other is not program and wait.message_id.may_be(call.message_id) for other, wait in waits
+            if group.unread(group.others(program)) or any(
+                wait.message_id.may_be(call.message_id) for wait in waits
             ):
                 continue
             assert message_id is not None

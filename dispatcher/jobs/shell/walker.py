@@ -109,7 +109,7 @@ class Walker:
             raise TooMuch
         outer, self.source = self.source, source
         try:
-            root = Parser(_LANGUAGE).parse(source.text.encode("utf-8", "surrogateescape")).root_node
+            root = Parser(_LANGUAGE).parse(source.text.encode("utf-8", "surrogatepass")).root_node
             return self.visit(root)
         finally:
             self.source = outer

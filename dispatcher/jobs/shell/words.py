@@ -157,13 +157,15 @@ class Words:
         if match is None:
             self._visit_inside(node)
             return UNKNOWN
-        name, action, _ = match.groups()
+        name, action, written = match.groups()
         value = self._scope.value(name)
         if not action:
             return UNKNOWN if value is None else value
         operands = _behind(node, action)
         if action in ("#", "##", "%", "%%"):
-            return _trimmed(value, action, self.text(operands))
+            # The parser leaves out blanks at the beginning of a pattern.
+            plain = not re.search(r"[$`'\"\\]", written)
+            return _trimmed(value, action, known(written) if plain else self.text(operands))
         if action in ("/", "//"):
             return self._replaced(value, action, operands)
         operand = self.text(operands)
