@@ -10,7 +10,7 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -88,6 +88,7 @@ def run_group(
     seed: int | None = None,
     rules: JobRules | None = None,
     patterns: Mapping[str, Pattern] | None = None,
+    display_class: Callable[..., Display] = Display,
 ) -> int:
     """Run the devices and show what they do, and the table at the end. Returns the exit status.
 
@@ -98,6 +99,7 @@ def run_group(
     :param seed: of what is random; None: different every time.
     :param rules: of the job, if it is one.
     :param patterns: for results in the output of runs, by their uuids.
+    :param display_class: makes what shows the devices, as `Display` does.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Flushed as often as is useful, not once for every line; and no name or output can be unprintable.
@@ -107,7 +109,7 @@ def run_group(
     fold = Fold()
     _allow_descriptors(_OTHER_DESCRIPTORS + _DESCRIPTORS_PER_DEVICE * len(devices))
     names = [device.name for device in devices]
-    display = Display(sys.stdout.write, names, colour=wants_colour(sys.stdout))
+    display = display_class(sys.stdout.write, names, colour=wants_colour(sys.stdout))
     randomness = random.SystemRandom() if seed is None else random.Random(seed)
     with _group_log(arguments.group_log, fresh=must_end) as log:
         logs = _console_logs(arguments.log_dir, names, keep=not must_end)

@@ -84,13 +84,18 @@ def descendants(ancestor: int, table: Iterable[Process]) -> list[Process]:
     return found
 
 
-def marked(mark: str, session: int) -> list[int]:
-    """The live processes below this one that carry `mark` in their environment, or are in `session`."""
+def marked(mark: str, session: int | None, outside: int | None = None) -> list[int]:
+    """The live processes below this one that carry `mark` in their environment, or are in `session`.
+
+    :param outside: a session whose processes are left out.
+    """
     entry = f"{MARK_VARIABLE}={mark}".encode()
     return [
         process.pid
         for process in descendants(os.getpid(), process_table())
-        if not process.zombie and (process.session == session or entry in _environment(process.pid))
+        if not process.zombie
+        and process.session != outside
+        and (process.session == session or entry in _environment(process.pid))
     ]
 
 

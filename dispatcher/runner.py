@@ -18,6 +18,7 @@ from dispatcher.consoles import Console
 from dispatcher.consoles.ptyprocess import PtyProcess
 from dispatcher.display import Display, Row
 from dispatcher.engine import Engine
+from dispatcher.interactive import ConsoleDisplay
 from dispatcher.jobs.rules import JobRules
 from dispatcher.processes import become_subreaper, everything_below, kill_all, reap_orphans, send_signal
 from dispatcher.stopsignals import STOP_SIGNALS
@@ -34,6 +35,7 @@ class Device:
     ended: float | None = None
     status: int | None = None  # 0, an exit status, or a signal's number made negative; None: it has not ended
     result: str = "not started"
+    interactive: bool = False  # somebody works in it: its status means nothing
 
 
 class Runner:
@@ -60,6 +62,7 @@ class Runner:
         self.stopped_by: signal.Signals | None = None
         self.timed_out = False
         self.log_failed = False
+        self.left = False  # somebody who works interactively has had enough
         self._engine = engine
         self._display = display
         self._logs = logs
@@ -90,6 +93,9 @@ class Runner:
             if timeout is not None:
                 self._loop.call_later(timeout, self._time_out, timeout)
             await self._start()
+            if isinstance(self._display, ConsoleDisplay):
+                consoles = {device.name: device.console for device in self.devices.values()}
+                await self._display.open(consoles, self._quit)
             await self._stop.wait()
         finally:
             await self._tidy_up()
@@ -103,7 +109,9 @@ class Runner:
                 device.name,
                 device.role,
                 device.result,
-                device.status == 0 or (device.status is None and not self._must_end),
+                (device.interactive and not self.timed_out)
+                or device.status == 0
+                or (device.status is None and (self.left or not self._must_end)),
                 0.0 if device.ended is None else device.ended - device.started,
             )
             for device in self.devices.values()
@@ -126,6 +134,10 @@ class Runner:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._loop.add_signal_handler(number, self._stop_by, number)
         self._loop.add_signal_handler(signal.SIGCHLD, self._reap)
+
+    def _quit(self) -> None:
+        self.left = True
+        self._stop.set()
 
     def _stop_by(self, number: signal.Signals) -> None:
         if self.stopped_by is not None:
@@ -160,6 +172,8 @@ class Runner:
         self._stop.set()
 
     async def _tidy_up(self) -> None:
+        if isinstance(self._display, ConsoleDisplay):
+            await self._display.close()
         closings = [*self._stopping, *(self._close(device) for device in self.devices.values())]
         for outcome in await asyncio.gather(*closings, return_exceptions=True):
             self._failure = self._failure or outcome

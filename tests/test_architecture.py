@@ -27,8 +27,9 @@ PURE = [
         for name in (
             *("demultiplexer", "session", "coordinator", "events", "engine", "operations"),
             *("results", "textsignals", "textpatterns", "configuration"),
-            *(f"report/flow/{module}" for module in ("model", "words", "table", "tables")),
             *(f"jobs/{module}" for module in ("text", "calls", "programs", "expected", "plantable", "lint")),
+            *("jobs/rules", "jobs/source"),
+            *(f"report/flow/{module}" for module in ("model", "words", "table", "tables")),
         )
     ),
 ]

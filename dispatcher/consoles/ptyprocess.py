@@ -20,7 +20,7 @@ from functools import partial
 
 from dispatcher.consoles import ConsoleError, Listener
 from dispatcher.consoles.pacer import Pacer
-from dispatcher.processes import MARK_VARIABLE, kill_all, marked
+from dispatcher.processes import MARK_VARIABLE, kill_all, marked, send_signal
 
 # The kernel gives a reader of a pty at most this many bytes at once.
 _READ_SIZE = 4095
@@ -33,7 +33,7 @@ _DRAIN_LIMIT = 1024 * 1024
 # Seconds that a command which is told to end gets to clean up.
 _GRACE = 1.0
 # A session leader without a terminal gets the first one that it opens by name.
-_OPEN_TTY = 'tty=$1; shift; exec "$@" <>"$tty" >&0 2>&0'
+_OPEN_TTY = ("/bin/sh", "-c", 'tty=$1; shift; exec "$@" <>"$tty" >&0 2>&0', "sh")
 
 
 class PtyProcess:
@@ -50,6 +50,7 @@ class PtyProcess:
         tty_variable: str | None = None,
         raw: bool = False,
         baud: int | None = None,
+        starter: Sequence[str] | None = None,
     ) -> None:
         """
         :param environment: of the command; None: this process's own.
@@ -58,6 +59,9 @@ class PtyProcess:
         :param raw: the pty changes nothing on its way. Otherwise it begins as every terminal does: with
             echo, and an LF written becoming CR LF.
         :param baud: both directions take the time of a serial line of this speed; None: as fast as it goes.
+        :param starter: what to call with the path of the tty and the command behind. It is to run the command
+            in another session, whose controlling terminal it makes the tty, and to end as the command did;
+            what it has to say itself it may write to stderr. None: the command leads the session itself.
         """
         self.address = address
         self._argv = list(argv)
@@ -68,6 +72,7 @@ class PtyProcess:
         self._tty_variable = tty_variable
         self._raw = raw
         self._baud = baud
+        self._starter = starter
         self._from_device = None if baud is None else Pacer(baud)
         self._to_device = None if baud is None else Pacer(baud)
         self._to_type = bytearray()
@@ -101,6 +106,11 @@ class PtyProcess:
         """The process that was started, as long as it is not reaped."""
         return None if self._process is None else self._process.pid
 
+    def resize(self, rows: int, columns: int) -> None:
+        """Tell the command how large the terminal is; without that it has no size, as a serial line."""
+        if self._master is not None:
+            termios.tcsetwinsize(self._master, (rows, columns))
+
     def _set_modes(self, slave: int) -> None:
         if self._raw:
             tty.setraw(slave, termios.TCSANOW)
@@ -114,12 +124,12 @@ class PtyProcess:
         if self._tty_variable is not None:
             environment = {**environment, self._tty_variable: path}
         return subprocess.Popen(
-            ["/bin/sh", "-c", _OPEN_TTY, "sh", path, *self._argv],
+            [*(self._starter or _OPEN_TTY), path, *self._argv],
             cwd=self._directory,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL if self._starter is None else self._slave,
             start_new_session=True,
         )
 
@@ -252,10 +262,14 @@ class PtyProcess:
             self._loop.call_soon(self._listener.ended, ending_in_words(status), status)
 
     async def _ask_to_end(self, group: int) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(group, signal.SIGTERM)
-            # A stopped process would not notice.
-            os.killpg(group, signal.SIGCONT)
+        # A stopped process would not notice without SIGCONT.
+        for number in (signal.SIGTERM, signal.SIGCONT):
+            if self._starter is not None:
+                # The processes of the starter only wait for the others.
+                send_signal(marked(self._mark, None, outside=group), number)
+            else:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(group, number)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._exited.wait(), _GRACE)
 

@@ -76,7 +76,10 @@ class Repositories:
         folder = self.find(url, around)
         if folder is None:
             if "://" in url or url.startswith(("git@", "lp:")):
-                raise JobError(place, f"nothing is fetched from {url}; clone it (or unpack it) here, and add --repo {url}=DIR")
+                raise JobError(
+                    place,
+                    f"nothing is fetched from {url}; clone it (or unpack it) here, and add --repo {url}=DIR",
+                )
             raise JobError(
                 place, f"there is no folder {url} in {around}; mend the path, or add --repo {url}=DIR"
             )

@@ -9,17 +9,21 @@ import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from dispatcher.display import Display
 from dispatcher.errors import SetupError, UsageError
 from dispatcher.group import add_arguments, run_group
+from dispatcher.interactive.choice import display_on_terminal, require_terminal
+from dispatcher.interactive.shells import fill_shells, with_shells
 from dispatcher.jobs import simulation as jobs
 from dispatcher.runner import Device
 from dispatcher.simulator.board import Workshop
 from dispatcher.simulator.box import install_box
 from dispatcher.simulator.faults import Faults, in_words, parse_faults
+from dispatcher.simulator.isolation import running_lab
 from dispatcher.simulator.plan import Option
 from dispatcher.simulator.privatetmp import PrivateTmp, probe
 from dispatcher.stopsignals import undisturbed
@@ -43,6 +47,8 @@ examples:
   lavabox sim --device panda01:client='lava-sync start; echo hello' --device hb01:server='lava-sync start'
   lavabox sim job.yaml --repo https://example.org/tests.git=../tests
   lavabox sim ping.yaml --role client*2 --param COUNT=3 --role server='lava-wait done'
+  lavabox sim --isolate --role 'a*2=lava-network broadcast eth0; lava-network collect; lava-network hosts /etc/hosts'
+  lavabox sim --interactive --role a --role b
   lavabox sim --baud 9600 --timeout 60 --log-dir logs --role peer*4=./run-peer.sh
 """
 
@@ -100,15 +106,45 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--box", metavar="FILE", type=Path, help="the zipapp for the devices (default: built anew)"
     )
     parser.add_argument("--shared-tmp", action="store_true", help="do not give each device a /tmp of its own")
+    parser.add_argument(
+        "--isolate",
+        action="store_true",
+        help="give each device an eth0 on a bridge that leads nowhere else, a hostname, process ids, a /tmp, and "
+        "a view of this machine's files in which everything can be changed and nothing is kept",
+    )
+    parser.add_argument(
+        "--image",
+        metavar="DIR",
+        type=Path,
+        help="--isolate, with DIR as the root folder of the devices; it has to have /bin/sh and python3",
+    )
+    parser.add_argument(
+        "--interactive",
+        metavar="DEVICE",
+        nargs="?",
+        const="",
+        help="open a shell on DEVICE (default: the first one without a command) for you to type to; devices "
+        "without a command, as in --role a, get one too. With tmux each device has a window, else a key leads "
+        "from one to the next",
+    )
     add_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the test; returns the exit status. Raises UsageError or SetupError."""
     _check(arguments)
-    shell = _shell(arguments.shell or "/bin/sh")
+    isolate = arguments.isolate or arguments.image is not None
+    shell = _shell(arguments.shell or "/bin/sh", arguments.image)
     invoked_in = Path.cwd()
+    interactive = arguments.interactive is not None
+    if interactive and arguments.file is None:
+        arguments.devices = with_shells(arguments.devices)
     simulation = jobs.read_simulation(arguments, invoked_in)
+    chosen, shells = "", set[str]()
+    if interactive:
+        simulation.devices, chosen, shells = fill_shells(simulation.devices, arguments.interactive, shell)
+        for name in shells:
+            simulation.roles.pop(name, None)
     faults = _faults(arguments.faults)
     # One that was made up is told, so that the faults can be had again.
     fault_seed = secrets.randbits(32) if arguments.seed is None else arguments.seed
@@ -116,9 +152,14 @@ def run(arguments: argparse.Namespace) -> int:
     if faults is not None:
         messages.append(f"faults {in_words(faults)}")
     messages += simulation.messages
-    with _state_folder() as state:
+    with ExitStack() as stack:
+        state = stack.enter_context(_state_folder())
         commands = install_box(arguments.box, state)
-        private_tmp = None if arguments.shared_tmp else _private_tmp(state, messages)
+        lab = None
+        if isolate:
+            names = [device.name for device in simulation.devices]
+            lab = stack.enter_context(running_lab(names, state, arguments.image, shell[0]))
+        private_tmp = None if isolate or arguments.shared_tmp else _private_tmp(state, messages)
         workshop = Workshop(
             run=secrets.token_hex(8),
             state=state,
@@ -127,11 +168,22 @@ def run(arguments: argparse.Namespace) -> int:
             shell=shell,
             baud=arguments.baud,
             private_tmp=private_tmp,
+            lab=lab,
             faults=faults,
             fault_seed=fault_seed,
         )
-        laid_out = simulation.lay_out(state / "devices", shell[0] if arguments.shell else None)
-        devices = [Device(device.name, device.role, workshop.board(device)) for device in laid_out.devices]
+        # Whether there is bash, which definitions run with on most systems, is a matter of the image.
+        plain = arguments.image is not None and not (arguments.image / "bin" / "bash").exists()
+        laid_out = simulation.lay_out(state / "devices", shell[0] if arguments.shell or plain else None)
+        devices = [
+            Device(device.name, device.role, workshop.board(device), interactive=device.name in shells)
+            for device in laid_out.devices
+        ]
+        display = (
+            stack.enter_context(display_on_terminal(chosen, state, len(devices) > 1))
+            if interactive
+            else Display
+        )
         return run_group(
             devices,
             arguments,
@@ -141,6 +193,7 @@ def run(arguments: argparse.Namespace) -> int:
             seed=arguments.seed,
             rules=laid_out.rules,
             patterns=laid_out.patterns,
+            display_class=display,
         )
 
 
@@ -154,6 +207,14 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UsageError(f"--timeout {timeout:g}: a time is a positive number of seconds")
     if baud is not None and not _SLOWEST <= baud <= _FASTEST:
         raise UsageError(f"--baud {baud}: a speed is a number from {_SLOWEST} to {_FASTEST}")
+    if arguments.interactive is not None:
+        if arguments.interactive.endswith((".yaml", ".yml")):
+            raise UsageError(
+                f"--interactive {arguments.interactive}: that is a file, and no device; put it before the options"
+            )
+        require_terminal()
+    if arguments.shared_tmp and (arguments.isolate or arguments.image is not None):
+        raise UsageError("--shared-tmp and --isolate exclude each other")
 
 
 def _faults(text: str | None) -> Faults | None:
@@ -165,11 +226,14 @@ def _faults(text: str | None) -> Faults | None:
         raise UsageError(f"--faults {text!r:.80}: {error}") from None
 
 
-def _shell(text: str) -> Sequence[str]:
+def _shell(text: str, image: Path | None) -> Sequence[str]:
     try:
         words = shlex.split(text)
     except ValueError as error:
         raise UsageError(f"--shell {text!r}: {error}") from None
+    if image is not None and words:
+        # Looked for in there, later.
+        return words
     found = shutil.which(words[0]) if words else None
     if found is None:
         raise UsageError(f"--shell {text!r}: there is no such program")

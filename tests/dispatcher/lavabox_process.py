@@ -51,6 +51,11 @@ class Lavabox:
             self._lines.put(line)
         self._lines.put(None)
 
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._process.pid
+
     def until(self, text: str, times: int = 1) -> None:
         """Wait for `times` lines that hold the text."""
         while times:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import build_zipapp
+from tests.dispatcher.isolation import why_not
 from tests.dispatcher.lavabox_process import ROOT, Lavabox
 
 # What is among the output of each.
@@ -22,6 +23,11 @@ EXAMPLES = {
     "4-peer-to-peer": [
         r"peer-1 \| peer-1 asks peer-2: data of peer-2\n",
         r"peer-3 \| peer-3 asks peer-1: data",
+    ],
+    "5-network": [
+        r"client-1 \| database has (10\.\d+\.0\.2)\n",
+        r"client-1 \| hello to 10\.\d+\.0\.3\n",
+        r"client-2 \| hello to 10\.\d+\.0\.4\n",
     ],
     "jobs": [
         r"transfer.yaml, line \d+: deploy and boot are not carried out",
@@ -45,6 +51,12 @@ def test_all_examples_are_here() -> None:
 @pytest.mark.parametrize("name", EXAMPLES)
 @pytest.mark.parametrize("options", [(), ("--shared-tmp",)], ids=["", "shared-tmp"])
 def test_example(name: str, options: tuple[str, ...], box: Path) -> None:
+    isolated = "--isolate" in (ROOT / "examples" / name / "README.md").read_text()
+    if isolated and (reason := why_not()):
+        pytest.skip(reason)
+    if isolated and options:
+        # They would exclude each other.
+        options = ("--baud", "115200")
     folder = ROOT / "examples" / name
     readme = (folder / "README.md").read_text()
     assert readme.count("\n") == 3

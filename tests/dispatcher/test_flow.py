@@ -287,6 +287,19 @@ def test_the_table_is_the_references() -> None:
     ]
 
 
+def test_a_message_stands_between_the_wait_that_it_ended_and_what_came_of_it() -> None:
+    log = Log(a="x", b="y", c="z")
+    log.step = 0.001
+    log.send("c", "other").wait(WAIT, "b", "go").send("a", "go").send("b", "went")
+    log.now += 5
+    assert cells(tables.table(log.leave("c").flow())) == [
+        ["...", "lava-wait go", "lava-send other"],
+        ["lava-send go", "", "..."],
+        ["...", "lava-send went", "..."],
+        ["...", "...", "ended with status 0"],
+    ]
+
+
 def test_devices_of_a_role_that_do_the_same_share_a_column() -> None:
     log = Log(s="server", a="client", b="client")
     log.wait(WAIT, "a", "ready").wait(WAIT, "b", "ready").send("s", "ready", ip="::1")
