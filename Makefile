@@ -22,8 +22,9 @@ build: build/lavabox ## build the box for the devices, build/lavabox
 build/lavabox: $(STAMP) $(SOURCES)
 	$(VENV)/bin/python build_zipapp.py -o $@
 
-demo: build ## run a test on three simulated devices
-	$(VENV)/bin/lavabox sim --role server=examples/flow-table/run-server.sh --role client=examples/flow-table/run-client.sh --role observer=examples/flow-table/run-observer.sh
+demo: build ## run a test on three simulated devices, and draw it
+	$(VENV)/bin/lavabox sim --flow build/flow.html --role server=examples/flow-table/run-server.sh --role client=examples/flow-table/run-client.sh --role observer=examples/flow-table/run-observer.sh
+	@echo "Who waited for whom, to look at in a browser: build/flow.html"
 
 test: $(STAMP) ## run all tests
 	$(VENV)/bin/python -m pytest

@@ -153,11 +153,12 @@ def test_one_waits_and_the_other_sends(room: Room, term: str, shell: str) -> Non
 def test_ctrl_c_is_for_the_device(room: Room, term: str) -> None:
     with room.person(term, *TWO_SHELLS) as person:
         person.until("a-1# ")
-        person.run("echo g''o; sleep 1000", "go")
+        # Said by what is to be interrupted: a shell that is just about to start it may miss the signal.
+        person.run("sh -c 'echo g\"\"o; exec sleep 1000'", "go")
         person.press(b"\x03")
         person.until("a-1# ")
         person.run("echo ali''ve", "alive")
-        person.run("lava-wait never", "never")
+        person.run("sh -c 'echo wai\"\"ting; exec lava-wait never'", "waiting")
         person.press(b"\x03")
         person.until("a-1# ")
         person.run("echo aga''in", "again")
