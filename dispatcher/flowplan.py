@@ -107,7 +107,7 @@ def planned(arguments: Namespace, file: Path | None, form: str, width: int) -> t
 def _with_what_is_left_out(program: Program, messages: Sequence[str]) -> Program:
     """Test actions that the reader of the job leaves out may make calls."""
     left_out = [
-        Unread(Place(match[1], int(match[2])), "a test action without a shell", "it is not carried out here")
+        Unread(Place(match[1], int(match[2])), "a test action without a shell")
         for message in messages
         if (match := _LEFT_OUT.match(message))
     ]

@@ -74,11 +74,11 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """A command that may make calls, which are not known: `why` is the end of a sentence about it."""
+    """A command that may make calls, which are not known; `content` is its text, if it is at hand."""
 
     place: Place
     text: str
-    why: str
+    content: str = ""
 
 
 Item = Call | Work | Unread

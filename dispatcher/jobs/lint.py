@@ -96,6 +96,13 @@ class _Group:
         return next((item for device in devices for item in device.items if isinstance(item, Unread)), None)
 
 
+def _mentioned(devices: Iterable[Program], call: Call) -> bool:
+    """Whether a program that one of them runs, and that is no shell script, has the id in its text."""
+    message_id = call.message_id.exact
+    items = [item for device in devices for item in device.items]
+    return bool(message_id) and any(isinstance(i, Unread) and str(message_id) in i.content for i in items)
+
+
 def _who(program: Program) -> str:
     """What is said of one device holds for all of its role, mostly."""
     return f"role {program.role}"
@@ -153,11 +160,11 @@ def _wait_findings(group: _Group, program: Program, call: Call) -> Iterator[Find
         return
     others = group.others(program, role)
     if call.kind is CallKind.WAIT:
-        if not group.senders(others, call.message_id):
+        if not group.senders(others, call.message_id) and not _mentioned(others, call):
             yield _never_sent(group, program, call, others)
     else:
         silent = [other for other in others if not _sends(other, call.message_id)]
-        if silent:
+        if silent and not all(_mentioned([other], call) for other in silent):
             yield _left_out(group, program, call, others, silent)
 
 

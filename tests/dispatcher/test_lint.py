@@ -177,6 +177,13 @@ def test_right_jobs(name: str) -> None:
     assert lint(RIGHT[name]) == []
 
 
+def test_a_program_that_has_the_id_in_its_text_may_send_it() -> None:
+    files = {"serve.py": "#!/usr/bin/python3\nrun(['lava-send', 'listening'])\n"}
+    assert lint({"a": "./serve.py", "b": "lava-wait listening"}, files) == []
+    (finding,) = lint({"a": "./serve.py", "b": "lava-wait listning"}, files)
+    assert (finding.rule, finding.severity.value) == ("never-sent", "note")
+
+
 def test_findings_say_what_to_do() -> None:
     (wait, twin) = lint({"server": "lava-send redy", "client": "lava-wait ready"})
     assert str(wait) == (

@@ -106,10 +106,8 @@ def _run(walker: Walker, words: Sequence[Text], place: Place) -> Status:
 def _unknown_command(walker: Walker, words: Sequence[Text], place: Place) -> Status:
     text = str(words[0])
     # With a known name behind an unknown folder it is a program as others are.
-    if "/" not in text or text.endswith("*"):
-        walker.items.append(Unread(place, text, "it is not known before it runs what is called"))
-    elif text.endswith((".sh", ".bash")):
-        walker.items.append(Unread(place, text, "it is not known where that is"))
+    if "/" not in text or text.endswith("*") or text.endswith((".sh", ".bash")):
+        walker.items.append(Unread(place, text))
     return Status.UNKNOWN
 
 
@@ -202,9 +200,7 @@ def _run_interpreter(walker: Walker, words: Sequence[Text], place: Place) -> Sta
     for word in words[1:]:
         text = str(word)
         if MULTINODE.search(text):
-            walker.items.append(
-                Unread(place, str(words[0]), "it makes multi-node calls, and is no shell script")
-            )
+            walker.items.append(Unread(place, str(words[0])))
             break
         if not text.startswith("-"):
             where = walker.scope.path(word)
@@ -212,7 +208,7 @@ def _run_interpreter(walker: Walker, words: Sequence[Text], place: Place) -> Sta
             if file is not None:
                 return program(walker, text, file.text, place)
             if text.endswith((".py", ".pl")):
-                walker.items.append(Unread(place, text, "it is no file that can be read here"))
+                walker.items.append(Unread(place, text))
             break
     return Status.UNKNOWN
 

@@ -23,7 +23,7 @@ def script(walker: Walker, path: Text, arguments: list[Text], place: Place, sour
     if file is None:
         # What a script reads from the system are settings.
         if not (sourced and str(path).startswith(("/", "*"))) and posixpath.dirname(str(path)) not in SYSTEM:
-            walker.items.append(Unread(place, text, "it is no file that can be read here"))
+            walker.items.append(Unread(place, text))
             if not sourced and not walker.perhaps:
                 walker.note_work(text, place, len(walker.items))
         return Status.UNKNOWN
@@ -65,7 +65,7 @@ def _sourced(walker: Walker, source: Source, arguments: list[Text]) -> None:
 def program(walker: Walker, text: str, content: str, place: Place) -> Status:
     """A file in another language than the shell's."""
     if MULTINODE.search(content):
-        walker.items.append(Unread(place, text, "it makes multi-node calls, and is no shell script"))
+        walker.items.append(Unread(place, text, content))
     walker.note_work(text, place, len(walker.items))
     return Status.UNKNOWN
 

@@ -91,7 +91,7 @@ class Walker:
             self.run_shell(source)
         except (TooMuch, RecursionError):
             place = source.places[0]
-            self.items.append(Unread(place, place.file, "it is too long, or nested too deep, to be read"))
+            self.items.append(Unread(place, place.file))
 
     def run_shell(self, source: Source) -> None:
         """A shell of its own: `exit` ends it, and its traps come then."""
@@ -128,7 +128,7 @@ class Walker:
         """Text that is run as shell code."""
         if text.exact is None:
             if MULTINODE.search(str(text)) or text.parts == UNKNOWN.parts:
-                self.items.append(Unread(place, command, "its text is not known before it runs"))
+                self.items.append(Unread(place, command))
             return Status.UNKNOWN
         lines = text.exact.count("\n") + 1
         with self.one_deeper():
@@ -179,13 +179,7 @@ class Walker:
         found = sum(isinstance(item, Call) for item in self.items[before:])
         text = text_of(node)
         if len(MULTINODE.findall(text)) > found:
-            self.items.append(
-                Unread(
-                    self.source.place(node),
-                    text.split("\n")[0][:40],
-                    "the shell text is not well formed here",
-                )
-            )
+            self.items.append(Unread(self.source.place(node), text.split("\n")[0][:40]))
         return Status.UNKNOWN
 
     @contextmanager
