@@ -21,11 +21,13 @@ DISPATCHER = [path for path in SOURCES if path.is_relative_to(ROOT / "dispatcher
 # Bytes, events and the time come in as arguments; bytes, events and deadlines go out.
 PURE = [
     *sorted((ROOT / "toolkit" / "wire").rglob("*.py")),
+    *sorted((ROOT / "dispatcher" / "jobs" / "shell").rglob("*.py")),
     *(
         ROOT / "dispatcher" / f"{name}.py"
         for name in (
             *("demultiplexer", "session", "coordinator", "events", "engine", "operations"),
             *("results", "textsignals", "textpatterns", "configuration"),
+            *(f"jobs/{module}" for module in ("text", "calls", "programs", "expected", "plantable", "lint")),
             *("jobs/rules", "jobs/source"),
             *(f"report/flow/{module}" for module in ("model", "words", "table", "tables")),
             *("wording", "deadend", "deadwatch", "statusview"),
