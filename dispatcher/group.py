@@ -29,11 +29,11 @@ from dispatcher.jobs.rules import JobRules
 from dispatcher.report import Report, jsonfile, junit, stats, table
 from dispatcher.report.flow.files import format_of, written
 from dispatcher.report.flow.model import Fold
-from dispatcher.report.flow.words import enumerated
 from dispatcher.runner import Device, Runner
 from dispatcher.statusview import LiveView, Plain
 from dispatcher.stopsignals import undisturbed, unwind_when_told_to_end
 from dispatcher.textpatterns import Pattern
+from dispatcher.wording import enumerated
 
 # File descriptors that a device takes (a pty's two ends, its process, its log, ...), and all the rest.
 _DESCRIPTORS_PER_DEVICE = 6

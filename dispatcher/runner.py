@@ -27,6 +27,7 @@ from dispatcher.processes import become_subreaper, everything_below, kill_all, r
 from dispatcher.results import Counts
 from dispatcher.statusview import LiveView, Plain, Silence, Status, area, statuses, summary
 from dispatcher.stopsignals import STOP_SIGNALS
+from dispatcher.wording import command, enumerated
 from toolkit.wire.vocabulary import RESULTS
 
 # How often the same dead end may come again before a run that is to end is ended.
@@ -197,8 +198,8 @@ class Runner:
         self._display.message(f"the time is over: {seconds:g} s")
         waits: dict[str, list[str]] = {}
         for wait in self._engine.coordinator.open_waits():
-            call = f"{wait.waiting.kind.value} {wait.waiting.message_id.decode(errors='backslashreplace')}"
-            waits.setdefault(wait.waiting.device, []).append(f"waits in '{call}' for {_some(wait.missing)}")
+            sentence = f"waits in {command(wait.waiting)} for {enumerated(wait.missing or ['nobody'])}"
+            waits.setdefault(wait.waiting.device, []).append(sentence)
         for device in self.devices.values():
             if device.ended is None:
                 what = ", and ".join(waits.get(device.name, ["waits for no other device"]))
@@ -411,7 +412,3 @@ class _Ears:
 
     def ended(self, reason: str, status: int) -> None:
         self.runner.end(self.device, reason, status)
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

@@ -20,7 +20,7 @@ from dispatcher.jobs.expected import Expected
 from dispatcher.jobs.model import Place
 from dispatcher.jobs.programs import START_ID, Program
 from dispatcher.jobs.text import Text
-from dispatcher.report.flow.words import enumerated
+from dispatcher.wording import enumerated
 
 # Bytes of a message that pass LAVA's own scripts whole.
 _LAVA_LINE = 4000

@@ -7,7 +7,7 @@ from dataclasses import replace
 from dispatcher.jobs.calls import Unread, Work
 from dispatcher.jobs.expected import Expected, Step
 from dispatcher.report.flow.table import Cell, Column, Kind, Row, Table
-from dispatcher.report.flow.words import enumerated
+from dispatcher.wording import enumerated
 
 # Stands for the name of each device of a column.
 _SELF = "$(lava-self)"

@@ -235,7 +235,7 @@ def test_time_out(sim: Simulator) -> None:
     assert "lavabox: the time is over: 3 s\n" in text
     assert "waits-1 | unfinished\n" in text
     assert "busy-1  ! is still running, and waits for no other device\n" in text
-    assert "waits-1 ! is still running, and waits in 'lava-wait go' for busy-1\n" in text
+    assert "waits-1 ! is still running, and waits in `lava-wait go` for busy-1\n" in text
     assert table(text) == {
         "busy-1": ("busy", "stopped at the time-out"),
         "waits-1": ("waits", "stopped at the time-out"),

@@ -19,6 +19,7 @@ from dispatcher.report.flow import words
 from dispatcher.report.flow.model import Act, Device, Flow, How, Step, Wait
 from dispatcher.report.flow.table import LEGEND, Cell, Column, Kind, Row, Table
 from dispatcher.results import Case
+from dispatcher.wording import enumerated
 
 # Failed tests that a cell names.
 _MOST_FAILED = 3
@@ -87,7 +88,7 @@ def _column(flow: Flow, group: list[str]) -> Column:
     if len(group) == 1:
         return Column(device.name, "" if device.name == device.role else device.role)
     number = f"{len(group)} devices" if len(group) == of_role else f"{len(group)} of {of_role} devices"
-    return Column(device.role, f"{number}: {words.enumerated(group)}" if len(group) < of_role else number)
+    return Column(device.role, f"{number}: {enumerated(group)}" if len(group) < of_role else number)
 
 
 # What each device did
@@ -116,7 +117,7 @@ def _sequences(flow: Flow) -> dict[str, list[_Entry]]:
                 entry.after += _last(entry.wait)
     for wait in flow.waits:
         if wait.how is How.OPEN:
-            whom = f"waits for {words.enumerated(wait.missing)}" if wait.missing else ""
+            whom = f"waits for {enumerated(wait.missing)}" if wait.missing else ""
             sequences[wait.device].append(
                 _Entry(("open", wait.call), "still blocked", flow.end, bad=True, note=whom)
             )

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 """What flow tables say in words: times, names, and how it ended."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dispatcher.report.flow.model import Flow, How, Wait
+from dispatcher.wording import enumerated
 
 # Names that a sentence tells one by one.
 _MOST_NAMES = 4
@@ -31,13 +31,6 @@ def clock(seconds: float, end: float) -> str:
     if end < 3600:
         return f"{int(seconds) // 60}:{seconds % 60:04.1f}"
     return f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02}:{int(seconds) % 60:02}"
-
-
-def enumerated(names: Sequence[str]) -> str:
-    """The names as a person would say them; of many, only how many more there are."""
-    if len(names) > _MOST_NAMES:
-        names = [*names[: _MOST_NAMES - 1], f"{len(names) - _MOST_NAMES + 1} more"]
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 @dataclass(frozen=True, slots=True)
