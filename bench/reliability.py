@@ -37,6 +37,7 @@ from dispatcher.simulator.board import Workshop
 from dispatcher.simulator.box import install_box
 from dispatcher.simulator.faults import parse_faults
 from dispatcher.simulator.plan import PlannedDevice
+from dispatcher.statusview import Plain
 from toolkit.wire.packets import HELLO, POLL, REQUEST, unpack_up
 from toolkit.wire.vocabulary import ProtocolError
 
@@ -199,7 +200,7 @@ def measure(faults: str, count: int, seed: int, box: Path, folder: Path) -> Outc
     engine = WatchedEngine(log, lambda: randomness.getrandbits(32))
     engine.traffic = {name: Traffic() for name in DEVICES}
     display = Display(lambda text: 0, list(DEVICES), colour=False)
-    runner = Runner(devices, engine, display, None, lambda: None, must_end=True)
+    runner = Runner(devices, engine, display, None, Plain(lambda text: 0, lambda: None), must_end=True)
     asyncio.run(runner.run(LIMIT))
     outcome = Outcome(seconds=max(row.seconds for row in runner.rows()))
     for name in DEVICES:

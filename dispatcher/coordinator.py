@@ -25,7 +25,11 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 from dispatcher.events import Event, Joined, Left, Released, Reported, Sent, Waiting, WaitKind
+from dispatcher.wording import enumerated, near_miss, shown, times
 from toolkit.wire.vocabulary import NO, OK
+
+# Ids that are kept of each device, the newest ones, to say which may have been meant for another.
+MAX_RECENT = 32
 
 # What a wait needs: devices of which role (None: of any), and how often each must have sent.
 _Need = tuple[str | None, int]
@@ -54,10 +58,25 @@ class OpenWait:
     missing: list[str]
 
 
+@dataclass(frozen=True, slots=True)
+class WaitGroup:
+    """Open waits that need the same, in the order they began.
+
+    :param lacking: the devices that have still to send. One that waits may be among them, though its
+        own messages are of no use to it.
+    :param times: how often each must have sent the message; 0: one message of one of them is enough.
+    """
+
+    waits: list[Waiting]
+    lacking: list[str]
+    times: int
+
+
 @dataclass(slots=True)
 class _Message:
     """All that is known about one message id."""
 
+    awaited: bool = False  # whether anybody ever waited for it
     times_sent: dict[str, int] = field(default_factory=dict)  # by device; a sync counts as well
     times_synced: dict[str, int] = field(default_factory=dict)
     values: dict[tuple[str, bytes], bytes] = field(default_factory=dict)  # by sender and key, oldest first
@@ -85,11 +104,22 @@ class Coordinator:
         self._waits: dict[bytes, _Wait] = {}  # the open ones by request, in the order they began
         self._outcomes: dict[bytes, Outcome] = {}
         self._waits_so_far = 0
+        self._recent: dict[str, dict[bytes, None]] = {}  # ids by the device that sent them, newest last
 
     @property
     def members(self) -> list[tuple[str, str]]:
         """(device, role) of all that ever joined, in the order they did."""
         return list(self._roles.items())
+
+    @property
+    def gone(self) -> frozenset[str]:
+        """The devices that have left."""
+        return frozenset(self._gone)
+
+    @property
+    def anybody_waits(self) -> bool:
+        """Whether a wait is open."""
+        return bool(self._waits)
 
     def known(self, request: bytes) -> bool:
         """Whether the log holds this request."""
@@ -139,6 +169,38 @@ class Coordinator:
         if wait is None:
             return []
         return [name for name in self._lacking(wait) if name != wait.waiting.device]
+
+    def wait_groups(self) -> list[WaitGroup]:
+        """The waits that have not ended, those together that need the same; the oldest first."""
+        groups: dict[tuple[bytes, _Need], WaitGroup] = {}
+        for wait in self._waits.values():
+            key = (wait.waiting.message_id, wait.need)
+            if key not in groups:
+                groups[key] = WaitGroup([], self._lacking(wait), wait.need[1])
+            groups[key].waits.append(wait.waiting)
+        return list(groups.values())
+
+    def senders(self, message_id: bytes) -> dict[str, int]:
+        """How often each device has sent or synced this, of those that have."""
+        message = self._messages.get(message_id)
+        return {} if message is None else dict(message.times_sent)
+
+    def near_miss(self, device: str, message_id: bytes) -> bytes | None:
+        """What the device has sent and nobody ever waited for, and may have meant to be `message_id`."""
+        return near_miss(
+            message_id, (sent for sent in self._recent.get(device, ()) if not self._messages[sent].awaited)
+        )
+
+    def unmet(self, request: bytes) -> str:
+        """What an open wait still waits for, as in "waiting for ..."; "" if it is none."""
+        wait = self._waits.get(request)
+        missing = self.missing(request)
+        if wait is None or not missing:
+            return ""
+        conjunction = "or" if wait.need == _ANY_OTHER else "and"
+        again = f" {times(wait.need[1])}" if wait.need[1] > 1 else ""
+        what = f"'{shown(wait.waiting.message_id)}'{again} from {enumerated(missing, conjunction)}"
+        return what + self._hints(wait, missing)
 
     def apply(self, event: Event) -> list[Outcome]:
         """Take the next event of the log; return how the requests end that it ends.
@@ -202,10 +264,20 @@ class Coordinator:
             message.values[event.device, key] = value
         outcomes = self._count(message, event.device)
         outcomes.append(self._end(event, OK, ""))
+        self._note(event.device, event.message_id)
         return outcomes
+
+    def _note(self, device: str, message_id: bytes) -> None:
+        """Keep the id as one of the newest that the device has sent."""
+        recent = self._recent.setdefault(device, {})
+        recent.pop(message_id, None)
+        recent[message_id] = None
+        if len(recent) > MAX_RECENT:
+            del recent[next(iter(recent))]
 
     def _wait(self, event: Waiting) -> list[Outcome]:
         message = self._messages.setdefault(event.message_id, _Message())
+        message.awaited = True
         outcomes = []
         need = _ANY_OTHER
         if event.kind is WaitKind.WAIT_ALL:
@@ -222,8 +294,8 @@ class Coordinator:
         self._waits_so_far += 1
         role = need[0]
         if role is not None and role not in self._sizes:
-            roles = ", ".join(_shown(known) for known in self._sizes if known is not None)
-            reason = f"no device has the role '{_shown(role)}'; the roles are {roles}"
+            roles = ", ".join(shown(known) for known in self._sizes if known is not None)
+            reason = f"no device has the role '{shown(role)}'; the roles are {roles}"
             outcomes.append(self._end(event, NO, reason))
         elif self._fulfilled(wait):
             outcomes.append(self._end(event, OK, ""))
@@ -290,18 +362,15 @@ class Coordinator:
             missing = [name for name in gone if name != device and self._lacks(wait, name)]
         if not missing:
             return ""
-        often = f" {wait.need[1]} times" if wait.need[1] > 1 else ""
-        return f"{_enumerated(missing)} ended without sending '{_shown(wait.waiting.message_id)}'{often}"
+        often = f" {times(wait.need[1])}" if wait.need[1] > 1 else ""
+        reason = f"{enumerated(missing)} ended without sending '{shown(wait.waiting.message_id)}'{often}"
+        return reason + self._hints(wait, missing)
 
-
-def _shown(name: bytes | str) -> str:
-    """A name that came from a device, fit for a sentence on a terminal."""
-    text = name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else name
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def _enumerated(names: list[str]) -> str:
-    """The names as a person would say them; of many, only how many more there are."""
-    if len(names) > 4:
-        names = [*names[:3], f"{len(names) - 3} more"]
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    def _hints(self, wait: _Wait, missing: Iterable[str]) -> str:
+        """What one of these devices may have sent by mistake, as the end of a sentence; mostly ""."""
+        wanted = wait.waiting.message_id
+        for name in missing:
+            sent = self.near_miss(name, wanted)
+            if sent is not None:
+                return f"; {name} sent '{shown(sent)}' (did you mean '{shown(wanted)}'?)"
+        return ""

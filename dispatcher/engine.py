@@ -18,12 +18,13 @@ from __future__ import annotations
 
 import heapq
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 
 from dispatcher.configuration import Configuration
 from dispatcher.coordinator import Coordinator, Outcome
+from dispatcher.deadend import DeadEnd, find
 from dispatcher.demultiplexer import Damaged, Demultiplexer, Event, Frame
 from dispatcher.events import Event as LogEvent
 from dispatcher.events import Joined, Left, Released, Reported, Sent, Waiting, WaitKind, to_json
@@ -33,6 +34,7 @@ from dispatcher.results import Case, Counts, Results
 from dispatcher.session import Counters, Request, Session
 from dispatcher.textpatterns import LineScanner, Pattern
 from dispatcher.textsignals import Found, Malformed, Scanner, Signal
+from dispatcher.wording import command, duration
 from toolkit.wire.vocabulary import (
     INTERRUPTED,
     MAX_REPLY,
@@ -103,7 +105,7 @@ class Engine:
     ) -> None:
         self._log = log
         self._token = token
-        self._epoch = epoch
+        self.epoch = epoch
         self._group = 0
         self._devices: dict[str, _Device] = {}
         self._waiters: dict[bytes, list[_Waiter]] = {}
@@ -115,6 +117,8 @@ class Engine:
         self._sent: dict[tuple[str, bytes], int] = {}
         self._now = 0.0
         self._patterns = patterns or {}
+        self.changes = 0  # counts the events of the log
+        self.heard = 0.0  # when a device last did something other than to ask whether its wait is over
         self.configuration = configuration or Configuration()
         self.coordinator = Coordinator()
         self.results = Results()
@@ -130,7 +134,7 @@ class Engine:
         """
         if device in self._devices:
             raise ValueError(f"{device} is in the group already")
-        self._append(Joined(self._epoch + now, device, role), now)
+        self._append(Joined(self.epoch + now, device, role), now)
 
         def on_request(request: Request, message: bytes, time: float) -> bytes | None:
             return self._on_request(device, request, message, time)
@@ -143,7 +147,7 @@ class Engine:
 
     def leave(self, device: str, reason: str, now: float) -> None:
         """The device will never send again: its script has ended, or it is dead."""
-        self._append(Left(self._epoch + now, device, reason), now)
+        self._append(Left(self.epoch + now, device, reason), now)
 
     def receive_data(self, device: str, data: bytes, now: float) -> None:
         """Bytes from a console, in any chunking."""
@@ -186,14 +190,22 @@ class Engine:
                     times.append(time)
         return min(times, default=None)
 
+    def find_dead_end(self, idle: Iterable[str], now: float) -> DeadEnd | None:
+        """The dead end that the group is in, if it is in one; `idle` are devices that do nothing but wait."""
+        return find(self.coordinator, idle, self.epoch + now)
+
+    def fail(self, dead_end: DeadEnd, now: float) -> None:
+        """End the waits of a dead end with status 1."""
+        for request, reason in dead_end.reasons.items():
+            if self.coordinator.outcome(request) is None:
+                self._append(Released(self.epoch + now, request, NO, f"dead end: {reason}"), now)
+
     def handle_timeout(self, now: float) -> None:
         while self._time_outs and self._time_outs[0][0] <= now:
             _, request = heapq.heappop(self._time_outs)
             if self.coordinator.outcome(request) is None:
-                missing = _some(self.coordinator.missing(request))
-                self._append(
-                    Released(self._epoch + now, request, NO, f"timed out waiting for {missing}"), now
-                )
+                reason = f"timed out waiting for {self.coordinator.unmet(request)}"
+                self._append(Released(self.epoch + now, request, NO, reason), now)
         for name, device in self._devices.items():
             self._take(name, device.demultiplexer.handle_timeout(now), now)
             device.session.handle_timeout(now)
@@ -204,7 +216,7 @@ class Engine:
         """Carry out a lava-send, once however often it is called; returns the packed reply."""
         if not self.coordinator.known(call.request):
             size = len(message_id) + sum(PAIR_BYTES + len(key) + len(value) for key, value in data)
-            event = Sent(self._epoch + call.now, call.device, call.request, message_id, data)
+            event = Sent(self.epoch + call.now, call.device, call.request, message_id, data)
             self._record(event, size, call.now)
             times = self._sent.get((call.device, message_id), 0) + 1
             self._sent[call.device, message_id] = times
@@ -218,7 +230,7 @@ class Engine:
     ) -> bytes | None:
         """Begin a wait, or find it again; returns the packed reply if it has ended already."""
         if not self.coordinator.known(call.request):
-            time = self._epoch + call.now
+            time = self.epoch + call.now
             event = Waiting(time, call.device, call.request, kind, message_id, role, timeout)
             self._record(event, len(message_id), call.now)
         outcome = self.coordinator.outcome(call.request)
@@ -229,7 +241,7 @@ class Engine:
         if not self.coordinator.known(call.request):
             position = self._devices[call.device].position
             try:
-                event = Reported(self._epoch + call.now, call.device, call.request, kind, fields, position)
+                event = Reported(self.epoch + call.now, call.device, call.request, kind, fields, position)
             except ValueError as error:
                 raise ProtocolError(str(error)) from None
             self._end_lines(call, kind)
@@ -257,6 +269,7 @@ class Engine:
         device = self._devices[name]
         for event in events:
             if event.text:
+                self.heard = now
                 self._outputs.append((name, event.text))
                 device.position += len(event.text)
                 found = device.scanner.receive_data(event.text)
@@ -285,7 +298,7 @@ class Engine:
                 kind, fields = item.kind, item.fields
             else:
                 kind, fields = "malformed", (item.text.decode("utf-8", "surrogateescape"), item.reason)
-            event = Reported(self._epoch + now, name, b"", kind, fields, item.offset)
+            event = Reported(self.epoch + now, name, b"", kind, fields, item.offset)
             try:
                 self._record(event, _size(fields), now)
             except ProtocolError as error:
@@ -327,22 +340,28 @@ class Engine:
             return
         self._waiters[key] = [waiter for waiter in self._waiters[key] if waiter.request is not request]
         if not self._waiters[key]:
-            self._append(Released(self._epoch + now, key, INTERRUPTED, reason), now)
+            self._append(Released(self.epoch + now, key, INTERRUPTED, reason), now)
 
     # -- the group -----------------------------------------------------------------------------
 
     def _append(self, event: LogEvent, now: float) -> None:
-        self._now = now
+        self._now = self.heard = now
         self._log.append(event)
 
     def _on_event(self, event: LogEvent) -> None:
         if not self._group:
             self._group = zlib.crc32(repr(to_json(event)).encode())
         if isinstance(event, Waiting) and event.timeout is not None:
-            heapq.heappush(self._time_outs, (event.time + event.timeout - self._epoch, event.request))
+            heapq.heappush(self._time_outs, (event.time + event.timeout - self.epoch, event.request))
+        self.changes += 1
+        waits: dict[bytes, Waiting] = {}
+        if isinstance(event, Left):
+            waits = {wait.request: wait for group in self.coordinator.wait_groups() for wait in group.waits}
         for outcome in self.coordinator.apply(event):
             if isinstance(event, Left) and outcome.status != OK:
-                self._notices.append((outcome.device, outcome.reason))
+                wait = waits[outcome.request]
+                waited = f"waited {duration(event.time - wait.time)} in {command(wait)}"
+                self._notices.append((outcome.device, f"{waited}: {outcome.reason}"))
             for waiter in self._waiters.pop(outcome.request, []):
                 self._waiting.pop(waiter.request, None)
                 reply = self._outcome_reply(outcome, waiter.message_id)
@@ -383,7 +402,3 @@ def _size(fields: tuple[str | None, ...]) -> int:
 
 def _too_much(size: int) -> str:
     return f"the data of this message is {size} bytes, and a reply holds {MAX_REPLY}"
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

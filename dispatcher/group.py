@@ -5,6 +5,7 @@ import argparse
 import asyncio
 import io
 import logging
+import os
 import random
 import resource
 import shutil
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from dispatcher.configuration import Configuration, parse_configuration
 from dispatcher.consolelog import ConsoleLogs
+from dispatcher.deadwatch import Watch
 from dispatcher.display import Display, wants_colour
 from dispatcher.engine import Engine
 from dispatcher.errors import SetupError, UsageError
@@ -29,6 +31,7 @@ from dispatcher.report.flow.files import format_of, written
 from dispatcher.report.flow.model import Fold
 from dispatcher.report.flow.words import enumerated
 from dispatcher.runner import Device, Runner
+from dispatcher.statusview import LiveView, Plain
 from dispatcher.stopsignals import undisturbed, unwind_when_told_to_end
 from dispatcher.textpatterns import Pattern
 
@@ -71,6 +74,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--stats", action="store_true", help="show a table of what went over each console, at the end"
     )
     parser.add_argument(
+        "--no-live",
+        action="store_true",
+        help="do not show on the terminal what each device does at the moment, below what they print",
+    )
+    parser.add_argument(
         "--device-config",
         metavar="FILE",
         type=Path,
@@ -89,6 +97,7 @@ def run_group(
     rules: JobRules | None = None,
     patterns: Mapping[str, Pattern] | None = None,
     display_class: Callable[..., Display] = Display,
+    watch: Callable[[Engine], Watch | None] = lambda engine: None,
 ) -> int:
     """Run the devices and show what they do, and the table at the end. Returns the exit status.
 
@@ -96,6 +105,7 @@ def run_group(
 
     :param messages: what the user should know, shown first.
     :param must_end: whether the devices are to end by themselves; otherwise it goes on until interrupted.
+    :param watch: makes what looks for dead ends.
     :param seed: of what is random; None: different every time.
     :param rules: of the job, if it is one.
     :param patterns: for results in the output of runs, by their uuids.
@@ -109,7 +119,9 @@ def run_group(
     fold = Fold()
     _allow_descriptors(_OTHER_DESCRIPTORS + _DESCRIPTORS_PER_DEVICE * len(devices))
     names = [device.name for device in devices]
-    display = display_class(sys.stdout.write, names, colour=wants_colour(sys.stdout))
+    # Whoever works in a device's shell has the terminal.
+    view = _view(live=not arguments.no_live and display_class is Display)
+    display = display_class(view.write, names, colour=wants_colour(sys.stdout))
     randomness = random.SystemRandom() if seed is None else random.Random(seed)
     with _group_log(arguments.group_log, fresh=must_end) as log:
         logs = _console_logs(arguments.log_dir, names, keep=not must_end)
@@ -120,13 +132,22 @@ def run_group(
         if rules is not None:
             log.subscribe(rules.apply)
         runner = Runner(
-            devices, engine, display, logs, sys.stdout.flush, must_end=must_end, rules=rules, epoch=epoch
+            devices,
+            engine,
+            display,
+            logs,
+            view,
+            must_end=must_end,
+            rules=rules,
+            epoch=epoch,
+            watch=watch(engine),
         )
         for message in messages:
             display.message(message)
         try:
             asyncio.run(runner.run(timeout))
         finally:
+            view.close()
             # The loop took its handlers away.
             unwind_when_told_to_end()
             report = Report(engine.results, runner.rows(), over=must_end)
@@ -154,6 +175,31 @@ def _show(display: Display, report: Report, unwritten: Sequence[str]) -> None:
         display.columns(results)
     for sentence in (*table.sentences(report), *unwritten):
         display.message(sentence)
+
+
+def _view(*, live: bool) -> Plain | LiveView:
+    """What the display writes to: with the status area where there is a terminal, and somebody to look at it."""
+    stream = sys.stdout
+    variables = os.environ
+    if not live or not stream.isatty() or variables.get("TERM", "dumb") == "dumb" or variables.get("CI"):
+        return Plain(stream.write, stream.flush)
+    # Those that cut long lines when they get narrower; all others of today break them anew.
+    cuts = "XTERM_VERSION" in variables or variables["TERM"].startswith(("linux", "screen.", "vt"))
+    return LiveView(
+        stream.write,
+        stream.flush,
+        _terminal_size,
+        reflows=not cuts,
+        colour=wants_colour(stream),
+    )
+
+
+def _terminal_size() -> tuple[int, int]:
+    """Width and height; 0 and 0 if the terminal is gone."""
+    try:
+        return os.get_terminal_size(sys.stdout.fileno())
+    except OSError:
+        return 0, 0
 
 
 def _configuration(path: Path | None) -> Configuration:

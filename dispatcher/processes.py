@@ -99,6 +99,13 @@ def marked(mark: str, session: int | None, outside: int | None = None) -> list[i
     ]
 
 
+def mark_of(pid: int) -> str | None:
+    """The mark that a process has in its environment, if it has one and may be looked into."""
+    prefix = f"{MARK_VARIABLE}=".encode()
+    entry = next((entry for entry in _environment(pid) if entry.startswith(prefix)), None)
+    return None if entry is None else entry[len(prefix) :].decode(errors="surrogateescape")
+
+
 def everything_below() -> list[int]:
     """All live processes below this one."""
     return [process.pid for process in descendants(os.getpid(), process_table()) if not process.zombie]

@@ -9,19 +9,28 @@ carries bytes and the time, and starts and ends things.
 """
 
 import asyncio
+import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dispatcher.consolelog import ConsoleLogs
 from dispatcher.consoles import Console
 from dispatcher.consoles.ptyprocess import PtyProcess
+from dispatcher.deadend import DeadEnd
+from dispatcher.deadwatch import Watch
 from dispatcher.display import Display, Row
 from dispatcher.engine import Engine
 from dispatcher.interactive import ConsoleDisplay
 from dispatcher.jobs.rules import JobRules
 from dispatcher.processes import become_subreaper, everything_below, kill_all, reap_orphans, send_signal
+from dispatcher.results import Counts
+from dispatcher.statusview import LiveView, Plain, Silence, Status, area, statuses, summary
 from dispatcher.stopsignals import STOP_SIGNALS
+from toolkit.wire.vocabulary import RESULTS
+
+# How often the same dead end may come again before a run that is to end is ended.
+MAX_REPEATS = 10
 
 
 @dataclass(slots=True, eq=False)
@@ -36,6 +45,7 @@ class Device:
     status: int | None = None  # 0, an exit status, or a signal's number made negative; None: it has not ended
     result: str = "not started"
     interactive: bool = False  # somebody works in it: its status means nothing
+    dead_ends: int = 0  # in which waits of it failed
 
 
 class Runner:
@@ -47,16 +57,18 @@ class Runner:
         engine: Engine,
         display: Display,
         logs: ConsoleLogs | None,
-        flush: Callable[[], None],
+        view: Plain | LiveView,
         *,
         must_end: bool,
         rules: JobRules | None = None,
         epoch: float = 0.0,
+        watch: Watch | None = None,
     ) -> None:
         """
+        :param watch: looks for dead ends.
         :param must_end: whether devices are to come to an end by themselves, and successfully.
         :param rules: when devices of a job are stopped; in the time of the log, which is the loop's and `epoch`.
-        :param flush: makes visible what the display has written. Raises BrokenPipeError when nobody looks.
+        :param view: what the display writes to. Raises BrokenPipeError when nobody looks.
         """
         self.devices = {device.name: device for device in devices}
         self.stopped_by: signal.Signals | None = None
@@ -66,11 +78,18 @@ class Runner:
         self._engine = engine
         self._display = display
         self._logs = logs
-        self._flush = flush
+        self._view = view
         self._must_end = must_end
         self._rules = rules
         self._epoch = epoch
         self._stopping: set[asyncio.Task[None]] = set()
+        self._watch = watch
+        self._dead_end: object = None  # the last one: who waits for what
+        self._repeated = 0
+        self._stuck: frozenset[bytes] = frozenset()
+        self._counts: dict[str, Counts] = {}
+        self._silence = Silence()
+        self._time_is_over: float | None = None
         self._failure: BaseException | None = None
         self._pumping = False
         self._timer: asyncio.TimerHandle | None = None
@@ -91,7 +110,10 @@ class Runner:
                 position = 0 if self._logs is None else self._logs.size(device.name)
                 self._engine.join(device.name, device.role, self._loop.time(), position)
             if timeout is not None:
+                self._time_is_over = self._loop.time() + timeout
                 self._loop.call_later(timeout, self._time_out, timeout)
+            if isinstance(self._view, LiveView):
+                self._view.show(self._area)
             await self._start()
             if isinstance(self._display, ConsoleDisplay):
                 consoles = {device.name: device.console for device in self.devices.values()}
@@ -108,10 +130,13 @@ class Runner:
             Row(
                 device.name,
                 device.role,
-                device.result,
-                (device.interactive and not self.timed_out)
-                or device.status == 0
-                or (device.status is None and (self.left or not self._must_end)),
+                device.result + (", after a dead end" if device.dead_ends else ""),
+                not device.dead_ends
+                and (
+                    (device.interactive and not self.timed_out)
+                    or device.status == 0
+                    or (device.status is None and (self.left or not self._must_end))
+                ),
                 0.0 if device.ended is None else device.ended - device.started,
             )
             for device in self.devices.values()
@@ -134,6 +159,15 @@ class Runner:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._loop.add_signal_handler(number, self._stop_by, number)
         self._loop.add_signal_handler(signal.SIGCHLD, self._reap)
+        if isinstance(self._view, LiveView):
+            self._loop.add_signal_handler(signal.SIGWINCH, self._pump)
+            self._loop.add_signal_handler(signal.SIGTSTP, self._suspend, self._view)
+
+    def _suspend(self, view: LiveView) -> None:
+        """Ctrl-Z: the shell gets a clean screen, and we are stopped here until it lets us go on."""
+        view.hide()
+        os.kill(os.getpid(), signal.SIGSTOP)
+        self._pump()
 
     def _quit(self) -> None:
         self.left = True
@@ -170,6 +204,25 @@ class Runner:
                 what = ", and ".join(waits.get(device.name, ["waits for no other device"]))
                 self._display.notice(device.name, f"is still running, and {what}")
         self._stop.set()
+
+    def _meet(self, dead_end: DeadEnd, now: float) -> None:
+        """Tell of a dead end, and let its waits fail if they are to."""
+        waits = {(wait.device, wait.kind, wait.message_id, wait.role) for wait in dead_end.waits}
+        self._repeated = self._repeated + 1 if waits == self._dead_end else 0
+        self._dead_end = waits
+        for sentence in dead_end.sentences if not self._repeated else ["the same dead end again"]:
+            self._display.message(sentence)
+        assert self._watch is not None
+        if not self._watch.fails:
+            self._stuck = frozenset(wait.request for wait in dead_end.waits)
+            return
+        for name in dead_end.devices:
+            self.devices[name].dead_ends += 1
+        self._engine.fail(dead_end, now)
+        if self._must_end and self._repeated == MAX_REPEATS:
+            # A script that tries again and again, as in `until lava-wait x; do :; done`.
+            self._display.message("the scripts do not get out of it: the run ends")
+            self._stop.set()
 
     async def _tidy_up(self) -> None:
         if isinstance(self._display, ConsoleDisplay):
@@ -265,9 +318,14 @@ class Runner:
             self.devices[name].console.write(data)
         for case, counts in self._engine.new_results():
             self._display.result(case, counts)
+            of_device = self._counts.get(case.device, Counts())
+            word = Counts._fields[RESULTS.index(case.result)]
+            self._counts[case.device] = of_device._replace(**{word: getattr(of_device, word) + 1})
         for name, sentence in self._engine.notices():
             self._display.notice(name, sentence)
-        self._flush()
+        if self._watch is not None:
+            self._watch.note(now)
+        self._view.flush(now)
         self._set_timer()
 
     def _log(self, name: str, data: bytes) -> None:
@@ -280,12 +338,15 @@ class Runner:
             self._display.notice(name, f"the log of this device ends here: {error}")
 
     def _set_timer(self) -> None:
+        sources = (self._engine, self._display, self._watch, self._view)
         times = [
-            time for time in (self._engine.next_timeout(), self._display.next_timeout()) if time is not None
+            time for source in sources if source is not None and (time := source.next_timeout()) is not None
         ]
         rules_due = None if self._rules is None else self._rules.next_timeout()
         if rules_due is not None:
             times.append(rules_due - self._epoch)
+        if (due := self._silence_due()) is not None:
+            times.append(due)
         if not times:
             return
         # One that goes off too early does no harm, so it is only replaced by an earlier one.
@@ -304,7 +365,32 @@ class Runner:
             if self.devices[name].ended is None:
                 task = self._loop.create_task(self._stop_device(self.devices[name], result))
                 self._stopping.add(task)
+        if self._watch is not None and (dead_end := self._watch.handle_timeout(now)) is not None:
+            self._meet(dead_end, now)
+        due = self._silence_due()
+        if due is not None and now >= due:
+            self._display.message(
+                summary(self._statuses(), self._engine.epoch + now, now - self._engine.heard)
+            )
+            self._silence.told(now)
         self._pump()
+
+    # What the devices do
+
+    def _silence_due(self) -> float | None:
+        if self._view.live or isinstance(self._display, ConsoleDisplay):
+            return None
+        return self._silence.next_timeout(self._engine.heard, self._engine.coordinator.anybody_waits)
+
+    def _area(self, now: float, width: int, height: int) -> list[str]:
+        left = None if self._time_is_over is None else self._time_is_over - now
+        return area(self._statuses(), self._engine.epoch + now, width, height, left)
+
+    def _statuses(self) -> list[Status]:
+        ended = {device.name: device.result for device in self.devices.values() if device.ended is not None}
+        return statuses(
+            self.devices, self._engine.coordinator, ended=ended, counts=self._counts, stuck=self._stuck
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,12 @@
 """`lavabox serve`: the dispatcher for real devices, each behind its console."""
 
 import argparse
+import math
 import signal
 from collections.abc import Iterable
 
 from dispatcher.consoles import open_console
+from dispatcher.deadwatch import QuietWatch
 from dispatcher.errors import UsageError
 from dispatcher.group import add_arguments, run_group
 from dispatcher.names import check_name, check_no_duplicates
@@ -25,8 +27,8 @@ started again.
 
 EPILOGUE = """\
 exit status: 0 when interrupted or ended by SIGTERM, or when all commands of exec: ended
-with 0 and no test failed; 1 when one of them did not, a console can't be opened or a file
-can't be written; 2 usage.
+with 0 and no test failed; 1 when one of them did not, waits of a dead end were made to fail,
+a console can't be opened or a file can't be written; 2 usage.
 
 examples:
   lavabox serve --console panda01:client=/dev/ttyUSB0 --console hb01:server=socket://localhost:7001
@@ -48,6 +50,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--speed", metavar="BAUD", type=int, default=115200, help="of serial ports (default: %(default)s)"
     )
+    parser.add_argument(
+        "--grace",
+        metavar="SECONDS",
+        type=float,
+        default=60.0,
+        help="say what is wrong when all devices wait, without a time-out, and none has printed or asked "
+        "anything for so long (default: %(default)g; 0: never)",
+    )
+    parser.add_argument(
+        "--fail-dead-ends", action="store_true", help="let those waits fail then, with status 1"
+    )
     add_arguments(parser)
 
 
@@ -55,9 +68,18 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve until interrupted; returns the exit status. Raises UsageError or SetupError."""
     if arguments.speed <= 0:
         raise UsageError(f"--speed {arguments.speed}: a speed is a positive number")
+    grace = arguments.grace
+    if not (math.isfinite(grace) and grace >= 0):
+        raise UsageError(f"--grace {grace:g}: a time is a number of seconds, 0 or more")
+    if arguments.fail_dead_ends and not grace:
+        raise UsageError("--fail-dead-ends needs a time of silence; give --grace more than 0")
     devices = parse_consoles(arguments.consoles, arguments.speed)
     status = run_group(
-        devices, arguments, [f"serving {len(devices)} consoles; Ctrl-C ends it"], must_end=False
+        devices,
+        arguments,
+        [f"serving {len(devices)} consoles; Ctrl-C ends it"],
+        must_end=False,
+        watch=lambda engine: QuietWatch(engine, grace, fails=arguments.fail_dead_ends) if grace else None,
     )
     return 0 if status in (128 + signal.SIGINT, 128 + signal.SIGTERM) else status
 

@@ -30,6 +30,7 @@ PURE = [
             *(f"jobs/{module}" for module in ("text", "calls", "programs", "expected", "plantable", "lint")),
             *("jobs/rules", "jobs/source"),
             *(f"report/flow/{module}" for module in ("model", "words", "table", "tables")),
+            *("wording", "deadend", "deadwatch", "statusview"),
         )
     ),
 ]

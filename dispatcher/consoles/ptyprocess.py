@@ -111,6 +111,11 @@ class PtyProcess:
         if self._master is not None:
             termios.tcsetwinsize(self._master, (rows, columns))
 
+    @property
+    def mark(self) -> str:
+        """What its processes have as `MARK_VARIABLE` in their environment."""
+        return self._mark
+
     def _set_modes(self, slave: int) -> None:
         if self._raw:
             tty.setraw(slave, termios.TCSANOW)

@@ -13,6 +13,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from dispatcher.consoles.ptyprocess import PtyProcess
+from dispatcher.deadwatch import SimulatorWatch
 from dispatcher.display import Display
 from dispatcher.errors import SetupError, UsageError
 from dispatcher.group import add_arguments, run_group
@@ -24,6 +26,7 @@ from dispatcher.simulator.board import Workshop
 from dispatcher.simulator.box import install_box
 from dispatcher.simulator.faults import Faults, in_words, parse_faults
 from dispatcher.simulator.isolation import running_lab
+from dispatcher.simulator.judge import Leader, idle_devices
 from dispatcher.simulator.plan import Option
 from dispatcher.simulator.privatetmp import PrivateTmp, probe
 from dispatcher.stopsignals import undisturbed
@@ -39,8 +42,8 @@ devices there are and what they do; or a test definition, for the roles without 
 
 EPILOGUE = """\
 exit status: 0 when the scripts of all devices and their tests succeeded; 1 when one did not,
-a test run ended early, the time was over, or the run could not begin; 2 usage; 130 when
-interrupted.
+a test run ended early, the devices came to a dead end (each waits for what none can send),
+the time was over, or the run could not begin; 2 usage; 130 when interrupted.
 
 examples:
   lavabox sim --role server=./run-server.sh --role client*2=./run-client.sh
@@ -194,11 +197,22 @@ def run(arguments: argparse.Namespace) -> int:
             rules=laid_out.rules,
             patterns=laid_out.patterns,
             display_class=display,
+            watch=lambda engine: SimulatorWatch(engine, lambda waits: idle_devices(_leaders(devices), waits)),
         )
 
 
 def _shorter(*timeouts: float | None) -> float | None:
     return min((timeout for timeout in timeouts if timeout is not None), default=None)
+
+
+def _leaders(devices: Sequence[Device]) -> dict[str, Leader]:
+    """What is known of the processes of the devices that run; of none where somebody may type something."""
+    consoles = [(device.name, device.console) for device in devices if not device.interactive]
+    return {
+        name: Leader(console.pid, console.mark)
+        for name, console in consoles
+        if isinstance(console, PtyProcess) and console.pid is not None
+    }
 
 
 def _check(arguments: argparse.Namespace) -> None:

@@ -548,7 +548,7 @@ REASONS = {
     "left between syncs": (
         "join a r\njoin b r\nsend b x as s\nleave b\nsync a x as a1 -> a1",
         "sync a x",
-        "b ended without sending 'x' 2 times",
+        "b ended without sending 'x' twice",
     ),
 }
 
@@ -719,3 +719,40 @@ def test_a_sync_that_repeats_one_that_came_to_nothing_stands_for_it() -> None:
     ended = coordinator.apply(Waiting(8.0, "b", b"3", WaitKind.SYNC, b"x", None, None))
     assert {outcome.request: outcome.status for outcome in ended} == {b"2": 0, b"3": 0}
     assert coordinator.apply(Waiting(9.0, "b", b"4", WaitKind.SYNC, b"x", None, None)) == []
+
+
+def test_a_device_that_left_may_have_sent_something_alike() -> None:
+    coordinator = play("join a r\njoin b s\nsend b redy as s\nwait-all a ready s as w")
+    (outcome,) = coordinator.apply(Left(0.0, "b", "ended"))
+    assert outcome.reason == "b ended without sending 'ready'; b sent 'redy' (did you mean 'ready'?)"
+
+
+UNMET = {
+    "wait": ("wait a x as w", "'x' from b or c"),
+    "wait-all": ("wait-all a x as w", "'x' from b and c"),
+    "a role": ("wait-all a x s as w", "'x' from b"),
+    "sync": ("send b x as s\nsync a x as w", "'x' from c"),
+    "the second sync": (
+        "sync a x as 1\nsend b x as 2\nsend c x as 3 -> 1\nsync a x as w",
+        "'x' twice from b and c",
+    ),
+    "something alike": (
+        "send b redy as s\nwait a ready as w",
+        "'ready' from b or c; b sent 'redy' (did you mean 'ready'?)",
+    ),
+    "no wait": ("wait a x as v", ""),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), UNMET.values(), ids=UNMET.keys())
+def test_what_a_wait_still_waits_for(text: str, expected: str) -> None:
+    assert play("join a r\njoin b s\njoin c t\n" + text).unmet(b"w") == expected
+
+
+def test_waits_that_need_the_same_stand_together() -> None:
+    coordinator = play("join a r\njoin b r\njoin c s\nsync a x\nwait c x -> c\nwait c y as w\nsync b x as v")
+    found = [
+        ([wait.request for wait in group.waits], group.lacking, group.times)
+        for group in coordinator.wait_groups()
+    ]
+    assert found == [([b"a", b"v"], ["c"], 1), ([b"w"], ["a", "b", "c"], 0)]

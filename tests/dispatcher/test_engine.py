@@ -331,11 +331,11 @@ def test_time_outs(group: Group) -> None:
     group.pass_time(0.4)
     assert group.reply("client-2", fast) is None
     group.pass_time(0.2)
-    assert group.reply("client-2", fast) == (NO, ["timed out waiting for server-1, client-1"])
+    assert group.reply("client-2", fast) == (NO, ["timed out waiting for 'never' from server-1 and client-1"])
     group.pass_time(28)
     assert group.reply("client-1", slow) is None
     group.pass_time(2)
-    assert group.reply("client-1", slow) == (NO, ["timed out waiting for server-1, client-2"])
+    assert group.reply("client-1", slow) == (NO, ["timed out waiting for 'never' from server-1 or client-2"])
     assert group.open_waits() == []
     assert [event.time - 1_000_000 for event in group.events(Released)] == [0.5, 30.0]
 
@@ -397,7 +397,9 @@ def test_a_device_that_leaves_ends_what_waits_for_it(group: Group) -> None:
     group.engine.leave("client-2", "its script ended", group.now)
     group.pump()
     assert group.reply("server-1", tag) == (NO, ["client-2 ended without sending 'up'"])
-    assert group.engine.notices() == [("server-1", "client-2 ended without sending 'up'")]
+    assert group.engine.notices() == [
+        ("server-1", "waited 0.0 s in `lava-wait-all up client`: client-2 ended without sending 'up'")
+    ]
     assert isinstance(group.log.events[-1], Left)
 
 

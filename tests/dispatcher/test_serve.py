@@ -236,3 +236,45 @@ def test_address_may_hold_anything() -> None:
     assert (device.name, device.role, device.console.address) == ("a", "b", "exec:x='1' y=2; z")
     with pytest.raises(UsageError):
         parse_consoles(["a:b:c=loop://"], 9600)
+
+
+# Silence
+
+
+def waiting_for_each_other(commands: Path, folder: Path) -> list[str]:
+    setup = (
+        f"export LAVA_CONSOLE=$(tty) PATH={commands}:$PATH LAVA_MULTI_NODE_CACHE={folder}/cache; stty sane"
+    )
+    (folder / "a.sh").write_text(f"{setup}; lava-wait x; echo status $?; lava-send y")
+    (folder / "b.sh").write_text(f"{setup}; lava-wait y || echo status $?")
+    return ["--console", "a:r=exec:sh a.sh", "--console", "b:r=exec:sh b.sh"]
+
+
+def test_a_dead_end_is_told_after_a_while(commands: Path, tmp_path: Path) -> None:
+    consoles = waiting_for_each_other(commands, tmp_path)
+    with Lavabox("serve", "--grace", "2", *consoles, cwd=tmp_path) as process:
+        process.until("lavabox: dead end: ")
+        process.until("lavabox: So a and b wait for each other")
+        process.interrupt()
+        assert process.finish() == 0
+    assert "a never sent 'y' and waits itself in `lava-wait x`" in process.text
+    assert "status" not in process.text
+    assert process.text.count("dead end") == 1
+
+
+def test_a_dead_end_fails_if_it_is_to(commands: Path, tmp_path: Path) -> None:
+    consoles = waiting_for_each_other(commands, tmp_path)
+    with Lavabox("serve", "--grace", "2", "--fail-dead-ends", *consoles, cwd=tmp_path) as process:
+        process.until_all("a | status 1", "b | status 1")
+        assert process.finish() == 1
+    assert "a | lava-wait: dead end: b never sent 'x' and waits itself in `lava-wait y`\n" in process.text
+    assert "  succeeded, after a dead end  " in process.text
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--grace", "-1"), ("--grace", "nan"), ("--grace", "0", "--fail-dead-ends")]
+)
+def test_grace_refused(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    with Lavabox("serve", "--console", "a:b=loop://", *arguments, cwd=tmp_path) as process:
+        assert process.finish() == 2
+    assert "--grace" in process.text

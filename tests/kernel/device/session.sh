@@ -108,7 +108,7 @@ filler
 # What ends with a no.
 for number in 1 2; do
     output=$(lava-wait --timeout 0.2 never 2>&1)
-    compare "time-out $number" "lava-wait: timed out waiting for $other: 1" "$output: $?"
+    compare "time-out $number" "lava-wait: timed out waiting for 'never' from $other: 1" "$output: $?"
     commands=$((commands + 1))
 done
 compare echo on "$(echo_flag)"

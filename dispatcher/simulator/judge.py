@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: MIT
+"""Which simulated devices do nothing but wait: told from their processes.
+
+A device does nothing but wait if each of its live processes is either one of the commands whose
+wait is open, asleep until the answer comes, or waits itself, without a time limit, for such
+processes: a shell for its children, a filter for what they write. Anything else may do something
+later: a `sleep`, a `read`, `timeout 60 lava-wait x`, a server in the background, a command that
+was stopped. So does a process that can't be looked into.
+
+What a process does at the moment is read from /proc/PID/wchan, the name of the kernel's function that it
+sleeps in. Where the kernel does not tell, nobody is ever judged to do nothing.
+"""
+
+import os
+import stat
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from dispatcher.events import Waiting, WaitKind
+from dispatcher.processes import Process, descendants, mark_of, process_table
+
+# The agent belongs to the box, not to the test.
+_AGENT = b"lavabox-agent"
+_KINDS = {kind.value.encode(): kind for kind in WaitKind}
+_NETWORK_ID = b"network_info"
+# Functions that a process sleeps in: that waits for a child (some shells wait for the signal of its end); that
+# reads from a pipe; for the agent's answer, without a limit (a command that is told to end gives it one, and
+# sleeps in poll).
+_FOR_CHILDREN = (b"do_wait", b"sigsuspend", b"__do_sys_rt_sigsuspend")
+_FOR_A_PIPE = (b"pipe_read", b"anon_pipe_read", b"pipe_wait")
+_FOR_THE_AGENT = (b"unix_stream_read_generic", b"unix_stream_data_wait")
+# SIGALRM in the mask of caught signals: who catches it may have set an alarm, as `timeout` does.
+_ALARM = 1 << 13
+
+
+class Leader(NamedTuple):
+    """The process that a device began with, and the mark that all its processes have in their environment."""
+
+    pid: int
+    mark: str
+
+
+class _Command(NamedTuple):
+    """A command that waits, as it was called."""
+
+    kind: WaitKind
+    arguments: Sequence[bytes]
+
+    def may_be(self, waiting: Waiting) -> bool:
+        """Whether this wait is that of the command."""
+        if self.kind is not waiting.kind:
+            return False
+        if waiting.role is not None and waiting.role.encode("utf-8", "surrogateescape") not in self.arguments:
+            return False
+        return waiting.message_id in self.arguments
+
+
+def idle_devices(
+    leaders: Mapping[str, Leader], waits: Mapping[str, Sequence[Waiting]]
+) -> dict[str, frozenset[int]]:
+    """The devices that do nothing but wait, with their processes.
+
+    :param leaders: of the devices that have begun and not ended.
+    :param waits: all open waits of the devices in question.
+    """
+    processes = _by_device({name: leaders[name] for name in waits if name in leaders})
+    idle = {}
+    for name, own in processes.items():
+        try:
+            if _only_wait(own, waits[name]):
+                idle[name] = frozenset(process.pid for process in own)
+        except OSError:
+            continue  # a process has ended meanwhile, or can't be looked into
+    return idle
+
+
+def _by_device(leaders: Mapping[str, Leader]) -> dict[str, list[Process]]:
+    """The live processes of each device, without agents."""
+    sessions = {leader.pid: name for name, leader in leaders.items()}
+    marks = {leader.mark: name for name, leader in leaders.items()}
+    owners: dict[int, str | None] = {}
+    found: dict[str, list[Process]] = {name: [] for name in leaders}
+    # Parents come before their children.
+    for process in descendants(os.getpid(), process_table()):
+        if process.zombie:
+            continue
+        owner = sessions.get(process.session) or owners.get(process.parent)
+        owner = owner or marks.get(mark_of(process.pid) or "")
+        owners[process.pid] = owner
+        if owner is not None and not _is_agent(process):
+            found[owner].append(process)
+    return found
+
+
+def _is_agent(process: Process) -> bool:
+    return process.session == process.pid and _read(process.pid, "comm").strip() == _AGENT
+
+
+def _only_wait(processes: Sequence[Process], waits: Sequence[Waiting]) -> bool:
+    """Whether these processes do nothing but wait in the commands of these waits. Raises OSError."""
+    parents = {process.parent for process in processes}
+    unmatched = list(waits)
+    for process in processes:
+        has_children = process.pid in parents
+        called = _command(_read(process.pid, "cmdline").split(b"\0")[:-1])
+        if called is None:
+            if not _waits_for_others(process.pid, has_children):
+                return False
+            continue
+        waiting = next((wait for wait in unmatched if called.may_be(wait)), None)
+        if waiting is None or has_children or _asleep_in(process.pid) not in _FOR_THE_AGENT:
+            return False
+        unmatched.remove(waiting)
+    return not unmatched
+
+
+def _command(argv: Sequence[bytes]) -> _Command | None:
+    """The waiting command that a process is, if it is one: the box, called by a link or with a name."""
+    # The box starts `python3 -I -S -c CODE BOX ...`; somebody may start `python3 BOX ...`.
+    words = argv[5:] if argv[3:4] == [b"-c"] else argv[1:]
+    if words and not os.path.basename(words[0]).startswith(b"lava-"):
+        words = words[1:]
+    if not words:
+        return None
+    name, arguments = os.path.basename(words[0]), words[1:]
+    if name == b"lava-network" and arguments[:1] == [b"collect"]:
+        return _Command(WaitKind.WAIT_ALL, [*arguments[1:], _NETWORK_ID])
+    kind = _KINDS.get(name)
+    return None if kind is None else _Command(kind, arguments)
+
+
+def _waits_for_others(pid: int, has_children: bool) -> bool:
+    """Whether the process sleeps until one of the same device has done something. Raises OSError."""
+    status = _fields(_read(pid, "status"))
+    if status[b"Threads"] != b"1" or int(status[b"SigCgt"], 16) & _ALARM:
+        return False
+    where = _asleep_in(pid)
+    if where in _FOR_CHILDREN:
+        return has_children
+    return where in _FOR_A_PIPE and not _has_named_pipe(pid)
+
+
+def _asleep_in(pid: int) -> bytes:
+    """The kernel's function that the process sleeps in; empty if it runs, or was stopped. Raises OSError."""
+    state = _fields(_read(pid, "status"))[b"State"]
+    # Compilers add to the names of functions: sigsuspend.isra.0.
+    return _read(pid, "wchan").partition(b".")[0] if state.startswith(b"S") else b""
+
+
+def _has_named_pipe(pid: int) -> bool:
+    """Whether it has a pipe open that processes of other devices may write into. Raises OSError."""
+    folder = f"/proc/{pid}/fd"
+    for entry in os.listdir(folder):
+        path = f"{folder}/{entry}"
+        if stat.S_ISFIFO(os.stat(path).st_mode) and not os.readlink(path).startswith("pipe:"):
+            return True
+    return False
+
+
+def _fields(text: bytes) -> dict[bytes, bytes]:
+    pairs = (line.partition(b":") for line in text.splitlines())
+    return {name: value.strip() for name, _, value in pairs}
+
+
+def _read(pid: int, name: str) -> bytes:
+    with open(f"/proc/{pid}/{name}", "rb") as file:
+        return file.read()

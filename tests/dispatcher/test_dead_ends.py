@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: MIT
+"""`lavabox sim` with jobs that hang, which are found out; and with such as only look like it, which are not."""
+
+import json
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import build_zipapp
+from bench.deadends import JOBS, WrongJob, options
+from tests.dispatcher.lavabox_process import Lavabox, processes_with
+
+
+@pytest.fixture(scope="module")
+def box(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_zipapp.build(tmp_path_factory.mktemp("box") / "lavabox")
+
+
+def run(box: Path, folder: Path, *arguments: str) -> tuple[int, str]:
+    with Lavabox(
+        "sim", "--box", str(box), "--group-log", str(folder / "group.jsonl"), *arguments, cwd=folder
+    ) as process:
+        return process.finish(), process.text
+
+
+def without_times(text: str) -> str:
+    return re.sub(r"waited (\d+ h )?(\d+ min ?)?(\d[\d.]* s)?", "waited #", text)
+
+
+def results(text: str) -> dict[str, str]:
+    """The table at the end."""
+    lines = text[text.index("\ndevice ") + 1 :].split("\n\n", maxsplit=1)[0].splitlines()[1:]
+    rows = [re.split(r"  +", line) for line in lines if line and not line.startswith("lavabox:")]
+    return {row[0]: row[2] for row in rows}
+
+
+# Jobs that hang
+
+
+@pytest.mark.parametrize("job", JOBS, ids=[job.what for job in JOBS])
+def test_a_wrong_job_is_found_out(job: WrongJob, box: Path, tmp_path: Path) -> None:
+    status, text = run(box, tmp_path, *options(job))
+    assert status == 1
+    assert job.said in without_times(text), text
+
+
+def test_the_commands_fail_and_the_run_ends(box: Path, tmp_path: Path) -> None:
+    status, text = run(
+        box,
+        tmp_path,
+        *("--role", "server=lava-wait a; echo status $?; lava-send over"),
+        *("--role", "client=lava-wait b || echo I can do without; lava-wait over && echo over"),
+    )
+    assert status == 1
+    assert (
+        "server-1 | lava-wait: dead end: client-1 never sent 'a' and waits itself in `lava-wait b`\n" in text
+    )
+    assert "server-1 | status 1\n" in text
+    # Scripts go on.
+    assert "client-1 | I can do without\n" in text
+    assert "client-1 | over\n" in text
+    # And what they make of it does not hide it.
+    expected = "succeeded, after a dead end"
+    assert results(text) == {"server-1": expected, "client-1": expected}
+    events = [json.loads(line) for line in (tmp_path / "group.jsonl").read_text().splitlines()]
+    released = [event for event in events if event["type"] == "released"]
+    assert [event["status"] for event in released] == [1, 1]
+    assert all(event["reason"].startswith("dead end: ") for event in released)
+
+
+def test_a_script_that_tries_for_ever_is_ended(box: Path, tmp_path: Path) -> None:
+    command = "until lava-wait {0}; do :; done"
+    status, text = run(
+        box, tmp_path, "--role", f"a={command.format('x')}", "--role", f"b={command.format('y')}"
+    )
+    assert status == 1
+    assert text.count("lavabox: dead end: ") == 1
+    assert "lavabox: the same dead end again\n" in text
+    assert "lavabox: the scripts do not get out of it: the run ends\n" in text
+    assert results(text)["a-1"] == "stopped, after a dead end"
+
+
+# How a device may wait; each beside one that waits for it in vain.
+WAYS = {
+    "in a test case": "lava-test-case t --shell lava-sync x",
+    "in a shell in a test case": "lava-test-case t --shell 'lava-wait x || lava-wait y; true'",
+    "in a substitution": "v=$(lava-wait-all x)",
+    "in a pipe": "lava-wait x | cat",
+    "in the background": "lava-wait x & wait",
+    "twice at once": "lava-wait x & lava-wait x & wait",
+    "in a subshell, with an option": "(lava-wait -- x)",
+    "for a role": "lava-wait-all x other",
+    "for the network": "lava-network collect eth0",
+    "by the box's own name": '"$(dirname "$(readlink -f "$(command -v lava-wait)")")/lavabox" lava-wait x',
+    "in a session of its own": "setsid --wait lava-wait x",
+    "without a mark": 'env -i PATH="$PATH" LAVA_CONSOLE="$LAVA_CONSOLE" lava-wait x',
+    "with a zombie beside it": "sh -c 'true & exec lava-wait x'",
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_ways_to_wait(way: str, box: Path, tmp_path: Path) -> None:
+    status, text = run(
+        box, tmp_path, "--role", f"a={WAYS[way]}", "--role", "other=lava-wait never", "--timeout", "50"
+    )
+    assert status == 1
+    assert "lavabox: dead end: " in text
+
+
+def test_a_process_that_ends_without_a_word_is_noticed(box: Path, tmp_path: Path) -> None:
+    """What makes the dead end is the end of a `sleep`, which nobody tells of."""
+    status, text = run(box, tmp_path, "--role", "a=sleep 2 & lava-wait x", "--role", "b=lava-wait y")
+    assert status == 1
+    waited = re.search(r"dead end: \w-1 has waited ([\d.]+) s", text)
+    assert waited is not None
+    assert float(waited[1]) > 1
+
+
+# Jobs that only look like it
+
+# Something waits on each device, and all the same it goes on. `other` waits until it does.
+HEALTHY = {
+    "a sleep in the background": "(sleep 2; lava-send go) & lava-wait never-mind --timeout 30; wait",
+    "a sleep in the background of a wait without a time-out": "(sleep 2; lava-send go) & lava-wait back",
+    "timeout around it": "timeout 2 lava-wait never; lava-send go",
+    "a read with a time-out in the shell": "lava-wait never & bg=$!; bash -c 'read -t 2 x </dev/tty'; "
+    "kill $bg; wait $bg; lava-send go",
+    "a shell that reads itself": "bash -c 'lava-wait never & read -t 2 x; kill $!; lava-send go'",
+    "a shell that is busy": "lava-wait never & i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; kill $!; wait; "
+    "lava-send go",
+    "another program that waits with a limit": "python3 -c 'import subprocess\n"
+    'try: subprocess.run(["lava-wait", "never"], timeout=2)\n'
+    "except subprocess.TimeoutExpired: pass'; lava-send go",
+    "a thread": "python3 -c 'import subprocess, threading, time\n"
+    "def later():\n    time.sleep(2)\n    p.terminate()\n"
+    'p = subprocess.Popen(["lava-wait", "never"])\n'
+    "threading.Thread(target=later).start()\np.wait()'; lava-send go",
+    "a trap for an alarm": "perl -e '$SIG{ALRM} = sub { kill 15, $p }; $p = fork; "
+    'exec "lava-wait", "never" if !$p; alarm 2; waitpid $p, 0\'; lava-send go',
+    "a daemon": "setsid sh -c 'sleep 2; lava-send go' & lava-wait back",
+    "a daemon with an environment of its own": 'setsid env -i PATH="$PATH" LAVA_CONSOLE="$LAVA_CONSOLE" '
+    "sh -c 'sleep 2; lava-send go' & lava-wait back",
+    "a time-out from the environment": "LAVA_WAIT_TIMEOUT=2 lava-wait never; lava-send go",
+    "many that are killed": "for i in 1 2 3 4 5 6; do lava-wait never-$i & sleep 0.3; kill $!; wait $!; done; "
+    "lava-send go",
+    "killed outright": "for i in 1 2 3 4 5 6; do lava-wait never & sleep 0.3; kill -9 $!; wait $!; done; "
+    "lava-send go",
+}
+OTHER = "lava-wait go && lava-send back && echo got it"
+
+
+@pytest.mark.parametrize("options", [(), ("--baud", "1200")], ids=["fast", "1200 baud"])
+@pytest.mark.parametrize("name", HEALTHY)
+def test_a_device_that_may_go_on_is_not_judged(
+    name: str, options: tuple[str, ...], box: Path, tmp_path: Path
+) -> None:
+    _, text = run(box, tmp_path, *options, "--role", f"a={HEALTHY[name]}", "--role", f"other={OTHER}")
+    assert "other-1 | got it\n" in text, text
+    assert "dead end" not in text
+
+
+# All wait but one, again and again, in turn.
+CHAIN = """\
+i=1
+self=$(lava-self); number=${self#peer-}; next=peer-$((number % 3 + 1)); before=peer-$(((number + 1) % 3 + 1))
+while [ $i -le 10 ]; do
+    [ $number = 1 ] || lava-wait $before-$i || exit 3
+    lava-send $self-$i || exit 3
+    [ $number != 1 ] || lava-wait $before-$i || exit 3
+    lava-sync round || exit 3
+    i=$((i+1))
+done
+"""
+LINES = {
+    "a fast line": (),
+    "1200 baud": ("--baud", "1200"),
+    "kernel messages and lost bytes": ("--faults", "printk=50,drop=5e-4,flip=2e-4", "--seed", "3"),
+    "pauses": ("--faults", "delay=0.5,printk=10", "--seed", "4"),
+}
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_a_healthy_job_is_never_judged(name: str, box: Path, tmp_path: Path) -> None:
+    script = tmp_path / "chain.sh"
+    script.write_text(CHAIN)
+    status, text = run(box, tmp_path, *LINES[name], "--role", f"peer*3=sh {script}")
+    assert status == 0, text
+    assert "dead end" not in text
+
+
+def test_nor_is_one_on_a_busy_machine(box: Path, tmp_path: Path) -> None:
+    script = tmp_path / "chain.sh"
+    script.write_text(CHAIN)
+    busy = [subprocess.Popen(["/bin/sh", "-c", "while :; do :; done"]) for _ in range(6)]
+    try:
+        status, text = run(box, tmp_path, "--role", f"peer*3=sh {script}")
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    assert status == 0, text
+    assert "dead end" not in text
+
+
+def test_a_stopped_command_may_be_continued(box: Path, tmp_path: Path) -> None:
+    stopped = "lava-wait x & sleep 1; kill -STOP $!; wait"
+    status, text = run(box, tmp_path, "--timeout", "4", "--role", f"a={stopped}", "--role", "b=lava-wait y")
+    assert status == 1
+    assert "dead end" not in text
+    assert "lavabox: the time is over: 4 s\n" in text
+
+
+def test_one_that_is_interrupted_is_stopped_as_ever(box: Path, tmp_path: Path) -> None:
+    with Lavabox(
+        *("sim", "--box", str(box), "--role", "a=sleep 1000 & lava-wait x", "--role", "b=lava-wait y"),
+        cwd=tmp_path,
+    ) as process:
+        while len(processes_with("x") + processes_with("y")) < 2:
+            pass
+        process.interrupt(signal.SIGTERM)
+        assert process.finish() == 143
+    assert "dead end" not in process.text
