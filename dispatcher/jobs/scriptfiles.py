@@ -30,7 +30,7 @@ class ScriptFiles:
         for folder, repository in definition.repositories:
             if path.startswith(f"{folder}/"):
                 return self._file(repository, path[len(folder) + 1 :])
-        if definition.folder is None or path.startswith("../"):
+        if definition.folder is None:
             return None
         return self._file(Checkout(definition.folder, definition.revision), path)
 
