@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A group log in a file of JSON lines, one event a line."""
 
+import fcntl
 import json
 import logging
 from collections.abc import Callable
@@ -40,18 +41,29 @@ class FileGroupLog:
 
     An event is with the operating system before `append` returns. A process that is
     killed loses none; a last line that it had not finished was never acknowledged,
-    and is taken off the file with a warning. One process at a time may have a log open.
+    and is taken off the file with a warning. One process at a time has a log open.
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:
-        """Open the log, or begin one. Raises ValueError, naming the line, if it is damaged, or OSError."""
+        """Open the log, or begin one.
+
+        Raises ValueError, naming the line, if it is damaged; OSError, BlockingIOError if another process has it.
+        """
         # Unbuffered, so that a write that failed leaves nothing behind for the next one.
         self._file = open(path, "a+b", buffering=0)  # noqa: SIM115 (open as long as the log is)
         try:
+            self._lock()
             self._memory = MemoryGroupLog(self._read())
         except BaseException:
             self._file.close()
             raise
+
+    def _lock(self) -> None:
+        try:
+            # It is gone when the file is closed, so a process that is killed leaves none behind.
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BlockingIOError(f"{self._file.name} is in use by another process") from None
 
     def _read(self) -> list[Event]:
         self._file.seek(0)

@@ -11,7 +11,7 @@ import pytest
 from dispatcher.coordinator import Coordinator
 from dispatcher.events import Event, Joined, Left, Sent, Waiting, WaitKind
 from dispatcher.grouplog import GroupLog
-from dispatcher.grouplog.file import FileGroupLog
+from dispatcher.grouplog.file import FileGroupLog, read_events
 from dispatcher.grouplog.memory import MemoryGroupLog
 
 A_JOINED = Joined(0.0, "a", "client")
@@ -156,7 +156,7 @@ def test_an_event_is_in_the_file_when_append_returns_and_before_anybody_is_told(
     log.subscribe(lambda _: sizes.append(path.read_bytes().count(b"\n")))
     for event in EVENTS:
         log.append(event)
-        assert read(path) == log.events
+        assert read_events(path) == log.events
     assert sizes == [1, 2, 3, 4, 5]
 
 
@@ -230,3 +230,14 @@ def test_an_event_that_can_not_be_written_is_not_in_the_log(tmp_path: Path) -> N
 def test_a_file_that_can_not_be_opened_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         FileGroupLog(tmp_path / "nowhere" / "group.log")
+
+
+def test_a_second_process_can_t_have_the_same_log(tmp_path: Path) -> None:
+    path = tmp_path / "group.log"
+    with FileGroupLog(path) as log:
+        log.append(A_JOINED)
+        with pytest.raises(BlockingIOError, match="is in use by another process"):
+            FileGroupLog(path)
+        log.append(B_JOINED)
+    with FileGroupLog(path) as log:
+        assert log.events == [A_JOINED, B_JOINED]
