@@ -245,7 +245,7 @@ def test_waits_have_the_time_out_of_the_role(sim: Simulator) -> None:
     )
     status, text = sim.run(job=job)
     assert status == 0, text
-    assert "timed out waiting for b-1" in text
+    assert "timed out waiting for 'never' from b-1" in text
 
 
 @pytest.mark.parametrize("essential", [True, False])
