@@ -2,6 +2,7 @@
 """`lavabox sim` with jobs that hang, which are found out; and with such as only look like it, which are not."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -214,11 +215,14 @@ def test_a_stopped_command_may_be_continued(box: Path, tmp_path: Path) -> None:
 
 
 def test_one_that_is_interrupted_is_stopped_as_ever(box: Path, tmp_path: Path) -> None:
+    # Ids that no other process on this machine has among its arguments.
+    first, second = (f"{name}-{os.getpid()}" for name in "xy")
     with Lavabox(
-        *("sim", "--box", str(box), "--role", "a=sleep 1000 & lava-wait x", "--role", "b=lava-wait y"),
+        *("sim", "--box", str(box)),
+        *("--role", f"a=sleep 1000 & lava-wait {first}", "--role", f"b=lava-wait {second}"),
         cwd=tmp_path,
     ) as process:
-        while len(processes_with("x") + processes_with("y")) < 2:
+        while not (processes_with(first) and processes_with(second)):
             pass
         process.interrupt(signal.SIGTERM)
         assert process.finish() == 143
