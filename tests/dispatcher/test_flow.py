@@ -384,7 +384,10 @@ def store(path: Path, events: list[Event]) -> Path:
     return path
 
 
-def test_a_stored_log_is_drawn(tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+def test_a_stored_log_is_drawn(
+    tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     log = store(tmp_path / "group.log", reference().events)
     assert cli.main(["flow", str(log)]) == 0
     assert b"lava-wait-all ready server" in capsysbinary.readouterr().out

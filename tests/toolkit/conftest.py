@@ -17,7 +17,6 @@ from toolkit.wire.vocabulary import CommandError
 
 # Minor versions of CPython 3 to look for.
 OLDEST, NEWEST = 6, 30
-RUN_ON = pytest.StashKey[list[str]]()
 SAY_VERSION = "import sys; print('%d.%d.%d' % sys.version_info[:3], sys.executable, sys.implementation.name)"
 
 
@@ -66,12 +65,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if not found:
             raise pytest.UsageError("there is no CPython, 3.6 or later, to run the box on")
         metafunc.parametrize("interpreter", found.values(), ids=found.keys())
-        metafunc.config.stash[RUN_ON] = list(found)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if RUN_ON in config.stash:
-        terminalreporter.write_line(f"The box was run on CPython {', '.join(config.stash[RUN_ON])}.")
+        metafunc.config.run_on = list(found)  # type: ignore[attr-defined]
 
 
 @cache
