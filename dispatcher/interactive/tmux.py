@@ -24,6 +24,7 @@ from dispatcher.errors import SetupError
 from dispatcher.events import readable
 from dispatcher.interactive import ConsoleDisplay, window
 from dispatcher.interactive.backlog import Backlog
+from dispatcher.processes import MARK_VARIABLE
 from dispatcher.results import Case, Counts
 
 _SESSION = "lavabox"
@@ -71,6 +72,8 @@ class TmuxDisplay(ConsoleDisplay):
         self._folder = state / "tmux"
         self._tmux = [tmux, "-S", str(self._folder / "tmux"), "-f", os.devnull]
         self._environment = {name: value for name, value in os.environ.items() if name != "TMUX"}
+        # So that its processes, of which tmux makes orphans, are taken for no device's.
+        self._environment[MARK_VARIABLE] = f"{state}.tmux"
         self._backlogs = {device: Backlog() for device in devices}
         self._windows: dict[str, asyncio.StreamWriter] = {}
         self._servers: list[asyncio.Server] = []

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dispatcher.errors import SetupError
+from dispatcher.processes import MARK_VARIABLE
 from dispatcher.simulator.isolationscripts import DEVICE, INIT, LAB
 from dispatcher.simulator.network import Interface, Network, plan_network, routed_networks
 from dispatcher.simulator.rootfolder import Part, mount_points, root_parts, visible_parts
@@ -184,7 +185,7 @@ def running_lab(names: Sequence[str], state: Path, image: Path | None, shell: st
     argv = [tools["unshare"], *users, "--mount", "--net", "--pid", "--fork"]
     process = subprocess.Popen(
         [*argv, "/bin/sh", "-c", _assigned(values) + LAB],
-        env=environment,
+        env={**environment, MARK_VARIABLE: f"{state}.lab"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -5,7 +5,8 @@ A device does nothing but wait if each of its live processes is either one of th
 wait is open, asleep until the answer comes, or waits itself, without a time limit, for such
 processes: a shell for its children, a filter for what they write. Anything else may do something
 later: a `sleep`, a `read`, `timeout 60 lava-wait x`, a server in the background, a command that
-was stopped. So does a process that can't be looked into.
+was stopped. So does a process that can't be looked into. As long as there is a process of which nothing
+tells whose it is (a daemon may shed parent, session and environment), it may be anybody's.
 
 What a process does at the moment is read from /proc/PID/wchan, the name of the kernel's function that it
 sleeps in. Where the kernel does not tell, nobody is ever judged to do nothing.
@@ -19,6 +20,8 @@ from typing import NamedTuple
 from dispatcher.events import Waiting, WaitKind
 from dispatcher.processes import Process, descendants, mark_of, process_table
 
+# Owns what is marked, and of no device that can be looked at: a tool of ours, a device to type to.
+_SOMEBODY_ELSE = ""
 # The agent belongs to the box, not to the test.
 _AGENT = b"lavabox-agent"
 _KINDS = {kind.value.encode(): kind for kind in WaitKind}
@@ -63,19 +66,18 @@ def idle_devices(
     :param leaders: of the devices that have begun and not ended.
     :param waits: all open waits of the devices in question.
     """
-    processes = _by_device({name: leaders[name] for name in waits if name in leaders})
-    idle = {}
-    for name, own in processes.items():
+    idle: dict[str, frozenset[int]] = {}
+    for name, own in (_by_device(leaders) or {}).items():
         try:
-            if _only_wait(own, waits[name]):
+            if name in waits and _only_wait(own, waits[name]):
                 idle[name] = frozenset(process.pid for process in own)
         except OSError:
             continue  # a process has ended meanwhile, or can't be looked into
     return idle
 
 
-def _by_device(leaders: Mapping[str, Leader]) -> dict[str, list[Process]]:
-    """The live processes of each device, without agents."""
+def _by_device(leaders: Mapping[str, Leader]) -> dict[str, list[Process]] | None:
+    """The live processes of each device, without agents; None if there is one of which nothing tells whose it is."""
     sessions = {leader.pid: name for name, leader in leaders.items()}
     marks = {leader.mark: name for name, leader in leaders.items()}
     owners: dict[int, str | None] = {}
@@ -85,15 +87,23 @@ def _by_device(leaders: Mapping[str, Leader]) -> dict[str, list[Process]]:
         if process.zombie:
             continue
         owner = sessions.get(process.session) or owners.get(process.parent)
-        owner = owner or marks.get(mark_of(process.pid) or "")
+        if owner is None:
+            mark = mark_of(process.pid)
+            owner = None if mark is None else marks.get(mark, _SOMEBODY_ELSE)
         owners[process.pid] = owner
-        if owner is not None and not _is_agent(process):
-            found[owner].append(process)
+        if owner == _SOMEBODY_ELSE or _is_agent(process):
+            continue
+        if owner is None:
+            return None
+        found[owner].append(process)
     return found
 
 
 def _is_agent(process: Process) -> bool:
-    return process.session == process.pid and _read(process.pid, "comm").strip() == _AGENT
+    try:
+        return process.session == process.pid and _read(process.pid, "comm").strip() == _AGENT
+    except OSError:
+        return False  # it has ended meanwhile
 
 
 def _only_wait(processes: Sequence[Process], waits: Sequence[Waiting]) -> bool:

@@ -144,6 +144,8 @@ HEALTHY = {
     "a daemon": "setsid sh -c 'sleep 2; lava-send go' & lava-wait back",
     "a daemon with an environment of its own": 'setsid env -i PATH="$PATH" LAVA_CONSOLE="$LAVA_CONSOLE" '
     "sh -c 'sleep 2; lava-send go' & lava-wait back",
+    "a daemon that has shed all that tells whose it is": '(env -i PATH="$PATH" LAVA_CONSOLE="$LAVA_CONSOLE" '
+    "setsid sh -c 'sleep 2; exec lava-send go' &); lava-wait back",
     "a time-out from the environment": "LAVA_WAIT_TIMEOUT=2 lava-wait never; lava-send go",
     "many that are killed": "for i in 1 2 3 4 5 6; do lava-wait never-$i & sleep 0.3; kill $!; wait $!; done; "
     "lava-send go",

@@ -215,6 +215,16 @@ def test_a_shell_beside_commands(room: Room, term: str) -> None:
     assert "not-run" not in person.text
 
 
+@pytest.mark.parametrize("term", WAYS)
+def test_a_dead_end_of_others(room: Room, term: str) -> None:
+    waits = ("--role", "a=lava-wait-all x b; exit 4", "--role", "b=lava-wait-all y a; exit 4")
+    with room.person(term, "--interactive", "c-1", "--role", "c", *waits) as person:
+        person.until("dead end: ")
+        person.until("ended with status 4")
+        person.press(ESCAPE + b"q")
+        assert person.finish() == 1
+
+
 def test_escape_key_says_what_there_is(room: Room) -> None:
     with room.person(ALONE, "--interactive", "--role", "a") as person:
         person.until("Ctrl-] q: leave")

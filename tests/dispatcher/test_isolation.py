@@ -334,6 +334,13 @@ def test_other_options(sim: Simulator) -> None:
     assert b"a-2" in log
 
 
+def test_dead_ends_are_found(sim: Simulator) -> None:
+    status, text = sim.run("--role", "a=lava-send redy; lava-sync end", "--role", "b=lava-wait ready")
+    assert status == 1
+    assert "lavabox: dead end: b-1 has waited " in text
+    assert "(did you mean 'ready'?)" in text
+
+
 def test_sixteen_devices(sim: Simulator) -> None:
     status, text = sim.run("--role", "a*16=lava-sync x; hostname; lava-sync y")
     assert status == 0, text
