@@ -212,7 +212,15 @@ def _configuration(path: Path | None) -> Configuration:
 
 
 def _check_reports(arguments: argparse.Namespace) -> None:
-    """Raises SetupError for reports that could not be written at the end."""
+    """Raises UsageError or SetupError for reports that could not be written at the end."""
+    named: dict[Path, str] = {}
+    for option in ("--group-log", "--junit", "--results", "--flow"):
+        path = getattr(arguments, option[2:].replace("-", "_"))
+        if path is None or path == _HERE or (path.exists() and not path.is_file()):
+            continue
+        first = named.setdefault(path.resolve(), option)
+        if first != option:
+            raise UsageError(f"{first} and {option}: {path} can't be both; give one of them another name")
     for option, path in (("--junit", arguments.junit), ("--results", arguments.results)):
         try:
             if path is not None:

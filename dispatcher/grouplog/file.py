@@ -4,12 +4,17 @@
 import fcntl
 import json
 import logging
+import os
 from collections.abc import Callable
 from os import PathLike
 from types import TracebackType
 
 from dispatcher.events import Event, from_json, to_json
 from dispatcher.grouplog.memory import MemoryGroupLog
+
+# What each line begins with, also one that is not finished: such a line is cut off, and nothing else is.
+_HEAD = b'{"type":'
+_NO_EVENT = "this is no event of a group; name a file that --group-log wrote, or take the line out"
 
 _logger = logging.getLogger(__name__)
 
@@ -20,6 +25,7 @@ def read_events(path: str | PathLike[str]) -> list[Event]:
     A last line that is not finished is left out. Raises ValueError, naming the line, if the log is
     damaged, or OSError.
     """
+    _check_kind(path)
     with open(path, "rb") as file:
         return _parse(file.read(), str(path))[0]
 
@@ -30,10 +36,25 @@ def _parse(content: bytes, name: str) -> tuple[list[Event], bytes]:
     events = []
     for number, line in enumerate(lines, start=1):
         try:
-            events.append(from_json(json.loads(line)))
-        except (ValueError, RecursionError) as error:
+            events.append(from_json(_json(line)))
+        except ValueError as error:
             raise ValueError(f"{name}, line {number}: {error}") from error
+    if not torn.startswith(_HEAD[: len(torn)]):
+        raise ValueError(f"{name}, line {len(lines) + 1}: {_NO_EVENT}")
     return events, torn
+
+
+def _json(line: bytes) -> object:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(_NO_EVENT) from error
+
+
+def _check_kind(path: str | PathLike[str]) -> None:
+    """Raises OSError for what is there and can't be read to its end and cut, as a pipe or a device."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OSError(f"{path} is no regular file; name another one, or a new one")
 
 
 class FileGroupLog:
@@ -49,6 +70,7 @@ class FileGroupLog:
 
         Raises ValueError, naming the line, if it is damaged; OSError, BlockingIOError if another process has it.
         """
+        _check_kind(path)
         # Unbuffered, so that a write that failed leaves nothing behind for the next one.
         self._file = open(path, "a+b", buffering=0)  # noqa: SIM115 (open as long as the log is)
         try:

@@ -137,7 +137,11 @@ def _no_yaml(error: yaml.YAMLError, text: str, file: str) -> JobError:
     for number, content in enumerate(text.splitlines(), start=1):
         if not content.lstrip().startswith("#") and _JINJA.search(content):
             return JobError(Place(file, number), RENDER_FIRST)
-    if text.splitlines()[line - 1 : line] and "\t" in text.splitlines()[line - 1]:
+    lines = text.splitlines()[line - 1 : line]
+    if lines and _VARIABLE.search(lines[0]):
+        # In braces, as in {count: ${N}}, it is no YAML.
+        return JobError(Place(file, line), RENDER_FIRST)
+    if lines and "\t" in lines[0]:
         problem += " (indent with spaces, not with tabs)"
     return JobError(Place(file, line), f"this is no YAML: {problem}")
 

@@ -137,7 +137,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the test; returns the exit status. Raises UsageError or SetupError."""
     _check(arguments)
     isolate = arguments.isolate or arguments.image is not None
-    shell = _shell(arguments.shell or "/bin/sh", arguments.image)
+    shell = _shell("/bin/sh" if arguments.shell is None else arguments.shell, arguments.image)
     invoked_in = Path.cwd()
     interactive = arguments.interactive is not None
     if interactive and arguments.file is None:

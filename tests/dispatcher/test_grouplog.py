@@ -208,6 +208,24 @@ def test_a_damaged_line_is_named(tmp_path: Path, line: bytes, place: int) -> Non
     assert path.read_bytes() == content
 
 
+@pytest.mark.parametrize("content", [b"diary", b"[]", b'{"type', b'{"type":"left"', b'{"time":1'])
+def test_only_what_may_be_an_unfinished_event_is_cut_off(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "group.log"
+    path.write_bytes(content)
+    if b'{"type":"left"'.startswith(content):
+        assert read(path) == []
+    else:
+        with pytest.raises(ValueError, match=r"group\.log, line 1: this is no event"):
+            FileGroupLog(path)
+        assert path.read_bytes() == content
+
+
+def test_what_has_no_end_is_not_read() -> None:
+    for use in (read_events, FileGroupLog):
+        with pytest.raises(OSError, match="no regular file"):
+            use("/dev/null")
+
+
 def test_an_event_that_can_not_be_written_is_not_in_the_log(tmp_path: Path) -> None:
     path = tmp_path / "group.log"
     seen: list[Event] = []

@@ -122,6 +122,7 @@ def test_whatever_comes_is_read_or_refused(data: bytes) -> None:
         (HEAD.replace("count: 2", "count: {{ number }}") + INLINE, 6),
         (HEAD.replace("count: 2", "count: '{{ number }}'") + INLINE, 6),
         (HEAD.replace("client:", "'{{ role }}':") + INLINE, 6),
+        (HEAD.replace("count: 2", "count: ${NUMBER}") + INLINE, 6),
         (HEAD.replace("trial", "${name}") + INLINE, 1),
         (HEAD + "# {{ fine }}\n" + INLINE + "{% for x in y %}\n", 18),
         (HEAD + INLINE.replace("name: it\n", "name: ${name}\n", 1), 12),

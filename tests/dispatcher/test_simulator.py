@@ -396,6 +396,12 @@ REFUSED = {
     "a speed": (("--baud", "1", "--role", "a=x"), 2, "--baud 1: a speed is a number from"),
     "a speed that is no number": (("--baud", "fast", "--role", "a=x"), 2, "invalid int value: 'fast'"),
     "a shell": (("--shell", "nosuch", "--role", "a=x"), 2, "--shell 'nosuch': there is no such program"),
+    "no shell": (("--shell", "", "--role", "a=x"), 2, "--shell '': there is no such program"),
+    "one file for two": (
+        ("--role", "a=x", "--junit", "x.md", "--flow", "./x.md"),
+        2,
+        "lavabox sim: --junit and --flow: x.md can't be both; give one of them another name",
+    ),
     "half a quote": (("--shell", "'", "--role", "a=x"), 2, "No closing quotation"),
     "an option": (("--role", "a=x", "--nosuch"), 2, "lavabox sim: unknown argument '--nosuch'"),
     "no abbreviations": (("--role", "a=x", "--time", "3"), 2, "unknown argument '--time'"),
