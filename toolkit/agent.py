@@ -115,11 +115,14 @@ def foreground(pid: int, terminal: int) -> int:
     return int(group) if int(tty) == terminal else 0
 
 
-def _sleeps(pid: int) -> bool:
+def _activity(pid: int) -> int:
+    """A number that stays the same as long as the process sleeps; 0 if it runs."""
     try:
-        return _status(pid)[0] == b"S"
-    except OSError:
-        return True
+        with open("/proc/%d/status" % pid, "rb") as file:
+            fields = dict(line.split(b":", 1) for line in file if b":" in line)
+        return 1 + int(fields[b"voluntary_ctxt_switches"]) if fields[b"State"].split()[0] == b"S" else 0
+    except (OSError, KeyError):
+        return 1
 
 
 class Agent:
@@ -212,7 +215,7 @@ class Agent:
         if not link.attended:
             self._look(now)
         if self._others and not link.attended:
-            return console.take(now, self._others, _sleeps(self._others) and not console.backlog())
+            return console.take(now, self._others, 0 if console.backlog() else _activity(self._others))
         console.hush(shared=not link.attended)
         return True
 

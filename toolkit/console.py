@@ -33,6 +33,9 @@ _NEVER = 255
 # and where it may as well be between two commands, about to show one.
 _AT_PROMPT = 0.01
 _BETWEEN_COMMANDS = 0.05
+# Seconds after which it is taken in any case, rather than let the commands in the background fail: a program
+# types without a pause.
+_HURRY = 30.0
 _BAUDS = {
     getattr(termios, "B%d" % baud): baud
     for baud in (
@@ -98,6 +101,7 @@ class Console:
         "_seen",
         "_seen_since",
         "_theirs",
+        "_try_since",
         "muffled",
         "number",
         "path",
@@ -115,8 +119,9 @@ class Console:
         self._held = False  # between `hush` and `restore`
         self._marked = False  # whether we ever left our mark
         self._patience = []  # type: list[bytes | int]
-        self._seen = None  # type: tuple[int, int] | None
+        self._seen = None  # type: tuple[int, int, int] | None
         self._seen_since = 0.0
+        self._try_since = 0.0
         self.muffled = False  # set by `hush`
         try:
             # Two open files of our own: a frame has to go out in one blocking write, and a
@@ -167,28 +172,32 @@ class Console:
         except OSError:
             return 0
 
-    def take(self, now: float, others: int, quiet: bool) -> bool:
+    def take(self, now: float, others: int, activity: int) -> bool:
         """`hush`, beside a shell that may be reading: False as long as it may just be setting its modes.
 
         To be called every few milliseconds until it is True, or `restore` is called instead.
 
         :param others: the process group in the foreground.
-        :param quiet: whether its leader does nothing at the moment; a line editor then waits for a key.
+        :param activity: a number that stays the same as long as its leader sleeps, 0 if that runs. A line
+            editor that sleeps waits for a key.
         """
         try:
             modes = termios.tcgetattr(self.read_fd)
         except termios.error:
             return True
+        self._try_since = self._try_since or now
         canonical = modes[_LFLAG] & termios.ICANON
-        if not canonical and modes[_CC][termios.VMIN] != _NEVER:
-            self._muffle(modes)
-            self._seen = None
-        seen = (others, modes[_LFLAG])
-        if seen != self._seen or not (quiet or canonical):
-            self._seen, self._seen_since = seen, now
-            return False
-        if now < self._seen_since + (_BETWEEN_COMMANDS if canonical else _AT_PROMPT):
-            return False
+        seen = (others, modes[_LFLAG], 0 if canonical else activity)
+        if now < self._try_since + _HURRY:
+            if seen != self._seen or not (activity or canonical):
+                self._seen, self._seen_since = seen, now
+                return False
+            if now < self._seen_since + (_BETWEEN_COMMANDS if canonical else _AT_PROMPT):
+                return False
+            if not canonical and not self.muffled:
+                self._muffle(modes)
+                self._seen_since = now
+                return False
         self.hush(shared=True)
         return True
 
@@ -202,11 +211,12 @@ class Console:
             `read_lines` has to be called every now and then.
         """
         self._held = True
+        self._try_since = 0.0
         try:
             modes = termios.tcgetattr(self.read_fd)
             before = modes[_LFLAG]
             if shared and not before & termios.ICANON:
-                if modes[_CC][termios.VMIN] != _NEVER:
+                if not self.muffled or modes[_CC][termios.VMIN] != _NEVER:
                     self._muffle(modes)
                 return
             if before == self._ours:
@@ -225,7 +235,9 @@ class Console:
 
     def _muffle(self, modes: "list[Any]") -> None:
         # Without a time (VTIME), a tty is readable for `poll` once it holds VMIN characters.
-        self._patience = [modes[_CC][termios.VMIN], modes[_CC][termios.VTIME]]
+        # (One that is muffled already was left so by an agent that was killed.)
+        found = [modes[_CC][termios.VMIN], modes[_CC][termios.VTIME]]
+        self._patience = found if found[0] != _NEVER else [1, 0]
         modes[_CC][termios.VMIN], modes[_CC][termios.VTIME] = _NEVER, 0
         termios.tcsetattr(self.read_fd, termios.TCSANOW, modes)
         self._theirs = self._ours = modes[_LFLAG]
@@ -273,6 +285,7 @@ class Console:
             pass
         self._ours = self._seen = None
         self._held = False
+        self._try_since = 0.0
         self._give_back()
 
     def write(self, frame: bytes) -> None:
