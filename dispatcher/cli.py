@@ -36,6 +36,8 @@ def _run(argv: "Sequence[str] | None") -> int:
     from dispatcher.errors import SetupError, UsageError
 
     arguments, unknown = _parser().parse_known_args(argv)
+    if sys.stdout is None:
+        return _complain(arguments.command, "standard output is closed; lead it to a file or /dev/null", 1)
     try:
         if unknown:
             # Told here, since argparse would show the usage of all of lavabox.

@@ -15,6 +15,7 @@ import select
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -89,6 +90,7 @@ class Lab:
         values = {
             "name": name,
             "port": f"device{number}",
+            "python": sys.executable,
             "hosts": self._hosts(name, interface),
             "resolver": str(self.network.gateway_ipv4.ip),
             "network": self._plug(interface, f"device{number}"),

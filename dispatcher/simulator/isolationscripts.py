@@ -8,6 +8,7 @@ Before each stand assignments:
     base                the root folder that is shown, "" for the host's own
     path, network       where programs are; lines for `ip -batch`
     name, port          of a device, and of its end at the bridge
+    python              a program of this machine
     hosts, resolver     for its /etc
     directory, init     where its command runs; the text of INIT
 """
@@ -54,7 +55,9 @@ ip -batch - <<END
 $network
 END
 nsenter --net=/proc/1/ns/net ip link set "$port" master lab up
-hostname "$name"
+# The program takes letters, digits, '-' and '.'; the kernel takes all, but 64 bytes at most.
+hostname "$name" 2>/dev/null ||
+    "$python" -I -S -c 'import os, socket, sys; socket.sethostname(os.fsencode(sys.argv[1])[:64])' "$name"
 mount -t tmpfs -o mode=0755 lavabox "$top"
 root=$top/root
 mkdir "$root" "$top/upper" "$top/work"

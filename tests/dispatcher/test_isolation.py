@@ -186,6 +186,14 @@ def test_names(sim: Simulator) -> None:
     assert os.uname().nodename == own
 
 
+@pytest.mark.parametrize("role", ["my_server", "größe", "ü" * 40], ids=["underscore", "umlaut", "long"])
+def test_names_that_are_unusual_for_hosts(sim: Simulator, role: str) -> None:
+    device = f"{role}-1"
+    status, text = sim.run("--role", f'{role}=echo "<$(uname -n)>"; grep {device} /etc/hosts')
+    assert status == 0, text
+    assert f"{device} | <{device.encode()[:64].decode()}>\n" in text
+
+
 def test_files_are_thrown_away(sim: Simulator) -> None:
     hosts = Path("/etc/hosts").read_bytes()
     name = f"lavabox-test-{secrets.token_hex(8)}"

@@ -427,6 +427,22 @@ def test_help(arguments: tuple[str, ...], tmp_path: Path) -> None:
     assert "lavabox" in process.text
 
 
+@pytest.mark.parametrize("command", ["sim --role a=true", "flow x"])
+def test_without_a_standard_output(command: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"exec {sys.executable} -m dispatcher {command} >&-"],
+        cwd=tmp_path,
+        env=variables(),
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"lavabox {command[:4].strip()}: standard output is closed")
+    assert "Traceback" not in done.stderr
+
+
 def test_version(tmp_path: Path) -> None:
     with Lavabox("--version", cwd=tmp_path) as process:
         assert process.finish() == 0
