@@ -150,18 +150,18 @@ class Coordinator:
         message = self._messages.get(message_id)
         return 0 if message is None else message.times_synced.get(device, 0)
 
-    def open_waits(self) -> list[OpenWait]:
+    def waits(self) -> list[Waiting]:
         """The waits that have not ended, in the order they began."""
+        return [wait.waiting for wait in self._waits.values()]
+
+    def open_waits(self) -> list[OpenWait]:
+        """`waits`, each with the devices that are missing."""
         # Waits that need the same share one search for the devices that lack.
-        lacking: dict[tuple[bytes, _Need], list[str]] = {}
-        waits = []
-        for wait in self._waits.values():
-            waiting = wait.waiting
-            share = (waiting.message_id, wait.need)
-            if share not in lacking:
-                lacking[share] = self._lacking(wait)
-            waits.append(OpenWait(waiting, [name for name in lacking[share] if name != waiting.device]))
-        return waits
+        lacking = {wait.request: group.lacking for group in self.wait_groups() for wait in group.waits}
+        return [
+            OpenWait(wait, [name for name in lacking[wait.request] if name != wait.device])
+            for wait in self.waits()
+        ]
 
     def missing(self, request: bytes) -> list[str]:
         """The devices that have still to send, as in `OpenWait`; none if the request is not an open wait."""

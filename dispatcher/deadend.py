@@ -49,9 +49,8 @@ def candidates(coordinator: Coordinator) -> set[str]:
     """The devices with a wait, and none that ends by its own time-out: no other can be stuck."""
     waiting: set[str] = set()
     timed: set[str] = set()
-    for group in coordinator.wait_groups():
-        for wait in group.waits:
-            (waiting if wait.timeout is None else timed).add(wait.device)
+    for wait in coordinator.waits():
+        (waiting if wait.timeout is None else timed).add(wait.device)
     return waiting - timed
 
 

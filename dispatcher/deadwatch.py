@@ -78,10 +78,9 @@ class SimulatorWatch:
             self._seen = None
             return None
         waits: dict[str, list[Waiting]] = {name: [] for name in suspects}
-        for group in coordinator.wait_groups():
-            for wait in group.waits:
-                if wait.device in suspects:
-                    waits[wait.device].append(wait)
+        for wait in coordinator.waits():
+            if wait.device in suspects:
+                waits[wait.device].append(wait)
         idle = self._look(waits)
         stuck = stuck_devices(coordinator, idle)
         seen = {name: (idle[name], [wait.request for wait in waits[name]]) for name in stuck}
@@ -109,28 +108,30 @@ class QuietWatch:
         self.fails = fails
         self._engine = engine
         self._grace = grace
+        self._changes = -1
+        self._all_wait = False  # all devices that are there, as of that change
         self._told = -1  # at which change a dead end was told
 
     def note(self, now: float) -> None:
         """Something may have happened."""
+        # Asked after every output of a device, and only an event can change it.
+        if self._engine.changes != self._changes:
+            self._changes = self._engine.changes
+            coordinator = self._engine.coordinator
+            here = {name for name, _ in coordinator.members} - coordinator.gone
+            self._all_wait = bool(here) and here == candidates(coordinator)
 
     def next_timeout(self) -> float | None:
         """When `handle_timeout` has to be called."""
-        engine = self._engine
-        if engine.changes == self._told or not self._all_wait():
+        if not self._all_wait or self._changes == self._told:
             return None
-        return engine.heard + self._grace
+        return self._engine.heard + self._grace
 
     def handle_timeout(self, now: float) -> DeadEnd | None:
         """Look, if it is time to; returns the dead end that is new."""
+        self.note(now)
         due = self.next_timeout()
         if due is None or now < due:
             return None
-        self._told = self._engine.changes
-        coordinator = self._engine.coordinator
-        return self._engine.find_dead_end(candidates(coordinator), now)
-
-    def _all_wait(self) -> bool:
-        coordinator = self._engine.coordinator
-        here = {name for name, _ in coordinator.members} - coordinator.gone
-        return bool(here) and here == candidates(coordinator)
+        self._told = self._changes
+        return self._engine.find_dead_end(candidates(self._engine.coordinator), now)

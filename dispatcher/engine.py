@@ -279,9 +279,10 @@ class Engine:
             if isinstance(event, Frame):
                 device.session.receive_frame(event.body, now)
                 device.session.counters.repaired += bool(event.text)
+                self._watch(name, device)
             elif isinstance(event, Damaged):
                 device.session.counters.damaged += 1
-        self._watch(name, device)
+                self._watch(name, device)
 
     def _watch(self, name: str, device: _Device) -> None:
         """Tell the operator of counters that should not rise."""
@@ -356,7 +357,7 @@ class Engine:
         self.changes += 1
         waits: dict[bytes, Waiting] = {}
         if isinstance(event, Left):
-            waits = {wait.request: wait for group in self.coordinator.wait_groups() for wait in group.waits}
+            waits = {wait.request: wait for wait in self.coordinator.waits()}
         for outcome in self.coordinator.apply(event):
             if isinstance(event, Left) and outcome.status != OK:
                 wait = waits[outcome.request]

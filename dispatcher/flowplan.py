@@ -2,7 +2,6 @@
 """`lavabox flow --plan`: the expected flow table of a job, and what is wrong with it, without running it."""
 
 import argparse
-import re
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,13 +16,12 @@ from dispatcher.jobs.expected import expect
 from dispatcher.jobs.lint import Finding, Severity, findings
 from dispatcher.jobs.model import Definition, Place, Role, Step, TestAction
 from dispatcher.jobs.plantable import expected_table
-from dispatcher.jobs.programs import Program, programs
+from dispatcher.jobs.programs import programs
 from dispatcher.jobs.scriptfiles import ScriptFiles
 from dispatcher.jobs.simulation import Simulation, read_simulation
 from dispatcher.report.flow import table
 from dispatcher.simulator.plan import Option, PlannedDevice
-
-_LEFT_OUT = re.compile(r"(.*), line (\d+): .*: it is left out, with all that it would send$", re.DOTALL)
+from dispatcher.wording import counted
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -92,7 +90,9 @@ def planned(arguments: Namespace, file: Path | None, form: str, width: int) -> t
         devices = programs(roles_of(simulation), ScriptFiles(here).of)
     except SetupError as error:
         raise UsageError(str(error)) from None
-    expected = expect([_with_what_is_left_out(program, simulation.messages) for program in devices])
+    # Test actions that are left out may make calls.
+    hidden = [Unread(place, "a test action without a shell") for place in simulation.hidden_calls]
+    expected = expect([replace(program, items=(*program.items, *hidden)) for program in devices])
     found = findings(expected)
     drawn = expected_table(expected, arguments.by)
     if form == "markdown":
@@ -102,16 +102,6 @@ def planned(arguments: Namespace, file: Path | None, form: str, width: int) -> t
         told = "\n".join([table.text(drawn, width), *lines, ""])
     status = int(any(finding.severity is Severity.ERROR for finding in found))
     return told.encode("utf-8", "replace"), status
-
-
-def _with_what_is_left_out(program: Program, messages: Sequence[str]) -> Program:
-    """Test actions that the reader of the job leaves out may make calls."""
-    left_out = [
-        Unread(Place(match[1], int(match[2])), "a test action without a shell")
-        for message in messages
-        if (match := _LEFT_OUT.match(message))
-    ]
-    return replace(program, items=(*program.items, *left_out))
 
 
 def roles_of(simulation: Simulation) -> list[tuple[str, Role]]:
@@ -132,5 +122,5 @@ def _role_of_command(device: PlannedDevice) -> Role:
 
 def _summary(found: Sequence[Finding]) -> str:
     counts = [(severity, sum(finding.severity is severity for finding in found)) for severity in Severity]
-    told = [f"{count} {severity.value}{'' if count == 1 else 's'}" for severity, count in counts if count]
+    told = [counted(count, severity.value) for severity, count in counts if count]
     return f"{', '.join(told)}." if told else "Nothing is wrong with the calls, as far as they can be read."

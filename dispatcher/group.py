@@ -139,7 +139,6 @@ def run_group(
             view,
             must_end=must_end,
             rules=rules,
-            epoch=epoch,
             watch=watch(engine),
         )
         for message in messages:
@@ -152,8 +151,7 @@ def run_group(
             unwind_when_told_to_end()
             report = Report(engine.results, runner.rows(), over=must_end)
             counts = stats.rows({name: engine.counters(name) for name in names})
-            unwritten = _write_reports(arguments, report) + _write_stats(arguments.log_dir, counts)
-            unwritten += _write_flow(arguments.flow, fold)
+            unwritten = _write_reports(arguments, report, fold) + _write_stats(arguments.log_dir, counts)
     _show(display, report, unwritten)
     if arguments.flow == _HERE:
         sys.stdout.write("\n" + _flow_text(fold))
@@ -221,33 +219,22 @@ def _check_reports(arguments: argparse.Namespace) -> None:
         first = named.setdefault(path.resolve(), option)
         if first != option:
             raise UsageError(f"{first} and {option}: {path} can't be both; give one of them another name")
-    for option, path in (("--junit", arguments.junit), ("--results", arguments.results)):
+    for option, path in _report_files(arguments):
         try:
-            if path is not None:
-                check_writable(path)
+            if option == "--flow":
+                format_of(path)
+            check_writable(path)
+        except UsageError as error:
+            raise UsageError(f"{option}: {error}") from error
         except OSError as error:
             raise SetupError(f"{option}: {error}") from error
-    if arguments.flow is not None and arguments.flow != _HERE:
-        try:
-            format_of(arguments.flow)
-            check_writable(arguments.flow)
-        except UsageError as error:
-            raise UsageError(f"--flow: {error}") from error
-        except OSError as error:
-            raise SetupError(f"--flow: {error}") from error
 
 
-def _write_flow(path: Path | None, fold: Fold) -> list[str]:
-    """Write the flow, if one is wanted; returns a sentence if that could not be done."""
-    if path is None or path == _HERE:
-        return []
-    try:
-        with undisturbed():
-            flow = fold.finish()
-            write_whole(path, written(flow, format_of(path), f"Flow of {enumerated(list(flow.devices))}"))
-    except OSError as error:
-        return [f"--flow: {path} could not be written: {error}"]
-    return []
+def _report_files(arguments: argparse.Namespace) -> list[tuple[str, Path]]:
+    """The options that name a file to be written at the end, and these files."""
+    flow = None if arguments.flow == _HERE else arguments.flow
+    named = (("--junit", arguments.junit), ("--results", arguments.results), ("--flow", flow))
+    return [(option, path) for option, path in named if path is not None]
 
 
 def _flow_text(fold: Fold) -> str:
@@ -255,20 +242,25 @@ def _flow_text(fold: Fold) -> str:
     return written(fold.finish(), "text", "", width=width).decode()
 
 
-def _write_reports(arguments: argparse.Namespace, report: Report) -> list[str]:
+def _write_reports(arguments: argparse.Namespace, report: Report, fold: Fold) -> list[str]:
     """Write the reports that are wanted; returns sentences on those that could not be."""
     unwritten = []
     with undisturbed():
-        for option, path, document in (
-            ("--junit", arguments.junit, junit.document),
-            ("--results", arguments.results, jsonfile.document),
-        ):
+        for option, path in _report_files(arguments):
             try:
-                if path is not None:
-                    write_whole(path, document(report))
+                write_whole(path, _document(option, path, report, fold))
             except OSError as error:
                 unwritten.append(f"{option}: {path} could not be written: {error}")
     return unwritten
+
+
+def _document(option: str, path: Path, report: Report, fold: Fold) -> bytes:
+    if option == "--junit":
+        return junit.document(report)
+    if option == "--results":
+        return jsonfile.document(report)
+    flow = fold.finish()
+    return written(flow, format_of(path), f"Flow of {enumerated(list(flow.devices))}")
 
 
 def _write_stats(directory: Path | None, counts: Sequence[Sequence[str]]) -> list[str]:

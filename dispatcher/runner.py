@@ -62,13 +62,12 @@ class Runner:
         *,
         must_end: bool,
         rules: JobRules | None = None,
-        epoch: float = 0.0,
         watch: Watch | None = None,
     ) -> None:
         """
         :param watch: looks for dead ends.
         :param must_end: whether devices are to come to an end by themselves, and successfully.
-        :param rules: when devices of a job are stopped; in the time of the log, which is the loop's and `epoch`.
+        :param rules: when devices of a job are stopped; in the time of the log.
         :param view: what the display writes to. Raises BrokenPipeError when nobody looks.
         """
         self.devices = {device.name: device for device in devices}
@@ -82,7 +81,6 @@ class Runner:
         self._view = view
         self._must_end = must_end
         self._rules = rules
-        self._epoch = epoch
         self._stopping: set[asyncio.Task[None]] = set()
         self._watch = watch
         self._dead_end: object = None  # the last one: who waits for what
@@ -345,7 +343,7 @@ class Runner:
         ]
         rules_due = None if self._rules is None else self._rules.next_timeout()
         if rules_due is not None:
-            times.append(rules_due - self._epoch)
+            times.append(rules_due - self._engine.epoch)
         if (due := self._silence_due()) is not None:
             times.append(due)
         if not times:
@@ -362,7 +360,7 @@ class Runner:
         now = self._loop.time()
         self._engine.handle_timeout(now)
         self._display.handle_timeout(now)
-        for name, result in [] if self._rules is None else self._rules.expired(now + self._epoch):
+        for name, result in [] if self._rules is None else self._rules.expired(self._engine.epoch + now):
             if self.devices[name].ended is None:
                 task = self._loop.create_task(self._stop_device(self.devices[name], result))
                 self._stopping.add(task)

@@ -21,7 +21,7 @@ from dispatcher.coordinator import Coordinator, WaitGroup
 from dispatcher.display import harmless
 from dispatcher.events import Waiting
 from dispatcher.results import Counts
-from dispatcher.wording import command, duration, enumerated
+from dispatcher.wording import command, counted, duration, enumerated
 
 # Seconds between two pictures at least; and at most, as times go on.
 REDRAW, TICK = 0.2, 0.5
@@ -122,7 +122,7 @@ def area(found: Sequence[Status], now: float, width: int, height: int, run_left:
     room = height // _SHARE
     if room < 1 or width < 2:
         return []
-    head = f"-- {len(found)} device{'s' if len(found) != 1 else ''}: {_totals(found)}"
+    head = f"-- {counted(len(found), 'device')}: {_totals(found)}"
     if run_left is not None:
         head += f"; {_left(run_left)}"
     lines = [head + " " + "-" * max(0, width - 2 - _cells(head))]

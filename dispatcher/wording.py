@@ -7,6 +7,7 @@ from difflib import SequenceMatcher
 from functools import lru_cache
 
 from dispatcher.events import Waiting, WaitKind
+from toolkit.wire.vocabulary import NETWORK_ID
 
 # How alike two ids are that one may have been meant for the other, from 0 to 1.
 _ALIKE = 0.8
@@ -14,8 +15,6 @@ _ALIKE = 0.8
 _MAX_COMPARED = 64
 # Characters of a name that are shown.
 _MAX_SHOWN = 80
-# What lava-network sends and waits for.
-_NETWORK_ID = b"network_info"
 
 
 def shown(name: bytes | str) -> str:
@@ -32,9 +31,14 @@ def enumerated(names: Sequence[str], conjunction: str = "and") -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {conjunction} {names[-1]}"
 
 
+def counted(number: int, thing: str) -> str:
+    """ "1 device", "2 devices"."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
 def command(waiting: Waiting) -> str:
     """The command that waits, as it was typed but for its options: `lava-wait-all ready server`."""
-    if waiting.kind is WaitKind.WAIT_ALL and waiting.message_id == _NETWORK_ID:
+    if waiting.kind is WaitKind.WAIT_ALL and waiting.message_id == NETWORK_ID:
         return "`lava-network collect`"
     words = [waiting.kind.value, shown(waiting.message_id)]
     return f"`{' '.join(words if waiting.role is None else [*words, shown(waiting.role)])}`"

@@ -16,9 +16,10 @@ from enum import Enum
 from dispatcher.jobs.model import Place
 from dispatcher.jobs.text import Text, known
 from dispatcher.operations import MAX_ID
+from toolkit.wire import vocabulary
 
-# The message that lava-network uses.
-NETWORK_ID = "network_info"
+# The message that lava-network uses, as text.
+NETWORK_ID = vocabulary.NETWORK_ID.decode()
 
 COMMANDS = ("lava-send", "lava-wait", "lava-wait-all", "lava-sync", "lava-network")
 

@@ -112,10 +112,11 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """Something in a job that is not honoured here, to be told once."""
+    """Something in a job that is not honoured here, to be told once; `hides_calls`: it may have made some."""
 
     place: Place
     sentence: str
+    hides_calls: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -352,7 +352,8 @@ class _JobReader:
     def _no_definitions(self, body: Map) -> None:
         for key, reason in _NO_SHELL.items():
             if key in body.items:
-                self._remarks.add(body.keys[key], f"{reason}: it is left out, with all that it would send")
+                sentence = f"{reason}: it is left out, with all that it would send"
+                self._remarks.add(body.keys[key], sentence, hides_calls=True)
                 return
         raise JobError(body.place, "this test action has no definitions; add 'definitions:' with a list")
 

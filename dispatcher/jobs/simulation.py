@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dispatcher.errors import SetupError, UsageError
 from dispatcher.jobs.device_script import TimedAction, lay_out, shell_for
-from dispatcher.jobs.model import Definition, Job, Role, TestAction
+from dispatcher.jobs.model import Definition, Job, Place, Role, TestAction
 from dispatcher.jobs.reader import is_definition, read_bare_definition, read_job
 from dispatcher.jobs.repositories import Repositories, parse_repositories
 from dispatcher.jobs.rules import JobRules
@@ -22,12 +22,16 @@ from dispatcher.textpatterns import Pattern
 
 @dataclass(slots=True)
 class Simulation:
-    """The devices of a run, those with a role that has actions among them."""
+    """The devices of a run, those with a role that has actions among them.
+
+    `hidden_calls` are the places of what is left out and would have made calls.
+    """
 
     devices: list[PlannedDevice]
     roles: dict[str, Role] = field(default_factory=dict)  # by device
     messages: list[str] = field(default_factory=list)
     timeout: float | None = None
+    hidden_calls: list[Place] = field(default_factory=list)
 
     def lay_out(self, folder: Path, shell: str | None) -> "LaidOut":
         """Write what the devices run below `folder`. Raises SetupError.
@@ -126,7 +130,11 @@ def _of_job(
     if options:
         raise UsageError(f"{options[0][0].value}: the devices are those of the job; leave it out")
     simulation = Simulation(
-        [], {}, [f"{remark.place}: {remark.sentence}" for remark in job.remarks], job.timeout
+        [],
+        {},
+        [f"{remark.place}: {remark.sentence}" for remark in job.remarks],
+        job.timeout,
+        [remark.place for remark in job.remarks if remark.hides_calls],
     )
     for role in job.roles:
         actions = tuple(

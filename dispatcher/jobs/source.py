@@ -81,13 +81,13 @@ Node = Scalar | Items | Map
 class Remarks:
     """What is to be told of a job; each sentence once."""
 
-    _first: dict[str, Place] = field(default_factory=dict)
+    _first: dict[str, Remark] = field(default_factory=dict)
 
-    def add(self, place: Place, sentence: str) -> None:
-        self._first.setdefault(sentence, place)
+    def add(self, place: Place, sentence: str, *, hides_calls: bool = False) -> None:
+        self._first.setdefault(sentence, Remark(place, sentence, hides_calls))
 
     def all(self) -> tuple[Remark, ...]:
-        return tuple(Remark(place, sentence) for sentence, place in self._first.items())
+        return tuple(self._first.values())
 
 
 def parse(data: bytes, file: str, remarks: Remarks) -> Node:

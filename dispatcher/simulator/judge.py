@@ -19,13 +19,13 @@ from typing import NamedTuple
 
 from dispatcher.events import Waiting, WaitKind
 from dispatcher.processes import Process, descendants, mark_of, process_table
+from toolkit.wire.vocabulary import NETWORK_ID
 
 # Owns what is marked, and of no device that can be looked at: a tool of ours, a device to type to.
 _SOMEBODY_ELSE = ""
 # The agent belongs to the box, not to the test.
 _AGENT = b"lavabox-agent"
 _KINDS = {kind.value.encode(): kind for kind in WaitKind}
-_NETWORK_ID = b"network_info"
 # Functions that a process sleeps in: that waits for a child (some shells wait for the signal of its end); that
 # reads from a pipe; for the agent's answer, without a limit (a command that is told to end gives it one, and
 # sleeps in poll).
@@ -134,7 +134,7 @@ def _command(argv: Sequence[bytes]) -> _Command | None:
         return None
     name, arguments = os.path.basename(words[0]), words[1:]
     if name == b"lava-network" and arguments[:1] == [b"collect"]:
-        return _Command(WaitKind.WAIT_ALL, [*arguments[1:], _NETWORK_ID])
+        return _Command(WaitKind.WAIT_ALL, [*arguments[1:], NETWORK_ID])
     kind = _KINDS.get(name)
     return None if kind is None else _Command(kind, arguments)
 

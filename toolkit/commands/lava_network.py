@@ -5,7 +5,7 @@ import os
 
 from toolkit.arguments import is_word, parse, parse_timeout, quote, to_text
 from toolkit.cache import CacheFile, lines
-from toolkit.wire.vocabulary import NO, OK, CommandError, UsageError
+from toolkit.wire.vocabulary import NETWORK_ID, NO, OK, CommandError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,8 +63,6 @@ Example:
   ping -c 1 "$(lava-network query server-1 ipv4)"
 """
 
-MESSAGE_ID = b"network_info"
-
 VARIABLE = "LAVA_MULTI_NODE_NETWORK_CACHE"
 DEFAULT_PATH = "/tmp/lava_multi_node_network_cache.txt"
 
@@ -90,7 +88,7 @@ def _broadcast(arguments: "list[str]", context: "Context") -> None:
         # The group keeps what it was told before, of another interface perhaps: empty it.
         gone = set(_fields(known, name.encode())) - {key for key, _ in fields}
         data = fields + [(key, b"") for key in sorted(gone)]
-        context.request("send", MESSAGE_ID, [item for pair in data for item in pair])
+        context.request("send", NETWORK_ID, [item for pair in data for item in pair])
         own = lines([[name] + [item for pair in fields for item in pair]], prefix=True)
         cache.write(own + [line for line in known if not _is_of(line, name.encode())])
 
@@ -101,7 +99,7 @@ def _collect(arguments: "list[str]", context: "Context") -> None:
     timeout = parse_timeout(options, context.environ)
     with CacheFile(context.environ, VARIABLE, DEFAULT_PATH) as cache:
         (name,) = context.request("self")
-        rows = context.request("wait-all", MESSAGE_ID, role, timeout)
+        rows = context.request("wait-all", NETWORK_ID, role, timeout)
         own = [line for line in _read(cache.path) if _is_of(line, name.encode())]
         cache.write(own + lines([_told(*row) for row in rows], prefix=True))
 

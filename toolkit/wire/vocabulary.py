@@ -32,6 +32,8 @@ MAX_DATA = 64 * 1024
 MAX_NAME = 16 * 1024
 # Bytes of the message of lava-test-raise or lava-test-event, and of a reference's URL.
 MAX_TEXT = MAX_DATA
+# What lava-network sends and waits for.
+NETWORK_ID = b"network_info"
 # What a test may result in.
 RESULTS = ("pass", "fail", "skip", "unknown")
 # A request: its data, and room for the rest (an id; a key of one byte and an empty value take five).

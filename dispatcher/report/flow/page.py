@@ -21,6 +21,7 @@ from dispatcher.report.flow import words
 from dispatcher.report.flow.model import Flow, How, Message, Wait
 from dispatcher.report.flow.table import Cell, Kind, Table, clean
 from dispatcher.results import Case
+from dispatcher.wording import counted
 from toolkit import VERSION
 
 # Pairs of one message, and missing devices of one wait, that the page holds.
@@ -75,10 +76,10 @@ def _embedded(value: object) -> str:
 
 def _facts(flow: Flow) -> str:
     roles = len({device.role for device in flow.devices.values()})
-    facts = [words.counted(len(flow.devices), "device"), words.counted(roles, "role")]
-    facts += [words.counted(len(flow.waits), "wait"), words.counted(len(flow.messages), "message")]
+    facts = [counted(len(flow.devices), "device"), counted(roles, "role")]
+    facts += [counted(len(flow.waits), "wait"), counted(len(flow.messages), "message")]
     if flow.cases:
-        facts.append(words.counted(len(flow.cases), "result"))
+        facts.append(counted(len(flow.cases), "result"))
     facts.append(words.duration(flow.end))
     if 0 < flow.start <= _LATEST:
         facts.append(f"began {datetime.fromtimestamp(flow.start, UTC):%Y-%m-%d %H:%M:%S} UTC")
@@ -110,7 +111,7 @@ def _doings(flow: Flow, trouble: words.Trouble) -> Iterator[str]:
 def _table(table: Table) -> Iterator[str]:
     rows = table.rows[: max(1, _MOST_CELLS // max(1, len(table.columns)))]
     # What is not open costs no layout.
-    size = f"{words.counted(len(table.rows), 'row')}, {words.counted(len(table.columns), 'column')}"
+    size = f"{counted(len(table.rows), 'row')}, {counted(len(table.columns), 'column')}"
     is_open = " open" if len(rows) * len(table.columns) <= _MOST_OPEN else ""
     yield f'<details{is_open}><summary>{size}</summary><div class="scroll"><table><thead><tr><th scope="col">{_html(table.head)}</th>'
     for column in table.columns:

@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 
 from dispatcher.report.flow.model import Flow, How, Wait
-from dispatcher.wording import enumerated
+from dispatcher.wording import counted, enumerated
 
 # Names that a sentence tells one by one.
 _MOST_NAMES = 4
@@ -150,8 +150,3 @@ def doings(flow: Flow, trouble: Trouble) -> list[str]:
             state = f"{stay.reason or 'left'} at {clock(stay.left or 0.0, flow.end)}"
         sentences.append(f"{name} {state}; {told}.")
     return sentences
-
-
-def counted(number: int, thing: str) -> str:
-    """ "1 device", "2 devices"."""
-    return f"{number} {thing}{'' if number == 1 else 's'}"
