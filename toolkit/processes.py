@@ -10,7 +10,7 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 SHELL = "/bin/sh"
 
@@ -19,6 +19,9 @@ GRACE = 2.0
 _POLL = 0.02
 
 _LOCALE = "LC_CTYPE"
+
+# What tells this process to end.
+_ENDINGS = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)
 
 # What shells report for a program that is not there, and for one that cannot be run.
 _NOT_FOUND, _NOT_RUN = 127, 126
@@ -67,16 +70,20 @@ def start(
     output: "int | None" = None,
     folder: "str | None" = None,
     with_input: bool = True,
+    mask: "Collection[int] | None" = None,
 ) -> int:
     """Start a program; returns its process id.
 
     :param output: a descriptor for its stdout.
     :param with_input: whether it may read what this process could.
+    :param mask: the signals that it is to block, instead of those that this process does.
     """
     pid = os.fork()
     if pid:
         return pid
     try:
+        if mask is not None:
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
         if output is not None:
             os.dup2(output, 1)
         if not with_input:
@@ -115,16 +122,36 @@ def run(argv: "list[str]", environ: "Mapping[str, str]", folder: "str | None" = 
 
     If this process is told to end (KeyboardInterrupt, SystemExit), the program is ended first.
     """
-    return wait(start(argv, environ, folder=folder))
+    return _run(argv, environ, folder=folder)
 
 
 def run_tool(argv: "list[str]", environ: "Mapping[str, str]") -> int:
     """The same for a program that is not to read anything: our stdin is not its."""
-    return wait(start(argv, environ, with_input=False))
+    return _run(argv, environ, with_input=False)
 
 
-def wait(pid: int) -> int:
+def _run(
+    argv: "list[str]",
+    environ: "Mapping[str, str]",
+    folder: "str | None" = None,
+    with_input: bool = True,
+) -> int:
+    # Told to end between the start and the wait, it would leave the program behind.
+    before = _signal.pthread_sigmask(_signal.SIG_BLOCK, _ENDINGS)
     try:
+        return wait(start(argv, environ, folder=folder, with_input=with_input, mask=before), before)
+    finally:
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
+
+
+def wait(pid: int, mask: "Collection[int] | None" = None) -> int:
+    """Wait for the end of a child, and end it if this process is told to.
+
+    :param mask: the signals to block from now on.
+    """
+    try:
+        if mask is not None:
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
         return _status(os.waitpid(pid, 0)[1])
     except KeyboardInterrupt:
         # A terminal has told the program as well; it may be cleaning up.

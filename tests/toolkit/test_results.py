@@ -383,6 +383,38 @@ def test_told_to_end_it_ends_the_test(number: signal.Signals, start: Any) -> Non
     assert started.asked() == ["case-start b'boot'"]
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_told_to_end_just_when_it_has_started_the_test(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pids = []
+    fork = os.fork
+
+    def fork_and_be_told() -> int:
+        pid = fork()
+        if pid:
+            pids.append(pid)
+            os.kill(os.getpid(), number)
+        return pid
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit
+
+    monkeypatch.setattr(os, "fork", fork_and_be_told)
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        with pytest.raises((SystemExit, KeyboardInterrupt)):
+            processes.run(["sleep", "1000"], os.environ)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert not running(pids[0])
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_a_program_is_started_with_nothing_blocked() -> None:
+    assert processes.run(["sh", "-c", "grep -q '^SigBlk:[[:space:]]*0*$' /proc/self/status"], os.environ) == 0
+
+
 def test_a_test_reads_what_the_command_could_read(start: Any) -> None:
     started = start("boot", "--shell", "read line; echo $line")
     started.process.stdin.write("typed\n")
