@@ -259,17 +259,26 @@ def test_texts_that_may_be_the_same() -> None:
     assert UNKNOWN + UNKNOWN == UNKNOWN and UNKNOWN.may_be(known(""))
 
 
+def test_any_character_comes_through() -> None:
+    words = ["{\U000def9f", "é", "漢字", "{1..2→}", "\U0001f600x", "À\xff"]
+    calls = read("\n".join(f"lava-send '{word}'" for word in words))
+    assert [str(item.text) for item in calls] == [f"lava-send {word}" for word in words]
+
+
 PIECES = st.sampled_from(
     ["lava-send ", "lava-wait ", "lava-sync x", "$(", ")", "`", '"', "'", "if ", "then ", "fi", "for i in ", "do ",
      "done", "case ", " in ", "esac", ";;", "\n", " ", ";", "&", "|", "&&", "||", "(", "{", "}", "$x", "${x%", "${x:-",
      "$((", "))", "f() {", "<<EOF", "EOF", "\\", "trap ", "eval ", "[ ", " ]", "[[ ", " = ", "while ", "$(lava-role)",
-     "getopts ab: o", "set -- ", "shift ", "./run.sh ", ". lib.sh", "return", "break", "exit", "\0", "é", "\ud800"]
+     "getopts ab: o", "set -- ", "shift ", "./run.sh ", ". lib.sh", "return", "break", "exit", "\0", "é", "\ud800",
+     "\U000def9f"]
 )  # fmt: skip
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.one_of(st.text(), st.lists(PIECES, max_size=30).map("".join)))
 @example("$((9**9**9))")
+@example("{\U000def9f")
+@example("echo {1..9\U000def9f")
 @example("${x//$(lava-send a)/b}")
 @example("case x in esac; for; while getopts; do done")
 @example("x=${x%%*************************b}; set -- $x; shift 99999; shift x")

@@ -7,6 +7,7 @@ statements  if, case, lists, pipelines, assignments      loops     for, while, u
 commands    simple commands, functions, scripts          builtins  cd, eval, trap and so on
 words       words with their expansions                  output    what a $(...) prints
 conditions  test, [ and [[                               scope     variables, arguments, the folder
+grammar     the text as a tree
 
 The text is parsed by tree-sitter, which goes on after what is no shell text.
 """

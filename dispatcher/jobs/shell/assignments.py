@@ -4,8 +4,8 @@
 from tree_sitter import Node
 
 from dispatcher.jobs.shell.conditions import Status
+from dispatcher.jobs.shell.grammar import text_of
 from dispatcher.jobs.shell.walker import Walker
-from dispatcher.jobs.shell.words import text_of
 from dispatcher.jobs.text import EMPTY, UNKNOWN, Text
 
 

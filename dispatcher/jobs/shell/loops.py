@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from tree_sitter import Node
 
 from dispatcher.jobs.shell.conditions import Status
+from dispatcher.jobs.shell.grammar import text_of
 from dispatcher.jobs.shell.walker import Stop, Walker
-from dispatcher.jobs.shell.words import between, command_nodes, text_of
+from dispatcher.jobs.shell.words import between, command_nodes
 from dispatcher.jobs.text import EMPTY, UNKNOWN, Text, known
 
 # Turns of a loop.

@@ -10,9 +10,10 @@ from tree_sitter import Node
 from dispatcher.jobs.shell import commands, loops
 from dispatcher.jobs.shell.assignments import assignment, declaration, redirect, unset
 from dispatcher.jobs.shell.conditions import Status, Token, judged
+from dispatcher.jobs.shell.grammar import text_of
 from dispatcher.jobs.shell.scope import Function
 from dispatcher.jobs.shell.walker import Visit, Walker
-from dispatcher.jobs.shell.words import between, text_of
+from dispatcher.jobs.shell.words import between
 from dispatcher.jobs.text import EMPTY, Text, known
 
 

@@ -14,17 +14,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 
-import tree_sitter_bash
-from tree_sitter import Language, Node, Parser
+from tree_sitter import Node
 
 from dispatcher.jobs.calls import Call, DeviceNames, Item, ReadFile, Unread, Work
 from dispatcher.jobs.model import Place
 from dispatcher.jobs.shell.conditions import Status
+from dispatcher.jobs.shell.grammar import parse, text_of
 from dispatcher.jobs.shell.scope import Scope, Source, merged
-from dispatcher.jobs.shell.words import Words, text_of
+from dispatcher.jobs.shell.words import Words
 from dispatcher.jobs.text import UNKNOWN, Text, known
-
-_LANGUAGE = Language(tree_sitter_bash.language())
 
 # Nodes that are visited for one definition, depths of nodes and of scripts that call scripts.
 _MOST_NODES = 100_000
@@ -109,8 +107,7 @@ class Walker:
             raise TooMuch
         outer, self.source = self.source, source
         try:
-            root = Parser(_LANGUAGE).parse(source.text.encode("utf-8", "surrogatepass")).root_node
-            return self.visit(root)
+            return self.visit(parse(source.text))
         finally:
             self.source = outer
 

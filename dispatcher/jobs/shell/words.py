@@ -9,6 +9,7 @@ from fnmatch import translate
 
 from tree_sitter import Node
 
+from dispatcher.jobs.shell.grammar import source_text, text_of
 from dispatcher.jobs.shell.scope import Scope
 from dispatcher.jobs.text import EMPTY, UNKNOWN, Text, known
 
@@ -116,7 +117,7 @@ class Words:
         position = 0
         for child in node.children:
             # What the lexer leaves out between two children is white space of the text.
-            between = raw[position : child.start_byte - start].decode("utf-8", "replace")
+            between = source_text(raw[position : child.start_byte - start])
             if child.type == '"':
                 literal = between + text_of(child).replace('"', "")
                 pieces.append((known(literal), False))
@@ -214,11 +215,6 @@ class Words:
             return known(str(_calculated(ast.parse(replaced.strip(), mode="eval").body)))
         except (SyntaxError, ValueError, ArithmeticError, RecursionError, MemoryError):
             return UNKNOWN
-
-
-def text_of(node: Node) -> str:
-    """The source of a node."""
-    return (node.text or b"").decode("utf-8", "replace")
 
 
 def _adjacent(nodes: Iterable[Node]) -> list[list[Node]]:
