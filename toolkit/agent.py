@@ -12,8 +12,8 @@ its packed request, and gets the packed reply, each with its length in front
 
 As long as one of the commands is in the foreground, nobody else reads the
 console, and the agent reads it all the time. Commands in the background share it
-with a shell at its prompt: then the agent turns to the console for a moment
-every now and then, asks, gets its answer, and leaves it as it was.
+with a shell at its prompt (`sharing`): then the agent turns to the console for a
+moment every now and then, asks, gets its answer, and leaves it as it was.
 """
 
 import _signal
@@ -25,6 +25,7 @@ import select
 import time
 
 from .client import LENGTH_SIZE, STOPPING, peer
+from .sharing import Sharing
 from .wire.device_link import DeviceLink
 from .wire.packets import LINK_TIMEOUT
 from .wire.vocabulary import LINK_FAILED, MAX_REQUEST, NO_DISPATCHER
@@ -94,35 +95,19 @@ def _status(pid: int) -> "list[bytes]":
         return file.read().rpartition(b")")[2].split()
 
 
-def in_foreground(pid: int, terminal: int) -> bool:
-    """Whether a process is what the shell on this terminal waits for, so that nobody else reads it.
+def _place(pid: int, terminal: int) -> "tuple[bool, int]":
+    """Whether a process is what the shell on this terminal waits for, so that nobody else reads it;
+    and the process group in the foreground of the terminal, 0 if that is not the terminal of the process.
 
-    True also where that can't be told.
+    (True, 0) where it can't be told.
     """
     try:
         state, _, group, _, tty, foreground = _status(pid)[:6]
     except OSError:
-        return True
-    return int(tty) == terminal and group == foreground and state not in (b"T", b"t")
-
-
-def foreground(pid: int, terminal: int) -> int:
-    """The process group in the foreground of this terminal, 0 if it is not the terminal of this process."""
-    try:
-        _, _, _, _, tty, group = _status(pid)[:6]
-    except OSError:
-        return 0
-    return int(group) if int(tty) == terminal else 0
-
-
-def _activity(pid: int) -> int:
-    """A number that stays the same as long as the process sleeps; 0 if it runs."""
-    try:
-        with open("/proc/%d/status" % pid, "rb") as file:
-            fields = dict(line.split(b":", 1) for line in file if b":" in line)
-        return 1 + int(fields[b"voluntary_ctxt_switches"]) if fields[b"State"].split()[0] == b"S" else 0
-    except (OSError, KeyError):
-        return 1
+        return True, 0
+    if int(tty) != terminal:
+        return False, 0
+    return group == foreground and state not in (b"T", b"t"), max(int(foreground), 0)
 
 
 class Agent:
@@ -131,9 +116,10 @@ class Agent:
     def __init__(self, listener: "Socket", console: "Console") -> None:
         self._listener = listener
         self._console = console
+        self._sharing = Sharing(console)
         self._link = DeviceLink(int.from_bytes(os.urandom(4), "big"), boot_hash(), console.baud())
         self._clients = {}  # type: dict[int, _Client]
-        self._hushed = False
+        self._hushed = False  # the console is ours alone
         self._idle_since = time.monotonic()
         self._looked = 0.0
         self._others = 0  # the process group in the foreground, of which a shell may set its modes any moment
@@ -153,9 +139,7 @@ class Agent:
         finally:
             # First, so that a command that comes now finds no agent and makes its own.
             self._listener.close()
-            if self._hushed or self._console.muffled:
-                self._hushed = False
-                self._console.restore()
+            self._let_go()
             self._collect()
             self._deliver()
             for fd, client in self._clients.items():
@@ -175,7 +159,7 @@ class Agent:
                 self._write_console()
             elif fd in self._clients:
                 self._serve(fd, event)
-        if console.muffled and self._hushed:
+        if self._sharing.held and self._sharing.muffled:
             self._read_console()
         now = time.monotonic()
         deadline = link.next_timeout()
@@ -188,41 +172,49 @@ class Agent:
         self._share_console(now)
         self._deliver()
 
+    @property
+    def _reads(self) -> bool:
+        """Whether the console's input is ours at the moment."""
+        return self._hushed or self._sharing.held
+
+    @property
+    def _alone(self) -> bool:
+        """Whether nobody else reads the console, as far as can be told."""
+        return self._link.attended or (not self._others and self._console.canonical)
+
     def _share_console(self, now: float) -> None:
         """Take the console as long as the host may type, and then give it back."""
-        link, console = self._link, self._console
+        link, console, sharing = self._link, self._console, self._sharing
         if not self._hushed:
             console.mend()
-        if self._hushed and not link.listening(now):
+            sharing.mend()
+        if not link.listening(now):
             # Before replies are delivered: what runs next finds the console as it was.
-            self._hushed = False
-            console.restore()
-        elif self._hushed and link.attended:
-            if console.muffled:
-                console.restore()
-                console.hush()
-        elif self._hushed:
-            # A shell that shows its prompt now has set modes of its own.
-            console.hush(shared=True)
-        elif not link.listening(now):
-            if console.muffled:
-                console.restore()
-        elif self._take_console(now):
-            self._hushed = True
-
-    def _take_console(self, now: float) -> bool:
-        link, console = self._link, self._console
+            self._let_go()
+            return
+        if (self._hushed and not self._alone) or (sharing.held and (link.attended or sharing.lost())):
+            self._let_go()
+        if self._reads:
+            return
         if not link.attended:
             self._look(now)
-        if self._others and not link.attended:
-            return console.take(now, self._others, 0 if console.backlog() else _activity(self._others))
-        console.hush(shared=not link.attended)
-        return True
+        if self._alone:
+            sharing.release()
+            console.hush()
+            self._hushed = True
+        else:
+            sharing.take(now, self._others)
+
+    def _let_go(self) -> None:
+        if self._hushed:
+            self._hushed = False
+            self._console.restore()
+        self._sharing.release()
 
     def _wait(self) -> "list[tuple[int, int]]":
         poll = select.poll()
         poll.register(self._listener.fileno(), select.POLLIN)
-        poll.register(self._console.read_fd, select.POLLIN if self._hushed else 0)
+        poll.register(self._console.read_fd, select.POLLIN if self._reads else 0)
         if self._may_write:
             poll.register(self._console.write_fd, select.POLLOUT)
         for fd, client in self._clients.items():
@@ -235,8 +227,10 @@ class Agent:
         if self._clients or self._link.idle or deadline is None:
             deadline = end if deadline is None else min(deadline, end)
         timeout = max(0.0, deadline - time.monotonic())
-        if not self._link.attended and (self._hushed or self._link.wants_to_send):
-            # The modes of the console change without telling; and a muffled one does not say when it has input.
+        waits_for_console = not self._link.attended and (self._reads or self._link.wants_to_send)
+        if waits_for_console or (self._sharing.used and not self._clients):
+            # The modes of the console change without telling, also to what has to be mended; and a muffled one does
+            # not say when it has input.
             timeout = min(timeout, _BUSY)
         return poll.poll(int(timeout * 1000) + 1)
 
@@ -245,15 +239,17 @@ class Agent:
         self._looked = now
         waiting = [client for client in self._clients.values() if client.waits]
         if waiting:
-            number = self._console.number
-            self._link.attend(any(not c.stopping and in_foreground(c.pid, number) for c in waiting))
-            self._others = max(foreground(c.pid, number) for c in waiting)
+            places = [_place(client.pid, self._console.number) for client in waiting]
+            self._link.attend(any(not c.stopping and alone for c, (alone, _) in zip(waiting, places)))
+            self._others = max(group for _, group in places)
 
     def _read_console(self) -> None:
+        if self._sharing.held and self._sharing.lost():
+            return
         try:
             lines = self._console.read_lines()
         except BlockingIOError:
-            if not self._console.muffled:
+            if not self._sharing.muffled:
                 time.sleep(_BUSY)
             return
         now = time.monotonic()
@@ -263,7 +259,7 @@ class Agent:
     @property
     def _may_write(self) -> bool:
         # Before the console is ours, an answer would come as an echo, and to somebody else.
-        return self._link.wants_to_send and (self._hushed or self._link.wants_no_answer)
+        return self._link.wants_to_send and (self._reads or self._link.wants_no_answer)
 
     def _write_console(self) -> None:
         if not self._may_write:
@@ -370,7 +366,7 @@ class Agent:
         """Hand over what commands wait for, once the console is as the shell expects it."""
         # As long as another one waits in the foreground, no shell reads.
         shared = any(client.waits and not client.stopping for client in self._clients.values())
-        clean = not self._hushed or (shared and self._link.attended)
+        clean = not self._reads or (shared and self._link.attended)
         for fd, client in list(self._clients.items()):
             if client.reply and (clean or time.monotonic() > client.reply_since + PATIENCE):
                 client.output += len(client.reply).to_bytes(LENGTH_SIZE, "big") + client.reply

@@ -6,13 +6,12 @@ import os
 import struct
 import termios
 
-from .wire.framing import ALPHABET, CHECK_SIZE, LINE_MARKER
+from .wire.framing import ALPHABET, CHECK_SIZE, LINE_KILL, LINE_MARKER
 from .wire.vocabulary import NO_DISPATCHER, CommandError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
 
 # The device number of the terminal itself, also behind /dev/console and /dev/tty. The number of
 # this request differs between architectures (<asm/ioctls.h>: _IOR('T', 0x32, unsigned int)).
@@ -27,15 +26,6 @@ _LFLAG, _OSPEED, _CC = 3, 5, 6
 # of a control character that Linux has no use for.
 _MARK_AT = getattr(termios, "VSWTC", 7)
 _MARK = b"\x1d"
-# More characters than anybody types while we look.
-_NEVER = 255
-# Seconds for which a shell has to leave the modes alone before it is taken to wait for input: at a prompt,
-# and where it may as well be between two commands, about to show one.
-_AT_PROMPT = 0.01
-_BETWEEN_COMMANDS = 0.05
-# Seconds after which it is taken in any case, rather than let the commands in the background fail: a program
-# types without a pause.
-_HURRY = 30.0
 _BAUDS = {
     getattr(termios, "B%d" % baud): baud
     for baud in (
@@ -93,16 +83,10 @@ class Console:
     __slots__ = (
         "_after_ours",
         "_foreign",
-        "_held",
         "_input",
         "_marked",
         "_ours",
-        "_patience",
-        "_seen",
-        "_seen_since",
         "_theirs",
-        "_try_since",
-        "muffled",
         "number",
         "path",
         "read_fd",
@@ -116,13 +100,7 @@ class Console:
         self._ours = None  # type: int | None
         self._theirs = 0
         self._after_ours = False
-        self._held = False  # between `hush` and `restore`
         self._marked = False  # whether we ever left our mark
-        self._patience = []  # type: list[bytes | int]
-        self._seen = None  # type: tuple[int, int, int] | None
-        self._seen_since = 0.0
-        self._try_since = 0.0
-        self.muffled = False  # set by `hush`
         try:
             # Two open files of our own: a frame has to go out in one blocking write, and a
             # read must not block when somebody else was quicker. Neither disturbs the caller's.
@@ -172,56 +150,25 @@ class Console:
         except OSError:
             return 0
 
-    def take(self, now: float, others: int, activity: int) -> bool:
-        """`hush`, beside a shell that may be reading: False as long as it may just be setting its modes.
-
-        To be called every few milliseconds until it is True, or `restore` is called instead.
-
-        :param others: the process group in the foreground.
-        :param activity: a number that stays the same as long as its leader sleeps, 0 if that runs. A line
-            editor that sleeps waits for a key.
-        """
+    @property
+    def canonical(self) -> bool:
+        """Whether input comes in whole lines, not to a line editor."""
         try:
-            modes = termios.tcgetattr(self.read_fd)
+            return bool(termios.tcgetattr(self.read_fd)[_LFLAG] & termios.ICANON)
         except termios.error:
             return True
-        self._try_since = self._try_since or now
-        canonical = modes[_LFLAG] & termios.ICANON
-        seen = (others, modes[_LFLAG], 0 if canonical else activity)
-        if now < self._try_since + _HURRY:
-            if seen != self._seen or not (activity or canonical):
-                self._seen, self._seen_since = seen, now
-                return False
-            if now < self._seen_since + (_BETWEEN_COMMANDS if canonical else _AT_PROMPT):
-                return False
-            if not canonical and not self.muffled:
-                self._muffle(modes)
-                self._seen_since = now
-                return False
-        self.hush(shared=True)
-        return True
 
-    def hush(self, shared: bool = False) -> None:
+    def hush(self) -> None:
         """Have the console's input in whole lines and without echo, until `restore`.
 
-        To be called again when somebody may have set other modes since.
-
-        :param shared: somebody else may be reading. If that is a line editor, which waits for single
-            characters by `poll`, it is kept from waking up (`muffled`): so is a `poll` here, and
-            `read_lines` has to be called every now and then.
+        For one that nobody else reads; beside a shell see `sharing`. To be called again when somebody may
+        have set other modes since.
         """
-        self._held = True
-        self._try_since = 0.0
         try:
             modes = termios.tcgetattr(self.read_fd)
             before = modes[_LFLAG]
-            if shared and not before & termios.ICANON:
-                if not self.muffled or modes[_CC][termios.VMIN] != _NEVER:
-                    self._muffle(modes)
-                return
             if before == self._ours:
                 return
-            self.muffled = False
             self._theirs = before | termios.ECHO if modes[_CC][_MARK_AT] == _MARK else before
             self._ours = self._theirs & ~termios.ECHO | termios.ICANON
             if self._ours != before:
@@ -233,31 +180,15 @@ class Console:
         except termios.error:
             pass
 
-    def _muffle(self, modes: "list[Any]") -> None:
-        # Without a time (VTIME), a tty is readable for `poll` once it holds VMIN characters.
-        # (One that is muffled already was left so by an agent that was killed.)
-        found = [modes[_CC][termios.VMIN], modes[_CC][termios.VTIME]]
-        self._patience = found if found[0] != _NEVER else [1, 0]
-        modes[_CC][termios.VMIN], modes[_CC][termios.VTIME] = _NEVER, 0
-        termios.tcsetattr(self.read_fd, termios.TCSANOW, modes)
-        self._theirs = self._ours = modes[_LFLAG]
-        self.muffled = True
-
-    def _unmuffle(self, modes: "list[Any]") -> None:
-        self.muffled = False
-        if not modes[_LFLAG] & termios.ICANON and modes[_CC][termios.VMIN] == _NEVER:
-            modes[_CC][termios.VMIN], modes[_CC][termios.VTIME] = self._patience
-            termios.tcsetattr(self.read_fd, termios.TCSANOW, modes)
-
     def mend(self) -> None:
         """Turn the echo on again if a shell has put back modes that it had found while the input was ours."""
         if not self._marked:
             return
         try:
             modes = termios.tcgetattr(self.read_fd)
-            if modes[_CC][_MARK_AT] == _MARK:
-                if modes[_LFLAG] & termios.ICANON:
-                    modes[_LFLAG] |= termios.ECHO
+            # (In raw mode they are those of a line editor, which knows what it wants.)
+            if modes[_CC][_MARK_AT] == _MARK and modes[_LFLAG] & termios.ICANON:
+                modes[_LFLAG] |= termios.ECHO
                 modes[_CC][_MARK_AT] = b"\0"
                 termios.tcsetattr(self.read_fd, termios.TCSANOW, modes)
         except termios.error:
@@ -265,28 +196,19 @@ class Console:
 
     def restore(self) -> None:
         """Put the modes back, unless somebody else has set some since; give typed lines back."""
-        if self.muffled and self._held:
-            # What was typed meanwhile goes back to its place in the queue.
-            try:
-                self._input += os.read(self.read_fd, 4096)
-            except OSError:
-                pass
         try:
             modes = termios.tcgetattr(self.read_fd)
-            if self.muffled:
-                self._unmuffle(modes)
             untouched, marked = modes[_LFLAG] == self._ours, modes[_CC][_MARK_AT] == _MARK
-            if self._ours not in (None, self._theirs) and (untouched or marked):
+            canonical = modes[_LFLAG] & termios.ICANON
+            if self._ours not in (None, self._theirs) and (untouched or (marked and canonical)):
                 if untouched:
                     modes[_LFLAG] = self._theirs
                 modes[_CC][_MARK_AT] = b"\0"
                 termios.tcsetattr(self.read_fd, termios.TCSANOW, modes)
         except termios.error:
             pass
-        self._ours = self._seen = None
-        self._held = False
-        self._try_since = 0.0
-        self._give_back()
+        self._ours = None
+        self.give_back(self.foreign())
 
     def write(self, frame: bytes) -> None:
         """Write a frame in one piece; raises OSError."""
@@ -306,31 +228,34 @@ class Console:
         return lines
 
     def sort(self, line: bytes, ours: bool) -> None:
-        """Note a line that was read; if somebody typed it for another reader, `restore` gives it back."""
+        """Note a line that was read; what somebody typed for another reader `restore` gives back."""
         # (An end of line that the way has made CR LF comes as two.)
         doubled = self._after_ours and not line
         self._after_ours = ours or _was_ours(line)
         if not (self._after_ours or doubled):
             self._foreign.append(line + b"\n")
-        elif not (ours or doubled) and LINE_MARKER not in line and self._line_editor_reads():
-            # It has the beginning, a comment that takes in whatever is typed next: that is to end here.
+            return
+        # Half a line that a tty in canonical mode would have taken away.
+        self._foreign.append(line.rpartition(LINE_KILL)[0])
+        if not (ours or doubled) and LINE_MARKER not in line and not self.canonical:
+            # The line editor has the beginning, a comment that takes in whatever is typed next: that is to end here.
             self._foreign.append(b"\n")
 
-    def _line_editor_reads(self) -> bool:
-        try:
-            return not termios.tcgetattr(self.read_fd)[_LFLAG] & termios.ICANON
-        except termios.error:
-            return False
-
-    def _give_back(self) -> None:
+    def foreign(self) -> bytes:
+        """What was read and is somebody else's; it is up to the caller to give it back."""
         typed = b"".join(self._foreign) + self._input
         self._foreign = []
         self._input = b""
+        return typed
+
+    def give_back(self, typed: bytes) -> bool:
+        """Put input back, behind what is waiting by now; False if the kernel does not let us."""
         try:
             for byte in typed:
                 fcntl.ioctl(self.read_fd, termios.TIOCSTI, bytes((byte,)))
         except OSError:
-            pass  # the kernel allows it to root, or where dev.tty.legacy_tiocsti is set
+            return False  # it does for root, or where dev.tty.legacy_tiocsti is set
+        return True
 
 
 def _was_ours(line: bytes) -> bool:

@@ -73,7 +73,7 @@ class Shell:
     def check_typing(self, number: int) -> None:
         """A line that is typed runs as it was typed."""
         status, output = self.run(f"echo typed$(({number}+0))")
-        assert status == 0
+        assert status == 0, output
         assert b"typed%d\r\n" % number in output, output
         assert b"not found" not in output
 

@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import build_zipapp
+from tests.terminal import Terminal
 from toolkit.wire.vocabulary import CommandError
 
 # Minor versions of CPython 3 to look for.
@@ -95,3 +96,10 @@ def _candidates() -> list[str]:
         root = subprocess.run(["pyenv", "root"], capture_output=True, text=True, check=True).stdout.strip()
         candidates += map(str, Path(root, "versions").glob("*/bin/python3"))
     return [candidate for candidate in candidates if os.access(candidate, os.X_OK)]
+
+
+@pytest.fixture
+def terminal() -> Iterator[Terminal]:
+    terminal = Terminal()
+    yield terminal
+    terminal.close()

@@ -1,19 +1,17 @@
 # SPDX-License-Identifier: MIT
 from __future__ import annotations
 
-import fcntl
 import io
 import os
-import struct
 import termios
 import tty
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.terminal import Terminal, needs_tiocsti
 from toolkit import console as console_module
 from toolkit.console import Console, _was_ours, find
 from toolkit.wire.framing import LINE_KILL, MAX_FRAME, MAX_LINE_BODY, encode_line
@@ -22,60 +20,6 @@ from toolkit.wire.vocabulary import NO_DISPATCHER, CommandError
 LFLAG = 3
 OSPEED = 5
 OURS = encode_line(b"\x94\x01\xce\x11\x22\x33\x44\x01\x01\x00")
-
-
-class Terminal:
-    """A pty; `console` is its slave as the toolkit opens it."""
-
-    def __init__(self) -> None:
-        self.master, self.slave = os.openpty()
-        self.console = Console(os.ttyname(self.slave))
-
-    @property
-    def lflag(self) -> int:
-        flag: int = termios.tcgetattr(self.slave)[LFLAG]
-        return flag
-
-    def stty(self, *, on: int = 0, off: int = 0) -> None:
-        modes = termios.tcgetattr(self.slave)
-        modes[LFLAG] = modes[LFLAG] & ~off | on
-        termios.tcsetattr(self.slave, termios.TCSANOW, modes)
-
-    def type(self, data: bytes) -> None:
-        os.write(self.master, data)
-
-    def input(self) -> bytes:
-        """What somebody who reads this terminal would get now."""
-        data = b""
-        while struct.unpack("i", fcntl.ioctl(self.slave, termios.FIONREAD, bytes(4)))[0]:
-            data += os.read(self.slave, 4096)
-        return data
-
-    def close(self) -> None:
-        for fd in (self.master, self.slave, self.console.read_fd, self.console.write_fd):
-            os.close(fd)
-
-
-@pytest.fixture
-def terminal() -> Iterator[Terminal]:
-    terminal = Terminal()
-    yield terminal
-    terminal.close()
-
-
-def may_give_back() -> bool:
-    master, slave = os.openpty()
-    try:
-        fcntl.ioctl(slave, termios.TIOCSTI, b"x")
-    except OSError:
-        return False
-    finally:
-        os.close(master)
-        os.close(slave)
-    return True
-
-
-needs_tiocsti = pytest.mark.skipif(not may_give_back(), reason="the kernel lets nobody give input back here")
 
 
 # -- finding it --------------------------------------------------------------------------------
@@ -260,15 +204,6 @@ def test_a_terminal_that_is_gone_is_nobodys_fault(terminal: Terminal) -> None:
 # -- reading and writing -------------------------------------------------------------------------
 
 
-def lines_of(terminal: Terminal) -> list[bytes]:
-    lines: list[bytes] = []
-    try:
-        while True:
-            lines += terminal.console.read_lines()
-    except BlockingIOError:
-        return lines
-
-
 INPUTS = {
     "a line": (b"hello\n", [b"hello"]),
     "several": (b"a\nb\n\nc\n", [b"a", b"b", b"", b"c"]),
@@ -286,7 +221,7 @@ def test_lines(terminal: Terminal, name: str) -> None:
     data, expected = INPUTS[name]
     terminal.console.hush()
     terminal.type(data)
-    assert lines_of(terminal) == expected
+    assert terminal.lines() == expected
 
 
 def test_lines_of_a_terminal_in_raw_mode(terminal: Terminal) -> None:
@@ -294,7 +229,7 @@ def test_lines_of_a_terminal_in_raw_mode(terminal: Terminal) -> None:
     lines = []
     for part in (OURS[:10], OURS[10:-1], b"\r", b"a\nb", b"c\n"):
         terminal.type(part)
-        lines += lines_of(terminal)
+        lines += terminal.lines()
     assert lines == [OURS[:-1], b"a", b"bc"]
 
 
@@ -310,10 +245,10 @@ def test_an_endless_line_takes_bounded_memory(terminal: Terminal) -> None:
     tty.setraw(terminal.slave)
     for _ in range(30):
         terminal.type(b"x" * 1000)
-        lines_of(terminal)
+        terminal.lines()
     assert len(terminal.console._input) <= 8192
     terminal.type(b"\n" + OURS)
-    assert lines_of(terminal)[-1] == OURS[:-1]
+    assert terminal.lines()[-1] == OURS[:-1]
 
 
 def test_a_frame_is_written_whole(terminal: Terminal) -> None:
@@ -394,7 +329,7 @@ def test_what_somebody_typed_meanwhile_is_given_back(terminal: Terminal) -> None
 def test_cr_lf_leaves_nothing_behind(terminal: Terminal) -> None:
     terminal.console.hush()
     terminal.type(LINE_KILL + OURS[1:-1] + b"\r\n" + b"typed\n")
-    for line in lines_of(terminal):
+    for line in terminal.lines():
         terminal.console.sort(line, line == OURS[1:-1])
     terminal.console.restore()
     assert terminal.input() == b"typed\n"
@@ -404,6 +339,6 @@ def test_cr_lf_leaves_nothing_behind(terminal: Terminal) -> None:
 def test_half_a_line_is_given_back(terminal: Terminal) -> None:
     tty.setraw(terminal.slave)
     terminal.type(b"half")
-    assert lines_of(terminal) == []
+    assert terminal.lines() == []
     terminal.console.restore()
     assert terminal.input() == b"half"
