@@ -22,7 +22,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from dispatcher.repair import MAX_GUESSES, repair, salvage
+from dispatcher.repair import MAX_GUESSES, repair, salvage, without_echoes
 from toolkit.wire.framing import LINE_MARKER, MARKER, MAX_LINE, TERMINATOR, decode_frame, decode_line
 
 # A frame of 720 bytes, and a burst of kernel messages inside it.
@@ -238,7 +238,7 @@ def _marker_end(data: bytes, start: int) -> tuple[int, bytes]:
     stop = limit if again < 0 else again
     end = data.find(b"\n" + MARKER[seen:], foreign, stop)
     if end >= 0:
-        return end + 1 + len(MARKER) - seen, data[foreign : end + 1]
+        return end + 1 + len(MARKER) - seen, without_echoes(data[foreign : end + 1])
     return (-1, b"") if again < 0 and len(data) < limit else (start, b"")
 
 
@@ -256,7 +256,7 @@ def _content_end(data: bytes, content: int, limit: int) -> tuple[int, int, bytes
     end = data.find(TERMINATOR, content, limit)
     cut = _CUT_TERMINATOR.search(data, content, end if end >= 0 else limit)
     if cut:
-        return cut.start(), cut.end(), cut.group()[1:-1]
+        return cut.start(), cut.end(), without_echoes(cut.group()[1:-1])
     return end, end + len(TERMINATOR), b""
 
 

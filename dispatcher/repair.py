@@ -62,7 +62,9 @@ def salvage(content: bytes, ended: bool) -> bytes:
     text = b""
     for line in lines:
         cut = _alphabetic(line)
-        text += (line[cut:] if line[cut : cut + 1] in (b"[", b"<") else line) + b"\n"
+        rest = line[cut:] + b"\n"
+        if not is_echo(rest):
+            text += rest if rest[:1] in (b"[", b"<") else line + b"\n"
     if ended and len(content) <= MAX_FRAME + len(text) and not tail.translate(None, ALPHABET):
         return text
     return text + tail
@@ -73,10 +75,17 @@ def _foreign(lines: list[bytes], cuts: tuple[int, ...]) -> bytes:
     text = b""
     for line, cut in zip(lines, cuts, strict=True):
         rest = line[cut:]
-        if rest.startswith(LINE_MARKER) and decode_line(rest) is not None:
-            rest = b""
-        text += _strewn(line[:cut]) + rest
+        text += _strewn(line[:cut]) + (b"" if is_echo(rest) else rest)
     return text
+
+
+def without_echoes(text: bytes) -> bytes:
+    """Whole lines, but for those that are ours and were echoed."""
+    return b"".join(line for line in text.splitlines(keepends=True) if not is_echo(line))
+
+
+def is_echo(line: bytes) -> bool:
+    return line.startswith(LINE_MARKER) and decode_line(line) is not None
 
 
 def _strewn(part: bytes) -> bytes:

@@ -130,6 +130,20 @@ def test_a_message_anywhere_in_a_frame(message: bytes) -> None:
     assert unrepaired == ([] if message in (STAMPED, LEVEL) else [1])
 
 
+def test_an_echo_anywhere_in_a_frame_is_no_output() -> None:
+    # Not right behind the first byte of a marker: that is a frame only if what follows has a time stamp.
+    for cut in range(3, len(FRAME)):
+        events = demultiplexed([b"a", FRAME[:cut] + ECHO + FRAME[cut:], b"z"])
+        assert (text_of(events), bodies_of(events)) == (b"az", [BODY]), cut
+
+
+def test_an_echo_in_a_damaged_frame_is_no_output() -> None:
+    damaged = FRAME[:20] + b"x" + FRAME[21:]
+    for cut in range(len(MARKER), len(FRAME) - len(TERMINATOR)):
+        events = demultiplexed([b"a", damaged[:cut] + ECHO + damaged[cut:], b"z"])
+        assert (text_of(events), bodies_of(events)) == (b"az", []), cut
+
+
 def test_a_damaged_frame_is_counted_and_the_message_in_it_comes_out() -> None:
     damaged = FRAME[:30] + b"A" + FRAME[31:]
     (event,) = demultiplexed([cut(damaged, (40, STAMPED))])
