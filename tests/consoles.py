@@ -7,7 +7,6 @@ Nothing here sleeps for something to happen: `wait_for` is woken by every turn o
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import random
 import select
@@ -25,6 +24,7 @@ from typing import Self
 from dispatcher.engine import Engine
 from dispatcher.events import Event
 from dispatcher.grouplog.memory import MemoryGroupLog
+from tests.terminal import unread
 from toolkit.commands import COMMANDS
 
 # Seconds that anything may take; only a failure takes so long.
@@ -82,8 +82,7 @@ class Board:
 
     def unread(self) -> int:
         """Bytes of input that nobody has read so far."""
-        size = fcntl.ioctl(self.slave, termios.FIONREAD, bytes(4))
-        return int.from_bytes(size, sys.byteorder)
+        return unread(self.slave)
 
     def until_printed(self, text: str) -> None:
         self.lab.wait_for(lambda: text.encode() in self.output, f"{text!r} on {self.name}")

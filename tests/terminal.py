@@ -5,14 +5,23 @@ from __future__ import annotations
 
 import fcntl
 import os
-import struct
+import sys
 import termios
 
 import pytest
 
 from toolkit.console import Console
+from toolkit.wire.framing import encode_line
 
 _LFLAG = 3
+
+# A line of the host.
+OURS = encode_line(b"\x94\x01\xce\x11\x22\x33\x44\x01\x01\x00")
+
+
+def unread(fd: int) -> int:
+    """Bytes of input that nobody has read so far."""
+    return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 class Terminal:
@@ -44,8 +53,7 @@ class Terminal:
 
     def waiting(self) -> int:
         """Bytes that can be read."""
-        size: int = struct.unpack("i", fcntl.ioctl(self.slave, termios.FIONREAD, bytes(4)))[0]
-        return size
+        return unread(self.slave)
 
     def until_waiting(self, size: int) -> None:
         """What was typed arrives a little later."""

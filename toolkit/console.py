@@ -150,6 +150,13 @@ class Console:
         except OSError:
             return 0
 
+    def waiting(self) -> int:
+        """Bytes of input that can be read."""
+        try:
+            return _number(fcntl.ioctl(self.read_fd, termios.FIONREAD, b"\0\0\0\0"))
+        except OSError:
+            return 0
+
     @property
     def canonical(self) -> bool:
         """Whether input comes in whole lines, not to a line editor."""

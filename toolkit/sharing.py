@@ -9,9 +9,7 @@ waking up, by a high VMIN: without a time (VTIME), a tty is readable for `poll` 
 Whoever sets modes meanwhile has begun to read: then what comes is his, and nothing is read here any more.
 """
 
-import fcntl
 import os
-import struct
 import termios
 
 TYPE_CHECKING = False
@@ -189,7 +187,7 @@ class Sharing:
         typed += self._queue()
         for _ in range(_TRIES):
             # What comes from now on has to stay behind it.
-            if not self._console.give_back(typed) or self._waiting() <= len(typed):
+            if not self._console.give_back(typed) or self._console.waiting() <= len(typed):
                 return
             typed += without(self._queue(), typed)
         self._console.give_back(typed)
@@ -199,15 +197,6 @@ class Sharing:
             return os.read(self._console.read_fd, 4096)
         except OSError:
             return b""
-
-    def _waiting(self) -> int:
-        """Bytes that can be read."""
-        try:
-            raw = fcntl.ioctl(self._console.read_fd, termios.FIONREAD, b"\0\0\0\0")
-        except OSError:
-            return 0
-        size: int = struct.unpack("i", raw)[0]
-        return size
 
     def _modes(self) -> "list[Any] | None":
         try:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.terminal import Terminal, needs_tiocsti
+from tests.terminal import OURS, Terminal, needs_tiocsti
 from toolkit import console as console_module
 from toolkit.console import Console, _was_ours, find
 from toolkit.wire.framing import LINE_KILL, MAX_FRAME, MAX_LINE_BODY, encode_line
@@ -19,7 +19,6 @@ from toolkit.wire.vocabulary import NO_DISPATCHER, CommandError
 
 LFLAG = 3
 OSPEED = 5
-OURS = encode_line(b"\x94\x01\xce\x11\x22\x33\x44\x01\x01\x00")
 
 
 # -- finding it --------------------------------------------------------------------------------

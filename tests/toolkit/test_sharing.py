@@ -15,12 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.terminal import Terminal, needs_tiocsti
+from tests.terminal import OURS, Terminal, needs_tiocsti
 from toolkit import sharing as sharing_module
 from toolkit.sharing import Sharing, without
-from toolkit.wire.framing import LINE_KILL, encode_line
+from toolkit.wire.framing import LINE_KILL
 
-OURS = encode_line(b"\x94\x01\xce\x11\x22\x33\x44\x01\x01\x00")
 LFLAG, CC = 3, 6
 # Seconds after which a shell is taken to be idle, whatever it does.
 LONG = 1.0
