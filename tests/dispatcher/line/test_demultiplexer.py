@@ -338,7 +338,7 @@ def test_hostile_input_costs_little(name: str, size: int, monkeypatch: pytest.Mo
         spent += result[2]
         return result
 
-    monkeypatch.setattr("dispatcher.demultiplexer.repair", counted)
+    monkeypatch.setattr("dispatcher.line.demultiplexer.repair", counted)
     total = 150_000 if size > 1 else 20_000
     data = (MARKER if name == "endless content" else b"") + HOSTILE[name] * (total // len(HOSTILE[name]) + 1)
     demultiplexer = Demultiplexer()
