@@ -96,13 +96,15 @@ def run(arguments: argparse.Namespace) -> int:
 def read(path: Path) -> Flow:
     """What happened according to a log. Raises SetupError that names the line if it is damaged."""
     try:
-        events = read_events(path)
+        events = read_events(
+            path, lambda sentence: print(f"lavabox flow: {path}: {sentence}", file=sys.stderr)
+        )
     except ValueError as error:
         raise SetupError(str(error)) from error
     if not events:
         raise SetupError(f"{path} is empty: nothing has happened in this group")
     fold = Fold()
-    for number, event in enumerate(events, start=1):
+    for number, event in events:
         try:
             fold.apply(event)
         except ValueError as error:

@@ -10,7 +10,7 @@ from dispatcher.consoles import open_console
 from dispatcher.errors import UsageError
 from dispatcher.host.deadwatch import QuietWatch
 from dispatcher.host.run import add_arguments, run_group
-from dispatcher.host.runner import Device
+from dispatcher.host.terminalrun import Device
 from dispatcher.names import check_name, check_no_duplicates
 
 SUMMARY = "read the consoles of real devices and answer their commands"

@@ -17,8 +17,8 @@ from dispatcher.consoles.ptyprocess import PtyProcess
 from dispatcher.errors import SetupError, UsageError
 from dispatcher.host.deadwatch import SimulatorWatch
 from dispatcher.host.run import add_arguments, run_group
-from dispatcher.host.runner import Device
 from dispatcher.host.stopsignals import undisturbed
+from dispatcher.host.terminalrun import Device
 from dispatcher.jobs import simulation as jobs
 from dispatcher.simulator.board import Workshop
 from dispatcher.simulator.box import install_box

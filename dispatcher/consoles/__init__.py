@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """How a console is reached: a serial port, a connection to a terminal server, or a command on a pty.
 
-Everything else sees a console as something that is started once, tells a `Listener` what
+Everything else sees a console as something that is opened, tells a `Listener` what
 happens, and takes bytes to be typed.
 """
 
@@ -15,16 +15,16 @@ class ConsoleError(SetupError):
 
 
 class Listener(Protocol):
-    """What a console tells, always from the event loop that it was started in."""
+    """What a console tells, always from the event loop that it was opened in."""
 
     def received(self, data: bytes) -> None:
         """Bytes came from the device."""
 
-    def dropped(self, reason: str) -> None:
-        """The connection is gone. The console tries to get it back; `restored` or `ended` follows."""
+    def drained(self) -> None:
+        """All that was taken by `write` is written, after a `write` that took nothing."""
 
-    def restored(self) -> None:
-        """The connection is back."""
+    def lost(self, reason: str) -> None:
+        """The connection is gone; `open` may get it back. Not called when `close` ended it."""
 
     def ended(self, reason: str, status: int) -> None:
         """The console is over, and all its bytes have been received. Not called when `close` ended it.
@@ -41,18 +41,32 @@ class Console(Protocol):
     def address(self) -> str:
         """What a person would call it: /dev/ttyUSB0, a URL, exec:COMMAND."""
 
-    async def start(self, listener: Listener) -> None:
-        """Open it. Raises ConsoleError. To be called once."""
+    @property
+    def lasting(self) -> bool:
+        """Whether it is worth trying again to open it, when that failed or the connection was lost."""
 
-    def write(self, data: bytes) -> None:
-        """Type bytes; never blocks. While the console is not there they are dropped, as by a real line."""
+    async def open(self, listener: Listener) -> None:
+        """Open it, for the first time or after `Listener.lost`. Raises ConsoleError."""
+
+    def write(self, data: bytes) -> bool:
+        """Type bytes; never blocks.
+
+        False: none of them was taken, as it is not open or too many wait to be written. In the latter case
+        `Listener.drained` follows.
+        """
+
+    def pause(self) -> None:
+        """Receive nothing for now: whoever is told can't keep up. What comes stays on the line as long as it can."""
+
+    def resume(self) -> None:
+        """Receive again."""
 
     async def close(self) -> None:
         """Give it up and end what belongs to it, in whatever state it is."""
 
 
 def open_console(address: str, speed: int) -> Console:
-    """The console at `address`, not yet started.
+    """The console at `address`, not yet opened. Raises ConsoleError for what can be none.
 
     :param address: `exec:COMMAND`, or what pyserial takes: a device file or a URL such as socket://host:port.
     :param speed: baud; counts for serial ports.

@@ -39,6 +39,8 @@ _OPEN_TTY = ("/bin/sh", "-c", 'tty=$1; shift; exec "$@" <>"$tty" >&0 2>&0', "sh"
 class PtyProcess:
     """A command on a pty, as a console."""
 
+    lasting = False  # what has ended is not started again
+
     def __init__(
         self,
         address: str,
@@ -83,8 +85,10 @@ class PtyProcess:
         self._type_timer: asyncio.TimerHandle | None = None
         self._exited = asyncio.Event()
         self._winding_up: asyncio.Task[None] | None = None
+        self._paused = False
+        self._refused = False  # a `write` was, since when not all was written
 
-    async def start(self, listener: Listener) -> None:
+    async def open(self, listener: Listener) -> None:
         """Start the command. Raises ConsoleError."""
         self._listener = listener
         self._loop = asyncio.get_running_loop()
@@ -99,7 +103,7 @@ class PtyProcess:
             self._release()
             raise ConsoleError(f"{self.address}: can't start the command: {error}") from error
         self._loop.add_reader(self._pidfd, self._notice_exit)
-        self._loop.add_reader(self._master, self._readable)
+        self._listen()
 
     @property
     def pid(self) -> int | None:
@@ -140,6 +144,24 @@ class PtyProcess:
 
     # Receiving
 
+    def pause(self) -> None:
+        """Read nothing for now: the command has to wait when the pty is full."""
+        self._paused = True
+        if self._receive_timer is not None:
+            self._receive_timer.cancel()
+        if self._master is not None:
+            self._loop.remove_reader(self._master)
+
+    def resume(self) -> None:
+        """Read again."""
+        if self._paused:
+            self._paused = False
+            self._listen()
+
+    def _listen(self) -> None:
+        if self._master is not None and not self._paused:
+            self._loop.add_reader(self._master, self._readable)
+
     def _readable(self) -> None:
         assert self._master is not None
         if self._from_device is not None:
@@ -157,8 +179,8 @@ class PtyProcess:
         if data:
             self._listener.received(data)
         if len(data) < allowance:
-            self._loop.add_reader(self._master, self._readable)
-        else:
+            self._listen()
+        elif not self._paused:
             self._receive_timer = self._loop.call_later(self._from_device.pause, self._receive_paced)
 
     def _read(self, limit: int) -> bytes:
@@ -189,19 +211,23 @@ class PtyProcess:
 
     # Typing
 
-    def write(self, data: bytes) -> None:
-        """Type bytes. They are dropped when the command has ended, or lets too many wait already."""
-        if self._master is None or len(self._to_type) + len(data) > _TYPE_LIMIT:
-            return
+    def write(self, data: bytes) -> bool:
+        """Type bytes; False if the command has ended, or lets too many wait already."""
+        if self._master is None:
+            return False
+        if len(self._to_type) + len(data) > _TYPE_LIMIT:
+            self._refused = True
+            return False
         busy = bool(self._to_type)
         self._to_type += data
         if busy:
-            return
+            return True
         if self._to_device is None:
             self._type()
         else:
             self._to_device.begin(time.monotonic())
             self._type_timer = self._loop.call_later(self._to_device.pause, self._type_paced)
+        return True
 
     def _type(self) -> None:
         assert self._master is not None
@@ -233,6 +259,9 @@ class PtyProcess:
             # Hung up: nobody is there to read any of it.
             count = len(self._to_type)
         del self._to_type[:count]
+        if self._refused and not self._to_type:
+            self._refused = False
+            self._loop.call_soon(self._listener.drained)
         return count
 
     # Ending

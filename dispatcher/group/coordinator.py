@@ -5,6 +5,9 @@ It folds the events of a group log, one after the other, and says which requests
 end by each of them. It does no I/O and knows no clock, so the same log gives the
 same state and the same outcomes, wherever and whenever it is folded.
 
+It keeps the identities of all events, and drops an event whose identity it knows:
+whoever does not know whether an append came through may repeat it.
+
 A wait needs one other device (lava-wait), or all others of the group or of a
 role, each of which must have sent the message a number of times: once for
 lava-wait-all, n times for a device's n-th lava-sync of an id. That number makes
@@ -24,9 +27,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import assert_never
 
-from dispatcher.group.events import Event, Joined, Left, Released, Reported, Sent, Waiting, WaitKind
+from dispatcher.group.events import Event, Founded, Joined, Left, Released, Reported, Sent, Waiting, WaitKind
 from dispatcher.group.wording import enumerated, near_miss, shown, times
-from toolkit.wire.vocabulary import NO, OK
+from toolkit.wire.vocabulary import INTERRUPTED, NO, OK
 
 # Ids that are kept of each device, the newest ones, to say which may have been meant for another.
 MAX_RECENT = 32
@@ -80,6 +83,8 @@ class _Message:
     times_sent: dict[str, int] = field(default_factory=dict)  # by device; a sync counts as well
     times_synced: dict[str, int] = field(default_factory=dict)
     values: dict[tuple[str, bytes], bytes] = field(default_factory=dict)  # by sender and key, oldest first
+    senders: set[str] = field(default_factory=set)  # by lava-send
+    keys: dict[str, set[bytes]] = field(default_factory=dict)  # those of each sender in `values`
     unmet: set[str] = field(default_factory=set)  # devices whose last sync was not fulfilled
     met: dict[_Need, int] = field(default_factory=dict)  # how many devices have done what is needed
     waits: dict[_Need, dict[bytes, "_Wait"]] = field(default_factory=dict)  # the open ones, by request
@@ -102,14 +107,30 @@ class Coordinator:
         self._sizes: dict[str | None, int] = {None: 0}  # devices of each role; None: of the group
         self._messages: dict[bytes, _Message] = {}
         self._waits: dict[bytes, _Wait] = {}  # the open ones by request, in the order they began
-        self._outcomes: dict[bytes, Outcome] = {}
+        # Every identity that is known and no open wait: how it ended, or just whose it is where that was well.
+        self._known: dict[bytes, Outcome | str] = {}
         self._waits_so_far = 0
+        self._declared: int | None = None  # devices that the group is to have
+        self._joined: set[str] = set()
         self._recent: dict[str, dict[bytes, None]] = {}  # ids by the device that sent them, newest last
 
     @property
     def members(self) -> list[tuple[str, str]]:
         """(device, role) of all that ever joined, in the order they did."""
         return list(self._roles.items())
+
+    @property
+    def complete(self) -> bool:
+        """Whether all devices that were declared when the group began have joined."""
+        return self._declared is None or len(self._joined) >= self._declared
+
+    @property
+    def awaited(self) -> str:
+        """Who has still to join, as in "waiting for ..."; "" if the group is complete."""
+        if self.complete:
+            return ""
+        missing = [name for name in self._roles if name not in self._joined]
+        return enumerated(missing) if missing else f"{(self._declared or 0) - len(self._joined)} more devices"
 
     @property
     def gone(self) -> frozenset[str]:
@@ -121,13 +142,19 @@ class Coordinator:
         """Whether a wait is open."""
         return bool(self._waits)
 
-    def known(self, request: bytes) -> bool:
-        """Whether the log holds this request."""
-        return request in self._outcomes or request in self._waits
+    def known(self, identity: bytes) -> bool:
+        """Whether the log holds an event with this identity."""
+        return identity in self._known or identity in self._waits
 
     def outcome(self, request: bytes) -> Outcome | None:
         """How the request ended; None if it is still open or not known."""
-        return self._outcomes.get(request)
+        ended = self._known.get(request)
+        return Outcome(request, ended, OK, "") if isinstance(ended, str) else ended
+
+    def sent_before(self, device: str, message_id: bytes) -> bool:
+        """Whether the device has sent this by lava-send already."""
+        message = self._messages.get(message_id)
+        return message is not None and device in message.senders
 
     def data_for(self, device: str, message_id: bytes) -> list[tuple[str, bytes, bytes]]:
         """What a wait of `device` returns now: (sender, key, value) of all other devices.
@@ -150,6 +177,15 @@ class Coordinator:
         message = self._messages.get(message_id)
         return 0 if message is None else message.times_synced.get(device, 0)
 
+    def role(self, device: str) -> str | None:
+        """The device's role; None if it neither joined nor was declared."""
+        return self._roles.get(device)
+
+    def wait(self, request: bytes) -> Waiting | None:
+        """The open wait of this request."""
+        wait = self._waits.get(request)
+        return None if wait is None else wait.waiting
+
     def waits(self) -> list[Waiting]:
         """The waits that have not ended, in the order they began."""
         return [wait.waiting for wait in self._waits.values()]
@@ -157,9 +193,9 @@ class Coordinator:
     def open_waits(self) -> list[OpenWait]:
         """`waits`, each with the devices that are missing."""
         # Waits that need the same share one search for the devices that lack.
-        lacking = {wait.request: group.lacking for group in self.wait_groups() for wait in group.waits}
+        lacking = {wait.identity: group.lacking for group in self.wait_groups() for wait in group.waits}
         return [
-            OpenWait(wait, [name for name in lacking[wait.request] if name != wait.device])
+            OpenWait(wait, [name for name in lacking[wait.identity] if name != wait.device])
             for wait in self.waits()
         ]
 
@@ -207,43 +243,59 @@ class Coordinator:
 
         They come in the order in which the requests were made, so a `Sent` ends with
         its own outcome. A `Reported` ends without one: nobody waits for it. An event
-        whose request is known changes nothing, and neither does a `Released` whose request is no open wait. Raises ValueError
-        for an event of a device that never joined; the state is then as before.
+        whose identity is known changes nothing, and neither does a `Released` whose request is no open
+        wait. Raises ValueError for an event of a device that never joined; the state is then as before.
         """
+        if self.known(event.identity):
+            return []
+        if isinstance(event, Sent | Waiting | Left | Reported):
+            self._check_joined(event.device)
         match event:
+            case Founded():
+                outcomes = self._found(event)
             case Joined():
-                self._join(event)
-                return []
+                outcomes = self._join(event)
             case Sent():
-                self._check_joined(event.device)
-                return [] if self.known(event.request) else self._send(event)
+                return self._send(event)
             case Waiting():
-                self._check_joined(event.device)
-                return [] if self.known(event.request) else self._wait(event)
+                return self._wait(event)
             case Released():
                 wait = self._waits.get(event.request)
-                return [] if wait is None else [self._end(wait.waiting, event.status, event.reason)]
+                outcomes = [] if wait is None else [self._end(wait.waiting, event.status, event.reason)]
             case Left():
-                self._check_joined(event.device)
-                return self._leave(event.device)
+                outcomes = self._leave(event.device)
             case Reported():
-                self._check_joined(event.device)
-                if event.request and not self.known(event.request):
-                    self._outcomes[event.request] = Outcome(event.request, event.device, OK, "")
-                return []
+                outcomes = []
             case _:
                 assert_never(event)
+        self._known[event.identity] = getattr(event, "device", "")
+        return outcomes
 
     def _check_joined(self, device: str) -> None:
         if device not in self._roles:
             raise ValueError(f"{device!r} never joined the group")
 
-    def _join(self, event: Joined) -> None:
+    def _found(self, event: Founded) -> list[Outcome]:
+        if event.members is not None:
+            for name, role in event.members:
+                self._enter(name, role)
+        self._declared = event.size if event.members is None else len(event.members)
+        return []
+
+    def _join(self, event: Joined) -> list[Outcome]:
+        complete = self.complete
         self._gone.pop(event.device, None)
-        if event.device not in self._roles:
-            self._roles[event.device] = event.role
-            for role in (None, event.role):
-                self._sizes[role] = self._sizes.get(role, 0) + 1
+        self._joined.add(event.device)
+        self._enter(event.device, event.role)
+        if complete or not self.complete:
+            return []
+        return self._end_those(self._waits.values())
+
+    def _enter(self, device: str, role: str) -> None:
+        if device not in self._roles:
+            self._roles[device] = role
+            for group in (None, role):
+                self._sizes[group] = self._sizes.get(group, 0) + 1
 
     def _leave(self, device: str) -> list[Outcome]:
         self._gone[device] = None
@@ -254,11 +306,24 @@ class Coordinator:
             )
             for wait in self._waits.values()
         ]
-        return [self._end(wait.waiting, NO, reason) for wait, reason in reasons if reason]
+        return [
+            # Of its own waits nobody is left to read the answer.
+            self._end(wait.waiting, INTERRUPTED if wait.waiting.device == device else NO, reason)
+            for wait, reason in reasons
+            if reason
+        ]
 
     def _send(self, event: Sent) -> list[Outcome]:
         message = self._messages.setdefault(event.message_id, _Message())
+        message.senders.add(event.device)
+        keys = message.keys.setdefault(event.device, set())
+        if not keys.isdisjoint(key for key, _ in event.data):
+            # It repeats a key, so it takes the place of what its sender has sent before.
+            for key in keys:
+                del message.values[event.device, key]
+            keys.clear()
         for key, value in event.data:
+            keys.add(key)
             # Taken out first: a key keeps its place in a dict when it only gets a new value.
             message.values.pop((event.device, key), None)
             message.values[event.device, key] = value
@@ -293,7 +358,7 @@ class Coordinator:
         wait = _Wait(event, message, need, self._waits_so_far)
         self._waits_so_far += 1
         role = need[0]
-        if role is not None and role not in self._sizes:
+        if role is not None and role not in self._sizes and self.complete:
             roles = ", ".join(shown(known) for known in self._sizes if known is not None)
             reason = f"no device has the role '{shown(role)}'; the roles are {roles}"
             outcomes.append(self._end(event, NO, reason))
@@ -302,8 +367,8 @@ class Coordinator:
         elif reason := self._hopeless(wait, self._gone):
             outcomes.append(self._end(event, NO, reason))
         else:
-            self._waits[event.request] = wait
-            message.waits.setdefault(need, {})[event.request] = wait
+            self._waits[event.identity] = wait
+            message.waits.setdefault(need, {})[event.identity] = wait
         return outcomes
 
     def _count(self, message: _Message, device: str) -> list[Outcome]:
@@ -316,27 +381,33 @@ class Coordinator:
             message.met[need] = message.met.get(need, 0) + 1
             if self._sizes[role] - message.met[need] <= 1:
                 touched += message.waits.get(need, {}).values()
-        fulfilled = sorted(filter(self._fulfilled, touched), key=lambda wait: wait.number)
+        return self._end_those(touched)
+
+    def _end_those(self, waits: Iterable[_Wait]) -> list[Outcome]:
+        """End those of the waits that are fulfilled."""
+        fulfilled = sorted(filter(self._fulfilled, waits), key=lambda wait: wait.number)
         return [self._end(wait.waiting, OK, "") for wait in fulfilled]
 
     def _end(self, request: Sent | Waiting, status: int, reason: str) -> Outcome:
-        wait = self._waits.pop(request.request, None)
+        wait = self._waits.pop(request.identity, None)
         if wait is not None:
             waits = wait.message.waits[wait.need]
-            del waits[request.request]
+            del waits[request.identity]
             if not waits:
                 del wait.message.waits[wait.need]
         if isinstance(request, Waiting) and request.kind is WaitKind.SYNC and status != OK:
             self._messages[request.message_id].unmet.add(request.device)
-        outcome = Outcome(request.request, request.device, status, reason)
-        self._outcomes[request.request] = outcome
+        outcome = Outcome(request.identity, request.device, status, reason)
+        self._known[request.identity] = request.device if status == OK else outcome
         return outcome
 
     def _fulfilled(self, wait: _Wait) -> bool:
         message, device = wait.message, wait.waiting.device
         if wait.need == _ANY_OTHER:
             return len(message.times_sent) > (device in message.times_sent)
-        lacking = self._sizes[wait.need[0]] - message.met.get(wait.need, 0)
+        if not self.complete:
+            return False
+        lacking = self._sizes.get(wait.need[0], 0) - message.met.get(wait.need, 0)
         return lacking == self._lacks(wait, device)
 
     def _lacks(self, wait: _Wait, device: str) -> bool:
@@ -354,6 +425,8 @@ class Coordinator:
         """Why the wait, not fulfilled so far, can't be any more, if `gone` have left; "" if it can."""
         device = wait.waiting.device
         if wait.need == _ANY_OTHER:
+            if not self.complete:
+                return ""
             if len(self._roles) == 1:
                 return "there is no other device in the group"
             others_here = len(self._roles) - len(self._gone) - (device not in self._gone)

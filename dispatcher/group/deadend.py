@@ -46,11 +46,11 @@ class DeadEnd:
 
 
 def candidates(coordinator: Coordinator) -> set[str]:
-    """The devices with a wait, and none that ends by its own time-out: no other can be stuck."""
+    """The devices with a wait, and none whose script itself gave it a time-out: no other can be stuck."""
     waiting: set[str] = set()
     timed: set[str] = set()
     for wait in coordinator.waits():
-        (waiting if wait.timeout is None else timed).add(wait.device)
+        (timed if wait.expected else waiting).add(wait.device)
     return waiting - timed
 
 
@@ -59,6 +59,9 @@ def stuck_devices(coordinator: Coordinator, idle: Iterable[str]) -> set[str]:
 
     :param idle: the devices that do nothing but wait; all others may still send.
     """
+    if not coordinator.complete:
+        # Who has still to join may send.
+        return set()
     groups = coordinator.wait_groups()
     stuck = candidates(coordinator).intersection(idle)
     able = {name for name, _ in coordinator.members} - coordinator.gone - stuck
@@ -136,7 +139,7 @@ class _Story:
         sentences: list[tuple[int, str]] = []
         for group in self._groups:
             rank, reason = self._reason(group)
-            reasons.update((wait.request, reason) for wait in group.waits)
+            reasons.update((wait.identity, reason) for wait in group.waits)
             names = sorted({wait.device for wait in group.waits}, key=self._place.__getitem__)
             longest = duration(self._now - min(wait.time for wait in group.waits))
             have = "has" if len(names) == 1 else "have"

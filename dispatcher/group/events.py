@@ -3,10 +3,16 @@
 
 A group is the ordered list of these events and nothing else: who is released,
 the flow table and "who waits for whom" are all folded from it. `time` is in
-seconds, as the caller counts them; nothing here looks at a clock.
+seconds since 1970, as the host counts them that appends the event; nothing here
+looks at a clock.
 
-`request` is the identity of the request that caused the event. It is what makes
-a repeated request harmless, so it has to be unique within the group.
+Each event has an identity, unique within the group. An append whose outcome is
+unknown can therefore be repeated: the fold drops an identity that it knows. The
+identity of what a command asked for is that of its request, so that a repeated
+request is harmless, too.
+
+A reader passes over kinds and fields that it does not know (`Reader`), so that
+two versions can share a log.
 """
 
 import math
@@ -47,11 +53,26 @@ class WaitKind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Founded:
+    """The first event of a log: the group begins.
+
+    `members` are the names and roles of all devices that belong to the group, `size` is how many there
+    are; None where that was not said. Commands that need all members wait until all have joined.
+    """
+
+    time: float
+    identity: bytes
+    members: tuple[tuple[str, str], ...] | None = None
+    size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Joined:
     """A device is in the group from now on, or is back after it had left."""
 
     time: float
     device: str
+    identity: bytes
     role: str
 
 
@@ -61,7 +82,7 @@ class Sent:
 
     time: float
     device: str
-    request: bytes
+    identity: bytes
     message_id: bytes
     data: tuple[tuple[bytes, bytes], ...]
 
@@ -71,24 +92,29 @@ class Waiting:
     """A device began to wait; a lava-sync also sends the message, without data.
 
     `role` is whom a lava-wait-all waits for, None for everybody; the other kinds
-    have none. `timeout` is in seconds, None for no limit; whoever appends to the
-    log keeps the time and appends `Released`.
+    have none. `timeout` is in seconds, None for no limit; the host of the device
+    keeps the time and appends `Released`. `expected` says that the script itself gave
+    the time-out, so that a wait that ends by it is no failure. `position` is where in the
+    device's console log the wait began, in bytes.
     """
 
     time: float
     device: str
-    request: bytes
+    identity: bytes
     kind: WaitKind
     message_id: bytes
     role: str | None
     timeout: float | None
+    expected: bool = False
+    position: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """A wait ended otherwise than by being fulfilled: timed out, cancelled, rebooted, a dead end."""
+    """The wait `request` ended otherwise than by being fulfilled: timed out, cancelled, rebooted, a dead end."""
 
     time: float
+    identity: bytes
     request: bytes
     status: int
     reason: str
@@ -100,6 +126,7 @@ class Left:
 
     time: float
     device: str
+    identity: bytes
     reason: str
 
 
@@ -107,14 +134,13 @@ class Left:
 class Reported:
     """A device told how its tests get on; a key of REPORTS says what the fields are.
 
-    `request` is empty for what was read from the device's output. `position` is where in the
-    device's console log this belongs, in bytes. Bytes that are no UTF-8 stand in the fields as
-    lone surrogates. Raises ValueError if the fields don't fit the kind.
+    `position` is where in the device's console log this belongs, in bytes. Bytes that are no UTF-8
+    stand in the fields as lone surrogates. Raises ValueError if the fields don't fit the kind.
     """
 
     time: float
     device: str
-    request: bytes
+    identity: bytes
     kind: str
     fields: tuple[str | None, ...]
     position: int
@@ -153,7 +179,7 @@ def _is_number(text: str) -> bool:
     return _NUMBER.fullmatch(text) is not None and math.isfinite(float(text))
 
 
-Event = Joined | Sent | Waiting | Released | Left | Reported
+Event = Founded | Joined | Sent | Waiting | Released | Left | Reported
 
 
 def readable(text: str) -> str:
@@ -179,22 +205,72 @@ def to_json(event: Event) -> dict[str, Any]:
 
 
 def from_json(value: object) -> Event:
-    """The event that `to_json` made `value` of. Raises ValueError for anything else."""
+    """The event that `to_json` made `value` of; fields that are unknown here are passed over.
+
+    Raises UnknownEvent for a kind that is unknown here, ValueError for what is no event.
+    """
     if not isinstance(value, Mapping):
         raise ValueError(f"an event is an object, not {value!r:.80}")
     name = value.get("type")
-    event_type = _TYPES.get(name) if isinstance(name, str) else None
-    if event_type is None:
+    if not isinstance(name, str):
         raise ValueError(f"there is no event type {name!r:.80}")
-    fields = _FIELDS[event_type]
-    if value.keys() != {"type", *fields}:
-        raise ValueError(f"bad {name} event: the fields are {', '.join(fields)} and no other")
+    event_type = _TYPES.get(name)
+    if event_type is None:
+        raise UnknownEvent(name)
     try:
-        event: Event = event_type(**{field: decode(value[field]) for field, (_, decode) in fields.items()})
+        event: Event = event_type(
+            **{
+                field: decode(value[field])
+                for field, (_, decode) in _FIELDS[event_type].items()
+                if field in value
+            }
+        )
+    except TypeError:
+        missing = [field for field in _FIELDS[event_type] if field not in value]
+        raise ValueError(f"bad {name} event: it has no {' and no '.join(missing)}") from None
     except ValueError as error:
         raise ValueError(f"bad {name} event: {error}") from error
     return event
 
+
+class UnknownEvent(ValueError):
+    """An event of a kind that this version does not know; `kind` names it."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(f"there is no event type {kind!r:.80}")
+        self.kind = kind
+
+
+class Reader:
+    """Reads the events of one log, which another version may have written in part.
+
+    :param notice: is told once of each kind of event and of each field that is passed over.
+    """
+
+    def __init__(self, notice: Callable[[str], object]) -> None:
+        self._notice = notice
+        self._told: set[str] = set()
+
+    def read(self, value: object) -> Event | None:
+        """The event, or None if this version does not know its kind. Raises ValueError for what is no event."""
+        try:
+            event = from_json(value)
+        except UnknownEvent as error:
+            self._tell(f"events of the kind {error.kind!r:.80}")
+            return None
+        assert isinstance(value, Mapping)
+        for name in value.keys() - {"type", *_FIELDS[type(event)]}:
+            self._tell(f"the field {name!r:.80} of {value['type']} events")
+        return event
+
+    def _tell(self, what: str) -> None:
+        if what not in self._told and len(self._told) < _MAX_TOLD:
+            self._told.add(what)
+            self._notice(f"{what} are passed over: another version of lavabox wrote them")
+
+
+# Kinds and fields that a reader tells of.
+_MAX_TOLD = 100
 
 # One pair of functions for each kind of field: to JSON, and back with a check.
 _Codec = tuple[Callable[[Any], Any], Callable[[Any], Any]]
@@ -252,6 +328,22 @@ def _lists_to_pairs(value: Any) -> tuple[tuple[bytes, bytes], ...]:
     return tuple((_text_to_bytes(key), _text_to_bytes(item)) for key, item in value)
 
 
+def _members_to_lists(members: tuple[tuple[str, str], ...]) -> list[list[str]]:
+    return [list(member) for member in members]
+
+
+def _lists_to_members(value: Any) -> tuple[tuple[str, str], ...]:
+    if not isinstance(value, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in value):
+        raise ValueError(f"not a list of names and roles: {value!r:.80}")
+    return tuple((_text(name), _text(role)) for name, role in value)
+
+
+def _truth(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"neither true nor false: {value!r:.80}")
+    return value
+
+
 def _report_fields(value: Any) -> tuple[str | None, ...]:
     if not isinstance(value, list):
         raise ValueError(f"not a list: {value!r:.80}")
@@ -271,30 +363,36 @@ _SECONDS: _Codec = (_finite, _seconds)
 _IDENTITY: _Codec = (bytes.hex, _from_hex)
 _BYTES: _Codec = (_bytes_to_text, _text_to_bytes)
 
+_COMMON: dict[str, _Codec] = {"time": _SECONDS, "device": _TEXT, "identity": _IDENTITY}
+
 _FIELDS: dict[type[Event], dict[str, _Codec]] = {
-    Joined: {"time": _SECONDS, "device": _TEXT, "role": _TEXT},
-    Sent: {
+    Founded: {
         "time": _SECONDS,
-        "device": _TEXT,
-        "request": _IDENTITY,
-        "message_id": _BYTES,
-        "data": (_pairs_to_lists, _lists_to_pairs),
+        "identity": _IDENTITY,
+        "members": _optional((_members_to_lists, _lists_to_members)),
+        "size": _optional((_same, _whole_number)),
     },
+    Joined: {**_COMMON, "role": _TEXT},
+    Sent: {**_COMMON, "message_id": _BYTES, "data": (_pairs_to_lists, _lists_to_pairs)},
     Waiting: {
-        "time": _SECONDS,
-        "device": _TEXT,
-        "request": _IDENTITY,
+        **_COMMON,
         "kind": (lambda kind: kind.value, WaitKind),
         "message_id": _BYTES,
         "role": _optional(_TEXT),
         "timeout": _optional(_SECONDS),
+        "expected": (_same, _truth),
+        "position": (_same, _whole_number),
     },
-    Released: {"time": _SECONDS, "request": _IDENTITY, "status": (_same, _whole_number), "reason": _TEXT},
-    Left: {"time": _SECONDS, "device": _TEXT, "reason": _TEXT},
-    Reported: {
+    Released: {
         "time": _SECONDS,
-        "device": _TEXT,
+        "identity": _IDENTITY,
         "request": _IDENTITY,
+        "status": (_same, _whole_number),
+        "reason": _TEXT,
+    },
+    Left: {**_COMMON, "reason": _TEXT},
+    Reported: {
+        **_COMMON,
         "kind": _TEXT,
         "fields": (list, _report_fields),
         "position": (_same, _whole_number),

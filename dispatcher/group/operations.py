@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: MIT
 """What a device's request may ask for: one function for each operation.
 
-A function `(engine, call)` checks the arguments, whatever their types, and
-returns the packed reply, or None: the reply follows when the wait ends.
+A function `(state, call)` checks the arguments, whatever their types. It returns
+
+* the packed reply, where the state of the group tells it,
+* or the event that the request adds to the log: the request is answered when it comes back,
+* or None, where the answer has to wait until all devices of the group have joined.
+
 It raises ProtocolError for arguments that no command of ours would send.
 To add an operation, write its function and put it into OPERATIONS.
 """
@@ -11,29 +15,37 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from dispatcher.group.events import WaitKind, readable
-from toolkit.wire.vocabulary import MAX_DATA, MAX_NAME, MAX_TEXT, NO, OK, ProtocolError, pack_reply
-
-if TYPE_CHECKING:
-    from dispatcher.engine import Engine
+from dispatcher.group.configuration import Configuration
+from dispatcher.group.events import Reported, Sent, Waiting, WaitKind
+from dispatcher.group.state import GroupState
+from toolkit.wire.vocabulary import MAX_DATA, MAX_NAME, MAX_TEXT, OK, ProtocolError, pack_reply
 
 MAX_ID = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request of one device; `request` is its identity in the group log."""
+    """One request of one device.
+
+    :param identity: that of the request in the group log.
+    :param time: on the clock of the log.
+    :param position: in the device's console log, in bytes.
+    :param configuration: what the lab says of its devices.
+    """
 
     device: str
-    request: bytes
+    identity: bytes
     operation: str
     arguments: list[Any]
-    now: float
+    time: float
+    position: int
+    configuration: Configuration
 
 
-Handler = Callable[["Engine", Call], bytes | None]
+Answer = bytes | Sent | Waiting | Reported | None
+Handler = Callable[[GroupState, Call], Answer]
 
 
 def _fields(call: Call, *checks: Callable[[Any], bool]) -> list[Any]:
@@ -96,80 +108,85 @@ def _decoded(value: Any) -> str | None:
     return str(value) if isinstance(value, int) else value or None
 
 
-def _self(engine: Engine, call: Call) -> bytes:
+def _self(state: GroupState, call: Call) -> Answer:
     _fields(call)
     return pack_reply(OK, call.device)
 
 
-def _role(engine: Engine, call: Call) -> bytes:
+def _role(state: GroupState, call: Call) -> Answer:
     _fields(call)
-    return pack_reply(OK, dict(engine.coordinator.members)[call.device])
+    return pack_reply(OK, state.role(call.device))
 
 
-def _group(engine: Engine, call: Call) -> bytes:
+def _group(state: GroupState, call: Call) -> Answer:
     _fields(call)
-    return pack_reply(OK, *([name, role] for name, role in engine.coordinator.members))
+    if not state.coordinator.complete:
+        return None
+    return pack_reply(OK, *([name, role] for name, role in state.coordinator.members))
 
 
-def _send(engine: Engine, call: Call) -> bytes:
+def _send(state: GroupState, call: Call) -> Answer:
     message_id, items = _fields(call, _is_id, _is_data)
     size = sum(map(len, items))
     if size > MAX_DATA:
         raise ProtocolError(f"a message carries at most {MAX_DATA} bytes of data, not {size}")
-    return engine.send(call, message_id, tuple(zip(items[::2], items[1::2], strict=True)))
+    pairs = tuple(zip(items[::2], items[1::2], strict=True))
+    return Sent(call.time, call.device, call.identity, message_id, pairs)
 
 
-def _wait(engine: Engine, call: Call) -> bytes | None:
+def _wait(state: GroupState, call: Call) -> Answer:
     message_id, timeout = _fields(call, _is_id, _is_timeout)
-    return engine.wait(call, WaitKind.WAIT, message_id, None, _seconds(timeout))
+    return _waiting(call, WaitKind.WAIT, message_id, None, timeout)
 
 
-def _wait_all(engine: Engine, call: Call) -> bytes | None:
+def _wait_all(state: GroupState, call: Call) -> Answer:
     message_id, role, timeout = _fields(call, _is_id, _is_role, _is_timeout)
-    return engine.wait(call, WaitKind.WAIT_ALL, message_id, role, _seconds(timeout))
+    return _waiting(call, WaitKind.WAIT_ALL, message_id, role, timeout)
 
 
-def _sync(engine: Engine, call: Call) -> bytes | None:
+def _sync(state: GroupState, call: Call) -> Answer:
     message_id, timeout = _fields(call, _is_id, _is_timeout)
-    return engine.wait(call, WaitKind.SYNC, message_id, None, _seconds(timeout))
+    return _waiting(call, WaitKind.SYNC, message_id, None, timeout)
 
 
-def _seconds(milliseconds: int | None) -> float | None:
-    return None if milliseconds is None else milliseconds / 1000
+def _waiting(
+    call: Call, kind: WaitKind, message_id: bytes, role: str | None, milliseconds: int | None
+) -> Answer:
+    seconds = None if milliseconds is None else milliseconds / 1000
+    return Waiting(
+        call.time,
+        call.device,
+        call.identity,
+        kind,
+        message_id,
+        role,
+        seconds,
+        expected=milliseconds is not None,
+        position=call.position,
+    )
 
 
 def _report(*checks: Callable[[Any], bool]) -> Handler:
     """The operation whose arguments are the fields of an event of this kind."""
 
-    def handler(engine: Engine, call: Call) -> bytes:
-        return engine.report(call, call.operation, tuple(map(_decoded, _fields(call, *checks))))
+    def handler(state: GroupState, call: Call) -> Answer:
+        fields = tuple(map(_decoded, _fields(call, *checks)))
+        try:
+            return Reported(call.time, call.device, call.identity, call.operation, fields, call.position)
+        except ValueError as error:
+            raise ProtocolError(str(error)) from None
 
     return handler
 
 
-def _set_start(engine: Engine, call: Call) -> bytes:
-    (name,) = _fields(call, _is_name)
-    open_set = engine.results.open_set(call.device)
-    if open_set is not None and not engine.coordinator.known(call.request):
-        return pack_reply(NO, f"a test set is open already: {readable(open_set):.200}")
-    return engine.report(call, call.operation, (_decoded(name),))
-
-
-def _set_stop(engine: Engine, call: Call) -> bytes:
-    _fields(call)
-    if engine.results.open_set(call.device) is None and not engine.coordinator.known(call.request):
-        return pack_reply(NO, "no test set is open")
-    return engine.report(call, call.operation, ())
-
-
-def _config(engine: Engine, call: Call) -> bytes:
+def _config(state: GroupState, call: Call) -> Answer:
     (key,) = _fields(call, lambda value: isinstance(value, str))
-    return pack_reply(OK, *engine.configuration.values(call.device, key))
+    return pack_reply(OK, *call.configuration.values(call.device, key))
 
 
-def _shared_config(engine: Engine, call: Call) -> bytes:
+def _shared_config(state: GroupState, call: Call) -> Answer:
     _fields(call)
-    shared = engine.configuration.shared
+    shared = call.configuration.shared
     return pack_reply(OK, *([] if shared is None else [shared]))
 
 
@@ -185,8 +202,8 @@ OPERATIONS: dict[str, Handler] = {
     "case-end": _report(_is_name),
     "result": _report(_is_name, _is_name, _is_name_or_nothing, _is_name_or_nothing),
     "reference": _report(_is_name, _is_name, _is_text),
-    "set-start": _set_start,
-    "set-stop": _set_stop,
+    "set-start": _report(_is_name),
+    "set-stop": _report(),
     "run-start": _report(_is_name, _is_name_or_nothing),
     "run-end": _report(_is_name, _is_name_or_nothing, _is_status),
     "raise": _report(_is_text),

@@ -14,7 +14,7 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from dispatcher.group.events import Event, Joined, Left, Reported
+from dispatcher.group.events import Event, Joined, Left, Reported, Waiting
 
 # Malformed signals that are kept of each device; all are counted.
 MAX_MALFORMED = 10
@@ -155,7 +155,6 @@ class Results:
         self.remarks: list[Remark] = []
         self.counts = Counts()
         self._devices: dict[str, _Device] = {}
-        self._requests: set[bytes] = set()
 
     @property
     def devices(self) -> list[tuple[str, str]]:
@@ -171,20 +170,42 @@ class Results:
         return self._devices[device].malformed, list(self._devices[device].last_malformed)
 
     def apply(self, event: Event) -> Case | None:
-        """Take the next event of the log; returns the result that it adds.
+        """Take the next event of the log, each one once; returns the result that it adds.
 
-        A `Reported` whose request was seen before changes nothing. Raises KeyError if its device
-        never joined.
+        Raises KeyError if its device never joined.
         """
         if isinstance(event, Joined):
             self._devices.setdefault(event.device, _Device(event.role))
         elif isinstance(event, Left):
             self._leave(event)
-        elif isinstance(event, Reported) and event.request not in self._requests:
-            if event.request:
-                self._requests.add(event.request)
+        elif isinstance(event, Reported):
             return self._report(event)
         return None
+
+    def fail_wait(self, waiting: Waiting, time: float) -> Case:
+        """Note a wait that has failed, as LAVA does: a test case `multinode-wait-ID` with the result fail.
+
+        :param time: when it failed.
+        """
+        device = self._devices[waiting.device]
+        name = f"multinode-{waiting.kind.value.removeprefix('lava-')}-{_text(waiting.message_id)}"
+        return self._add(
+            Case(
+                device=waiting.device,
+                run=device.run,
+                set=device.open_set,
+                id=name,
+                result="fail",
+                measurement=None,
+                units=None,
+                reference=None,
+                time=time,
+                position=waiting.position,
+                start=None,
+                end=None,
+                seconds=max(0.0, time - waiting.time),
+            )
+        )
 
     def failed(self, case: Case) -> str:
         """The sentence that says that this test case has failed."""
@@ -262,8 +283,11 @@ class Results:
             event.position,
             *(_span(mark, event) if mark is not None else (None, None, None)),
         )
+        return self._add(case)
+
+    def _add(self, case: Case) -> Case:
         self.cases.append(case)
-        word = _WORDS[result]
+        word = _WORDS[case.result]
         self.counts = self.counts._replace(**{word: getattr(self.counts, word) + 1})
         return case
 
@@ -320,6 +344,10 @@ def _how_it_failed(run: Run, over: bool) -> str:
     if run.ended is None and over:
         return "did not come to its end"
     return ""
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "surrogateescape")
 
 
 def _texts(event: Reported) -> list[str]:

@@ -7,17 +7,56 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from dispatcher.group.events import Event
+from dispatcher.errors import SetupError
+from dispatcher.group.events import Event, Founded
+
+# Takes each event of the log, in the one order of the log.
+Deliver = Callable[[Event], object]
+# Takes the identity of an event that could not be appended, and a clause that says why.
+Failed = Callable[[bytes, str], object]
+# Takes a sentence about the log for the operator.
+Notice = Callable[[str], object]
+
+
+class GroupLogError(SetupError):
+    """A log can't be opened; the text says which, why, and what to do."""
 
 
 class GroupLog(Protocol):
-    """An ordered list of events that several readers fold.
+    """An ordered list of events, which all its readers see alike."""
 
-    Every reader is given every event, in the one order of the log.
-    """
+    async def open(self, founded: Founded, deliver: Deliver, failed: Failed, notice: Notice) -> None:
+        """Begin: the events that the log holds are delivered before this returns, later ones as they come.
+
+        A log that is empty begins with `founded`. Raises GroupLogError, also if the log was founded with
+        other members (see `check_founding`).
+        """
 
     def append(self, event: Event) -> None:
-        """Put the event at the end of the log."""
+        """Put the event at the end of the log; returns at once, raises nothing.
 
-    def subscribe(self, callback: Callable[[Event], object]) -> None:
-        """Call `callback` with each event: at once those in the log, later each one as it is appended."""
+        The event comes back by `deliver`, or its identity by `failed`, perhaps before this returns.
+        """
+
+    async def close(self) -> None:
+        """Nothing is delivered any more."""
+
+
+def check_founding(wanted: Founded, found: Founded, name: str) -> None:
+    """Raises GroupLogError if the log was founded for other members than are wanted now.
+
+    :param name: of the log, for a person.
+    """
+    for what, ours, theirs in (("members", wanted.members, found.members), ("size", wanted.size, found.size)):
+        if ours is not None and ours != theirs:
+            raise GroupLogError(
+                f"{name}: the group was founded with {_declared(what, theirs)}, not with {_declared(what, ours)}"
+            )
+
+
+def _declared(what: str, value: int | tuple[tuple[str, str], ...] | None) -> str:
+    if value is None:
+        return f"no {what}"
+    if isinstance(value, int):
+        return f"the size {value}"
+    return "the members " + ", ".join(f"{name}:{role}" for name, role in value)

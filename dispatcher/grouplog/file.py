@@ -3,45 +3,47 @@
 
 import fcntl
 import json
-import logging
 import os
-from collections.abc import Callable
+from collections.abc import Iterator
 from os import PathLike
-from types import TracebackType
+from typing import BinaryIO
 
-from dispatcher.group.events import Event, from_json, to_json
-from dispatcher.grouplog.memory import MemoryGroupLog
+from dispatcher.group.events import Event, Founded, Reader, to_json
+from dispatcher.grouplog import Deliver, Failed, GroupLogError, Notice, check_founding
 
 # What each line begins with, also one that is not finished: such a line is cut off, and nothing else is.
 _HEAD = b'{"type":'
 _NO_EVENT = "this is no event of a group; name a file that --group-log wrote, or take the line out"
 
-_logger = logging.getLogger(__name__)
 
-
-def read_events(path: str | PathLike[str]) -> list[Event]:
-    """The events of a log that another process may be writing: the n-th stands in line n.
+def read_events(path: str | PathLike[str], notice: Notice) -> list[tuple[int, Event]]:
+    """The events of a log that another process may be writing, each with the number of its line.
 
     A last line that is not finished is left out. Raises ValueError, naming the line, if the log is
     damaged, or OSError.
+
+    :param notice: is told what is passed over, as another version wrote it.
     """
     _check_kind(path)
     with open(path, "rb") as file:
-        return _parse(file.read(), str(path))[0]
+        parsed = enumerate(_parsed(file, str(path), notice), start=1)
+        return [(number, event) for number, (event, _) in parsed if event is not None]
 
 
-def _parse(content: bytes, name: str) -> tuple[list[Event], bytes]:
-    """The events, and what there is of a line that is not finished."""
-    *lines, torn = content.split(b"\n")
-    events = []
-    for number, line in enumerate(lines, start=1):
+def _parsed(file: BinaryIO, name: str, notice: Notice) -> Iterator[tuple[Event | None, int]]:
+    """Each line's event, None if this version does not know its kind, and the bytes up to its end."""
+    reader = Reader(notice)
+    end = 0
+    for number, line in enumerate(file, start=1):
+        if not line.endswith(b"\n"):
+            if not line.startswith(_HEAD[: len(line)]):
+                raise ValueError(f"{name}, line {number}: {_NO_EVENT}")
+            return
+        end += len(line)
         try:
-            events.append(from_json(_json(line)))
+            yield reader.read(_json(line)), end
         except ValueError as error:
             raise ValueError(f"{name}, line {number}: {error}") from error
-    if not torn.startswith(_HEAD[: len(torn)]):
-        raise ValueError(f"{name}, line {len(lines) + 1}: {_NO_EVENT}")
-    return events, torn
 
 
 def _json(line: bytes) -> object:
@@ -58,24 +60,35 @@ def _check_kind(path: str | PathLike[str]) -> None:
 
 
 class FileGroupLog:
-    """A group log that outlives its process: what the file holds is read back when it is opened.
+    """A group log that outlives its process.
 
-    An event is with the operating system before `append` returns. A process that is
+    An event is with the operating system before it is delivered. A process that is
     killed loses none; a last line that it had not finished was never acknowledged,
-    and is taken off the file with a warning. One process at a time has a log open.
+    and is cut off the file. One process at a time has a log open.
     """
 
-    def __init__(self, path: str | PathLike[str]) -> None:
-        """Open the log, or begin one.
-
-        Raises ValueError, naming the line, if it is damaged; OSError, BlockingIOError if another process has it.
+    def __init__(self, path: str | PathLike[str], *, fresh: bool = False) -> None:
         """
-        _check_kind(path)
-        # Unbuffered, so that a write that failed leaves nothing behind for the next one.
-        self._file = open(path, "a+b", buffering=0)  # noqa: SIM115 (open as long as the log is)
+        :param fresh: the file must hold no group yet.
+        """
+        self._path = str(path)
+        self._fresh = fresh
+
+    async def open(self, founded: Founded, deliver: Deliver, failed: Failed, notice: Notice) -> None:
+        """Deliver what the file holds, or begin it. Raises GroupLogError."""
+        self._deliver, self._failed = deliver, failed
+        try:
+            _check_kind(self._path)
+            # Unbuffered, so that a write that failed leaves nothing behind for the next one.
+            self._file = open(self._path, "a+b", buffering=0)  # noqa: SIM115 (open as long as the log is)
+        except OSError as error:
+            raise GroupLogError(str(error)) from error
         try:
             self._lock()
-            self._memory = MemoryGroupLog(self._read())
+            self._replay(founded, deliver, notice)
+        except (OSError, ValueError) as error:
+            self._file.close()
+            raise error if isinstance(error, GroupLogError) else GroupLogError(str(error)) from error
         except BaseException:
             self._file.close()
             raise
@@ -85,33 +98,43 @@ class FileGroupLog:
             # It is gone when the file is closed, so a process that is killed leaves none behind.
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise BlockingIOError(f"{self._file.name} is in use by another process") from None
+            raise GroupLogError(f"{self._path} is in use by another process") from None
 
-    def _read(self) -> list[Event]:
-        self._file.seek(0)
-        content = self._file.read()
-        events, torn = _parse(content, str(self._file.name))
-        self._length = len(content) - len(torn)
+    def _replay(self, founded: Founded, deliver: Deliver, notice: Notice) -> None:
+        self._length, first = 0, True
+        with open(self._path, "rb") as file:
+            for event, end in _parsed(file, self._path, notice):
+                self._length = end
+                if first and self._fresh:
+                    raise GroupLogError(
+                        f"{self._path} holds another run; name a new file, or remove this one"
+                    )
+                if first:
+                    if not isinstance(event, Founded):
+                        raise GroupLogError(f"{self._path}, line 1: this does not found a group")
+                    check_founding(founded, event, self._path)
+                    first = False
+                if event is not None:
+                    deliver(event)
+            torn = os.path.getsize(self._path) - self._length
         if torn:
-            place = f"{self._file.name}, line {len(events) + 1}"
-            _logger.warning("%s: %d bytes of an unfinished event, dropped", place, len(torn))
+            notice(f"{self._path}: cut off {torn} bytes of an event that was not finished")
             self._file.truncate(self._length)
-        return events
-
-    @property
-    def events(self) -> list[Event]:
-        """All events of the log, in order."""
-        return self._memory.events
-
-    def subscribe(self, callback: Callable[[Event], object]) -> None:
-        """Call `callback` with each event: at once those in the log, later each one as it is appended."""
-        self._memory.subscribe(callback)
+        if first:
+            self._write(founded)
+            deliver(founded)
 
     def append(self, event: Event) -> None:
-        """Write the event to the file, then call the subscribers.
+        """Write the event to the file and deliver it."""
+        try:
+            self._write(event)
+        except OSError as error:
+            self._failed(event.identity, f"{self._path}: {error.strerror}")
+            return
+        self._deliver(event)
 
-        Raises OSError if it could not be written; it is then not in the log.
-        """
+    def _write(self, event: Event) -> None:
+        """Raises OSError; the event is then not in the file."""
         line = json.dumps(to_json(event), separators=(",", ":")).encode() + b"\n"
         try:
             written = 0
@@ -121,19 +144,7 @@ class FileGroupLog:
             self._file.truncate(self._length)
             raise
         self._length += len(line)
-        self._memory.append(event)
 
-    def close(self) -> None:
-        """Close the file; nothing can be appended any more."""
+    async def close(self) -> None:
+        """Close the file."""
         self._file.close()
-
-    def __enter__(self) -> "FileGroupLog":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

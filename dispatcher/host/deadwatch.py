@@ -58,8 +58,8 @@ class SimulatorWatch:
 
     def note(self, now: float) -> None:
         """Something may have happened."""
-        if self._engine.changes != self._changes:
-            self._changes = self._engine.changes
+        if self._engine.state.changes != self._changes:
+            self._changes = self._engine.state.changes
             self._pause = FIRST_PAUSE
             self._due = now + SETTLE if self._due is None else min(self._due, now + SETTLE)
 
@@ -72,7 +72,7 @@ class SimulatorWatch:
         if self._due is None or now < self._due:
             return None
         self._due = None
-        coordinator = self._engine.coordinator
+        coordinator = self._engine.state.coordinator
         suspects = stuck_devices(coordinator, candidates(coordinator))
         if not suspects:
             self._seen = None
@@ -83,7 +83,7 @@ class SimulatorWatch:
                 waits[wait.device].append(wait)
         idle = self._look(waits)
         stuck = stuck_devices(coordinator, idle)
-        seen = {name: (idle[name], [wait.request for wait in waits[name]]) for name in stuck}
+        seen = {name: (idle[name], [wait.identity for wait in waits[name]]) for name in stuck}
         if not stuck:
             self._seen = None
             self._due = now + self._pause
@@ -115,9 +115,9 @@ class QuietWatch:
     def note(self, now: float) -> None:
         """Something may have happened."""
         # Asked after every output of a device, and only an event can change it.
-        if self._engine.changes != self._changes:
-            self._changes = self._engine.changes
-            coordinator = self._engine.coordinator
+        if self._engine.state.changes != self._changes:
+            self._changes = self._engine.state.changes
+            coordinator = self._engine.state.coordinator
             here = {name for name, _ in coordinator.members} - coordinator.gone
             self._all_wait = bool(here) and here == candidates(coordinator)
 
@@ -134,4 +134,4 @@ class QuietWatch:
         if due is None or now < due:
             return None
         self._told = self._changes
-        return self._engine.find_dead_end(candidates(self._engine.coordinator), now)
+        return self._engine.find_dead_end(candidates(self._engine.state.coordinator), now)

@@ -4,21 +4,20 @@
 import argparse
 import asyncio
 import io
-import logging
 import os
 import random
 import resource
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from dispatcher.engine import Engine
 from dispatcher.errors import SetupError, UsageError
 from dispatcher.files import check_writable, write_whole
 from dispatcher.group.configuration import Configuration, parse_configuration
+from dispatcher.group.events import Founded
 from dispatcher.group.wording import enumerated
 from dispatcher.grouplog import GroupLog
 from dispatcher.grouplog.file import FileGroupLog
@@ -26,8 +25,8 @@ from dispatcher.grouplog.memory import MemoryGroupLog
 from dispatcher.host.consolelog import ConsoleLogs
 from dispatcher.host.deadwatch import Watch
 from dispatcher.host.rules import JobRules
-from dispatcher.host.runner import Device, Runner
 from dispatcher.host.stopsignals import undisturbed, unwind_when_told_to_end
+from dispatcher.host.terminalrun import Device, TerminalRun
 from dispatcher.line.textpatterns import Pattern
 from dispatcher.report import Report, jsonfile, junit, stats, table
 from dispatcher.report.flow.files import format_of, written
@@ -123,35 +122,34 @@ def run_group(
     view = _view(live=not arguments.no_live and display_class is Display)
     display = display_class(view.write, names, colour=wants_colour(sys.stdout))
     randomness = random.SystemRandom() if seed is None else random.Random(seed)
-    with _group_log(arguments.group_log, fresh=must_end) as log:
-        logs = _console_logs(arguments.log_dir, names, keep=not must_end)
-        epoch = time.time() - time.monotonic()
-        if arguments.flow is not None:
-            log.subscribe(fold.apply)
-        engine = Engine(log, lambda: randomness.getrandbits(32), epoch, configuration, patterns)
-        if rules is not None:
-            log.subscribe(rules.apply)
-        runner = Runner(
-            devices,
-            engine,
-            display,
-            logs,
-            view,
-            must_end=must_end,
-            rules=rules,
-            watch=watch(engine),
-        )
-        for message in messages:
-            display.message(message)
-        try:
-            asyncio.run(runner.run(timeout))
-        finally:
-            view.close()
-            # The loop took its handlers away.
-            unwind_when_told_to_end()
-            report = Report(engine.results, runner.rows(), over=must_end)
-            counts = stats.rows({name: engine.counters(name) for name in names})
-            unwritten = _write_reports(arguments, report, fold) + _write_stats(arguments.log_dir, counts)
+    logs = _console_logs(arguments.log_dir, names, keep=not must_end)
+    epoch = time.time() - time.monotonic()
+    engine = Engine(os.urandom(8), epoch, configuration)
+    run = TerminalRun(
+        devices,
+        engine,
+        _group_log(arguments.group_log, fresh=must_end),
+        display,
+        logs,
+        view,
+        must_end=must_end,
+        token=lambda: randomness.getrandbits(32),
+        rules=rules,
+        watch=watch(engine),
+        readers=[] if arguments.flow is None else [fold.apply],
+        patterns=patterns,
+    )
+    for message in messages:
+        display.message(message)
+    try:
+        asyncio.run(run.run(Founded(time.time(), os.urandom(8)), timeout))
+    finally:
+        view.close()
+        # The loop took its handlers away.
+        unwind_when_told_to_end()
+        report = Report(engine.state.results, run.rows(), over=must_end)
+        counts = stats.rows(run.counters())
+        unwritten = _write_reports(arguments, report, fold) + _write_stats(arguments.log_dir, counts)
     _show(display, report, unwritten)
     if arguments.flow == _HERE:
         sys.stdout.write("\n" + _flow_text(fold))
@@ -160,9 +158,9 @@ def run_group(
     sys.stdout.flush()
     if unwritten:
         return 1
-    if runner.stopped_by is not None:
-        return 128 + runner.stopped_by
-    return 1 if report.failures or runner.log_failed else 0
+    if run.stopped_by is not None:
+        return 128 + run.stopped_by
+    return 1 if report.failures or run.log_failed else 0
 
 
 def _show(display: Display, report: Report, unwritten: Sequence[str]) -> None:
@@ -295,18 +293,5 @@ def _console_logs(directory: Path | None, names: Sequence[str], *, keep: bool) -
         raise SetupError(f"--log-dir: can't write there: {error}") from error
 
 
-@contextmanager
-def _group_log(path: Path | None, *, fresh: bool) -> Iterator[GroupLog]:
-    if path is None:
-        yield MemoryGroupLog()
-        return
-    # What is amiss with the end of the file, it logs.
-    logging.basicConfig(format="lavabox: %(message)s")
-    try:
-        log = FileGroupLog(path)
-    except (OSError, ValueError) as error:
-        raise SetupError(f"--group-log: {error}") from error
-    with log:
-        if fresh and log.events:
-            raise UsageError(f"--group-log: {path} holds another run; name a new file, or remove this one")
-        yield log
+def _group_log(path: Path | None, *, fresh: bool) -> GroupLog:
+    return MemoryGroupLog() if path is None else FileGroupLog(path, fresh=fresh)

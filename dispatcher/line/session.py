@@ -8,6 +8,10 @@ for one thing: the reply to a wait is typed when it is there, if the lease that
 came with the command's last frame still runs. So a host whose device is silent, dead
 or rebooted types nothing.
 
+A whole request comes out as `Received`. Whoever carries it out calls `accept` when it
+is recorded and its reply will follow, or `reply`. The frame that completed it is answered
+by one line then, or after ANSWER_HOLD without either.
+
 Everything a device sends is untrusted: what is kept of it is bounded below.
 """
 
@@ -32,6 +36,9 @@ MAX_ASSEMBLING = 2 * 1024 * 1024
 MAX_KEPT_REPLIES = 4 * 1024 * 1024
 MAX_NONCES = 4096
 MAX_BOOTS = 64
+# Seconds that the answer to a frame waits for the request to be carried out: a group log on other
+# machines takes some milliseconds. Less than the shortest time after which a device repeats a frame.
+ANSWER_HOLD = 0.1
 # Seconds without a poll after which a request's command is taken for dead.
 ABANDONED = 2 * packets.LINK_TIMEOUT
 
@@ -103,8 +110,23 @@ class Counters:
     overflow: int = 0  # requests given up because the device has too many
 
 
-RequestHandler = Callable[[Request, bytes, float], bytes | None]
-CancelHandler = Callable[[Request, str, float], None]
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A whole request. To be answered by `Session.reply`, now or later.
+
+    It comes again if the device repeats it over another link; its message is then the same.
+    """
+
+    request: Request
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """Nobody waits for this request any more; `reason` is a clause."""
+
+    request: Request
+    reason: str
 
 
 @dataclass(slots=True)
@@ -113,60 +135,71 @@ class Session:
 
     :param token: returns 32 random bits; names a link.
     :param group: 32 bits that name the group and its log.
-    :param on_request: gets each whole request message; returns the packed reply, or None to
-        call `reply` later. Gets a repeated request again if it came over another link.
-    :param on_cancel: is told that nobody waits for this request any more, and why.
     """
 
     token: Callable[[], int]
     group: int
-    on_request: RequestHandler
-    on_cancel: CancelHandler
     counters: Counters = field(default_factory=Counters)
     _links: OrderedDict[int, Link] = field(default_factory=OrderedDict)
     # nonce -> link token and newest sequence number of its hellos, also of links long gone
     _nonces: OrderedDict[int, tuple[int, int]] = field(default_factory=OrderedDict)
     _boots: list[int] = field(default_factory=list)
     _unanswered: dict[Request, None] = field(default_factory=dict)
+    _owed: dict[Request, float] = field(default_factory=dict)  # until when the answer to its frame may wait
     _kept: OrderedDict[tuple[int, int], Request] = field(default_factory=OrderedDict)
     _kept_bytes: int = 0
     _lines: list[bytes] = field(default_factory=list)
+    _events: list[Received | Cancelled] = field(default_factory=list)
 
-    def receive_frame(self, body: bytes, now: float) -> None:
-        """The body of an intact frame."""
+    def receive_frame(self, body: bytes, now: float) -> list[Received | Cancelled]:
+        """Take the body of an intact frame."""
         self.counters.frames += 1
         try:
             packet = packets.unpack_up(body)
         except ProtocolError:
             self.counters.refused += 1
-            return
+            return []
         if packet[0] == packets.HELLO:
             self._on_hello(packet, now)
-            return
+            return self._drained()
         link = self._links.get(packet[1])
         if link is None or not link.fresh(packet[2]):
             self.counters.replayed += 1
-            return
+            return []
         self._links.move_to_end(link.token)
         if link.boot and link.boot not in self._boots[-1:]:
             # Only now: a HELLO may come out of an old log, but who knows the token is alive.
             self._boots = [*self._boots[-MAX_BOOTS:], link.boot]
             old = [other for other in self._links.values() if other.boot not in (0, link.boot)]
-            self._end_links(old, "the device rebooted", now)
+            self._end_links(old, "the device rebooted")
         if packet[0] == packets.REQUEST:
             self._on_request(link, packet, now)
         elif packet[0] == packets.POLL:
             self._on_poll(link, packet[3:], now)
         else:
-            self._on_cancel(link, packet[3], packet[4], now)
+            self._on_cancel(link, packet[3], packet[4])
+        return self._drained()
+
+    def accept(self, request: Request) -> None:
+        """The request is recorded and its reply will follow."""
+        if self._owed.pop(request, None) is not None:
+            self._acknowledge(request)
 
     def reply(self, request: Request, message: bytes, now: float) -> None:
-        """Answer a request that `on_request` left open; typed at once if its lease runs."""
+        """Answer a request; typed at once if its frame is not answered yet, or its lease runs."""
         if request.state is not State.OPEN:
             return
+        owed = self._owed.pop(request, None) is not None
         self._keep(request, message)
-        if now < request.lease_end:
+        if owed or now < request.lease_end:
             self._type_reply(request)
+
+    def end_leases(self) -> None:
+        """The device may have crashed: nothing is typed until it asks again."""
+        self._lines.clear()
+        self._owed.clear()
+        for request in self._unanswered:
+            request.lease_end = 0.0
 
     def lines(self) -> list[bytes]:
         """What is to be typed now."""
@@ -174,13 +207,22 @@ class Session:
         return lines
 
     def next_timeout(self) -> float | None:
-        times = [request.heard for request in self._unanswered]
-        return min(times) + ABANDONED if times else None
+        """When `handle_timeout` has to be called."""
+        times = [request.heard + ABANDONED for request in self._unanswered]
+        return min([*times, *self._owed.values()], default=None)
 
-    def handle_timeout(self, now: float) -> None:
+    def handle_timeout(self, now: float) -> list[Received | Cancelled]:
+        """Answer what has waited long enough, and give up requests whose commands are gone."""
+        for request in [request for request, until in self._owed.items() if now >= until]:
+            self.accept(request)
         for request in list(self._unanswered):
             if now >= request.heard + ABANDONED:
-                self._end(request, "its command has stopped asking", now)
+                self._end(request, "its command has stopped asking")
+        return self._drained()
+
+    def _drained(self) -> list[Received | Cancelled]:
+        events, self._events = self._events, []
+        return events
 
     # -- frames --------------------------------------------------------------------------------
 
@@ -208,7 +250,7 @@ class Session:
             # Rather one that asks for nothing: an old log that is printed may hold many a HELLO.
             others = [link for link in self._links.values() if link.token != token]
             oldest = min(others, key=lambda link: any(r in self._unanswered for r in link.requests.values()))
-            self._end_links([oldest], "the device has too many links", now)
+            self._end_links([oldest], "the device has too many links")
         return token
 
     def _on_request(self, link: Link, packet: list[Any], now: float) -> None:
@@ -225,10 +267,10 @@ class Session:
             if message is not None:
                 request.state = State.OPEN
                 self.counters.requests += 1
-                answer = self.on_request(request, message, now)
-                if answer is not None and request.state is State.OPEN:
-                    self._keep(request, answer)
-            elif not push:
+                self._owed[request] = now + ANSWER_HOLD
+                self._events.append(Received(request, message))
+                return
+            if not push:
                 return
         elif not push:
             return
@@ -266,10 +308,10 @@ class Session:
             request.outgoing.acknowledge(have)
         self._answer(request, packets.POLL)
 
-    def _on_cancel(self, link: Link, tag: int, push: int, now: float) -> None:
+    def _on_cancel(self, link: Link, tag: int, push: int) -> None:
         request = link.requests.get(tag)
         if request is not None:
-            self._end(request, "cancelled", now)
+            self._end(request, "cancelled")
         if push:
             self._type(packets.FENCE, link.token, link.newest, tag)
 
@@ -281,6 +323,10 @@ class Session:
         if ANSWERS[request.state][frame] == packets.REPLY and outgoing is not None and not outgoing.complete:
             self._type_reply(request)
             return
+        self._owed.pop(request, None)
+        self._acknowledge(request)
+
+    def _acknowledge(self, request: Request) -> None:
         # Also where the device has all of the reply: its poll crossed the end of it.
         have = request.incoming.have if request.state is State.ASSEMBLING else request.total
         self._type(packets.ACK, request.link.token, request.link.newest, request.tag, have)
@@ -309,20 +355,21 @@ class Session:
     def _forget(self, request: Request) -> None:
         request.link.requests.pop(request.tag, None)
         self._unanswered.pop(request, None)
+        self._owed.pop(request, None)
         if (
             self._kept.pop((request.link.token, request.tag), None) is not None
             and request.outgoing is not None
         ):
             self._kept_bytes -= request.outgoing.total - SEAL_SIZE
 
-    def _end(self, request: Request, reason: str, now: float) -> None:
+    def _end(self, request: Request, reason: str) -> None:
         self._forget(request)
         if request.state is State.OPEN:
             request.state = State.ANSWERED
-            self.on_cancel(request, reason, now)
+            self._events.append(Cancelled(request, reason))
 
-    def _end_links(self, links: list[Link], reason: str, now: float) -> None:
+    def _end_links(self, links: list[Link], reason: str) -> None:
         for link in links:
             for request in list(link.requests.values()):
-                self._end(request, reason, now)
+                self._end(request, reason)
             del self._links[link.token]

@@ -104,7 +104,7 @@ class _Play:
 
     def run(self) -> Expected:
         for program in self._result.programs:
-            self._apply(Joined(0.0, program.device, program.role))
+            self._apply(Joined(0.0, program.device, b"join " + program.device.encode(), program.role))
         while True:
             ready = [player for player in self._players.values() if self._is_ready(player)]
             if ready:
@@ -181,7 +181,7 @@ class _Play:
         for rank, began, doubt, request, step in doubtful:
             if (rank, began, step.item.place) == (*first[:2], first[4].item.place):
                 step.doubt = doubt
-                self._apply(Released(float(self._round), request, NO, doubt))
+                self._apply(Released(float(self._round), b"release " + request, request, NO, doubt))
         return True
 
     def _doubt(self, request: bytes, step: Step) -> tuple[int, str] | None:

@@ -24,19 +24,21 @@ class FaultyPty(PtyProcess):
         self._up: _Passage | None = None
         self._down: _Passage | None = None
 
-    async def start(self, listener: Listener) -> None:
+    async def open(self, listener: Listener) -> None:
         """Start the command. Raises ConsoleError."""
         now = asyncio.get_running_loop().time()
         kernel = KernelLog(f"{self._seed} kernel", self._faults.stamps)
         up = FaultyLine(self._faults, f"{self._seed} up", kernel, now)
         self._up = _Passage(up, listener.received)
         self._down = _Passage(FaultyLine(self._faults, f"{self._seed} down", None, now), super().write)
-        await super().start(_Ears(listener, self._up))
+        await super().open(_Ears(listener, self._up))
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> bool:
         """Type bytes, some of which may get lost."""
-        if self._down is not None:
-            self._down.take(data)
+        if self._down is None:
+            return False
+        self._down.take(data)
+        return True
 
     async def close(self) -> None:
         """Let the command end, or make it."""
@@ -49,7 +51,7 @@ class FaultyPty(PtyProcess):
 class _Passage:
     """One direction: what comes out of the line late is delivered by a timer."""
 
-    def __init__(self, line: FaultyLine, deliver: Callable[[bytes], None]) -> None:
+    def __init__(self, line: FaultyLine, deliver: Callable[[bytes], object]) -> None:
         self._line = line
         self._deliver = deliver
         self._loop = asyncio.get_running_loop()
@@ -92,11 +94,11 @@ class _Ears:
     def received(self, data: bytes) -> None:
         self.passage.take(data)
 
-    def dropped(self, reason: str) -> None:
-        self.listener.dropped(reason)
+    def drained(self) -> None:
+        self.listener.drained()
 
-    def restored(self) -> None:
-        self.listener.restored()
+    def lost(self, reason: str) -> None:
+        self.listener.lost(reason)
 
     def ended(self, reason: str, status: int) -> None:
         self.passage.end()

@@ -95,7 +95,7 @@ def statuses(
             status = Status(name, GONE, counts=counts.get(name, _NONE), remark=ended[name])
         elif own:
             wait, group = min(own, key=lambda pair: pair[0].time)
-            state = STUCK if any(one.request in stuck for one, _ in own) else WAITING
+            state = STUCK if any(one.identity in stuck for one, _ in own) else WAITING
             status = Status(name, state, wait, _whom(wait, group), len(own) - 1, counts.get(name, _NONE))
         else:
             status = Status(name, RUNNING, counts=counts.get(name, _NONE))

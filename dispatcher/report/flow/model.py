@@ -180,7 +180,7 @@ class Fold:
             self._began, self.flow.start = True, event.time
         now = min(max(event.time - self.flow.start, self.flow.end), _LATEST)
         lost = self._missing_before(event)
-        if isinstance(event, Sent | Waiting | Reported) and self._coordinator.known(event.request):
+        if self._coordinator.known(event.identity):
             return
         outcomes = self._coordinator.apply(event)
         self.flow.end = now
@@ -206,7 +206,7 @@ class Fold:
     def finish(self) -> Flow:
         """The flow, with what is to be said of waits that are still open."""
         for open_ in self._coordinator.open_waits():
-            wait = self._waits[open_.waiting.request]
+            wait = self._waits[open_.waiting.identity]
             wait.missing, wait.seconds = tuple(open_.missing), self.flow.end - wait.began
         return self.flow
 
@@ -215,7 +215,7 @@ class Fold:
         if isinstance(event, Released):
             return {event.request: tuple(self._coordinator.missing(event.request))}
         if isinstance(event, Left):
-            return {open_.waiting.request: tuple(open_.missing) for open_ in self._coordinator.open_waits()}
+            return {open_.waiting.identity: tuple(open_.missing) for open_ in self._coordinator.open_waits()}
         return {}
 
     def _did(self, device: str) -> None:
@@ -261,7 +261,7 @@ class Fold:
         message_id, number = _text(event.message_id), len(self.flow.waits)
         wait = Wait(number, event.device, event.kind, message_id, event.role, event.timeout, now)
         self.flow.waits.append(wait)
-        self._waits[event.request] = wait
+        self._waits[event.identity] = wait
         self._newest[event.device].append(wait)
         self._step(Act.WAIT, event.device, now, number)
         times = 1
@@ -271,7 +271,7 @@ class Fold:
             sent = len(self._sent[message_id][event.device])
             if self._coordinator.times_sent(event.device, event.message_id) > sent:
                 self._send(event.device, message_id, (), now, number)
-        self._need[event.request] = times
+        self._need[event.identity] = times
 
     def _end(self, wait: Wait, outcome: Outcome, event: Event, now: float, missing: tuple[str, ...]) -> None:
         wait.ended, wait.seconds = now, now - wait.began

@@ -3,16 +3,26 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from dispatcher.consoles import Console
 from dispatcher.view.display import Display
+
+
+class Keyboard(Protocol):
+    """What takes keys for a device."""
+
+    console: Console
+
+    def type(self, data: bytes) -> None:
+        """Type to the device."""
 
 
 class ConsoleDisplay(Display):
     """A display that also takes what a person types to the devices."""
 
     @abstractmethod
-    async def open(self, consoles: Mapping[str, Console], leave: Callable[[], None]) -> None:
+    async def open(self, keyboards: Mapping[str, Keyboard], leave: Callable[[], None]) -> None:
         """Begin to take it, as soon as the devices are started. Raises SetupError.
 
         :param leave: called when the person wants to end it.

@@ -15,12 +15,11 @@ import tty
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from dispatcher.consoles import Console
 from dispatcher.consoles.ptyprocess import PtyProcess
 from dispatcher.group.events import readable
 from dispatcher.group.results import Case, Counts
 from dispatcher.view.display import harmless
-from dispatcher.view.interactive import ConsoleDisplay
+from dispatcher.view.interactive import ConsoleDisplay, Keyboard
 from dispatcher.view.interactive.backlog import Backlog
 from dispatcher.view.interactive.escapekeys import HELP, Action, EscapeKeys
 
@@ -57,9 +56,9 @@ class TerminalDisplay(ConsoleDisplay):
 
     # As a terminal of the run
 
-    async def open(self, consoles: Mapping[str, Console], leave: Callable[[], None]) -> None:
+    async def open(self, keyboards: Mapping[str, Keyboard], leave: Callable[[], None]) -> None:
         """Begin to pass on what is typed."""
-        self._consoles = consoles
+        self._keyboards = keyboards
         self._leave = leave
         self._loop = asyncio.get_running_loop()
         sys.stdout.flush()
@@ -92,7 +91,7 @@ class TerminalDisplay(ConsoleDisplay):
             self._leave()
         for item in self._keys.receive(data):
             if isinstance(item, bytes):
-                self._consoles[self._current].write(item)
+                self._keyboards[self._current].type(item)
             elif item is Action.LEAVE:
                 self._leave()
             elif item is Action.NEXT:
@@ -108,9 +107,9 @@ class TerminalDisplay(ConsoleDisplay):
 
     def _resize(self) -> None:
         size = os.get_terminal_size(_SCREEN)
-        for console in self._consoles.values():
-            if isinstance(console, PtyProcess):
-                console.resize(size.lines, size.columns)
+        for keyboard in self._keyboards.values():
+            if isinstance(keyboard.console, PtyProcess):
+                keyboard.console.resize(size.lines, size.columns)
 
     def _put(self, data: bytes) -> None:
         while data:

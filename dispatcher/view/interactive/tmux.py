@@ -17,14 +17,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from dispatcher.consoles import Console
 from dispatcher.consoles.processes import MARK_VARIABLE
 from dispatcher.consoles.ptyprocess import PtyProcess
 from dispatcher.errors import SetupError
 from dispatcher.group.events import readable
 from dispatcher.group.results import Case, Counts
 from dispatcher.view.display import harmless
-from dispatcher.view.interactive import ConsoleDisplay, window
+from dispatcher.view.interactive import ConsoleDisplay, Keyboard, window
 from dispatcher.view.interactive.backlog import Backlog
 
 _SESSION = "lavabox"
@@ -83,7 +82,7 @@ class TmuxDisplay(ConsoleDisplay):
 
     # As a terminal of the run
 
-    async def open(self, consoles: Mapping[str, Console], leave: Callable[[], None]) -> None:
+    async def open(self, keyboards: Mapping[str, Keyboard], leave: Callable[[], None]) -> None:
         """Start tmux. Raises SetupError."""
         self._loop = asyncio.get_running_loop()
         self._leave = leave
@@ -92,7 +91,7 @@ class TmuxDisplay(ConsoleDisplay):
         sys.stdout.flush()
         try:
             for number, name in enumerate(self._devices):
-                serve = partial(self._serve, name, consoles[name])
+                serve = partial(self._serve, name, keyboards[name])
                 server = await asyncio.start_unix_server(serve, self._socket(number))
                 self._servers.append(server)
             size = os.get_terminal_size(1)
@@ -168,7 +167,7 @@ class TmuxDisplay(ConsoleDisplay):
             say()
 
     async def _serve(
-        self, name: str, console: Console, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, name: str, keyboard: Keyboard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         writer.write(self._backlogs[name].take())
         self._windows[name] = writer
@@ -177,9 +176,9 @@ class TmuxDisplay(ConsoleDisplay):
                 kind, length = window.HEAD.unpack(await reader.readexactly(window.HEAD.size))
                 data = await reader.readexactly(length)
                 if kind == window.KEYS:
-                    console.write(data)
-                elif isinstance(console, PtyProcess):
-                    console.resize(*window.SIZE.unpack(data))
+                    keyboard.type(data)
+                elif isinstance(keyboard.console, PtyProcess):
+                    keyboard.console.resize(*window.SIZE.unpack(data))
         self._windows.pop(name, None)
         writer.close()
 

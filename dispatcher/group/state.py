@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: MIT
+"""The state of one group: its members, messages, waits, results, and what each device has put into the log.
+
+It is a fold of the group log and of nothing else. No I/O, no clock: the same log gives the same state,
+on whichever host and in whichever year it is folded.
+"""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dispatcher.group.coordinator import Coordinator, Outcome
+from dispatcher.group.events import Event, Founded, Left, Reported, Sent, Waiting
+from dispatcher.group.results import Case, Results
+from toolkit.wire.vocabulary import NO
+
+# What an event and a pair take in memory beside their own bytes, as measured.
+EVENT_BYTES = 1024
+PAIR_BYTES = 192
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one event did.
+
+    :param outcomes: how requests ended, in the order in which they were made.
+    :param failed: the waits among them that failed, each with its reason.
+    :param cases: the results that came of it.
+    """
+
+    outcomes: Sequence[Outcome] = ()
+    failed: Sequence[tuple[Waiting, str]] = ()
+    cases: Sequence[Case] = ()
+
+
+_NOTHING = Change()
+
+
+class GroupState:
+    """One group. `apply` is the only way to change it."""
+
+    def __init__(self) -> None:
+        self.founded: Founded | None = None
+        self.coordinator = Coordinator()
+        self.results = Results()
+        self.changes = 0  # counts the events
+        self._bytes: dict[str, int] = {}
+
+    @property
+    def number(self) -> int:
+        """32 bits that name the group and its log, for the links of its devices."""
+        assert self.founded is not None, "the log has to be opened first"
+        return zlib.crc32(self.founded.identity)
+
+    def known(self, identity: bytes) -> bool:
+        """Whether the log holds an event with this identity."""
+        return self.coordinator.known(identity)
+
+    def role(self, device: str) -> str | None:
+        """The device's role; None if it neither joined nor was declared."""
+        return self.coordinator.role(device)
+
+    def bytes_of(self, device: str) -> int:
+        """What the events of this device take, in bytes of memory."""
+        return self._bytes.get(device, 0)
+
+    def apply(self, event: Event) -> Change:
+        """Take the next event of the log. One whose identity is known changes nothing.
+
+        Raises ValueError for an event that can't be in the log of a group at this place: the first one is no
+        `Founded`, or a device never joined. The state is then as before.
+        """
+        if self.known(event.identity):
+            return _NOTHING
+        if self.founded is None and not isinstance(event, Founded):
+            raise ValueError("the log does not begin with the event that founds its group")
+        if isinstance(event, Founded) and self.founded is not None:
+            raise ValueError("the group is founded twice")
+        waits = self._waits_that_may_end(event)
+        outcomes = self.coordinator.apply(event)
+        if isinstance(event, Founded):
+            self.founded = event
+        elif isinstance(event, Sent | Waiting | Reported):
+            self._bytes[event.device] = self.bytes_of(event.device) + size(event)
+        self.changes += 1
+        case = self.results.apply(event)
+        cases = [] if case is None else [case]
+        failed = [
+            (waits[outcome.request], outcome.reason)
+            for outcome in outcomes
+            if outcome.status == NO and outcome.request in waits
+        ]
+        cases += [self.results.fail_wait(wait, event.time) for wait, _ in failed if not wait.expected]
+        return Change(outcomes, failed, cases)
+
+    def _waits_that_may_end(self, event: Event) -> dict[bytes, Waiting]:
+        """The waits that this event may let fail; the coordinator forgets them when they end."""
+        if isinstance(event, Waiting):
+            return {event.identity: event}
+        if isinstance(event, Left):
+            return {wait.identity: wait for wait in self.coordinator.waits()}
+        wait = self.coordinator.wait(getattr(event, "request", b""))
+        return {} if wait is None else {wait.identity: wait}
+
+
+def size(event: Sent | Waiting | Reported) -> int:
+    """What the event takes, at most, in bytes of memory."""
+    match event:
+        case Sent():
+            pairs = sum(PAIR_BYTES + len(key) + len(value) for key, value in event.data)
+            return EVENT_BYTES + len(event.message_id) + pairs
+        case Waiting():
+            return EVENT_BYTES + len(event.message_id)
+        case Reported():
+            return EVENT_BYTES + sum(4 * len(field) for field in event.fields if field is not None)

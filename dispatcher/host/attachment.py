@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: MIT
+"""One console at work: its connection, its channel, and those who look at it.
+
+    Console --bytes--> Channel --output--> taps
+                               --requests, results--> Group
+    Console <--keys, reply lines-- Channel <--answers-- Group
+
+Each attachment has its own timer and its own attempts to connect: one that fails takes no
+other down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from dispatcher.consoles import Console, ConsoleError
+from dispatcher.engine import Answer
+from dispatcher.host.group import Group
+from dispatcher.host.timer import Timer
+from dispatcher.line.channel import Alarm, Asked, Channel, Item, Output
+from dispatcher.line.session import Cancelled, Counters, Request
+from dispatcher.line.textpatterns import Pattern
+from dispatcher.line.textsignals import Malformed
+
+# Seconds before a lost connection is tried again; twice as long each time.
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 10.0
+
+
+class Tap(Protocol):
+    """Gets what a console says: a log, a display, a client of a TCP port."""
+
+    def output(self, data: bytes, now: float) -> None:
+        """What the device printed, without the protocol."""
+
+    def notice(self, sentence: str) -> None:
+        """Something about the device or its console."""
+
+
+class Attachment:
+    """The console of one device.
+
+    Call `run`; it ends when the console has ended for good, or `close` was called.
+
+    :param token: returns 32 random bits.
+    :param position: what the device's console log holds already, in bytes.
+    :param patterns: of runs whose output holds results, by the uuids of the runs.
+    :param ended: is called when the console has ended by itself, with a clause and a status as in
+        `Listener.ended`; before the device leaves its group.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        role: str,
+        console: Console,
+        group: Group,
+        taps: Sequence[Tap],
+        *,
+        token: Callable[[], int],
+        position: int = 0,
+        patterns: Mapping[str, Pattern] | None = None,
+        ended: Callable[[str, int], None] = lambda reason, status: None,
+    ) -> None:
+        self.name = name
+        self.role = role
+        self.console = console
+        self.connected = False
+        self.trouble = ""  # why there is no connection
+        self._group = group
+        self._taps = list(taps)
+        self._ended = ended
+        self._loop = asyncio.get_running_loop()
+        self._channel = Channel(token, group.engine.state.number, position, patterns)
+        self._timer = Timer(self._handle_timeout)
+        self._over = asyncio.Event()
+        self._lost = asyncio.Event()
+        self._left = False
+        group.attach(self, role)
+
+    @property
+    def counters(self) -> Counters:
+        """What went over the console so far."""
+        return self._channel.counters
+
+    async def run(self) -> None:
+        """Connect, and again whenever the connection is lost, until the console has ended or is closed.
+
+        Raises ConsoleError if a console that is not worth another try can't be opened.
+        """
+        pause = FIRST_PAUSE
+        while not self._over.is_set():
+            self._lost.clear()
+            try:
+                await self.console.open(self)
+            except ConsoleError as error:
+                if not self.console.lasting:
+                    raise
+                self._trouble(str(error))
+            else:
+                if self.trouble:
+                    self.trouble = ""
+                    self.tell("connected again" if self._was_connected else "connected")
+                self.connected = self._was_connected = True
+                pause = FIRST_PAUSE
+                await self._first_of(self._over, self._lost)
+            if not self._over.is_set():
+                await self._first_of(self._over, timeout=pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+
+    _was_connected = False
+
+    async def _first_of(self, *events: asyncio.Event, timeout: float | None = None) -> None:
+        tasks = [asyncio.ensure_future(event.wait()) for event in events]
+        try:
+            await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    def type(self, data: bytes) -> None:
+        """Take what a person or a program types to the device."""
+        self._channel.receive_keys(data, self._loop.time())
+        self._group.wake(self)
+
+    def tell(self, sentence: str) -> None:
+        """Tell all taps."""
+        for tap in self._taps:
+            tap.notice(sentence)
+
+    def answer(self, answer: Answer, now: float) -> None:
+        """Carry an answer of the group to the device; `flush` types it."""
+        assert isinstance(answer.request, Request)
+        if answer.reply is None:
+            self._channel.accept(answer.request)
+        else:
+            self._channel.reply(answer.request, answer.reply, now)
+
+    def flush(self, now: float) -> None:
+        """Type what is to be typed, and set the timer."""
+        data = self._channel.data_to_type(now)
+        if data:
+            self.console.write(data)
+        self._timer.set(self._channel.next_timeout())
+
+    async def close(self, reason: str | None = None) -> None:
+        """End the console, with what belongs to it. May be called twice.
+
+        :param reason: why the device leaves its group, as a clause; None: it does not, as with a dispatcher that ends.
+        """
+        self._over.set()
+        await self.console.close()
+        self._finish()
+        if reason is not None:
+            self._leave(reason)
+
+    # What the console tells
+
+    def received(self, data: bytes) -> None:
+        """Bytes came from the device."""
+        now = self._loop.time()
+        self._carry_out(self._channel.receive_data(data, now), now)
+
+    def drained(self) -> None:
+        """There is room for what is to be typed."""
+
+    def lost(self, reason: str) -> None:
+        """The connection is gone."""
+        now = self._loop.time()
+        self._carry_out(self._channel.interrupt(now), now)
+        self._trouble(f"connection lost ({reason})")
+        self._lost.set()
+
+    def ended(self, reason: str, status: int) -> None:
+        """The console is over."""
+        if self._over.is_set():
+            return
+        self._over.set()
+        self._finish()
+        self._ended(reason, status)
+        self._leave(reason)
+
+    def _trouble(self, sentence: str) -> None:
+        self.connected = False
+        if self.trouble != sentence:
+            self.trouble = sentence
+            self.tell(f"{sentence}; trying again")
+
+    def _finish(self) -> None:
+        now = self._loop.time()
+        self._carry_out(self._channel.close(now), now)
+        self._timer.cancel()
+
+    def _leave(self, reason: str) -> None:
+        if not self._left:
+            self._left = True
+            self._group.detach(self, reason)
+
+    def _handle_timeout(self) -> None:
+        now = self._loop.time()
+        self._carry_out(self._channel.handle_timeout(now), now)
+
+    def _carry_out(self, items: Sequence[Item], now: float) -> None:
+        engine = self._group.engine
+        for item in items:
+            match item:
+                case Output():
+                    engine.heard = now
+                    for tap in self._taps:
+                        tap.output(item.data, now)
+                case Asked():
+                    engine.request(
+                        self.name,
+                        item.request,
+                        item.identity,
+                        item.operation,
+                        item.arguments,
+                        item.position,
+                        now,
+                    )
+                case Cancelled():
+                    engine.cancel(item.request, item.reason, now)
+                case Alarm():
+                    self.tell(item.sentence)
+                case Malformed():
+                    text = item.text.decode("utf-8", "surrogateescape")
+                    engine.report(self.name, "malformed", (text, item.reason), item.offset, now)
+                case _:
+                    engine.report(self.name, item.kind, item.fields, item.offset, now)
+        self._group.wake(self)

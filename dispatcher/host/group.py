@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: MIT
+"""A group at work on this host: its engine, its log, and the consoles of its devices.
+
+    Attachment --Asked, Cancelled, Found--> Engine --events--> GroupLog
+    Attachment <--answers------------------ Engine <--events-- GroupLog
+
+All decisions are the engine's; this carries them out. Work is done once for each turn of the
+event loop, for all consoles that brought something in it (`wake`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from dispatcher.engine import Engine
+from dispatcher.group.events import Event, Founded
+from dispatcher.group.results import Case, Counts
+from dispatcher.grouplog import GroupLog
+from dispatcher.host.timer import Timer
+
+if TYPE_CHECKING:
+    from dispatcher.host.attachment import Attachment
+
+
+class Observer(Protocol):
+    """Watches a group: a display, a status page."""
+
+    def result(self, case: Case, counts: Counts) -> None:
+        """A result has come; `counts` are all results so far."""
+
+    def notice(self, device: str | None, sentence: str) -> None:
+        """Something that an operator should see, about a device or about the group."""
+
+    def turned(self, now: float) -> None:
+        """What this turn of the loop brought has been carried out."""
+
+
+class Group:
+    """A group; call `open` first, then attach consoles to it.
+
+    :param readers: are given each event of the log, after the engine.
+    """
+
+    def __init__(
+        self, engine: Engine, log: GroupLog, observer: Observer, readers: list[Callable[[Event], object]]
+    ) -> None:
+        self.engine = engine
+        self._log = log
+        self._observer = observer
+        self._readers = readers
+        self._attachments: dict[str, Attachment] = {}
+        self._touched: set[Attachment] = set()
+        self._awake = False
+        self._timer = Timer(self._handle_timeout)
+
+    async def open(self, founded: Founded) -> None:
+        """Open the log and take what it holds. Raises GroupLogError.
+
+        :param founded: how the group begins, if its log is new.
+        """
+        self._loop = asyncio.get_running_loop()
+        await self._log.open(founded, self._receive_event, self._append_failed, self._notice)
+        self._turn()
+
+    async def close(self) -> None:
+        """Carry out what is left, and close the log."""
+        self._turn()
+        self._timer.cancel()
+        await self._log.close()
+
+    def attach(self, attachment: Attachment, role: str) -> None:
+        """A device's console is here. Raises ValueError, with a sentence, if the device can't join.
+
+        :param role: of the device.
+        """
+        self.engine.join(attachment.name, role, self._loop.time())
+        self._attachments[attachment.name] = attachment
+        self.wake(attachment)
+
+    def detach(self, attachment: Attachment, reason: str) -> None:
+        """The device will never send again; `reason` is a clause."""
+        if self._attachments.pop(attachment.name, None) is not None:
+            self.engine.leave(attachment.name, reason, self._loop.time())
+            self.wake()
+
+    def wake(self, attachment: Attachment | None = None) -> None:
+        """Something has happened: carry it out in this turn of the loop.
+
+        :param attachment: where there may be something to type.
+        """
+        if attachment is not None:
+            self._touched.add(attachment)
+        if not self._awake:
+            self._awake = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._awake = False
+        while events := self.engine.events_to_append():
+            for event in events:
+                self._log.append(event)
+        now = self._loop.time()
+        for answer in self.engine.answers():
+            attachment = self._attachments.get(answer.device)
+            if attachment is not None:
+                attachment.answer(answer, now)
+                self._touched.add(attachment)
+        touched, self._touched = self._touched, set()
+        for attachment in touched:
+            attachment.flush(now)
+        for case, counts in self.engine.new_results():
+            self._observer.result(case, counts)
+        for device, sentence in self.engine.notices():
+            self._observer.notice(device, sentence)
+        self._timer.set(self.engine.next_timeout())
+        self._observer.turned(now)
+
+    def _receive_event(self, event: Event) -> None:
+        self.engine.receive_event(event, self._loop.time())
+        for reader in self._readers:
+            reader(event)
+        self.wake()
+
+    def _append_failed(self, identity: bytes, reason: str) -> None:
+        self.engine.append_failed(identity, reason, self._loop.time())
+        self.wake()
+
+    def _notice(self, sentence: str) -> None:
+        self._observer.notice(None, sentence)
+
+    def _handle_timeout(self) -> None:
+        self.engine.handle_timeout(self._loop.time())
+        self.wake()

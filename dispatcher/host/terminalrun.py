@@ -1,0 +1,483 @@
+# SPDX-License-Identifier: MIT
+"""One group on a person's terminal, from its start to its table: what `sim` and `serve` have in common.
+
+    Attachment --output--> display, console log
+    Group --results, notices--> display
+    signals, time-out, rules of a job, dead ends --> who is stopped, and when all ends
+
+The consoles go their own ways in the `Dispatcher`; this decides when the run is over.
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from dispatcher.consoles import Console, ConsoleError
+from dispatcher.consoles.processes import (
+    become_subreaper,
+    everything_below,
+    kill_all,
+    reap_orphans,
+    send_signal,
+)
+from dispatcher.consoles.ptyprocess import PtyProcess
+from dispatcher.engine import Engine
+from dispatcher.group.deadend import DeadEnd
+from dispatcher.group.events import Event, Founded
+from dispatcher.group.results import Case, Counts
+from dispatcher.group.wording import command, counted, enumerated
+from dispatcher.grouplog import GroupLog
+from dispatcher.host.attachment import Attachment
+from dispatcher.host.consolelog import ConsoleLogs
+from dispatcher.host.deadwatch import Watch
+from dispatcher.host.dispatcher import Dispatcher
+from dispatcher.host.group import Group
+from dispatcher.host.rules import JobRules
+from dispatcher.host.stopsignals import STOP_SIGNALS
+from dispatcher.host.timer import Timer
+from dispatcher.line.session import Counters
+from dispatcher.line.textpatterns import Pattern
+from dispatcher.view.display import Display, Row
+from dispatcher.view.interactive import ConsoleDisplay
+from dispatcher.view.statusview import LiveView, Plain, Silence, Status, area, statuses, summary
+from toolkit.wire.vocabulary import RESULTS
+
+# How often the same dead end may come again before a run that is to end is ended.
+MAX_REPEATS = 10
+
+
+class State(Enum):
+    """How far a device of a run has come."""
+
+    WAITING = "not started"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"  # ended by itself, otherwise than successfully
+    STOPPED = "stopped"  # ended from here
+
+
+@dataclass(slots=True, eq=False)
+class Device:
+    """A device of the run, and how it got on."""
+
+    name: str
+    role: str
+    console: Console
+    interactive: bool = False  # somebody works in it: its status means nothing
+    state: State = State.WAITING
+    how: str = ""  # it ended or was stopped, as a clause
+    started: float = 0.0
+    ended: float | None = None
+    dead_ends: int = 0  # in which waits of it failed
+    counts: Counts = field(default_factory=Counts)
+    attachment: Attachment | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing will come of it any more."""
+        return self.ended is not None
+
+
+class TerminalRun:
+    """One run of a group of devices. `devices` hold the results afterwards.
+
+    :param must_end: whether devices are to come to an end by themselves, and successfully.
+    :param rules: when devices of a job are stopped; in the time of the log.
+    :param view: what the display writes to. Raises BrokenPipeError when nobody looks.
+    :param watch: looks for dead ends.
+    :param readers: are given each event of the log.
+    :param token: returns 32 random bits.
+    :param patterns: of runs whose output holds results, by the uuids of the runs.
+    """
+
+    def __init__(
+        self,
+        devices: Sequence[Device],
+        engine: Engine,
+        log: GroupLog,
+        display: Display,
+        logs: ConsoleLogs | None,
+        view: Plain | LiveView,
+        *,
+        must_end: bool,
+        token: Callable[[], int],
+        rules: JobRules | None = None,
+        watch: Watch | None = None,
+        readers: Sequence[Callable[[Event], object]] = (),
+        patterns: Mapping[str, Pattern] | None = None,
+    ) -> None:
+        self.devices = {device.name: device for device in devices}
+        self.stopped_by: signal.Signals | None = None
+        self.timed_out = False
+        self.log_failed = False
+        self.left = False  # somebody who works interactively has had enough
+        self._engine = engine
+        self._display = display
+        self._logs = logs
+        self._view = view
+        self._must_end = must_end
+        self._token = token
+        self._rules = rules
+        self._watch = watch
+        self._patterns = patterns
+        readers = [*readers, *([] if rules is None else [rules.apply])]
+        self._group = Group(engine, log, self, readers)
+        self._dispatcher = Dispatcher(self._failed)
+        self._dispatcher.groups.append(self._group)
+        self._stopping: set[asyncio.Task[None]] = set()
+        self._dead_end: object = None  # the last one: who waits for what
+        self._repeated = 0
+        self._stuck: frozenset[bytes] = frozenset()
+        self._silence = Silence()
+        self._time_is_over: float | None = None
+        self._failure: BaseException | None = None
+        self._timer = Timer(self._handle_timeout)
+
+    async def run(self, founded: Founded, timeout: float | None = None) -> None:
+        """Start all devices; return when all have ended, the time is over or a signal came, and all is tidy.
+
+        Raises SetupError if the run can't begin; everything is ended then, too. The process must
+        have no other use: its signals are taken over, and at the end all its descendants are killed.
+
+        :param founded: how the group begins, if its log is new.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        self._watch_signals()
+        become_subreaper()
+        try:
+            await self._group.open(founded)
+            if not self._must_end and self._engine.state.coordinator.members:
+                others = counted(len(self._engine.state.coordinator.members), "device")
+                self._display.message(f"the group goes on where its log ends: {others}")
+            # All join before the first one starts: none may find itself alone in its group.
+            for device in self.devices.values():
+                device.attachment = self._attach(device)
+            if timeout is not None:
+                self._time_is_over = self._loop.time() + timeout
+                self._loop.call_later(timeout, self._time_out, timeout)
+            if isinstance(self._view, LiveView):
+                self._view.show(self._area)
+            for device in self.devices.values():
+                if device.attachment is not None:
+                    device.started = self._loop.time()
+                    device.state = State.RUNNING
+                    self._dispatcher.add(device.attachment)
+            if isinstance(self._display, ConsoleDisplay):
+                typing = {a.name: a for a in self._dispatcher.attachments}
+                await self._display.open(typing, self._quit)
+            await self._stop.wait()
+        finally:
+            await self._tidy_up()
+        if self._failure is not None:
+            raise self._failure
+
+    def rows(self) -> list[Row]:
+        """The table of the devices, after the run."""
+        return [
+            Row(
+                device.name,
+                device.role,
+                self._said(device),
+                self._is_good(device),
+                0.0 if device.ended is None else device.ended - device.started,
+            )
+            for device in self.devices.values()
+        ]
+
+    def counters(self) -> dict[str, Counters]:
+        """What went over each console."""
+        return {
+            name: Counters() if device.attachment is None else device.attachment.counters
+            for name, device in self.devices.items()
+        }
+
+    def _said(self, device: Device) -> str:
+        """How the device got on, for the table."""
+        if device.state is State.SUCCEEDED and device.counts.failed:
+            return f"{counted(device.counts.failed, 'failed result')}"
+        if device.state is State.RUNNING and not self._must_end:
+            attachment = device.attachment
+            connected = attachment is not None and attachment.connected
+            return "connected" if connected else "not connected"
+        said = device.how or device.state.value
+        return said + (", after a dead end" if device.dead_ends else "")
+
+    def _is_good(self, device: Device) -> bool:
+        if device.dead_ends or device.counts.failed:
+            return False
+        if device.interactive:
+            return not self.timed_out
+        if device.state in (State.RUNNING, State.STOPPED) and not device.how.startswith("stopped at"):
+            return self.left or not self._must_end
+        return device.state is State.SUCCEEDED
+
+    # Starting and ending
+
+    def _attach(self, device: Device) -> Attachment | None:
+        """The device's console, attached to the group."""
+
+        def ended(reason: str, status: int) -> None:
+            self._end(device, reason, status)
+
+        try:
+            return Attachment(
+                device.name,
+                device.role,
+                device.console,
+                self._group,
+                [_Output(self, device)],
+                token=self._token,
+                position=0 if self._logs is None else self._logs.size(device.name),
+                patterns=self._patterns,
+                ended=ended,
+            )
+        except ValueError as error:
+            raise ConsoleError(str(error)) from error
+
+    def _watch_signals(self) -> None:
+        self._loop.set_exception_handler(self._fail)
+        for number in STOP_SIGNALS:
+            # nohup has one ignored, and is to have its way.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._loop.add_signal_handler(number, self._stop_by, number)
+        self._loop.add_signal_handler(signal.SIGCHLD, self._reap)
+        if isinstance(self._view, LiveView):
+            self._loop.add_signal_handler(signal.SIGWINCH, self._group.wake)
+            self._loop.add_signal_handler(signal.SIGTSTP, self._suspend, self._view)
+
+    def _suspend(self, view: LiveView) -> None:
+        """Ctrl-Z: the shell gets a clean screen, and we are stopped here until it lets us go on."""
+        view.hide()
+        os.kill(os.getpid(), signal.SIGSTOP)
+        self._group.wake()
+
+    def _quit(self) -> None:
+        self.left = True
+        self._stop.set()
+
+    def _stop_by(self, number: signal.Signals) -> None:
+        if self.stopped_by is not None:
+            # The user has lost patience.
+            send_signal(everything_below(), signal.SIGKILL)
+            return
+        self.stopped_by = number
+        self._stop.set()
+
+    def _fail(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+        error = context.get("exception")
+        self._give_up(error if isinstance(error, BaseException) else RuntimeError(str(context["message"])))
+
+    def _give_up(self, error: BaseException) -> None:
+        """The run ends: nobody looks any more, or there is a fault in here."""
+        if isinstance(error, BrokenPipeError):
+            self.stopped_by = self.stopped_by or signal.SIGPIPE
+        elif self._failure is None:
+            self._failure = error
+        self._stop.set()
+
+    def _failed(self, attachment: Attachment, error: BaseException) -> None:
+        """A console can't be opened, or a fault of ours came to light."""
+        if not isinstance(error, ConsoleError):
+            self._give_up(error)
+            return
+        device = self.devices[attachment.name]
+        device.state, device.how = State.FAILED, f"could not be started: {error}"
+        device.ended = self._loop.time()
+        self._display.notice(device.name, device.how)
+        self._group.detach(attachment, device.how)
+        self._after_end(device)
+
+    def _time_out(self, seconds: float) -> None:
+        self.timed_out = True
+        self._display.message(f"the time is over: {seconds:g} s")
+        waits: dict[str, list[str]] = {}
+        for wait in self._engine.state.coordinator.open_waits():
+            sentence = f"waits in {command(wait.waiting)} for {enumerated(wait.missing or ['nobody'])}"
+            waits.setdefault(wait.waiting.device, []).append(sentence)
+        for device in self.devices.values():
+            if not device.over:
+                what = ", and ".join(waits.get(device.name, ["waits for no other device"]))
+                self._display.notice(device.name, f"is still running, and {what}")
+        self._stop.set()
+
+    async def _tidy_up(self) -> None:
+        if isinstance(self._display, ConsoleDisplay):
+            await self._display.close()
+        for device in self.devices.values():
+            if device.state is State.RUNNING and self._must_end:
+                device.state = State.STOPPED
+                device.how = "stopped at the time-out" if self.timed_out else "stopped"
+                if self.timed_out:
+                    self._engine.fail_waits(device.name, "the time of the run was over", self._loop.time())
+        if self._stopping:
+            await asyncio.wait(self._stopping)
+        await self._dispatcher.close()
+        for device in self.devices.values():
+            if not device.over and device.started:
+                device.ended = self._loop.time()
+        # Also those that have shed all marks, and become our children when their parents ended.
+        stuck = await kill_all(everything_below)
+        if stuck:
+            self._display.message(f"these processes could not be ended: {', '.join(map(str, stuck))}")
+        self._reap()
+        self._timer.cancel()
+        if self._logs is not None:
+            self._logs.close()
+
+    def _reap(self) -> None:
+        consoles = [device.console for device in self.devices.values()]
+        reap_orphans([console.pid for console in consoles if isinstance(console, PtyProcess)])
+
+    def _end(self, device: Device, reason: str, status: int) -> None:
+        """The device has ended by itself."""
+        if device.over:
+            # It was being stopped.
+            return
+        device.ended = self._loop.time()
+        device.state = State.SUCCEEDED if status == 0 else State.FAILED
+        device.how = "" if status == 0 else reason
+        self._display.notice(device.name, reason)
+        self._after_end(device)
+
+    def _after_end(self, device: Device) -> None:
+        self._reap()
+        if all(device.over for device in self.devices.values()):
+            self._stop.set()
+        elif self._rules is not None and device.state is not State.SUCCEEDED and not self._stop.is_set():
+            sentence = self._rules.failed(device.name)
+            if sentence is not None:
+                self._display.message(sentence)
+                self._stop.set()
+
+    async def _stop_device(self, device: Device, how: str) -> None:
+        """End a device in the middle of what it does; the others go on."""
+        device.ended = self._loop.time()
+        device.state, device.how = State.STOPPED, how
+        self._display.notice(device.name, how)
+        self._engine.fail_waits(device.name, "the time of its test action was over", device.ended)
+        await self._dispatcher.remove(device.name, f"was {how}")
+        self._after_end(device)
+
+    # What the group tells
+
+    def result(self, case: Case, counts: Counts) -> None:
+        """A result has come."""
+        self._display.result(case, counts)
+        device = self.devices.get(case.device)
+        if device is not None:
+            word = Counts._fields[RESULTS.index(case.result)]
+            device.counts = device.counts._replace(**{word: getattr(device.counts, word) + 1})
+
+    def notice(self, device: str | None, sentence: str) -> None:
+        """Something that an operator should see."""
+        if device in self.devices:
+            self._display.notice(device, sentence)
+        else:
+            self._display.message(sentence if device is None else f"{device} {sentence}")
+
+    def turned(self, now: float) -> None:
+        """What this turn of the loop brought has been carried out."""
+        if self._watch is not None:
+            self._watch.note(now)
+        self._view.flush(now)
+        self._set_timer()
+
+    def log(self, device: Device, data: bytes) -> None:
+        """Write console output to the device's log."""
+        if self._logs is None:
+            return
+        try:
+            self._logs.write(device.name, data)
+        except OSError as error:
+            self.log_failed = True
+            self._display.notice(device.name, f"the log of this device ends here: {error}")
+
+    def show(self, device: Device, data: bytes, now: float) -> None:
+        """Show console output."""
+        self._display.output(device.name, data, now)
+
+    # Time
+
+    def _set_timer(self) -> None:
+        sources = (self._display, self._watch, self._view)
+        times = [source.next_timeout() for source in sources if source is not None]
+        rules_due = None if self._rules is None else self._rules.next_timeout()
+        times.append(None if rules_due is None else rules_due - self._engine.epoch)
+        times.append(self._silence_due())
+        self._timer.set(min((time for time in times if time is not None), default=None))
+
+    def _handle_timeout(self) -> None:
+        now = self._loop.time()
+        self._display.handle_timeout(now)
+        for name, how in [] if self._rules is None else self._rules.expired(self._engine.epoch + now):
+            device = self.devices.get(name)
+            if device is not None and not device.over:
+                self._stopping.add(self._loop.create_task(self._stop_device(device, how)))
+        if self._watch is not None and (dead_end := self._watch.handle_timeout(now)) is not None:
+            self._meet(dead_end, now)
+        due = self._silence_due()
+        if due is not None and now >= due:
+            self._display.message(
+                summary(self._statuses(), self._engine.epoch + now, now - self._engine.heard)
+            )
+            self._silence.told(now)
+        self._group.wake()
+
+    def _meet(self, dead_end: DeadEnd, now: float) -> None:
+        """Tell of a dead end, and let its waits fail if they are to."""
+        waits = {(wait.device, wait.kind, wait.message_id, wait.role) for wait in dead_end.waits}
+        self._repeated = self._repeated + 1 if waits == self._dead_end else 0
+        self._dead_end = waits
+        for sentence in dead_end.sentences if not self._repeated else ["the same dead end again"]:
+            self._display.message(sentence)
+        assert self._watch is not None
+        if not self._watch.fails:
+            self._stuck = frozenset(wait.identity for wait in dead_end.waits)
+            return
+        for name in dead_end.devices:
+            if name in self.devices:
+                self.devices[name].dead_ends += 1
+        self._engine.fail(dead_end, now)
+        if self._must_end and self._repeated == MAX_REPEATS:
+            # A script that tries again and again, as in `until lava-wait x; do :; done`.
+            self._display.message("the scripts do not get out of it: the run ends")
+            self._stop.set()
+
+    # What the devices do
+
+    def _silence_due(self) -> float | None:
+        if self._view.live or isinstance(self._display, ConsoleDisplay):
+            return None
+        return self._silence.next_timeout(self._engine.heard, self._engine.state.coordinator.anybody_waits)
+
+    def _area(self, now: float, width: int, height: int) -> list[str]:
+        left = None if self._time_is_over is None else self._time_is_over - now
+        return area(self._statuses(), self._engine.epoch + now, width, height, left)
+
+    def _statuses(self) -> list[Status]:
+        return statuses(
+            self.devices,
+            self._engine.state.coordinator,
+            ended={name: self._said(device) for name, device in self.devices.items() if device.over},
+            counts={name: device.counts for name, device in self.devices.items()},
+            stuck=self._stuck,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Output:
+    """What one device says, for the log and the display of the run."""
+
+    run: TerminalRun
+    device: Device
+
+    def output(self, data: bytes, now: float) -> None:
+        self.run.log(self.device, data)
+        self.run.show(self.device, data, now)
+
+    def notice(self, sentence: str) -> None:
+        self.run.notice(self.device.name, sentence)

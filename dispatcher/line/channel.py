@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: MIT
+"""One console as the host sees it: bytes in; output, requests and results out; lines to type back.
+
+    receive_data --> Demultiplexer --> output --> Scanner, LineScanner --> Found
+                                   --> frames --> Session ---------------> Received, Cancelled
+    reply, accept, receive_keys -----------------------------------------> data_to_type
+
+It does no I/O and knows no clock and no group. Call `receive_data` with what the console
+brings, and carry out what it returns, in that order. Then write `data_to_type` to the
+console, and call `handle_timeout` when `next_timeout` says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dispatcher.line.demultiplexer import Damaged, Demultiplexer, Event, Frame
+from dispatcher.line.session import Cancelled, Counters, Received, Request, Session
+from dispatcher.line.textpatterns import LineScanner, Pattern
+from dispatcher.line.textsignals import Found, Scanner
+from toolkit.wire.vocabulary import USAGE, ProtocolError, pack_reply, unpack_request
+
+# What an operator is told when a counter reaches ALARM, ten times that, and so on.
+ALARM = 10
+ALARMS = {
+    "damaged": "frames from this console could not be read: a bad line, or two programs that write on it",
+    "replayed": "frames from this console were of an old log, or forged; they have done nothing",
+    "refused": "frames from this console made no sense: another version of the box, or forged",
+    "overflow": "requests of this device were given up, as it has too many under way",
+}
+# Seconds after the last key for which reply lines wait until a line that somebody types has its end.
+# Longer than anybody thinks about the next key, shorter than a person who has gone away.
+TYPING_TIME = 10.0
+# Keys after which a half-typed line is gone: the end of a line, Ctrl-C, Ctrl-D, Ctrl-U, Ctrl-Z, Ctrl-\.
+_LINE_OVER = b"\r\n\x03\x04\x15\x1a\x1c"
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What the device printed; `position` is where it begins in the device's console log, in bytes."""
+
+    data: bytes
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A whole request, to be answered by `Channel.reply`, now or later.
+
+    :param request: what to answer by.
+    :param identity: the 8 bytes that the command made up for it.
+    :param position: in the device's console log.
+    """
+
+    request: Request
+    identity: bytes
+    operation: str
+    arguments: list[Any]
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """What an operator should know of this console: a sentence."""
+
+    sentence: str
+
+
+Item = Output | Asked | Cancelled | Found | Alarm
+
+
+class Channel:
+    """One console.
+
+    :param token: returns 32 random bits.
+    :param group: 32 bits that name the device's group.
+    :param position: what the device's console log holds already, in bytes.
+    :param patterns: of runs whose output holds results, by the uuids of the runs.
+    """
+
+    def __init__(
+        self,
+        token: Callable[[], int],
+        group: int,
+        position: int = 0,
+        patterns: Mapping[str, Pattern] | None = None,
+    ) -> None:
+        self.position = position
+        self._demultiplexer = Demultiplexer()
+        self._session = Session(token, group)
+        self._scanner = Scanner(position)
+        self._patterns = patterns or {}
+        self._lines: LineScanner | None = None
+        self._alarms: dict[str, int] = {}  # at which count a counter is told next
+        self._keys = bytearray()
+        self._typing_until: float | None = None  # as long as a line that somebody types has no end
+
+    @property
+    def counters(self) -> Counters:
+        """What went over the console so far."""
+        return self._session.counters
+
+    def receive_data(self, data: bytes, now: float) -> list[Item]:
+        """Take bytes of the console, in any chunking."""
+        return self._take(self._demultiplexer.receive_data(data, now), now)
+
+    def receive_keys(self, data: bytes, now: float) -> None:
+        """Take what a person or a program types to the device.
+
+        It comes out of `data_to_type` unchanged and at once. Reply lines go only between lines of it, as
+        each of them begins with the key that kills a half-typed line; if the line has no end, TYPING_TIME
+        seconds after the last key.
+        """
+        if not data:
+            return
+        self._keys += data
+        self._typing_until = None if data[-1] in _LINE_OVER else now + TYPING_TIME
+
+    def accept(self, request: Request) -> None:
+        """The request is recorded and its reply will follow."""
+        self._session.accept(request)
+
+    def reply(self, request: Request, message: bytes, now: float) -> None:
+        """Answer a request with a packed reply; it is typed while the device listens, else kept for its next poll."""
+        self._session.reply(request, message, now)
+
+    def data_to_type(self, now: float) -> bytes:
+        """What to write to the console, now or not at all."""
+        keys, self._keys = bytes(self._keys), bytearray()
+        if self._typing_until is not None and now < self._typing_until:
+            return keys
+        return keys + b"".join(self._session.lines())
+
+    def interrupt(self, now: float) -> list[Item]:
+        """The connection is gone for a while: what was held back of the output comes out."""
+        items = self._take(self._demultiplexer.flush(), now)
+        return items + list(self._scanner.flush())
+
+    def close(self, now: float) -> list[Item]:
+        """The console has ended: all that was held back comes out, results in a last line among it."""
+        return self.interrupt(now) + list(self._end_lines())
+
+    def next_timeout(self) -> float | None:
+        """When `handle_timeout` has to be called."""
+        times = (self._demultiplexer.next_timeout(), self._session.next_timeout(), self._typing_until)
+        return min((time for time in times if time is not None), default=None)
+
+    def handle_timeout(self, now: float) -> list[Item]:
+        """Do what is due; to be followed by `data_to_type`."""
+        if self._typing_until is not None and now >= self._typing_until:
+            self._typing_until = None
+        items = self._take(self._demultiplexer.handle_timeout(now), now)
+        return items + self._requests(self._session.handle_timeout(now))
+
+    def _take(self, events: list[Event], now: float) -> list[Item]:
+        items: list[Item] = []
+        counters = self._session.counters
+        for event in events:
+            if event.text:
+                items.append(Output(event.text, self.position))
+                self.position += len(event.text)
+                items += self._scanner.receive_data(event.text)
+                if self._lines is not None:
+                    items += self._lines.receive_data(event.text)
+            if isinstance(event, Frame):
+                counters.repaired += bool(event.text)
+                items += self._requests(self._session.receive_frame(event.body, now))
+                items += self._watch()
+            elif isinstance(event, Damaged):
+                counters.damaged += 1
+                items += self._watch()
+        return items
+
+    def _requests(self, events: list[Received | Cancelled]) -> list[Item]:
+        items: list[Item] = []
+        for event in events:
+            if isinstance(event, Cancelled):
+                items.append(event)
+                continue
+            try:
+                identity, operation, arguments = unpack_request(event.message)
+            except ProtocolError as error:
+                self._session.reply(event.request, refusal(error), 0.0)
+                continue
+            if operation in ("run-start", "run-end"):
+                items += self._end_lines()
+                self._begin_lines(operation, arguments)
+            items.append(Asked(event.request, identity, operation, arguments, self.position))
+        return items
+
+    def _begin_lines(self, operation: str, arguments: list[Any]) -> None:
+        """A run begins: perhaps one whose output holds results."""
+        uuid = arguments[1] if operation == "run-start" and len(arguments) > 1 else None
+        if isinstance(uuid, bytes):
+            uuid = uuid.decode("utf-8", "surrogateescape")
+        if isinstance(uuid, str) and (pattern := self._patterns.get(uuid)) is not None:
+            self._lines = LineScanner(pattern, self.position)
+
+    def _end_lines(self) -> list[Found]:
+        """What the end of a run's output holds belongs to the run."""
+        lines, self._lines = self._lines, None
+        return [] if lines is None else lines.flush()
+
+    def _watch(self) -> list[Alarm]:
+        """Counters that should not rise."""
+        alarms = []
+        for counter, sentence in ALARMS.items():
+            count = getattr(self._session.counters, counter)
+            if count >= self._alarms.get(counter, ALARM):
+                self._alarms[counter] = 10 ** len(str(count))
+                alarms.append(Alarm(f"{count} {sentence}"))
+        return alarms
+
+
+def refusal(error: ProtocolError) -> bytes:
+    """The packed reply to a request that makes no sense."""
+    return pack_reply(USAGE, f"the dispatcher refused the request: {error}")
