@@ -14,7 +14,6 @@ import signal
 import subprocess
 import termios
 import time
-import tty
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -50,7 +49,7 @@ class PtyProcess:
         environment: Mapping[str, str] | None = None,
         mark: str | None = None,
         tty_variable: str | None = None,
-        raw: bool = False,
+        echo: bool = True,
         baud: int | None = None,
         starter: Sequence[str] | None = None,
     ) -> None:
@@ -58,8 +57,7 @@ class PtyProcess:
         :param environment: of the command; None: this process's own.
         :param mark: a unique value for `MARK_VARIABLE`, to find left-over processes by; None: made up.
         :param tty_variable: the environment variable that is to hold the path of the command's tty.
-        :param raw: the pty changes nothing on its way. Otherwise it begins as every terminal does: with
-            echo, and an LF written becoming CR LF.
+        :param echo: whether the pty begins with echo, as every terminal does. Its other modes are always those.
         :param baud: both directions take the time of a serial line of this speed; None: as fast as it goes.
         :param starter: what to call with the path of the tty and the command behind. It is to run the command
             in another session, whose controlling terminal it makes the tty, and to end as the command did;
@@ -72,7 +70,7 @@ class PtyProcess:
         self._mark = mark or secrets.token_hex(8)
         self._environment[MARK_VARIABLE] = self._mark
         self._tty_variable = tty_variable
-        self._raw = raw
+        self._echo = echo
         self._baud = baud
         self._starter = starter
         self._from_device = None if baud is None else Pacer(baud)
@@ -121,12 +119,12 @@ class PtyProcess:
         return self._mark
 
     def _set_modes(self, slave: int) -> None:
-        if self._raw:
-            tty.setraw(slave, termios.TCSANOW)
+        modes = termios.tcgetattr(slave)
+        if not self._echo:
+            modes[3] &= ~termios.ECHO
         if self._baud is not None:
-            modes = termios.tcgetattr(slave)
             modes[4] = modes[5] = _speed_constant(self._baud)
-            termios.tcsetattr(slave, termios.TCSANOW, modes)
+        termios.tcsetattr(slave, termios.TCSANOW, modes)
 
     def _start_process(self, path: str) -> "subprocess.Popen[bytes]":
         environment = self._environment
@@ -335,13 +333,17 @@ class PtyProcess:
 
 
 def command_console(address: str) -> PtyProcess:
-    """The console that the command in `exec:COMMAND` reaches. Raises ConsoleError if there is none."""
+    """The console that the command in `exec:COMMAND` reaches. Raises ConsoleError if there is none.
+
+    Its terminal has normal modes, which a program such as ssh hands on to the device before it sets those
+    that it needs itself; but no echo, as nobody looks at it.
+    """
     command = address.removeprefix("exec:")
     if not command.strip():
         raise ConsoleError(
             f"{address}: the command is missing; write exec:COMMAND, for example 'exec:ssh board'"
         )
-    return PtyProcess(address, ["/bin/sh", "-c", command], raw=True)
+    return PtyProcess(address, ["/bin/sh", "-c", command], echo=False)
 
 
 def ending_in_words(status: int) -> str:
