@@ -148,8 +148,8 @@ class TerminalRun:
         self._stop = asyncio.Event()
         self._watch_signals()
         become_subreaper()
+        await self._group.open(founded)
         try:
-            await self._group.open(founded)
             if not self._must_end and self._engine.state.coordinator.members:
                 others = counted(len(self._engine.state.coordinator.members), "device")
                 self._display.message(f"the group goes on where its log ends: {others}")
@@ -197,14 +197,14 @@ class TerminalRun:
 
     def _said(self, device: Device) -> str:
         """How the device got on, for the table."""
-        if device.state is State.SUCCEEDED and device.counts.failed:
-            return f"{counted(device.counts.failed, 'failed result')}"
         if device.state is State.RUNNING and not self._must_end:
             attachment = device.attachment
             connected = attachment is not None and attachment.connected
-            return "connected" if connected else "not connected"
+            return ("connected" if connected else "not connected") + _after(device)
         said = device.how or device.state.value
-        return said + (", after a dead end" if device.dead_ends else "")
+        if device.state is State.SUCCEEDED and device.counts.failed:
+            said = counted(device.counts.failed, "failed result")
+        return said + _after(device)
 
     def _is_good(self, device: Device) -> bool:
         if device.dead_ends or device.counts.failed:
@@ -466,6 +466,10 @@ class TerminalRun:
             counts={name: device.counts for name, device in self.devices.items()},
             stuck=self._stuck,
         )
+
+
+def _after(device: Device) -> str:
+    return ", after a dead end" if device.dead_ends else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ def test_the_commands_fail_and_the_run_ends(box: Path, tmp_path: Path) -> None:
     assert "client-1 | I can do without\n" in text
     assert "client-1 | over\n" in text
     # And what they make of it does not hide it.
-    expected = "succeeded, after a dead end"
+    expected = "1 failed result, after a dead end"
     assert results(text) == {"server-1": expected, "client-1": expected}
     events = [json.loads(line) for line in (tmp_path / "group.jsonl").read_text().splitlines()]
     released = [event for event in events if event["type"] == "released"]

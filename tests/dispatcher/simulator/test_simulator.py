@@ -66,7 +66,7 @@ def private_tmp_permitted(state: Path) -> bool:
 
 def table(text: str) -> dict[str, tuple[str, str]]:
     """The table at the end: role and result by device."""
-    lines = text[text.index("\ndevice ") + 1 :].splitlines()[1:]
+    lines = text[text.index("\ndevice ") + 1 :].split("\n\n", maxsplit=1)[0].splitlines()[1:]
     rows = [re.split(r"  +", line) for line in lines]
     return {row[0]: (row[1], row[2]) for row in rows}
 
@@ -368,7 +368,7 @@ def test_group_log(sim: Simulator) -> None:
     arguments = ("--group-log", "group.jsonl", "--role", "a=lava-send x")
     status, _ = sim.run(*arguments)
     assert status == 0
-    assert len((sim.folder / "group.jsonl").read_text().splitlines()) == 3
+    assert len((sim.folder / "group.jsonl").read_text().splitlines()) == 4
     status, text = sim.run(*arguments)
     assert status == 2
     assert "group.jsonl holds another run" in text
