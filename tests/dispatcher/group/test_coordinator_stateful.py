@@ -38,22 +38,22 @@ class NaiveGroup:
     def apply(self, event: Event) -> list[tuple[bytes, str, int, set[str]]]:
         """The requests that end: identity, device, status, and the devices to blame."""
         if isinstance(event, Waiting) and event.kind is WaitKind.SYNC and self.came_to_nothing(event):
-            self.repeated.add(event.request)
+            self.repeated.add(event.identity)
         self.log.append(event)
         outcomes = []
         for request in list(self.requests()):
-            if request.request in self.ended:
+            if request.identity in self.ended:
                 continue
             status = self.status(request)
             blamed = set(self.left_without_sending(request)) if status == 1 else set()
             if isinstance(event, Left) and event.device == request.device:
                 status, blamed = 1, set()
-            if isinstance(event, Released) and event.request == request.request:
+            if isinstance(event, Released) and event.request == request.identity:
                 status = event.status
             if status is not None:
-                self.ended[request.request] = (request.device, status)
-                self.ended_at[request.request] = len(self.log)
-                outcomes.append((request.request, request.device, status, blamed))
+                self.ended[request.identity] = (request.device, status)
+                self.ended_at[request.identity] = len(self.log)
+                outcomes.append((request.identity, request.device, status, blamed))
         return outcomes
 
     def members(self) -> list[tuple[str, str]]:
@@ -74,8 +74,8 @@ class NaiveGroup:
     def requests(self) -> Iterator[Sent | Waiting]:
         seen = set()
         for event in self.log:
-            if isinstance(event, Sent | Waiting) and event.request not in seen:
-                seen.add(event.request)
+            if isinstance(event, Sent | Waiting) and event.identity not in seen:
+                seen.add(event.identity)
                 yield event
 
     def messages(self, message_id: bytes) -> list[Sent | Waiting]:
@@ -85,25 +85,25 @@ class NaiveGroup:
             if event.message_id == message_id
             and (
                 isinstance(event, Sent)
-                or (event.kind is WaitKind.SYNC and event.request not in self.repeated)
+                or (event.kind is WaitKind.SYNC and event.identity not in self.repeated)
             )
         ]
 
     def came_to_nothing(self, sync: Waiting) -> bool:
         """Whether one of this device's syncs of this id has, since it last began one."""
-        requests = [event.request for event in self.log if isinstance(event, Sent | Waiting)]
+        requests = [event.identity for event in self.log if isinstance(event, Sent | Waiting)]
         syncs = [
-            event.request
+            event.identity
             for event in self.requests()
             if isinstance(event, Waiting)
             and (event.kind, event.device, event.message_id) == (WaitKind.SYNC, sync.device, sync.message_id)
         ]
-        if not syncs or sync.request in requests:
+        if not syncs or sync.identity in requests:
             return False
         last = next(
             place
             for place, event in enumerate(self.log, 1)
-            if isinstance(event, Waiting) and event.request == syncs[-1]
+            if isinstance(event, Waiting) and event.identity == syncs[-1]
         )
         return any(
             self.ended_at[request] >= last
@@ -118,8 +118,8 @@ class NaiveGroup:
             m for m in self.messages(wait.message_id) if isinstance(m, Waiting) and m.device == wait.device
         ]
         # One that stands for another is not among them: it is of that one's round.
-        began = [m.request for m in self.requests()]
-        return sum(began.index(sync.request) <= began.index(wait.request) for sync in syncs)
+        began = [m.identity for m in self.requests()]
+        return sum(began.index(sync.identity) <= began.index(wait.identity) for sync in syncs)
 
     def lacking(self, wait: Waiting) -> list[str]:
         senders = [message.device for message in self.messages(wait.message_id)]
@@ -167,7 +167,7 @@ class NaiveGroup:
 
 def state(coordinator: Coordinator, log: list[Event]) -> object:
     """All that can be asked of a coordinator."""
-    requests = [event.request for event in log if isinstance(event, Sent | Waiting | Released)]
+    requests = [event.identity for event in log if isinstance(event, Sent | Waiting | Released)]
     return (
         coordinator.members,
         coordinator.open_waits(),
@@ -260,13 +260,13 @@ class CoordinatorMachine(RuleBasedStateMachine):
         self, earlier: Sent | Waiting, device: str, message_id: bytes, kind: WaitKind | None
     ) -> None:
         if kind is None:
-            self.apply(Sent(float(self.count), device, earlier.request, message_id, ((b"k", b"!"),)))
+            self.apply(Sent(float(self.count), device, earlier.identity, message_id, ((b"k", b"!"),)))
         else:
-            self.apply(Waiting(float(self.count), device, earlier.request, kind, message_id, None, 1.0))
+            self.apply(Waiting(float(self.count), device, earlier.identity, kind, message_id, None, 1.0))
 
     @rule(earlier=request, status=st.sampled_from([1, 75, 130]))
     def release(self, earlier: Sent | Waiting, status: int) -> None:
-        self.apply(Released(float(self.count), earlier.request, status, "timed out"))
+        self.apply(Released(float(self.count), earlier.identity, status, "timed out"))
 
     @rule()
     def release_what_is_not_known(self) -> None:
@@ -288,15 +288,15 @@ class CoordinatorMachine(RuleBasedStateMachine):
     @invariant()
     def same_as_the_model(self) -> None:
         requests = list(self.model.requests())
-        waits = [r for r in requests if isinstance(r, Waiting) and r.request not in self.model.ended]
+        waits = [r for r in requests if isinstance(r, Waiting) and r.identity not in self.model.ended]
         assert self.coordinator.open_waits() == [OpenWait(w, self.model.missing(w)) for w in waits]
         for request in requests:
-            assert self.coordinator.known(request.request)
-            outcome = self.coordinator.outcome(request.request)
+            assert self.coordinator.known(request.identity)
+            outcome = self.coordinator.outcome(request.identity)
             ended = None if outcome is None else (outcome.device, outcome.status)
-            assert ended == self.model.ended.get(request.request)
+            assert ended == self.model.ended.get(request.identity)
             missing = self.model.missing(request) if request in waits else []
-            assert self.coordinator.missing(request.request) == missing
+            assert self.coordinator.missing(request.identity) == missing
         assert not self.coordinator.known(identity(self.count + 1))
         assert self.coordinator.members == self.model.members()
         for device in DEVICES:
