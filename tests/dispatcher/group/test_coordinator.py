@@ -504,6 +504,28 @@ PLAYS = {
         join b server
         w lacks b
     """,
+    "a role that nobody has is an error once all have joined": """
+        found 2
+        join a client
+        wait-all a x servers
+        wait a y as w
+        join b server -> a!1
+    """,
+    "nobody is left to send when the last one joins": """
+        found a:r b:r
+        join b r
+        leave b
+        wait a x
+        join a r -> a!1
+    """,
+    "who was not declared takes no member's place": """
+        found a:r b:r
+        join a r
+        join c r
+        send c x as s1
+        wait-all a x
+        a lacks b
+    """,
     "nobody is alone in a group that is not complete": """
         found 2
         join a r
@@ -643,6 +665,22 @@ def test_any_bytes_are_carried() -> None:
     data = ((b"k", bytes(range(256))), (b"\xff-k", b""))
     coordinator.apply(Sent(0.0, "b", b"1", b"x", data))
     assert coordinator.data_for("a", b"x") == [("b", *pair) for pair in data]
+
+
+AWAITED = {
+    "join a r": "",
+    "found a:r b:r c:s\njoin b r": "a and c",
+    "found 3\njoin a r": "2 more devices",
+    "found 2\njoin a r\njoin a r": "1 more device",
+    "found 2\njoin a r\njoin b r\nleave a": "",
+}
+
+
+@pytest.mark.parametrize("text", AWAITED)
+def test_who_has_still_to_join(text: str) -> None:
+    coordinator = play(text)
+    assert coordinator.awaited == AWAITED[text]
+    assert coordinator.complete == (not AWAITED[text])
 
 
 def test_members_stand_in_the_order_joined_and_stay() -> None:
