@@ -7,7 +7,6 @@ from dispatcher.group.coordinator import Coordinator, OpenWait, Outcome
 from dispatcher.group.events import Event, Sent, Waiting, WaitKind
 from tests.dispatcher.group.play import joined, left, parse, play, released, reported
 
-
 PLAYS = {
     "wait ends when another device sends": """
         join a client

@@ -181,7 +181,9 @@ class NaiveGroup:
                 sent += [(message.device, key, value) for key, value in message.data]
         # Of a key that is twice in a message, the second one counts.
         return [
-            item for place, item in enumerate(sent) if item[:2] not in [later[:2] for later in sent[place + 1 :]]
+            item
+            for place, item in enumerate(sent)
+            if item[:2] not in [later[:2] for later in sent[place + 1 :]]
         ]
 
 

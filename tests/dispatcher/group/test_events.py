@@ -176,7 +176,9 @@ def test_a_field_that_lacks_is_refused_or_has_its_default(event_type: str) -> No
         if (event_type, name) in DEFAULTS:
             assert from_json(rest) == replace(event, **{name: DEFAULTS[event_type, name]})
             continue
-        with pytest.raises(ValueError, match="there is no event type" if name == "type" else f"it has no {name}"):
+        with pytest.raises(
+            ValueError, match="there is no event type" if name == "type" else f"it has no {name}"
+        ):
             from_json(rest)
 
 
