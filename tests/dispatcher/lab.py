@@ -107,7 +107,7 @@ class Lab:
 
     def add_host(self, members: dict[str, str], configuration: Configuration | None = None) -> Host:
         """One more host, with the consoles of these devices."""
-        host = Host(self, b"host %03d" % len(self.hosts), configuration)
+        host = Host(self, self.random.randbytes(8), configuration)
         self.hosts.append(host)
         for name, role in members.items():
             self.join(host, name, role)
