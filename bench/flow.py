@@ -32,7 +32,9 @@ def events(devices: int, number: int, seed: int = 1) -> list[Event]:
     roles = ["server"] * max(1, devices // 25) + ["observer"] * (devices // 12)
     roles += ["client"] * (devices - len(roles))
     names = [f"{role}-{roles[:place].count(role) + 1}" for place, role in enumerate(roles)]
-    log: list[Event] = [Joined(0.0, name, role) for name, role in zip(names, roles, strict=True)]
+    log: list[Event] = [
+        Joined(0.0, name, name.encode(), role) for name, role in zip(names, roles, strict=True)
+    ]
     coordinator = Coordinator()
     for event in log:
         coordinator.apply(event)
@@ -44,7 +46,7 @@ def events(devices: int, number: int, seed: int = 1) -> list[Event]:
         now, name = heapq.heappop(due)
         act = next(scripts[name], None)
         if act is None:
-            log.append(Left(now, name, "ended with status 0"))
+            log.append(Left(now, name, b"%s left" % name.encode(), "ended with status 0"))
             coordinator.apply(log[-1])
             continue
         seconds, kind, fields = act

@@ -25,11 +25,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dispatcher.host.runner import Device, Runner
+
 import build_zipapp
 from dispatcher.engine import Engine
 from dispatcher.group.events import Sent, Waiting
 from dispatcher.grouplog.memory import MemoryGroupLog
-from dispatcher.host.runner import Device, Runner
 from dispatcher.line.demultiplexer import Damaged, Demultiplexer, Frame
 from dispatcher.line.demultiplexer import Event as LineEvent
 from dispatcher.simulator.board import Workshop

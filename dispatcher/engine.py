@@ -123,8 +123,9 @@ class Engine:
         self._counter = 0
         self._devices: dict[str, _Device] = {}
         self._waiters = _Waiters()
-        self._held: list[tuple[object, Call]] = []  # what waits until the group is complete
+        self._held: list[tuple[object, Call]] = []  # what waits until devices have joined
         self._pending: dict[bytes, Event] = {}  # to be appended, or on the way
+        self._given_up: dict[bytes, str] = {}  # waits among these that nobody waits for any more, and why
         self._to_append: list[Event] = []
         self._failed: deque[Event] = deque()  # to be appended again, at `_retry_at`
         self._retry_at: float | None = None
@@ -161,6 +162,7 @@ class Engine:
     def leave(self, device: str, reason: str, now: float) -> None:
         """The device will never send again: its script has ended, or it is dead."""
         del self._devices[device]
+        self._held = [(request, call) for request, call in self._held if call.device != device]
         self._append(Left(self.epoch + now, device, self._identity(), reason), now)
 
     def request(
@@ -189,9 +191,12 @@ class Engine:
         """Nobody waits for the answer to this request any more."""
         self._held = [held for held in self._held if held[0] is not request]
         identity = self._waiters.drop(request)
-        if identity is not None and isinstance(
-            self._pending.get(identity) or self.state.coordinator.wait(identity), Waiting
-        ):
+        if identity is None:
+            return
+        if identity in self._pending:
+            # Not before it is in the log: what comes too early there does nothing.
+            self._given_up[identity] = reason
+        elif self.state.coordinator.wait(identity) is not None:
             self._release(identity, INTERRUPTED, reason, now)
 
     def report(
@@ -250,6 +255,7 @@ class Engine:
         """
         if self._pending.pop(event.identity, None) is not None:
             self._outage = False
+        given_up = self._given_up.pop(event.identity, None)
         here = getattr(event, "device", None) in self._devices
         coordinator = self.state.coordinator
         was_complete = coordinator.complete
@@ -258,9 +264,9 @@ class Engine:
         try:
             change = self.state.apply(event)
         except ValueError as error:
-            self._notices.append(
-                (None, f"passed over an event of the group log that makes no sense: {error}")
-            )
+            sentence = f"passed over an event of the group log that makes no sense: {error}"
+            self._notices.append((None, sentence))
+            self._fail_waiters(event.identity, sentence)
             return
         self.heard = now
         if here and isinstance(event, Waiting):
@@ -268,12 +274,22 @@ class Engine:
         for outcome in change.outcomes:
             self._answer_waiters(outcome.request)
         self._answer_waiters(event.identity)
+        if given_up is not None and self.state.coordinator.wait(event.identity) is not None:
+            self._release(event.identity, INTERRUPTED, given_up, now)
         self._new_results += ((case, self.state.results.counts) for case in change.cases)
         if isinstance(event, Left):
             for wait, reason in change.failed:
                 waited = f"waited {duration(event.time - wait.time)} in {command(wait)}"
                 self._notices.append((wait.device, f"{waited}: {reason}"))
-        if coordinator.complete and not was_complete:
+            if here:
+                # It has come here from another host, whose last word of it is late.
+                self._append(
+                    Joined(
+                        self.epoch + now, event.device, self._identity(), self._devices[event.device].role
+                    ),
+                    now,
+                )
+        if self._held and isinstance(event, Joined) and (here or not was_complete):
             held, self._held = self._held, []
             for request, call in held:
                 self._carry_out(request, call, now)
@@ -288,14 +304,20 @@ class Engine:
         event = self._pending.pop(identity, None)
         if event is None:
             return
-        waiters = self._waiters.take(identity)
-        for waiter in waiters:
-            reply = pack_reply(LINK_FAILED, f"the dispatcher could not write it to the group log: {reason}")
-            self._answers.append(Answer(waiter.device, waiter.request, reply))
+        self._given_up.pop(identity, None)
+        sentence = f"the dispatcher could not write it to the group log: {reason}"
+        waited_for = self._fail_waiters(identity, sentence)
+        if isinstance(event, Joined):
+            held, self._held = self._held, []
+            for request, call in held:
+                if call.device == event.device and self.state.role(call.device) is None:
+                    self._answers.append(Answer(call.device, request, pack_reply(LINK_FAILED, sentence)))
+                else:
+                    self._held.append((request, call))
         if not self._outage:
             self._outage = True
             self._notices.append((None, f"the group log can't be written: {reason}; trying again"))
-        if not waiters and not isinstance(event, Sent | Waiting):
+        if not waited_for and not isinstance(event, Sent | Waiting):
             self._keep_failed(event)
             self._retry_at = now + RETRY_PAUSE
 
@@ -343,6 +365,10 @@ class Engine:
     # -- inside --------------------------------------------------------------------------------
 
     def _carry_out(self, request: object, call: Call, now: float) -> None:
+        if self.state.role(call.device) is None:
+            # Its `Joined` is still on the way, and nothing of it may overtake that.
+            self._held.append((request, call))
+            return
         try:
             handler = OPERATIONS.get(call.operation)
             if handler is None:
@@ -360,6 +386,7 @@ class Engine:
             self._answers.append(Answer(call.device, request, done))
             return
         self._waiters.add(_Waiter(call.device, request, done))
+        self._given_up.pop(done.identity, None)
         if self.state.known(done.identity):
             self._answer_waiters(done.identity)
         elif done.identity not in self._pending:
@@ -374,6 +401,13 @@ class Engine:
             return
         for waiter in self._waiters.take(identity):
             self._answers.append(Answer(waiter.device, waiter.request, self._reply(waiter, outcome)))
+
+    def _fail_waiters(self, identity: bytes, sentence: str) -> bool:
+        """Tell those that wait for this request that it is not in the log; returns whether anybody did."""
+        waiters = self._waiters.take(identity)
+        for waiter in waiters:
+            self._answers.append(Answer(waiter.device, waiter.request, pack_reply(LINK_FAILED, sentence)))
+        return bool(waiters)
 
     def _reply(self, waiter: _Waiter, outcome: Outcome) -> bytes:
         if outcome.status != OK:

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 from dispatcher.group.events import Event, Founded, Joined, Left, Released, Reported, Sent, Waiting, WaitKind
-from dispatcher.group.wording import enumerated, near_miss, shown, times
+from dispatcher.group.wording import counted, enumerated, near_miss, shown, times
 from toolkit.wire.vocabulary import INTERRUPTED, NO, OK
 
 # Ids that are kept of each device, the newest ones, to say which may have been meant for another.
@@ -110,7 +110,8 @@ class Coordinator:
         # Every identity that is known and no open wait: how it ended, or just whose it is where that was well.
         self._known: dict[bytes, Outcome | str] = {}
         self._waits_so_far = 0
-        self._declared: int | None = None  # devices that the group is to have
+        self._size = 0  # how many devices the group is to have, at least
+        self._expected: set[str] = set()  # declared members that have still to join
         self._joined: set[str] = set()
         self._recent: dict[str, dict[bytes, None]] = {}  # ids by the device that sent them, newest last
 
@@ -122,15 +123,15 @@ class Coordinator:
     @property
     def complete(self) -> bool:
         """Whether all devices that were declared when the group began have joined."""
-        return self._declared is None or len(self._joined) >= self._declared
+        return not self._expected and len(self._joined) >= self._size
 
     @property
     def awaited(self) -> str:
         """Who has still to join, as in "waiting for ..."; "" if the group is complete."""
         if self.complete:
             return ""
-        missing = [name for name in self._roles if name not in self._joined]
-        return enumerated(missing) if missing else f"{(self._declared or 0) - len(self._joined)} more devices"
+        missing = [name for name in self._roles if name in self._expected]
+        return enumerated(missing) if missing else counted(self._size - len(self._joined), "more device")
 
     @property
     def gone(self) -> frozenset[str]:
@@ -276,20 +277,22 @@ class Coordinator:
             raise ValueError(f"{device!r} never joined the group")
 
     def _found(self, event: Founded) -> list[Outcome]:
-        if event.members is not None:
-            for name, role in event.members:
-                self._enter(name, role)
-        self._declared = event.size if event.members is None else len(event.members)
+        for name, role in event.members or ():
+            self._enter(name, role)
+            self._expected.add(name)
+        self._size = event.size or 0
         return []
 
     def _join(self, event: Joined) -> list[Outcome]:
         complete = self.complete
         self._gone.pop(event.device, None)
         self._joined.add(event.device)
+        self._expected.discard(event.device)
         self._enter(event.device, event.role)
         if complete or not self.complete:
             return []
-        return self._end_those(self._waits.values())
+        judged = [(wait.waiting, self._judge(wait)) for wait in self._waits.values()]
+        return [self._end(waiting, *how) for waiting, how in judged if how is not None]
 
     def _enter(self, device: str, role: str) -> None:
         if device not in self._roles:
@@ -357,19 +360,23 @@ class Coordinator:
             need = (None, message.times_synced[event.device])
         wait = _Wait(event, message, need, self._waits_so_far)
         self._waits_so_far += 1
-        role = need[0]
+        how = self._judge(wait)
+        if how is not None:
+            return [*outcomes, self._end(event, *how)]
+        self._waits[event.identity] = wait
+        message.waits.setdefault(need, {})[event.identity] = wait
+        return outcomes
+
+    def _judge(self, wait: _Wait) -> tuple[int, str] | None:
+        """How the wait ends, as far as is known now: its status and the reason; None if it is open."""
+        role = wait.need[0]
         if role is not None and role not in self._sizes and self.complete:
             roles = ", ".join(shown(known) for known in self._sizes if known is not None)
-            reason = f"no device has the role '{shown(role)}'; the roles are {roles}"
-            outcomes.append(self._end(event, NO, reason))
-        elif self._fulfilled(wait):
-            outcomes.append(self._end(event, OK, ""))
-        elif reason := self._hopeless(wait, self._gone):
-            outcomes.append(self._end(event, NO, reason))
-        else:
-            self._waits[event.identity] = wait
-            message.waits.setdefault(need, {})[event.identity] = wait
-        return outcomes
+            return NO, f"no device has the role '{shown(role)}'; the roles are {roles}"
+        if self._fulfilled(wait):
+            return OK, ""
+        reason = self._hopeless(wait, self._gone)
+        return (NO, reason) if reason else None
 
     def _count(self, message: _Message, device: str) -> list[Outcome]:
         """Note that `device` has sent once more, and end the waits that this fulfils."""

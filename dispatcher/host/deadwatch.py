@@ -108,30 +108,26 @@ class QuietWatch:
         self.fails = fails
         self._engine = engine
         self._grace = grace
-        self._changes = -1
-        self._all_wait = False  # all devices that are there, as of that change
-        self._told = -1  # at which change a dead end was told
+        self._looked = -1  # as of which change
 
     def note(self, now: float) -> None:
         """Something may have happened."""
-        # Asked after every output of a device, and only an event can change it.
-        if self._engine.state.changes != self._changes:
-            self._changes = self._engine.state.changes
-            coordinator = self._engine.state.coordinator
-            here = {name for name, _ in coordinator.members} - coordinator.gone
-            self._all_wait = bool(here) and here == candidates(coordinator)
+        # Nothing is looked at before it is quiet: this is called after every output of a device.
 
     def next_timeout(self) -> float | None:
         """When `handle_timeout` has to be called."""
-        if not self._all_wait or self._changes == self._told:
+        state = self._engine.state
+        if state.changes == self._looked or not state.coordinator.anybody_waits:
             return None
         return self._engine.heard + self._grace
 
     def handle_timeout(self, now: float) -> DeadEnd | None:
         """Look, if it is time to; returns the dead end that is new."""
-        self.note(now)
         due = self.next_timeout()
         if due is None or now < due:
             return None
-        self._told = self._changes
-        return self._engine.find_dead_end(candidates(self._engine.state.coordinator), now)
+        coordinator = self._engine.state.coordinator
+        self._looked = self._engine.state.changes
+        here = {name for name, _ in coordinator.members} - coordinator.gone
+        waiting = candidates(coordinator)
+        return self._engine.find_dead_end(waiting, now) if here == waiting else None

@@ -1,63 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""The rules of the coordinator, each as a short play with a name.
-
-A line of a play is one event, and after the arrow the requests that it ends, in
-order: by name, with `!1` behind those that end with status 1. A request is named
-by `as NAME`, else after its device. That a send ends at once with status 0 goes
-without saying. `lacks` asks whom an open wait still waits for.
-"""
+"""The rules of the coordinator, each as a short play with a name (see play.py)."""
 
 import pytest
 
 from dispatcher.group.coordinator import Coordinator, OpenWait, Outcome
-from dispatcher.group.events import Event, Joined, Left, Released, Reported, Sent, Waiting, WaitKind
-
-KINDS = {kind.value.removeprefix("lava-"): kind for kind in WaitKind}
-
-
-def parse(words: list[str], time: float) -> Event:
-    verb, who, *rest = words
-    name = who
-    if "as" in rest:
-        *rest, _, name = rest
-    request = name.encode()
-    match verb, rest:
-        case "join", [role]:
-            return Joined(time, who, role)
-        case "leave", []:
-            return Left(time, who, "its script ended")
-        case "release", [status]:
-            return Released(time, request, int(status), "timed out")
-        case "send", [message_id, *pairs]:
-            data = [pair.encode().partition(b"=") for pair in pairs]
-            return Sent(
-                time, who, request, message_id.encode(), tuple((key, value) for key, _, value in data)
-            )
-        case _, [message_id]:
-            return Waiting(time, who, request, KINDS[verb], message_id.encode(), None, None)
-        case _, [message_id, role]:
-            return Waiting(time, who, request, KINDS[verb], message_id.encode(), role, None)
-    raise AssertionError(words)
-
-
-def play(text: str) -> Coordinator:
-    coordinator = Coordinator()
-    for number, line in enumerate(text.strip().splitlines()):
-        script, _, expected = line.partition("->")
-        words = script.split()
-        if words[1] == "lacks":
-            assert coordinator.missing(words[0].encode()) == words[2:], line
-            continue
-        event = parse(words, float(number))
-        outcomes = coordinator.apply(event)
-        if isinstance(event, Sent) and outcomes:
-            assert outcomes.pop() == Outcome(event.request, event.device, 0, ""), line
-        ended = [o.request.decode() + (f"!{o.status}" if o.status else "") for o in outcomes]
-        assert ended == expected.split(), line
-        assert all(bool(o.reason) == bool(o.status) for o in outcomes), line
-        assert [coordinator.outcome(o.request) for o in outcomes] == outcomes
-    return coordinator
-
+from dispatcher.group.events import Event, Sent, Waiting, WaitKind
+from tests.dispatcher.group.play import joined, left, parse, play, released, reported
 
 PLAYS = {
     "wait ends when another device sends": """
@@ -420,8 +368,18 @@ PLAYS = {
         join a r
         join b r
         wait a x
-        leave a -> a!1
+        leave a -> a!130
         send b x as s
+    """,
+    "whoever has left is no loss to itself": """
+        join a r
+        join b r
+        join c r
+        sync a x as w1
+        wait a y as w2
+        sync c x as w3
+        leave a -> w1!130 w2!130
+        sync b x as w4 -> w3 w4
     """,
     "a wait that is hopeless when it begins ends at once": """
         join a r
@@ -496,6 +454,84 @@ PLAYS = {
         sync a x as w3 -> w3
         wait a x as w4 -> w4!1
     """,
+    "a declared group is complete when all members have joined": """
+        found a:client b:server
+        join a client
+        wait-all a x server as w1
+        send a y as s1
+        w1 lacks b
+        join b server
+        send b x as s2 -> w1
+    """,
+    "what a declared member lacks counts before it has joined": """
+        found a:r b:r c:r
+        join a r
+        join b r
+        sync a x as w1
+        sync b x as w2
+        w1 lacks c
+    """,
+    "a lava-wait does not need all members": """
+        found a:r b:r c:r
+        join a r
+        join b r
+        wait a x
+        send b x as s -> a
+    """,
+    "a wait-all of those that are there waits for the others to join": """
+        found 3
+        join a r
+        join b r
+        send b x as s
+        wait-all a x
+        join c r
+        a lacks c
+        send c x as s2 -> a
+    """,
+    "what is fulfilled by those who have joined ends when the group is complete": """
+        found 3
+        join a client
+        join b server
+        send b x as s
+        wait-all a x server
+        join c client -> a
+    """,
+    "a role that nobody has yet is no error until all have joined": """
+        found 2
+        join a client
+        wait-all a x server as w
+        join b server
+        w lacks b
+    """,
+    "a role that nobody has is an error once all have joined": """
+        found 2
+        join a client
+        wait-all a x servers
+        wait a y as w
+        join b server -> a!1
+    """,
+    "nobody is left to send when the last one joins": """
+        found a:r b:r
+        join b r
+        leave b
+        wait a x
+        join a r -> a!1
+    """,
+    "who was not declared takes no member's place": """
+        found a:r b:r
+        join a r
+        join c r
+        send c x as s1
+        wait-all a x
+        a lacks b
+    """,
+    "nobody is alone in a group that is not complete": """
+        found 2
+        join a r
+        wait a x
+        join b r
+        send b x as s -> a
+    """,
     "outcomes come in the order in which the requests were made": """
         join a r
         join b r
@@ -561,7 +597,7 @@ def test_reason(before: str, wait: str, reason: str) -> None:
 
 def test_the_reason_names_the_device_whose_leaving_ended_the_wait() -> None:
     coordinator = play("join a r\njoin b r\njoin c r\nwait-all a x")
-    assert coordinator.apply(Left(0.0, "c", "died")) == [Outcome(b"a", "a", 1, "c ended without sending 'x'")]
+    assert coordinator.apply(left("c")) == [Outcome(b"a", "a", 1, "c ended without sending 'x'")]
 
 
 def test_what_a_device_sent_is_harmless_in_a_reason() -> None:
@@ -575,7 +611,7 @@ def test_what_a_device_sent_is_harmless_in_a_reason() -> None:
 
 def test_a_release_hands_on_its_status_and_reason() -> None:
     coordinator = play("join a r\njoin b r\nwait a x as w")
-    assert coordinator.apply(Released(9.0, b"w", 75, "link lost")) == [Outcome(b"w", "a", 75, "link lost")]
+    assert coordinator.apply(released(b"w", 75, "link lost")) == [Outcome(b"w", "a", 75, "link lost")]
     assert coordinator.outcome(b"w") == Outcome(b"w", "a", 75, "link lost")
 
 
@@ -590,14 +626,24 @@ DATA = {
         "send b x k=1 as 1\nsend c x k=2 as 2\nsend b x l=3 as 3",
         "b:k=1 c:k=2 b:l=3",
     ),
-    "a key sent again has its newest value, and its place": (
+    "a key sent again takes the place of all that its sender sent before": (
         "send b x k=1 l=2 as 1\nsend c x k=3 as 2\nsend b x k=4 as 3",
-        "b:l=2 c:k=3 b:k=4",
+        "c:k=3 b:k=4",
     ),
-    "a key sent again with the same value moves too": (
+    "a key sent again with the same value does so too": (
         "send b x k=1 l=2 as 1\nsend b x k=1 as 2",
-        "b:l=2 b:k=1",
+        "b:k=1",
     ),
+    "what was added since goes with the message that is replaced": (
+        "send b x k=1 as 1\nsend b x l=2 as 2\nsend b x l=3 m=4 as 3",
+        "b:l=3 b:m=4",
+    ),
+    "a key that was replaced counts as new": (
+        "send b x k=1 l=2 as 1\nsend b x k=3 as 2\nsend b x l=4 as 3",
+        "b:k=3 b:l=4",
+    ),
+    "another device's keys are no repetition": ("send b x k=1 as 1\nsend c x k=2 as 2", "b:k=1 c:k=2"),
+    "another id's keys are no repetition": ("send b x k=1 as 1\nsend b y k=2 as 2", "b:k=1"),
     "a key twice in one message": ("send b x k=1 l=2 k=3 as 1", "b:l=2 b:k=3"),
     "a message without data takes nothing away": ("send b x k=1 as 1\nsend b x as 2\nsync b x as 3", "b:k=1"),
     "an empty value is a value": ("send b x k=1 as 1\nsend b x k= as 2", "b:k="),
@@ -618,6 +664,22 @@ def test_any_bytes_are_carried() -> None:
     data = ((b"k", bytes(range(256))), (b"\xff-k", b""))
     coordinator.apply(Sent(0.0, "b", b"1", b"x", data))
     assert coordinator.data_for("a", b"x") == [("b", *pair) for pair in data]
+
+
+AWAITED = {
+    "join a r": "",
+    "found a:r b:r c:s\njoin b r": "a and c",
+    "found 3\njoin a r": "2 more devices",
+    "found 2\njoin a r\njoin a r": "1 more device",
+    "found 2\njoin a r\njoin b r\nleave a": "",
+}
+
+
+@pytest.mark.parametrize("text", AWAITED)
+def test_who_has_still_to_join(text: str) -> None:
+    coordinator = play(text)
+    assert coordinator.awaited == AWAITED[text]
+    assert coordinator.complete == (not AWAITED[text])
 
 
 def test_members_stand_in_the_order_joined_and_stay() -> None:
@@ -641,14 +703,26 @@ def test_requests_are_known_from_their_event_on() -> None:
 
 def test_a_report_is_known_and_changes_nothing_else() -> None:
     coordinator = play("join a r\njoin b r\nwait a x as w")
-    assert coordinator.apply(Reported(1.0, "b", b"s", "event", ("x",), 0)) == []
+    assert coordinator.apply(reported("b", "event", "x", identity=b"s")) == []
     assert coordinator.outcome(b"s") == Outcome(b"s", "b", 0, "")
     assert coordinator.missing(b"w") == ["b"]
-    # One that was read from the output has no identity.
-    assert coordinator.apply(Reported(1.0, "b", b"", "event", ("x",), 0)) == []
-    assert not coordinator.known(b"")
-    assert coordinator.apply(Reported(1.0, "b", b"w", "event", ("x",), 0)) == []
+    assert coordinator.apply(reported("b", "event", "x", identity=b"w")) == []
     assert coordinator.outcome(b"w") is None
+
+
+def test_any_event_that_comes_again_changes_nothing() -> None:
+    """Whoever does not know whether an append came through may repeat it, also much later."""
+    coordinator = play("join a r\njoin b r\njoin c r\nwait a x as w1\nwait a x as w2")
+    gone, back, release = left("c"), joined("c", "r"), released(b"w1")
+    for event in (gone, back, release):
+        coordinator.apply(event)
+        assert coordinator.known(event.identity)
+    assert coordinator.apply(gone) == coordinator.apply(release) == []
+    assert coordinator.gone == frozenset()
+    coordinator.apply(left("c"))
+    assert coordinator.apply(back) == []
+    assert coordinator.gone == {"c"}
+    assert [wait.identity for wait in coordinator.waits()] == [b"w2"]
 
 
 def test_open_waits_stand_in_the_order_they_began() -> None:
@@ -677,8 +751,8 @@ STRANGERS = {
     "send": Sent(0.0, "x", b"s", b"x", ()),
     "wait": Waiting(0.0, "x", b"s", WaitKind.WAIT, b"x", None, None),
     "sync": Waiting(0.0, "x", b"s", WaitKind.SYNC, b"x", None, None),
-    "leave": Left(0.0, "x", "died"),
-    "report": Reported(0.0, "x", b"s", "set-stop", (), 0),
+    "leave": left("x"),
+    "report": reported("x", "set-stop", identity=b"s"),
 }
 
 
@@ -696,7 +770,7 @@ def test_a_thousand_devices_sync_again_and_again() -> None:
     coordinator = Coordinator()
     devices = [f"device-{number}" for number in range(1000)]
     for device in devices:
-        coordinator.apply(Joined(0.0, device, "peer"))
+        coordinator.apply(joined(device, "peer"))
     for turn in range(10):
         ended: list[str] = []
         for device in devices:
@@ -711,10 +785,10 @@ def test_a_thousand_devices_sync_again_and_again() -> None:
 def test_a_sync_that_repeats_one_that_came_to_nothing_stands_for_it() -> None:
     """`until lava-sync x --timeout 5; do :; done` must not ask more and more of the others."""
     coordinator = Coordinator()
-    for event in (Joined(0.0, "a", "r"), Joined(0.0, "b", "r")):
+    for event in (joined("a", "r"), joined("b", "r")):
         coordinator.apply(event)
     coordinator.apply(Waiting(1.0, "a", b"1", WaitKind.SYNC, b"x", None, 5.0))
-    coordinator.apply(Released(6.0, b"1", 1, "timed out"))
+    coordinator.apply(released(b"1"))
     coordinator.apply(Waiting(7.0, "a", b"2", WaitKind.SYNC, b"x", None, 5.0))
     ended = coordinator.apply(Waiting(8.0, "b", b"3", WaitKind.SYNC, b"x", None, None))
     assert {outcome.request: outcome.status for outcome in ended} == {b"2": 0, b"3": 0}
@@ -723,7 +797,7 @@ def test_a_sync_that_repeats_one_that_came_to_nothing_stands_for_it() -> None:
 
 def test_a_device_that_left_may_have_sent_something_alike() -> None:
     coordinator = play("join a r\njoin b s\nsend b redy as s\nwait-all a ready s as w")
-    (outcome,) = coordinator.apply(Left(0.0, "b", "ended"))
+    (outcome,) = coordinator.apply(left("b"))
     assert outcome.reason == "b ended without sending 'ready'; b sent 'redy' (did you mean 'ready'?)"
 
 
@@ -752,7 +826,7 @@ def test_what_a_wait_still_waits_for(text: str, expected: str) -> None:
 def test_waits_that_need_the_same_stand_together() -> None:
     coordinator = play("join a r\njoin b r\njoin c s\nsync a x\nwait c x -> c\nwait c y as w\nsync b x as v")
     found = [
-        ([wait.request for wait in group.waits], group.lacking, group.times)
+        ([wait.identity for wait in group.waits], group.lacking, group.times)
         for group in coordinator.wait_groups()
     ]
     assert found == [([b"a", b"v"], ["c"], 1), ([b"w"], ["a", "b", "c"], 0)]

@@ -14,7 +14,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from dispatcher.group.coordinator import Coordinator, OpenWait, Outcome
-from dispatcher.group.events import Event, Joined, Left, Released, Sent, Waiting, WaitKind, from_json, to_json
+from dispatcher.group.events import (
+    Event,
+    Founded,
+    Joined,
+    Left,
+    Released,
+    Sent,
+    Waiting,
+    WaitKind,
+    from_json,
+    to_json,
+)
+from tests.dispatcher.group.play import fresh, joined, left, released
 
 DEVICES = ["dev-a", "dev-b", "dev-c", "dev-d", "dev-e"]
 ROLES = ["client", "server"]
@@ -37,31 +49,42 @@ class NaiveGroup:
 
     def apply(self, event: Event) -> list[tuple[bytes, str, int, set[str]]]:
         """The requests that end: identity, device, status, and the devices to blame."""
+        if any(earlier.identity == event.identity for earlier in self.log):
+            return []
         if isinstance(event, Waiting) and event.kind is WaitKind.SYNC and self.came_to_nothing(event):
-            self.repeated.add(event.request)
+            self.repeated.add(event.identity)
         self.log.append(event)
         outcomes = []
         for request in list(self.requests()):
-            if request.request in self.ended:
+            if request.identity in self.ended:
                 continue
             status = self.status(request)
             blamed = set(self.left_without_sending(request)) if status == 1 else set()
             if isinstance(event, Left) and event.device == request.device:
-                status, blamed = 1, set()
-            if isinstance(event, Released) and event.request == request.request:
+                status, blamed = 130, set()
+            if isinstance(event, Released) and event.request == request.identity:
                 status = event.status
             if status is not None:
-                self.ended[request.request] = (request.device, status)
-                self.ended_at[request.request] = len(self.log)
-                outcomes.append((request.request, request.device, status, blamed))
+                self.ended[request.identity] = (request.device, status)
+                self.ended_at[request.identity] = len(self.log)
+                outcomes.append((request.identity, request.device, status, blamed))
         return outcomes
 
     def members(self) -> list[tuple[str, str]]:
-        members: list[tuple[str, str]] = []
+        members = list(self.declared().members or ())
         for event in self.log:
             if isinstance(event, Joined) and event.device not in [device for device, _ in members]:
                 members.append((event.device, event.role))
         return members
+
+    def declared(self) -> Founded:
+        assert isinstance(self.log[0], Founded)
+        return self.log[0]
+
+    def complete(self) -> bool:
+        here = {event.device for event in self.log if isinstance(event, Joined)}
+        names = {name for name, _ in self.declared().members or ()}
+        return names <= here and len(here) >= (self.declared().size or 0)
 
     def others(self, wait: Waiting) -> list[str]:
         role = wait.role if wait.kind is WaitKind.WAIT_ALL else None
@@ -69,13 +92,11 @@ class NaiveGroup:
 
     def has_left(self, device: str) -> bool:
         comings = [event for event in self.log if isinstance(event, Joined | Left) and event.device == device]
-        return isinstance(comings[-1], Left)
+        return isinstance(comings[-1], Left) if comings else False
 
     def requests(self) -> Iterator[Sent | Waiting]:
-        seen = set()
         for event in self.log:
-            if isinstance(event, Sent | Waiting) and event.request not in seen:
-                seen.add(event.request)
+            if isinstance(event, Sent | Waiting):
                 yield event
 
     def messages(self, message_id: bytes) -> list[Sent | Waiting]:
@@ -85,25 +106,24 @@ class NaiveGroup:
             if event.message_id == message_id
             and (
                 isinstance(event, Sent)
-                or (event.kind is WaitKind.SYNC and event.request not in self.repeated)
+                or (event.kind is WaitKind.SYNC and event.identity not in self.repeated)
             )
         ]
 
     def came_to_nothing(self, sync: Waiting) -> bool:
         """Whether one of this device's syncs of this id has, since it last began one."""
-        requests = [event.request for event in self.log if isinstance(event, Sent | Waiting)]
         syncs = [
-            event.request
+            event.identity
             for event in self.requests()
             if isinstance(event, Waiting)
             and (event.kind, event.device, event.message_id) == (WaitKind.SYNC, sync.device, sync.message_id)
         ]
-        if not syncs or sync.request in requests:
+        if not syncs:
             return False
         last = next(
             place
             for place, event in enumerate(self.log, 1)
-            if isinstance(event, Waiting) and event.request == syncs[-1]
+            if isinstance(event, Waiting) and event.identity == syncs[-1]
         )
         return any(
             self.ended_at[request] >= last
@@ -118,8 +138,8 @@ class NaiveGroup:
             m for m in self.messages(wait.message_id) if isinstance(m, Waiting) and m.device == wait.device
         ]
         # One that stands for another is not among them: it is of that one's round.
-        began = [m.request for m in self.requests()]
-        return sum(began.index(sync.request) <= began.index(wait.request) for sync in syncs)
+        began = [m.identity for m in self.requests()]
+        return sum(began.index(sync.identity) <= began.index(wait.identity) for sync in syncs)
 
     def lacking(self, wait: Waiting) -> list[str]:
         senders = [message.device for message in self.messages(wait.message_id)]
@@ -142,32 +162,34 @@ class NaiveGroup:
         left = self.left_without_sending(request)
         if request.kind is WaitKind.WAIT:
             fulfilled = lacking != self.others(request)
-            hopeless = left == lacking
+            hopeless = left == lacking and self.complete()
         elif request.kind is WaitKind.WAIT_ALL and request.role not in [None, *dict(self.members()).values()]:
             fulfilled = False
-            hopeless = True
+            hopeless = self.complete()
         else:
-            fulfilled = lacking == []
+            fulfilled = lacking == [] and self.complete()
             hopeless = left != []
         return 0 if fulfilled else 1 if hopeless else None
 
     def data_for(self, device: str, message_id: bytes) -> list[tuple[str, bytes, bytes]]:
-        sent = [
-            (message.device, key, value)
-            for message in self.messages(message_id)
-            if isinstance(message, Sent) and message.device != device
-            for key, value in message.data
-        ]
+        sent: list[tuple[str, bytes, bytes]] = []
+        for message in self.messages(message_id):
+            if isinstance(message, Sent) and message.device != device:
+                earlier = [key for sender, key, _ in sent if sender == message.device]
+                if any(key in earlier for key, _ in message.data):
+                    sent = [item for item in sent if item[0] != message.device]
+                sent += [(message.device, key, value) for key, value in message.data]
+        # Of a key that is twice in a message, the second one counts.
         return [
-            (sender, key, value)
-            for place, (sender, key, value) in enumerate(sent)
-            if (sender, key) not in [(later[0], later[1]) for later in sent[place + 1 :]]
+            item
+            for place, item in enumerate(sent)
+            if item[:2] not in [later[:2] for later in sent[place + 1 :]]
         ]
 
 
 def state(coordinator: Coordinator, log: list[Event]) -> object:
     """All that can be asked of a coordinator."""
-    requests = [event.request for event in log if isinstance(event, Sent | Waiting | Released)]
+    requests = [event.identity for event in log]
     return (
         coordinator.members,
         coordinator.open_waits(),
@@ -189,6 +211,7 @@ class CoordinatorMachine(RuleBasedStateMachine):
         super().__init__()
         self.coordinator = Coordinator()
         self.model = NaiveGroup()
+        self.history: list[Event] = []  # the log as it is written, with what comes twice
         self.outcomes: list[list[Outcome]] = []
         self.count = 0
 
@@ -199,29 +222,45 @@ class CoordinatorMachine(RuleBasedStateMachine):
     def apply(self, event: Event) -> None:
         expected = self.model.apply(event)
         outcomes = self.coordinator.apply(event)
+        self.history.append(event)
         self.outcomes.append(outcomes)
         named = [{device for device in DEVICES if device in o.reason} for o in outcomes]
         assert [(o.request, o.device, o.status, n) for o, n in zip(outcomes, named, strict=True)] == expected
         for outcome in outcomes:
             assert bool(outcome.reason) == (outcome.status != 0)
-            assert self.coordinator.outcome(outcome.request) is outcome
+            assert self.coordinator.outcome(outcome.request) == outcome
 
     def apply_wait(self, device: str, kind: WaitKind, message_id: bytes, role: str | None = None) -> None:
         self.apply(Waiting(float(self.count), device, self.new_request(), kind, message_id, role, None))
 
-    @initialize(devices=st.permutations(DEVICES), size=st.integers(1, 4), data=st.data())
-    def begin(self, devices: list[str], size: int, data: st.DataObject) -> None:
+    @initialize(
+        devices=st.permutations(DEVICES),
+        size=st.integers(1, 4),
+        more=st.integers(0, 1),
+        declared=st.sampled_from(["nothing", "size", "members"]),
+        data=st.data(),
+    )
+    def begin(self, devices: list[str], size: int, more: int, declared: str, data: st.DataObject) -> None:
+        roles = {device: data.draw(st.sampled_from(ROLES)) for device in devices[: size + more]}
+        self.apply(
+            Founded(
+                0.0,
+                fresh(),
+                tuple(roles.items()) if declared == "members" else None,
+                len(roles) if declared == "size" else None,
+            )
+        )
         for device in devices[:size]:
-            self.join(device, data.draw(st.sampled_from(ROLES)))
+            self.join(device, roles[device])
         self.send(devices[0], b"something to repeat", ())
 
     @rule(device=st.sampled_from(DEVICES), role=st.sampled_from(ROLES))
     def join(self, device: str, role: str) -> None:
-        self.apply(Joined(float(self.count), device, role))
+        self.apply(joined(device, role, float(self.count)))
 
     @rule(device=member)
     def leave(self, device: str) -> None:
-        self.apply(Left(float(self.count), device, "its script ended"))
+        self.apply(left(device, time=float(self.count)))
 
     @rule(device=member, message_id=message_ids, data=pairs)
     def send(self, device: str, message_id: bytes, data: tuple[tuple[bytes, bytes], ...]) -> None:
@@ -251,34 +290,34 @@ class CoordinatorMachine(RuleBasedStateMachine):
             self.apply_wait(device, WaitKind.SYNC, message_id)
             self.same_as_the_model()
 
-    @rule(event=request)
-    def repeat(self, event: Event) -> None:
-        self.apply(event)
+    @rule(data=st.data())
+    def repeat(self, data: st.DataObject) -> None:
+        self.apply(data.draw(st.sampled_from(self.history)))
 
     @rule(earlier=request, device=member, message_id=message_ids, kind=st.sampled_from([None, *WaitKind]))
     def use_an_identity_again(
         self, earlier: Sent | Waiting, device: str, message_id: bytes, kind: WaitKind | None
     ) -> None:
         if kind is None:
-            self.apply(Sent(float(self.count), device, earlier.request, message_id, ((b"k", b"!"),)))
+            self.apply(Sent(float(self.count), device, earlier.identity, message_id, ((b"k", b"!"),)))
         else:
-            self.apply(Waiting(float(self.count), device, earlier.request, kind, message_id, None, 1.0))
+            self.apply(Waiting(float(self.count), device, earlier.identity, kind, message_id, None, 1.0))
 
     @rule(earlier=request, status=st.sampled_from([1, 75, 130]))
     def release(self, earlier: Sent | Waiting, status: int) -> None:
-        self.apply(Released(float(self.count), earlier.request, status, "timed out"))
+        self.apply(released(earlier.identity, status))
 
     @rule()
     def release_what_is_not_known(self) -> None:
         unknown = identity(self.count + 1)  # the next request will have it
-        self.apply(Released(float(self.count), unknown, 1, "timed out"))
+        self.apply(released(unknown))
 
     @rule(message_id=message_ids, kind=st.sampled_from(WaitKind))
     def an_event_of_a_stranger_changes_nothing(self, message_id: bytes, kind: WaitKind) -> None:
         events: list[Event] = [
             Sent(0.0, "stranger", b"new", message_id, ()),
             Waiting(0.0, "stranger", b"new", kind, message_id, None, None),
-            Left(0.0, "stranger", "died"),
+            left("stranger"),
         ]
         for event in events:
             with pytest.raises(ValueError, match="never joined"):
@@ -288,30 +327,30 @@ class CoordinatorMachine(RuleBasedStateMachine):
     @invariant()
     def same_as_the_model(self) -> None:
         requests = list(self.model.requests())
-        waits = [r for r in requests if isinstance(r, Waiting) and r.request not in self.model.ended]
+        waits = [r for r in requests if isinstance(r, Waiting) and r.identity not in self.model.ended]
         assert self.coordinator.open_waits() == [OpenWait(w, self.model.missing(w)) for w in waits]
         for request in requests:
-            assert self.coordinator.known(request.request)
-            outcome = self.coordinator.outcome(request.request)
+            assert self.coordinator.known(request.identity)
+            outcome = self.coordinator.outcome(request.identity)
             ended = None if outcome is None else (outcome.device, outcome.status)
-            assert ended == self.model.ended.get(request.request)
+            assert ended == self.model.ended.get(request.identity)
             missing = self.model.missing(request) if request in waits else []
-            assert self.coordinator.missing(request.request) == missing
+            assert self.coordinator.missing(request.identity) == missing
         assert not self.coordinator.known(identity(self.count + 1))
         assert self.coordinator.members == self.model.members()
+        assert self.coordinator.complete == (self.coordinator.awaited == "") == self.model.complete()
         for device in DEVICES:
             for message_id in MESSAGE_IDS:
                 data = self.coordinator.data_for(device, message_id)
                 assert data == self.model.data_for(device, message_id)
 
     def teardown(self) -> None:
-        log = self.model.log
-        stored = [from_json(json.loads(json.dumps(to_json(event)))) for event in log]
-        assert stored == log
-        for events in (log, stored):
+        stored = [from_json(json.loads(json.dumps(to_json(event)))) for event in self.history]
+        assert stored == self.history
+        for events in (self.history, stored):
             again = Coordinator()
             assert [again.apply(event) for event in events] == self.outcomes
-            assert state(again, log) == state(self.coordinator, log)
+            assert state(again, self.history) == state(self.coordinator, self.history)
 
 
 CoordinatorMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)

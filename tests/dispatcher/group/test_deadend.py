@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from dispatcher.group.coordinator import MAX_RECENT, Coordinator
 from dispatcher.group.deadend import DeadEnd, candidates, find, stuck_devices
-from dispatcher.group.events import Joined, Left, Released, Sent, Waiting, WaitKind
-from tests.dispatcher.group.test_coordinator import play
+from dispatcher.group.events import Sent, Waiting, WaitKind
+from tests.dispatcher.group.play import joined, left, play, released
 
 GROUP = "join s-1 server\njoin c-1 client\n"
 THREE = GROUP + "join c-2 client\n"
@@ -70,15 +70,30 @@ def test_stuck(text: str, idle: str, stuck: str) -> None:
     assert (find(coordinator, idle.split(), 0.0) is None) == (not stuck)
 
 
-def test_a_wait_with_a_time_out_is_no_dead_end() -> None:
+def test_a_wait_to_which_its_script_gave_a_time_out_is_no_dead_end() -> None:
     coordinator = play(GROUP + "wait s-1 a")
-    coordinator.apply(Waiting(0.0, "c-1", b"1", WaitKind.WAIT, b"b", None, 5.0))
+    coordinator.apply(Waiting(0.0, "c-1", b"1", WaitKind.WAIT, b"b", None, 5.0, expected=True))
     assert candidates(coordinator) == {"s-1"}
     assert stuck_devices(coordinator, all_of(coordinator)) == set()
     # Neither is one beside it on the same device.
     coordinator.apply(Waiting(0.0, "c-1", b"2", WaitKind.WAIT, b"b", None, None))
     assert stuck_devices(coordinator, all_of(coordinator)) == set()
-    coordinator.apply(Released(5.0, b"1", 1, "timed out"))
+    coordinator.apply(released(b"1"))
+    assert stuck_devices(coordinator, all_of(coordinator)) == {"s-1", "c-1"}
+
+
+def test_a_time_out_that_the_job_gave_hides_no_dead_end() -> None:
+    coordinator = play(GROUP + "wait s-1 a")
+    coordinator.apply(Waiting(0.0, "c-1", b"1", WaitKind.WAIT, b"b", None, 5.0))
+    assert stuck_devices(coordinator, all_of(coordinator)) == {"s-1", "c-1"}
+
+
+def test_nobody_is_stuck_while_somebody_has_still_to_join() -> None:
+    text = "found s-1:server c-1:client c-2:client\njoin s-1 server\njoin c-1 client\nwait s-1 a\nwait c-1 b"
+    coordinator = play(text)
+    assert stuck_devices(coordinator, all_of(coordinator)) == set()
+    coordinator.apply(joined("c-2", "client"))
+    coordinator.apply(left("c-2"))
     assert stuck_devices(coordinator, all_of(coordinator)) == {"s-1", "c-1"}
 
 
@@ -91,12 +106,12 @@ IDS = (b"1", b"2")
 def groups(draw: st.DrawFn) -> Coordinator:
     coordinator = Coordinator()
     for name in NAMES:
-        coordinator.apply(Joined(0.0, name, ROLES[name]))
+        coordinator.apply(joined(name, ROLES[name]))
     for number in range(draw(st.integers(0, 12))):
         name, request, message_id = draw(st.sampled_from(NAMES)), b"%d" % number, draw(st.sampled_from(IDS))
         what = draw(st.sampled_from(["send", "leave", *WaitKind, *WaitKind]))
         if what == "leave":
-            coordinator.apply(Left(0.0, name, "ended"))
+            coordinator.apply(left(name))
         elif name in coordinator.gone:
             continue
         elif what == "send":
@@ -104,8 +119,9 @@ def groups(draw: st.DrawFn) -> Coordinator:
         else:
             assert isinstance(what, WaitKind)
             role = draw(st.sampled_from([None, "x", "y", "z"])) if what is WaitKind.WAIT_ALL else None
-            timeout = draw(st.sampled_from([None, None, None, 5.0]))
-            coordinator.apply(Waiting(0.0, name, request, what, message_id, role, timeout))
+            expected = draw(st.sampled_from([False, False, False, True]))
+            timeout = draw(st.sampled_from([None, 5.0]))
+            coordinator.apply(Waiting(0.0, name, request, what, message_id, role, timeout, expected))
     return coordinator
 
 
@@ -114,17 +130,17 @@ def test_stuck_are_those_that_wait_whatever_the_others_send(coordinator: Coordin
     """Held against the group itself: all that are able send everything, until nothing changes any more."""
     found = stuck_devices(coordinator, idle)
     told = find(coordinator, idle, 1.0)
-    open_before = {wait.waiting.request for wait in coordinator.open_waits()}
-    timed = {wait.waiting.device for wait in coordinator.open_waits() if wait.waiting.timeout is not None}
+    open_before = {wait.waiting.identity for wait in coordinator.open_waits()}
+    timed = {wait.waiting.device for wait in coordinator.open_waits() if wait.waiting.expected}
     waiting = {wait.waiting.device for wait in coordinator.open_waits()}
     able = [name for name in NAMES if name not in coordinator.gone and name not in idle & (waiting - timed)]
     for turn in range(60):
         name = able[turn % len(able)] if able else ""
         for message_id in IDS if able else ():
             coordinator.apply(Sent(2.0, name, b"%d %s" % (turn, message_id), message_id, ()))
-        still = {wait.waiting.request for wait in coordinator.open_waits()}
+        still = {wait.waiting.identity for wait in coordinator.open_waits()}
         for wait in told.waits if told else ():
-            assert wait.request in still
+            assert wait.identity in still
         # A wait that has ended lets its device go on, and send.
         ended = {coordinator.outcome(request) for request in open_before - still}
         able += [outcome.device for outcome in ended if outcome and outcome.device not in able]
@@ -210,10 +226,10 @@ def test_each_wait_has_its_reason() -> None:
 
 def test_of_many_devices_little_is_said() -> None:
     names = [f"p{number}" for number in range(50)]
-    joined = "".join(f"join {name} peer\n" for name in names)
-    one_missing = dead_end(joined + "".join(f"sync {name} start\n" for name in names[1:]) + "wait p0 go")
-    each_its_own = dead_end(joined + "".join(f"wait {name} id-{name}\n" for name in names))
-    each_for_one = dead_end(joined + "".join(f"wait-all {name} id{name}x peer\n" for name in names))
+    peers = "".join(f"join {name} peer\n" for name in names)
+    one_missing = dead_end(peers + "".join(f"sync {name} start\n" for name in names[1:]) + "wait p0 go")
+    each_its_own = dead_end(peers + "".join(f"wait {name} id-{name}\n" for name in names))
+    each_for_one = dead_end(peers + "".join(f"wait-all {name} id{name}x peer\n" for name in names))
     assert one_missing.sentences[0].startswith(
         "dead end: p1, p2, p3 and 46 more have waited 10 s in `lava-sync start`: p0 never came to it"
     )

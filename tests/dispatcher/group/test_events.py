@@ -2,6 +2,7 @@
 """Events to JSON and back: any event survives, anything else is refused."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,11 +12,14 @@ from hypothesis import strategies as st
 from dispatcher.group.events import (
     REPORTS,
     Event,
+    Founded,
     Joined,
     Left,
+    Reader,
     Released,
     Reported,
     Sent,
+    UnknownEvent,
     Waiting,
     WaitKind,
     check_report,
@@ -48,7 +52,14 @@ reports = st.sampled_from(sorted(REPORTS)).flatmap(
 )
 pairs = st.lists(st.tuples(st.binary(), st.binary())).map(tuple)
 events: st.SearchStrategy[Event] = st.one_of(
-    st.builds(Joined, seconds, names, names),
+    st.builds(
+        Founded,
+        seconds,
+        st.binary(),
+        st.none() | st.lists(st.tuples(names, names)).map(tuple),
+        st.none() | st.integers(),
+    ),
+    st.builds(Joined, seconds, names, st.binary(), names),
     st.builds(Sent, seconds, names, st.binary(), st.binary(), pairs),
     st.builds(
         Waiting,
@@ -59,16 +70,28 @@ events: st.SearchStrategy[Event] = st.one_of(
         st.binary(),
         st.none() | names,
         st.none() | seconds,
+        st.booleans(),
+        st.integers(),
     ),
-    st.builds(Released, seconds, st.binary(), st.integers(), names),
-    st.builds(Left, seconds, names, names),
+    st.builds(Released, seconds, st.binary(), st.binary(), st.integers(), names),
+    st.builds(Left, seconds, names, st.binary(), names),
     reports,
 )
 
 WRITTEN = {
+    "founded": (
+        Founded(1.0, b"f", (("panda01", "client"), ("hb01", "server")), 2),
+        {
+            "type": "founded",
+            "time": 1.0,
+            "identity": "66",
+            "members": [["panda01", "client"], ["hb01", "server"]],
+            "size": 2,
+        },
+    ),
     "joined": (
-        Joined(1.5, "panda01", "client"),
-        {"type": "joined", "time": 1.5, "device": "panda01", "role": "client"},
+        Joined(1.5, "panda01", b"j", "client"),
+        {"type": "joined", "time": 1.5, "device": "panda01", "identity": "6a", "role": "client"},
     ),
     "sent": (
         Sent(2.0, "hb01", b"\x00\xff", b"ready", ((b"ip", "é".encode()), (b"raw", b"\x80\xff"))),
@@ -76,31 +99,40 @@ WRITTEN = {
             "type": "sent",
             "time": 2.0,
             "device": "hb01",
-            "request": "00ff",
+            "identity": "00ff",
             "message_id": "ready",
             "data": [["ip", "é"], ["raw", "\udc80\udcff"]],
         },
     ),
     "waiting": (
-        Waiting(3.0, "panda01", b"r", WaitKind.WAIT_ALL, b"ready", "server", 30.0),
+        Waiting(3.0, "panda01", b"r", WaitKind.WAIT_ALL, b"ready", "server", 30.0, True, 1234),
         {
             "type": "waiting",
             "time": 3.0,
             "device": "panda01",
-            "request": "72",
+            "identity": "72",
             "kind": "lava-wait-all",
             "message_id": "ready",
             "role": "server",
             "timeout": 30.0,
+            "expected": True,
+            "position": 1234,
         },
     ),
     "released": (
-        Released(4.0, b"r", 1, "timed out"),
-        {"type": "released", "time": 4.0, "request": "72", "status": 1, "reason": "timed out"},
+        Released(4.0, b"e", b"r", 1, "timed out"),
+        {
+            "type": "released",
+            "time": 4.0,
+            "identity": "65",
+            "request": "72",
+            "status": 1,
+            "reason": "timed out",
+        },
     ),
     "left": (
-        Left(5.0, "hb01", "its script ended"),
-        {"type": "left", "time": 5.0, "device": "hb01", "reason": "its script ended"},
+        Left(5.0, "hb01", b"l", "its script ended"),
+        {"type": "left", "time": 5.0, "device": "hb01", "identity": "6c", "reason": "its script ended"},
     ),
     "reported": (
         Reported(6.0, "hb01", b"r", "result", ("boot", "pass", "12.50", None), 1234),
@@ -108,7 +140,7 @@ WRITTEN = {
             "type": "reported",
             "time": 6.0,
             "device": "hb01",
-            "request": "72",
+            "identity": "72",
             "kind": "result",
             "fields": ["boot", "pass", "12.50", None],
             "position": 1234,
@@ -131,17 +163,64 @@ def test_written_form(event: Event, value: dict[str, Any]) -> None:
     assert from_json(value) == event
 
 
+# Fields that an event may be without, and what they are then.
+DEFAULTS = {("founded", "members"): None, ("founded", "size"): None}
+DEFAULTS |= {("waiting", "expected"): False, ("waiting", "position"): 0}
+
+
 @pytest.mark.parametrize("event_type", WRITTEN)
-def test_a_field_that_lacks_or_is_too_much_is_refused(event_type: str) -> None:
-    value = WRITTEN[event_type][1]
+def test_a_field_that_lacks_is_refused_or_has_its_default(event_type: str) -> None:
+    event, value = WRITTEN[event_type]
     for name in value:
-        with pytest.raises(ValueError, match="event"):
-            from_json({key: item for key, item in value.items() if key != name})
-    with pytest.raises(ValueError, match="and no other"):
-        from_json({**value, "more": 1})
+        rest = {key: item for key, item in value.items() if key != name}
+        if (event_type, name) in DEFAULTS:
+            assert from_json(rest) == replace(event, **{name: DEFAULTS[event_type, name]})
+            continue
+        with pytest.raises(
+            ValueError, match="there is no event type" if name == "type" else f"it has no {name}"
+        ):
+            from_json(rest)
+
+
+@pytest.mark.parametrize("event_type", WRITTEN)
+def test_what_another_version_wrote_is_passed_over_and_told_of_once(event_type: str) -> None:
+    event, value = WRITTEN[event_type]
+    told: list[str] = []
+    reader = Reader(told.append)
+    assert reader.read(value) == event
+    assert told == []
+    for _ in range(3):
+        assert reader.read({**value, "more": [1], "and more": None}) == event
+        assert reader.read({**value, "type": "split"}) is None
+    fields = [f"the field {name!r} of {event_type} events" for name in ("and more", "more")]
+    assert sorted(told) == sorted(
+        f"{what} are passed over: another version of lavabox wrote them"
+        for what in ("events of the kind 'split'", *fields)
+    )
+
+
+def test_what_is_told_of_is_bounded() -> None:
+    told: list[str] = []
+    reader = Reader(told.append)
+    for number in range(1000):
+        assert reader.read({"type": f"kind {number}" + 1000 * "x"}) is None
+    assert len(told) == 100
+    assert max(map(len, told)) < 200
+
+
+@pytest.mark.parametrize("value", [{"type": "left"}, {"type": 5}, None, [], {"type": "left", "time": "x"}])
+def test_a_reader_refuses_what_is_no_event(value: object) -> None:
+    with pytest.raises(ValueError, match="event"):
+        Reader(lambda _: pytest.fail("nothing is passed over")).read(value)
 
 
 BAD_FIELDS = [
+    ("founded", "members", [["a"]]),
+    ("founded", "members", [["a", "r", "x"]]),
+    ("founded", "members", [["a", 1]]),
+    ("founded", "members", {"a": "r"}),
+    ("founded", "size", "2"),
+    ("founded", "size", True),
     ("joined", "time", "1"),
     ("joined", "time", True),
     ("joined", "time", None),
@@ -150,9 +229,10 @@ BAD_FIELDS = [
     ("joined", "time", 10**400),
     ("joined", "device", 1),
     ("joined", "role", None),
-    ("sent", "request", "0"),
-    ("sent", "request", "xy"),
-    ("sent", "request", 7),
+    ("sent", "identity", "0"),
+    ("sent", "identity", "xy"),
+    ("sent", "identity", 7),
+    ("released", "request", None),
     ("sent", "message_id", None),
     ("sent", "message_id", "\ud800"),
     ("sent", "data", None),
@@ -168,6 +248,8 @@ BAD_FIELDS = [
     ("waiting", "role", 1),
     ("waiting", "timeout", "1"),
     ("waiting", "timeout", float("nan")),
+    ("waiting", "expected", 1),
+    ("waiting", "position", 0.5),
     ("released", "status", 1.0),
     ("released", "status", False),
     ("released", "status", "1"),
@@ -217,13 +299,19 @@ def test_no_value_of_a_field_raises_anything_else(value: object, event_type: str
 @pytest.mark.parametrize("time", [float("nan"), float("inf")])
 def test_a_time_without_a_json_form_is_not_written(time: float) -> None:
     with pytest.raises(ValueError, match="has no JSON form"):
-        to_json(Left(time, "hb01", "died"))
+        to_json(Left(time, "hb01", b"l", "died"))
+
+
+def test_an_unknown_kind_is_named() -> None:
+    with pytest.raises(UnknownEvent, match="there is no event type 'split'") as caught:
+        from_json({"type": "split", "time": 1.0})
+    assert caught.value.kind == "split"
 
 
 def test_a_whole_number_of_seconds_is_read() -> None:
-    event = from_json({"type": "left", "time": 5, "device": "hb01", "reason": ""})
+    event = from_json({"type": "left", "time": 5, "device": "hb01", "identity": "6c", "reason": ""})
     assert isinstance(event.time, float)
-    assert event == Left(5.0, "hb01", "")
+    assert event == Left(5.0, "hb01", b"l", "")
 
 
 # A measurement, and whether it is a number.

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: MIT
 """Results folded from a log: what belongs to what, and what is a failure."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dispatcher.group.events import REPORTS, Event, Joined, Left, Released, Reported, Sent
+from dispatcher.group.events import REPORTS, Event, Sent, Waiting, WaitKind
 from dispatcher.group.results import (
     MAX_MALFORMED,
     MAX_OPEN_RUNS,
@@ -18,6 +19,7 @@ from dispatcher.group.results import (
     Results,
     Run,
 )
+from tests.dispatcher.group.play import joined, left, released, reported
 
 
 class Play:
@@ -27,11 +29,12 @@ class Play:
         self.results = Results()
         self.time = 0.0
         for device in devices or ("a",):
-            self.results.apply(Joined(0.0, device, f"role of {device}"))
+            self.results.apply(joined(device, f"role of {device}"))
 
-    def tell(self, kind: str, *fields: str | None, device: str = "a", request: bytes = b"") -> Case | None:
+    def tell(self, kind: str, *fields: str | None, device: str = "a") -> Case | None:
         self.time += 1
-        return self.results.apply(Reported(self.time, device, request, kind, fields, int(self.time) * 100))
+        position = int(self.time) * 100
+        return self.results.apply(reported(device, kind, *fields, time=self.time, position=position))
 
     def passed(self, name: str, device: str = "a") -> Case:
         case = self.tell("result", name, "pass", None, None, device=device)
@@ -40,7 +43,7 @@ class Play:
 
     def leave(self, device: str = "a") -> None:
         self.time += 1
-        self.results.apply(Left(self.time, device, "was killed by SIGKILL"))
+        self.results.apply(left(device, "was killed by SIGKILL", self.time))
 
     def sentences(self, *, over: bool = False) -> list[str]:
         return [failure.sentence for failure in self.results.failures(over=over)]
@@ -102,17 +105,6 @@ def test_counts() -> None:
     assert play.results.counts == Counts(2, 1, 1, 2)
     assert str(play.results.counts) == "2 passed, 1 failed, 1 skipped, 2 unknown"
     assert str(Counts(failed=3)) == "3 failed"
-
-
-def test_a_request_is_carried_out_once() -> None:
-    play = Play()
-    assert play.tell("result", "x", "pass", None, None, request=b"1") is not None
-    assert play.tell("result", "x", "pass", None, None, request=b"1") is None
-    assert play.tell("result", "x", "pass", None, None, request=b"2") is not None
-    # What was read from the output has no identity.
-    play.passed("x")
-    play.passed("x")
-    assert len(play.results.cases) == 4
 
 
 def test_sets() -> None:
@@ -217,7 +209,7 @@ def test_a_device_that_leaves() -> None:
         Run("a", "inner", "", 4.0, 6.0, None, True, reason),
     ]
     assert play.results.runs[2].ended is None
-    play.results.apply(Joined(7.0, "a", "another role"))
+    play.results.apply(joined("a", "another role", 7.0))
     after = play.passed("x")
     assert (after.set, after.run, after.start) == (None, None, None)
     assert play.results.devices == [("a", "role of a"), ("b", "role of b")]
@@ -285,10 +277,26 @@ def test_what_fails() -> None:
     ]
 
 
+def test_a_wait_that_failed_is_a_failed_result() -> None:
+    play = Play()
+    play.tell("run-start", "smoke", "")
+    play.tell("set-start", "net")
+    wait = Waiting(3.0, "a", b"w", WaitKind.WAIT, b"ready", None, None, position=42)
+    case = play.results.fail_wait(wait, 10.5)
+    name = "multinode-wait-ready"
+    assert case == Case("a", 0, "net", name, "fail", None, None, None, 10.5, 42, None, None, 7.5)
+    assert play.results.cases == [case]
+    assert play.results.counts == Counts(failed=1)
+    assert play.sentences() == [f"test '{name}' failed (set 'net', run 'smoke')"]
+    assert play.results.fail_wait(replace(wait, message_id=b"\xff"), 0.0).id == "multinode-wait-\udcff"
+    # The clock was set back.
+    assert play.results.cases[1].seconds == 0.0
+
+
 def test_other_events_change_nothing() -> None:
     play = Play()
     assert play.results.apply(Sent(1.0, "a", b"r", b"x", ())) is None
-    assert play.results.apply(Released(1.0, b"r", 1, "")) is None
+    assert play.results.apply(released(b"r")) is None
     assert play.results.cases == []
 
 
@@ -310,11 +318,11 @@ told = st.sampled_from(sorted(REPORTS)).flatmap(
         st.sampled_from("ab"), st.just(kind), st.tuples(*(VALUES.get(name, names) for name in REPORTS[kind]))
     )
 )
-left = st.tuples(st.sampled_from("ab"), st.just("left"), st.just(()))
+leaving = st.tuples(st.sampled_from("ab"), st.just("left"), st.just(()))
 
 
 @settings(deadline=None)
-@given(st.lists(told | left, max_size=40))
+@given(st.lists(told | leaving, max_size=40))
 def test_whatever_is_told(steps: list[tuple[str, str, tuple[str | None, ...]]]) -> None:
     """Devices do not disturb each other, all results are there, and runs are told apart."""
     both = Results()
@@ -323,11 +331,11 @@ def test_whatever_is_told(steps: list[tuple[str, str, tuple[str | None, ...]]]) 
     for time, (device, kind, fields) in enumerate([("a", "joined", ()), ("b", "joined", ()), *steps]):
         event: Event
         if kind == "joined":
-            event = Joined(time, device, "role")
+            event = joined(device, "role", time)
         elif kind == "left":
-            event = Left(time, device, "died")
+            event = left(device, "died", time)
         else:
-            event = Reported(time, device, b"", kind, fields, time)
+            event = reported(device, kind, *fields, time=time, position=time)
         told_results += kind in ("result", "reference")
         both.apply(event)
         alone[device].apply(event)

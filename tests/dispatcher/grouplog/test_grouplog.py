@@ -1,187 +1,292 @@
 # SPDX-License-Identifier: MIT
-"""Group logs: every reader gets every event in order, and a file keeps them."""
+"""Group logs: what every kind promises, in one suite; and what is a file's own.
 
-import logging
+A further kind of log is one more entry of KINDS.
+"""
+
+import asyncio
+import contextlib
+import json
 import resource
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from dispatcher.group.coordinator import Coordinator
-from dispatcher.group.events import Event, Joined, Left, Sent, Waiting, WaitKind
-from dispatcher.grouplog import GroupLog
+from dispatcher.group.events import Event, Founded, Joined, Left, Sent, Waiting, WaitKind, to_json
+from dispatcher.group.state import GroupState
+from dispatcher.grouplog import GroupLog, GroupLogError
 from dispatcher.grouplog.file import FileGroupLog, read_events
 from dispatcher.grouplog.memory import MemoryGroupLog
 
-A_JOINED = Joined(0.0, "a", "client")
-B_JOINED = Joined(1.0, "b", "server")
+FOUNDED = Founded(0.0, b"founded")
+A_JOINED = Joined(0.0, "a", b"a1", "client")
+B_JOINED = Joined(1.0, "b", b"b1", "server")
 WAITING = Waiting(2.0, "a", b"\x00" * 8, WaitKind.WAIT, b"ready", None, 30.0)
 SENT = Sent(3.0, "b", b"\xff" * 8, b"ready", ((b"ip", b"10.0.0.1"), (b"raw", b"\n\r\x00\x80")))
-B_LEFT = Left(4.0, "b", "its script ended")
+B_LEFT = Left(4.0, "b", b"b2", "its script ended")
 EVENTS: list[Event] = [A_JOINED, B_JOINED, WAITING, SENT, B_LEFT]
 
-
-@pytest.fixture(params=["memory", "file"])
-def log(request: pytest.FixtureRequest, tmp_path: Path) -> GroupLog:
-    return MemoryGroupLog() if request.param == "memory" else FileGroupLog(tmp_path / "group.log")
+# Makes a log; each time for the same group, as far as it outlives its process.
+Factory = Callable[[], GroupLog]
 
 
-def test_subscribers_are_called_in_order(log: GroupLog) -> None:
-    calls: list[tuple[str, Event]] = []
-    log.subscribe(lambda event: calls.append(("first", event)))
-    log.subscribe(lambda event: calls.append(("second", event)))
-    log.append(A_JOINED)
-    log.append(B_JOINED)
-    assert calls == [("first", A_JOINED), ("second", A_JOINED), ("first", B_JOINED), ("second", B_JOINED)]
+def memory(folder: Path) -> Factory:
+    return MemoryGroupLog
 
 
-def test_a_late_subscriber_gets_the_whole_log(log: GroupLog) -> None:
-    seen: list[Event] = []
-    log.append(A_JOINED)
-    log.append(B_JOINED)
-    log.subscribe(seen.append)
-    assert seen == [A_JOINED, B_JOINED]
-    log.append(WAITING)
-    assert seen == [A_JOINED, B_JOINED, WAITING]
+def file(folder: Path) -> Factory:
+    return lambda: FileGroupLog(folder / "group.log")
 
 
-def answering(log: GroupLog, seen: list[Event]) -> Callable[[Event], None]:
-    """A subscriber that appends an event of its own for each that joins."""
-
-    def answer(event: Event) -> None:
-        seen.append(event)
-        if isinstance(event, Joined):
-            log.append(Left(event.time, event.device, "unwanted"))
-
-    return answer
+KINDS: dict[str, Callable[[Path], Factory]] = {"memory": memory, "file": file}
+# Those whose events outlive their process.
+LASTING = ["file"]
 
 
-def test_what_a_subscriber_appends_comes_after_the_present_event_for_all(log: GroupLog) -> None:
-    first: list[Event] = []
-    second: list[Event] = []
-    log.subscribe(answering(log, first))
-    log.subscribe(second.append)
-    log.append(A_JOINED)
-    log.append(B_JOINED)
-    a_left = Left(0.0, "a", "unwanted")
-    b_left = Left(1.0, "b", "unwanted")
-    assert first == second == [A_JOINED, a_left, B_JOINED, b_left]
+class Reader:
+    """Opens a log, and keeps what comes out of it."""
+
+    def __init__(self, log: GroupLog, founded: Founded = FOUNDED) -> None:
+        self.log = log
+        self.founded = founded
+        self.events: list[Event] = []
+        self.failed: list[tuple[bytes, str]] = []
+        self.notices: list[str] = []
+        self.on_event: Callable[[Event], object] = lambda event: None
+
+    async def open(self) -> "Reader":
+        await self.log.open(
+            self.founded, self._deliver, lambda *why: self.failed.append(why), self.notices.append
+        )
+        return self
+
+    def _deliver(self, event: Event) -> None:
+        self.events.append(event)
+        self.on_event(event)
+
+    async def append(self, *events: Event) -> None:
+        """Append, and wait until all have come back or failed."""
+        for event in events:
+            self.log.append(event)
+        async with asyncio.timeout(30):
+            while any(not self.answered(event) for event in events):
+                await asyncio.sleep(0)
+
+    def answered(self, event: Event) -> bool:
+        return event in self.events or event.identity in [identity for identity, _ in self.failed]
 
 
-def test_what_a_late_subscriber_appends_reaches_all_of_them_once(log: GroupLog) -> None:
-    first: list[Event] = []
-    late: list[Event] = []
-    log.subscribe(first.append)
-    log.append(A_JOINED)
-    log.subscribe(answering(log, late))
-    assert first == late == [A_JOINED, Left(0.0, "a", "unwanted")]
+@contextlib.asynccontextmanager
+async def opened(log: GroupLog, founded: Founded = FOUNDED) -> AsyncIterator[Reader]:
+    reader = Reader(log, founded)
+    await reader.open()
+    try:
+        yield reader
+    finally:
+        await log.close()
 
 
-def test_a_subscriber_that_another_one_brings_gets_each_event_once(log: GroupLog) -> None:
-    brought: list[Event] = []
-
-    def bring(event: Event) -> None:
-        if event == B_JOINED:
-            log.append(WAITING)
-            log.subscribe(brought.append)
-
-    log.subscribe(bring)
-    for event in (A_JOINED, B_JOINED, SENT, B_LEFT):
-        log.append(event)
-    assert brought == EVENTS
+@pytest.fixture(params=KINDS)
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Factory:
+    return KINDS[request.param](tmp_path)
 
 
-def test_what_a_subscriber_raises_comes_out_and_the_log_goes_on(log: GroupLog) -> None:
-    coordinator = Coordinator()
-    seen: list[Event] = []
-    log.subscribe(coordinator.apply)
-    log.subscribe(seen.append)
-    with pytest.raises(ValueError, match="never joined"):
-        log.append(B_LEFT)
-    log.append(A_JOINED)
-    assert coordinator.members == [("a", "client")]
-    assert seen == [A_JOINED]
+@pytest.fixture(params=LASTING)
+def make_lasting(request: pytest.FixtureRequest, tmp_path: Path) -> Factory:
+    return KINDS[request.param](tmp_path)
 
 
-def test_a_memory_log_may_begin_with_events() -> None:
-    seen: list[Event] = []
-    log = MemoryGroupLog(EVENTS[:2])
-    log.subscribe(seen.append)
-    log.append(WAITING)
-    assert seen == log.events == EVENTS[:3]
+def run(test: Awaitable[object]) -> None:
+    async def wrapped() -> None:
+        await test
+
+    asyncio.run(wrapped())
+
+
+# -- every kind --------------------------------------------------------------------------------
+
+
+def test_a_new_log_begins_with_the_event_that_founds_the_group(make: Factory) -> None:
+    async def test() -> None:
+        async with opened(make()) as reader:
+            assert reader.events == [FOUNDED]
+            assert reader.notices == []
+
+    run(test())
+
+
+def test_each_event_comes_back_once_and_in_order(make: Factory) -> None:
+    async def test() -> None:
+        async with opened(make()) as reader:
+            await reader.append(*EVENTS)
+            assert reader.events == [FOUNDED, *EVENTS]
+            assert reader.failed == []
+
+    run(test())
+
+
+def test_what_is_appended_while_an_event_is_delivered_comes_after_it(make: Factory) -> None:
+    async def test() -> None:
+        async with opened(make()) as reader:
+            answer = Left(0.0, "a", b"answer", "unwanted")
+
+            def deliver(event: Event) -> None:
+                if event is A_JOINED or event == A_JOINED:
+                    reader.log.append(answer)
+
+            reader.on_event = deliver
+            await reader.append(A_JOINED)
+            await reader.append(B_JOINED)
+            assert reader.events == [FOUNDED, A_JOINED, answer, B_JOINED]
+
+    run(test())
+
+
+def test_a_log_is_opened_again_as_it_was_left(make_lasting: Factory) -> None:
+    async def test() -> None:
+        state = GroupState()
+        async with opened(make_lasting()) as reader:
+            await reader.append(*EVENTS)
+            for event in reader.events:
+                state.apply(event)
+        for _ in range(2):
+            again = GroupState()
+            # Another founding event is made each time; that of the log counts.
+            async with opened(make_lasting(), Founded(9.0, b"another")) as reader:
+                assert reader.events == [FOUNDED, *EVENTS]
+                for event in reader.events:
+                    again.apply(event)
+            assert again.number == state.number
+            assert again.coordinator.members == [("a", "client"), ("b", "server")]
+            assert again.coordinator.outcome(WAITING.identity) == state.coordinator.outcome(WAITING.identity)
+            assert again.coordinator.data_for("a", b"ready") == [("b", *pair) for pair in SENT.data]
+
+    run(test())
+
+
+def test_a_log_goes_on_where_it_was(make_lasting: Factory) -> None:
+    async def test() -> None:
+        async with opened(make_lasting()) as reader:
+            await reader.append(*EVENTS[:2])
+        async with opened(make_lasting()) as reader:
+            await reader.append(*EVENTS[2:])
+        async with opened(make_lasting()) as reader:
+            assert reader.events == [FOUNDED, *EVENTS]
+
+    run(test())
+
+
+MEMBERS = (("a", "client"), ("b", "server"))
+# How a group was founded, as what it is opened, and what is said to it.
+FOUNDINGS: dict[str, tuple[Founded, Founded, str]] = {
+    "other members": (
+        Founded(0.0, b"1", MEMBERS),
+        Founded(0.0, b"2", MEMBERS[:1]),
+        "the group was founded with the members a:client, b:server, not with the members a:client",
+    ),
+    "another size": (
+        Founded(0.0, b"1", None, 2),
+        Founded(0.0, b"2", None, 3),
+        "the group was founded with the size 2, not with the size 3",
+    ),
+    "a size where none was said": (
+        Founded(0.0, b"1"),
+        Founded(0.0, b"2", None, 3),
+        "the group was founded with no size, not with the size 3",
+    ),
+    "the same members": (Founded(0.0, b"1", MEMBERS, 2), Founded(0.0, b"2", MEMBERS, 2), ""),
+    "nothing is said": (Founded(0.0, b"1", MEMBERS, 2), Founded(0.0, b"2"), ""),
+}
+
+
+@pytest.mark.parametrize("name", FOUNDINGS)
+def test_a_group_is_founded_once(make_lasting: Factory, name: str) -> None:
+    first, second, sentence = FOUNDINGS[name]
+
+    async def test() -> None:
+        async with opened(make_lasting(), first) as reader:
+            await reader.append(A_JOINED)
+        if sentence:
+            with pytest.raises(GroupLogError, match=sentence):
+                await Reader(make_lasting(), second).open()
+        async with opened(make_lasting(), Founded(0.0, b"3") if sentence else second) as reader:
+            assert reader.events == [first, A_JOINED]
+
+    run(test())
+
+
+# -- a file ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "group.log"
 
 
 def written(path: Path, events: list[Event]) -> bytes:
-    with FileGroupLog(path) as log:
-        for event in events:
-            log.append(event)
+    async def write() -> None:
+        async with opened(FileGroupLog(path)) as reader:
+            await reader.append(*events)
+
+    run(write())
     return path.read_bytes()
 
 
-def read(path: Path) -> list[Event]:
-    with FileGroupLog(path) as log:
-        return log.events
+def read(path: Path) -> Reader:
+    reader = Reader(FileGroupLog(path))
+
+    async def open_and_close() -> None:
+        await reader.open()
+        await reader.log.close()
+
+    run(open_and_close())
+    return reader
 
 
-def test_a_file_keeps_the_events(tmp_path: Path) -> None:
-    path = tmp_path / "group.log"
-    written(path, EVENTS[:3])
-    assert read(path) == EVENTS[:3]
-    content = written(path, EVENTS[3:])
-    assert read(path) == EVENTS
+def refused(path: Path, sentence: str, *, fresh: bool = False) -> None:
+    """Opening it is refused, and it stays as it is."""
+    before = path.read_bytes() if path.is_file() else None
+    with pytest.raises(GroupLogError, match=sentence):
+        run(Reader(FileGroupLog(path, fresh=fresh)).open())
+    assert before == (path.read_bytes() if path.is_file() else None)
+
+
+def test_a_file_is_not_touched_by_being_opened(path: Path) -> None:
+    content = written(path, EVENTS)
+    assert content.count(b"\n") == len(EVENTS) + 1
+    assert read(path).notices == []
     assert path.read_bytes() == content
-    assert content.count(b"\n") == len(EVENTS)
 
 
-def test_a_log_that_is_read_back_folds_to_the_same_state(tmp_path: Path) -> None:
-    path = tmp_path / "group.log"
-    before = Coordinator()
-    with FileGroupLog(path) as log:
-        log.subscribe(before.apply)
-        for event in EVENTS:
-            log.append(event)
-    after = Coordinator()
-    with FileGroupLog(path) as log:
-        log.subscribe(after.apply)
-    assert after.members == before.members == [("a", "client"), ("b", "server")]
-    assert after.outcome(WAITING.request) == before.outcome(WAITING.request)
-    assert after.data_for("a", b"ready") == before.data_for("a", b"ready")
+def test_an_event_is_in_the_file_before_it_is_delivered(path: Path) -> None:
+    async def test() -> None:
+        sizes: list[int] = []
+        async with opened(FileGroupLog(path)) as reader:
+            reader.on_event = lambda _: sizes.append(path.read_bytes().count(b"\n"))
+            for event in EVENTS:
+                await reader.append(event)
+                # Somebody may look at it meanwhile.
+                assert [found for _, found in read_events(path, pytest.fail)] == reader.events
+        assert sizes == [2, 3, 4, 5, 6]
+
+    run(test())
 
 
-def test_an_event_is_in_the_file_when_append_returns_and_before_anybody_is_told(tmp_path: Path) -> None:
-    path = tmp_path / "group.log"
-    sizes: list[int] = []
-    log = FileGroupLog(path)
-    log.subscribe(lambda _: sizes.append(path.read_bytes().count(b"\n")))
-    for event in EVENTS:
-        log.append(event)
-        assert read_events(path) == log.events
-    assert sizes == [1, 2, 3, 4, 5]
-
-
-def test_a_new_file_is_an_empty_log(tmp_path: Path) -> None:
-    assert read(tmp_path / "group.log") == []
-    assert (tmp_path / "group.log").read_bytes() == b""
-
-
-def test_a_file_cut_at_any_byte_holds_its_whole_lines(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    path = tmp_path / "group.log"
+def test_a_file_cut_at_any_byte_holds_its_whole_lines(path: Path) -> None:
     content = written(path, EVENTS)
     for length in range(len(content) + 1):
         path.write_bytes(content[:length])
-        caplog.clear()
         lines = content[:length].count(b"\n")
         torn = length - (content[:length].rfind(b"\n") + 1)
-        assert read(path) == EVENTS[:lines]
-        assert [record.getMessage() for record in caplog.records] == (
-            [f"{path}, line {lines + 1}: {torn} bytes of an unfinished event, dropped"] if torn else []
+        reader = read(path)
+        assert reader.events == [FOUNDED, *EVENTS][: max(lines, 1)]
+        assert reader.notices == (
+            [f"{path}: cut off {torn} bytes of an event that was not finished"] if torn else []
         )
-        assert all(record.levelno == logging.WARNING for record in caplog.records)
         written(path, [B_LEFT])
-        assert read(path) == [*EVENTS[:lines], B_LEFT]
+        assert read(path).events[-1] == B_LEFT
+        assert path.read_bytes().count(b"\n") == max(lines, 1) + 1
 
 
 @pytest.mark.parametrize(
@@ -191,71 +296,119 @@ def test_a_file_cut_at_any_byte_holds_its_whole_lines(
         b"{",
         b"null",
         b"\x80",
-        b'{"type":"gone"}',
+        b'{"type":7}',
         b'{"type":"left","time":1.0,"device":"b"}',
         b"[" * 100_000,
     ],
-    ids=["empty", "cut", "null", "no UTF-8", "unknown", "field lacks", "deep"],
+    ids=["empty", "cut", "null", "no UTF-8", "no kind", "field lacks", "deep"],
 )
-@pytest.mark.parametrize("place", [0, 2, 5])
-def test_a_damaged_line_is_named(tmp_path: Path, line: bytes, place: int) -> None:
-    path = tmp_path / "group.log"
+@pytest.mark.parametrize("place", [0, 2, 6])
+def test_a_damaged_line_is_named(path: Path, line: bytes, place: int) -> None:
     lines = written(path, EVENTS).splitlines(keepends=True)
-    content = b"".join([*lines[:place], line, b"\n", *lines[place:]])
-    path.write_bytes(content)
+    path.write_bytes(b"".join([*lines[:place], line, b"\n", *lines[place:]]))
+    refused(path, rf"group\.log, line {place + 1}: ")
     with pytest.raises(ValueError, match=rf"group\.log, line {place + 1}: "):
-        FileGroupLog(path)
-    assert path.read_bytes() == content
+        read_events(path, pytest.fail)
 
 
 @pytest.mark.parametrize("content", [b"diary", b"[]", b'{"type', b'{"type":"left"', b'{"time":1'])
-def test_only_what_may_be_an_unfinished_event_is_cut_off(content: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "group.log"
+def test_only_what_may_be_an_unfinished_event_is_cut_off(content: bytes, path: Path) -> None:
     path.write_bytes(content)
     if b'{"type":"left"'.startswith(content):
-        assert read(path) == []
+        assert read(path).events == [FOUNDED]
     else:
-        with pytest.raises(ValueError, match=r"group\.log, line 1: this is no event"):
-            FileGroupLog(path)
-        assert path.read_bytes() == content
+        refused(path, r"group\.log, line 1: this is no event")
 
 
-def test_what_has_no_end_is_not_read() -> None:
-    for use in (read_events, FileGroupLog):
-        with pytest.raises(OSError, match="no regular file"):
-            use("/dev/null")
+def test_what_another_version_wrote_is_passed_over_and_kept(path: Path) -> None:
+    content = written(path, EVENTS[:2])
+    newer = {**to_json(WAITING), "colour": "red"}
+    content += b'{"type":"split","time":1.0}\n' * 2 + json.dumps(newer).encode() + b"\n"
+    path.write_bytes(content)
+    reader = read(path)
+    assert reader.events == [FOUNDED, *EVENTS[:3]]
+    told = ["events of the kind 'split'", "the field 'colour' of waiting events"]
+    assert reader.notices == [
+        f"{what} are passed over: another version of lavabox wrote them" for what in told
+    ]
+    assert path.read_bytes() == content
+    notices: list[str] = []
+    assert [number for number, _ in read_events(path, notices.append)] == [1, 2, 3, 6]
+    assert notices == reader.notices
+    # It goes on behind what it does not know.
+    assert written(path, [SENT]).startswith(content)
+    assert read(path).events == [FOUNDED, *EVENTS[:4]]
 
 
-def test_an_event_that_can_not_be_written_is_not_in_the_log(tmp_path: Path) -> None:
-    path = tmp_path / "group.log"
-    seen: list[Event] = []
-    with FileGroupLog(path) as log:
-        log.subscribe(seen.append)
-        log.append(A_JOINED)
-        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-        # The write stops in the middle of the line, as on a full disk.
-        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, limits[1]))
-        try:
-            with pytest.raises(OSError, match="File too large"):
-                log.append(B_JOINED)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        log.append(B_LEFT)
-        assert seen == log.events == [A_JOINED, B_LEFT]
-    assert read(path) == [A_JOINED, B_LEFT]
+def test_a_file_that_founds_no_group_is_refused(path: Path) -> None:
+    path.write_text(json.dumps(to_json(A_JOINED)) + "\n")
+    refused(path, "line 1: this does not found a group")
+    path.write_text('{"type":"split"}\n')
+    refused(path, "line 1: this does not found a group")
 
 
-def test_a_file_that_can_not_be_opened_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        FileGroupLog(tmp_path / "nowhere" / "group.log")
+def test_a_file_that_is_to_be_new(path: Path) -> None:
+    written(path, [])
+    refused(path, "holds another run; name a new file, or remove this one", fresh=True)
+    path.write_bytes(b"")
+    run(Reader(FileGroupLog(path, fresh=True)).open())
 
 
-def test_a_second_process_can_t_have_the_same_log(tmp_path: Path) -> None:
-    path = tmp_path / "group.log"
-    with FileGroupLog(path) as log:
-        log.append(A_JOINED)
-        with pytest.raises(BlockingIOError, match="is in use by another process"):
-            FileGroupLog(path)
-        log.append(B_JOINED)
-    with FileGroupLog(path) as log:
-        assert log.events == [A_JOINED, B_JOINED]
+@contextlib.contextmanager
+def full_disk(path: Path, room: int) -> Iterator[None]:
+    """The file may grow by so many bytes only, as on a disk that is nearly full."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + room, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.parametrize("room", [0, 10])
+def test_an_event_that_can_not_be_written_fails_and_is_not_in_the_file(path: Path, room: int) -> None:
+    async def test() -> None:
+        async with opened(FileGroupLog(path)) as reader:
+            await reader.append(A_JOINED)
+            content = path.read_bytes()
+            with full_disk(path, room):
+                await reader.append(B_JOINED, WAITING)
+                assert path.read_bytes() == content
+            assert reader.failed == [
+                (event.identity, f"{path}: File too large") for event in (B_JOINED, WAITING)
+            ]
+            # It may be tried again.
+            await reader.append(B_LEFT)
+            reader.log.append(B_JOINED)
+            assert reader.events == [FOUNDED, A_JOINED, B_LEFT, B_JOINED]
+
+    run(test())
+    assert read(path).events == [FOUNDED, A_JOINED, B_LEFT, B_JOINED]
+
+
+def test_a_group_that_can_not_be_begun_is_an_error(path: Path) -> None:
+    path.touch()
+    with full_disk(path, 10):
+        refused(path, "File too large")
+
+
+def test_what_can_not_be_opened_is_an_error(path: Path, tmp_path: Path) -> None:
+    refused(tmp_path / "nowhere" / "group.log", "nowhere")
+    refused(tmp_path, "no regular file")
+    # It has no end, and would be read for ever.
+    refused(Path("/dev/null"), "no regular file")
+    with pytest.raises(OSError, match="no regular file"):
+        read_events("/dev/null", pytest.fail)
+
+
+def test_a_second_process_can_t_have_the_same_log(path: Path) -> None:
+    async def test() -> None:
+        async with opened(FileGroupLog(path)) as reader:
+            await reader.append(A_JOINED)
+            with pytest.raises(GroupLogError, match="is in use by another process"):
+                await Reader(FileGroupLog(path)).open()
+            await reader.append(B_JOINED)
+        async with opened(FileGroupLog(path)) as reader:
+            assert reader.events == [FOUNDED, A_JOINED, B_JOINED]
+
+    run(test())

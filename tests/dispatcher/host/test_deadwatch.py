@@ -8,7 +8,7 @@ import pytest
 from dispatcher.group.deadend import DeadEnd
 from dispatcher.group.events import Left, Released, Waiting
 from dispatcher.host.deadwatch import FIRST_PAUSE, LONGEST_PAUSE, SETTLE, QuietWatch, SimulatorWatch, Watch
-from tests.dispatcher.test_engine import Group
+from tests.dispatcher.lab import Asked, Lab
 
 TWO = {"s-1": "server", "c-1": "client"}
 
@@ -29,7 +29,7 @@ class Watched:
     """A group, and a watch that is called when it wants to be."""
 
     def __init__(self, members: dict[str, str] | None = None) -> None:
-        self.group = Group(members=members or TWO)
+        self.group = Lab(members or TWO)
         self.processes = Processes()
         self.watch: Watch = SimulatorWatch(self.group.engine, self.processes.look)
 
@@ -54,9 +54,10 @@ def watched() -> Watched:
     return Watched()
 
 
-def wait_for_each_other(watched: Watched) -> None:
-    watched.group.ask("s-1", "wait", b"a", None)
+def wait_for_each_other(watched: Watched) -> Asked:
+    first = watched.group.ask("s-1", "wait", b"a", None)
     watched.group.ask("c-1", "wait", b"b", None)
+    return first
 
 
 IDLE = {"s-1": frozenset({1}), "c-1": frozenset({2})}
@@ -81,11 +82,10 @@ def test_processes_that_come_and_go_between_looks_are_not(watched: Watched) -> N
 
 
 def test_a_wait_that_takes_the_place_of_another_between_looks_is_looked_at_anew(watched: Watched) -> None:
-    wait_for_each_other(watched)
+    first = wait_for_each_other(watched)
     watched.processes.idle = IDLE
     watched.until(1.5 * SETTLE)
-    (request,) = [w.waiting.request for w in watched.group.engine.coordinator.open_waits()][:1]
-    watched.group.log.append(Released(0.0, request, 130, "cancelled"))
+    watched.group.cancel(first)
     watched.group.ask("s-1", "wait", b"a", None)
     assert watched.until(2.4 * SETTLE) == []
     assert len(watched.until(10.0)) == 1
@@ -131,20 +131,18 @@ def test_a_group_that_is_busy_is_looked_at_all_the_same() -> None:
 
 
 def test_failed_waits_are_answered(watched: Watched) -> None:
-    tag = watched.group.ask("s-1", "wait", b"a", None)
+    asked = watched.group.ask("s-1", "wait", b"a", None)
     watched.group.ask("c-1", "wait", b"b", None)
     watched.processes.idle = IDLE
     ((time, dead_end),) = watched.until(1.0)
     watched.group.engine.fail(dead_end, time)
-    watched.group.pump()
-    assert watched.group.reply("s-1", tag) == (
-        1,
-        ["dead end: c-1 never sent 'a' and waits itself in `lava-wait b`"],
-    )
+    watched.group.turn()
+    assert asked.reply == (1, ["dead end: c-1 never sent 'a' and waits itself in `lava-wait b`"])
     assert watched.group.open_waits() == []
     assert [event.status for event in watched.group.events(Released)] == [1, 1]
     # Once is enough.
     watched.group.engine.fail(dead_end, time)
+    watched.group.turn()
     assert len(watched.group.events(Released)) == 2
 
 
@@ -170,7 +168,7 @@ def test_silence_is_told_once(lab: Watched) -> None:
 def test_output_breaks_the_silence(lab: Watched) -> None:
     wait_for_each_other(lab)
     lab.until(50.0)
-    lab.group.feed("c-1", b"working\n")
+    lab.group.engine.heard = lab.group.now  # as its attachment notes it
     assert lab.until(109.0) == []
     ((time, _),) = lab.until(200.0)
     assert time == pytest.approx(110.0)
@@ -180,7 +178,6 @@ def test_it_is_told_again_when_things_have_changed(lab: Watched) -> None:
     wait_for_each_other(lab)
     assert len(lab.until(100.0)) == 1
     lab.group.ask("c-1", "send", b"a", [])
-    lab.group.pump()
     assert lab.until(300.0) == []
     lab.group.ask("s-1", "wait", b"c", None)
     ((time, _),) = lab.until(1000.0)
@@ -199,6 +196,6 @@ def test_devices_that_have_left_do_not_count() -> None:
     watched.watch = QuietWatch(watched.group.engine, 60.0, fails=True)
     wait_for_each_other(watched)
     assert watched.until(100.0) == []
-    watched.group.engine.leave("o-1", "ended", 100.0)
+    watched.group.leave("o-1")
     assert isinstance(watched.group.log.events[-1], Left)
     assert len(watched.until(200.0)) == 1

@@ -11,84 +11,12 @@ from hypothesis import strategies as st
 
 from dispatcher import cli
 from dispatcher.group.coordinator import Coordinator
-from dispatcher.group.events import Event, Joined, Left, Released, Reported, Sent, Waiting, WaitKind, to_json
+from dispatcher.group.events import Event, Sent, Waiting, to_json
 from dispatcher.report.flow import table, tables, words
-from dispatcher.report.flow.model import Flow, Fold, How
+from dispatcher.report.flow.model import How
 from dispatcher.report.flow.table import Cell, Column, Kind, Row, Table
-
-WAIT, WAIT_ALL, SYNC = WaitKind.WAIT, WaitKind.WAIT_ALL, WaitKind.SYNC
-
-
-class Log:
-    """A log that is written as a test tells it, `step` seconds between the events."""
-
-    def __init__(self, **roles: str) -> None:
-        self.events: list[Event] = []
-        self.now, self.step = 1e9, 0.1
-        for device, role in roles.items():
-            self.events.append(Joined(self.now, device, role))
-
-    def _next(self) -> tuple[float, bytes]:
-        self.now += self.step
-        return self.now, len(self.events).to_bytes(2, "big")
-
-    def send(self, device: str, message_id: str, **data: str) -> "Log":
-        time, request = self._next()
-        pairs = tuple((key.encode(), value.encode()) for key, value in data.items())
-        self.events.append(Sent(time, device, request, message_id.encode(), pairs))
-        return self
-
-    def wait(
-        self,
-        kind: WaitKind,
-        device: str,
-        message_id: str,
-        role: str | None = None,
-        timeout: float | None = None,
-    ) -> "Log":
-        time, request = self._next()
-        self.events.append(Waiting(time, device, request, kind, message_id.encode(), role, timeout))
-        return self
-
-    def release(self, device: str, status: int, reason: str, after: float = 0.0) -> "Log":
-        """End the newest wait of the device."""
-        self.now += after
-        time, _ = self._next()
-        newest = [event for event in self.events if isinstance(event, Waiting) and event.device == device][-1]
-        self.events.append(Released(time, newest.request, status, reason))
-        return self
-
-    def report(self, device: str, kind: str, *fields: str | None) -> "Log":
-        time, request = self._next()
-        self.events.append(Reported(time, device, request, kind, fields, 0))
-        return self
-
-    def leave(self, device: str, reason: str = "ended with status 0") -> "Log":
-        self.events.append(Left(self._next()[0], device, reason))
-        return self
-
-    def flow(self) -> Flow:
-        return fold(self.events)
-
-
-def fold(events: list[Event]) -> Flow:
-    folder = Fold()
-    for event in events:
-        folder.apply(event)
-    return folder.finish()
-
-
-def reference() -> Log:
-    """The job of the reference's flow table: server and client work for a while."""
-    log = Log(s="server", c="client", o="observer")
-    log.step = 0.001
-    for device in "sco":
-        log.wait(SYNC, device, "start")
-    log.wait(WAIT_ALL, "c", "ready", "server").wait(SYNC, "o", "fin")
-    log.now += 0.3
-    log.send("s", "ready").wait(SYNC, "s", "fin")
-    log.now += 0.3
-    return log.wait(SYNC, "c", "fin")
+from tests.dispatcher.group.play import joined, left, released, reported
+from tests.dispatcher.report.written_log import SYNC, WAIT, WAIT_ALL, Log, fold, reference
 
 
 def cells(drawn: Table) -> list[list[str]]:
@@ -168,7 +96,7 @@ def test_a_repeated_request_is_one() -> None:
 
 
 def test_times_never_run_backwards() -> None:
-    events = [Joined(100.0, "a", "x"), Sent(90.0, "a", b"1", b"i", ()), Sent(1e300, "a", b"2", b"i", ())]
+    events = [joined("a", "x", 100.0), Sent(90.0, "a", b"1", b"i", ()), Sent(1e300, "a", b"2", b"i", ())]
     flow = fold(events)
     assert [message.time for message in flow.messages] == [0.0, 1e12]
 
@@ -189,15 +117,15 @@ STEPS = st.lists(
 
 
 def made(steps: list[tuple[str, str, bytes, str | None, float]]) -> list[Event]:
-    events: list[Event] = [Joined(0.0, "a", "x"), Joined(0.0, "b", "x")]
-    joined, waits, now = {"a", "b"}, [], 0.0
+    events: list[Event] = [joined("a", "x", 0.0), joined("b", "x", 0.0)]
+    here, waits, now = {"a", "b"}, [], 0.0
     for number, (what, device, message_id, role, gap) in enumerate(steps):
         now += gap
         request = bytes([number])
         if what == "join":
-            joined.add(device)
-            events.append(Joined(now, device, DEVICES[device]))
-        elif device not in joined:
+            here.add(device)
+            events.append(joined(device, DEVICES[device], now))
+        elif device not in here:
             continue
         elif what == "send":
             events.append(Sent(now, device, request, message_id, ((b"k", b"v"),)))
@@ -208,14 +136,14 @@ def made(steps: list[tuple[str, str, bytes, str | None, float]]) -> list[Event]:
             )
             waits.append(request)
         elif what == "release" and waits:
-            events.append(Released(now, waits[number % len(waits)], 1 if gap > 1 else 130, "for some reason"))
+            events.append(released(waits[number % len(waits)], 1 if gap > 1 else 130, "for some reason", now))
         elif what == "leave":
-            events.append(Left(now, device, "ended with status 0"))
+            events.append(left(device, "ended with status 0", now))
         elif what == "result":
-            events.append(Reported(now, device, request, "result", ("t", "fail", None, None), 0))
+            events.append(reported(device, "result", "t", "fail", None, None, time=now))
         elif what == "run":
             kind_of, status = ("run-start", ()) if gap > 1 else ("run-end", ("0",))
-            events.append(Reported(now, device, request, kind_of, ("r", "u", *status), 0))
+            events.append(reported(device, kind_of, "r", "u", *status, time=now))
         elif what == "repeat":
             events.append(events[-1])
     return events
@@ -230,9 +158,9 @@ def test_flows_agree_with_the_coordinator(steps: list[tuple[str, str, bytes, str
     for event in events:
         for outcome in coordinator.apply(event):
             ended[outcome.request] = outcome
-    requests = dict.fromkeys(event.request for event in events if isinstance(event, Waiting))
+    requests = dict.fromkeys(event.identity for event in events if isinstance(event, Waiting))
     assert len(flow.waits) == len(requests)
-    open_ = {wait.waiting.request: tuple(wait.missing) for wait in coordinator.open_waits()}
+    open_ = {wait.waiting.identity: tuple(wait.missing) for wait in coordinator.open_waits()}
     for wait, request in zip(flow.waits, requests, strict=True):
         assert (wait.how is How.OPEN) == (request in open_)
         if wait.how is How.OPEN:
@@ -399,6 +327,20 @@ def test_a_stored_log_is_drawn(
     assert (tmp_path / "other").read_bytes() == (tmp_path / "flow.md").read_bytes()
 
 
+def test_what_another_version_wrote_is_passed_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = store(tmp_path / "group.log", reference().events)
+    assert cli.main(["flow", str(log)]) == 0
+    plain = capsys.readouterr()
+    assert plain.err == ""
+    log.write_text(log.read_text() + 2 * '{"type": "split"}\n')
+    assert cli.main(["flow", str(log)]) == 0
+    told = capsys.readouterr()
+    assert told.out == plain.out
+    assert told.err.count("events of the kind 'split' are passed over") == 1
+
+
 def test_a_log_that_is_being_written_is_only_read(tmp_path: Path) -> None:
     log = store(tmp_path / "group.log", reference().events)
     with open(log, "ab") as file:
@@ -411,7 +353,7 @@ def test_a_log_that_is_being_written_is_only_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "sentence"),
     [
-        (["bad.log"], 1, "bad.log, line 2: there is no event type 'x'"),
+        (["bad.log"], 1, "bad.log, line 2: bad left event: it has no time and no device"),
         (["stranger.log"], 1, "stranger.log, line 1: 'a' never joined the group"),
         (["empty.log"], 1, "empty.log is empty"),
         (["missing.log"], 1, "missing.log"),
@@ -430,8 +372,8 @@ def test_mistakes_are_told(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     good = store(tmp_path / "good.log", reference().events).read_text()
-    (tmp_path / "bad.log").write_text(good.splitlines()[0] + '\n{"type": "x"}\n')
-    store(tmp_path / "stranger.log", [Left(1.0, "a", "gone")])
+    (tmp_path / "bad.log").write_text(good.splitlines()[0] + '\n{"type": "left"}\n')
+    store(tmp_path / "stranger.log", [left("a", "gone", 1.0)])
     (tmp_path / "empty.log").touch()
     assert cli.main(["flow", *arguments]) == status
     assert sentence in capsys.readouterr().err

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from bench.flow import CHROMIUM, OPTIONS, events
-from dispatcher.group.events import Event, Joined, Reported, Sent, Waiting, WaitKind
+from dispatcher.group.events import Event, Sent, Waiting, WaitKind
 from dispatcher.report.flow import page, tables
+from tests.dispatcher.group.play import joined, reported
 from tests.dispatcher.lavabox_process import PATIENCE
-from tests.dispatcher.report.test_flow import Log, fold, reference
+from tests.dispatcher.report.written_log import Log, fold, reference
 
 HOSTILE = [
     "</script><script>document.title='owned'</script>",
@@ -36,7 +37,7 @@ def draw(log: list[Event], title: str = "a flow") -> str:
 
 def hostile() -> list[Event]:
     """A log in which every text is hostile."""
-    log: list[Event] = [Joined(1e9, name, HOSTILE[number % 2]) for number, name in enumerate(HOSTILE)]
+    log: list[Event] = [joined(name, HOSTILE[number % 2], 1e9) for number, name in enumerate(HOSTILE)]
     for number, name in enumerate(HOSTILE):
         message_id = HOSTILE[-number - 1].replace(" ", "_").encode() + b"\xff"
         request = bytes([number])
@@ -44,9 +45,9 @@ def hostile() -> list[Event]:
         pair = (name.encode(), name.encode() + b"\xfe\xe2\x80\xa8" + b"v" * 60_000)
         log.append(Sent(1e9 + 2 + number, name, b"s" + request, message_id, (pair,)))
         case = (name + "\udcff", "fail", "1.5", name)
-        log.append(Reported(1e9 + 3 + number, name, b"", "result", case, 0))
-        log.append(Reported(1e9 + 3 + number, name, b"", "run-start", (name, "u"), 0))
-        log.append(Reported(1e9 + 3 + number, name, b"", "raise", (name,), 0))
+        log.append(reported(name, "result", *case, time=1e9 + 3 + number))
+        log.append(reported(name, "run-start", name, "u", time=1e9 + 3 + number))
+        log.append(reported(name, "raise", name, time=1e9 + 3 + number))
     return log
 
 

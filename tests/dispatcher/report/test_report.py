@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 
 from dispatcher.group import results
 from dispatcher.group.configuration import parse_configuration
-from dispatcher.group.events import Joined, Left, Reported, readable
+from dispatcher.group.events import readable
 from dispatcher.group.results import Results
 from dispatcher.line import textsignals
 from dispatcher.report import Report, jsonfile, junit, table
 from dispatcher.view.display import Row
+from tests.dispatcher.group.play import joined, left, reported
 
 ROOT = Path(__file__).parents[3]
 JUNIT = xmlschema.XMLSchema(ROOT / "tests" / "data" / "junit.xsd")
@@ -33,13 +34,13 @@ GOOD = [Row("a", "client", "succeeded", True, 3.0), Row("b", "server", "succeede
 def fold(*told: tuple[Any, ...]) -> Results:
     """Results of what devices tell, `(device, kind, fields...)`, a second and 10 bytes between."""
     folded = Results()
-    folded.apply(Joined(START, "a", "client"))
-    folded.apply(Joined(START, "b", "server"))
+    folded.apply(joined("a", "client", START))
+    folded.apply(joined("b", "server", START))
     for number, (device, kind, *fields) in enumerate(told, start=1):
         if kind == "left":
-            folded.apply(Left(START + number, device, *fields))
+            folded.apply(left(device, *fields, time=START + number))
         else:
-            folded.apply(Reported(START + number, device, b"", kind, tuple(fields), 10 * number))
+            folded.apply(reported(device, kind, *fields, time=START + number, position=10 * number))
     return folded
 
 
@@ -246,7 +247,7 @@ def test_what_xml_can_not_hold_is_visible() -> None:
 @pytest.mark.parametrize("time", [-1e300, 1e300])
 def test_a_time_that_is_no_date(time: float) -> None:
     folded = fold()
-    folded.apply(Reported(time, "a", b"", "result", ("x", "pass", None, None), 0))
+    folded.apply(reported("a", "result", "x", "pass", None, None, time=time))
     root = junit_of(Report(folded, GOOD, True))
     assert root[0].get("timestamp") is None
 

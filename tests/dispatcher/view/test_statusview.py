@@ -35,7 +35,7 @@ from dispatcher.view.statusview import (
     statuses,
     summary,
 )
-from tests.dispatcher.group.test_coordinator import play
+from tests.dispatcher.group.play import play
 from tests.dispatcher.lavabox_process import PATIENCE, variables
 
 # What it says
