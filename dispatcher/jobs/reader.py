@@ -20,7 +20,7 @@ from dispatcher.jobs.definition import (
     skipped_parts,
 )
 from dispatcher.jobs.model import Checkout, Definition, Job, Place, Request, Role, TestAction
-from dispatcher.jobs.repositories import Repositories, read_file, toplevel
+from dispatcher.jobs.repositories import Repositories, toplevel
 from dispatcher.jobs.source import (
     MAX_BYTES,
     Items,
@@ -457,7 +457,7 @@ class _JobReader:
 
     def _file(self, checkout: Checkout, path: str, node: Node) -> Node:
         if (checkout, path) not in self._trees:
-            data = read_file(checkout, path, node.place)
+            data = self._repositories.read_file(checkout, path, node.place)
             name = str(checkout.folder / path)
             if checkout.revision is not None:
                 name += f" at {checkout.revision[:12]}"
