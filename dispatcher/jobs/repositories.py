@@ -8,7 +8,7 @@ were at that commit; everything else is taken as it lies there.
 import os
 import re
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -210,10 +210,13 @@ def toplevel(file: Path) -> Path:
     return clone_around(file.parent) or file.parent
 
 
-def copy_tree(source: Path, destination: Path) -> None:
-    """Copy a folder that was made here. Raises SetupError."""
+def copy_tree(source: Path, destination: Path, *, link: bool) -> None:
+    """Copy a folder that was made here. Raises SetupError.
+
+    :param link: the copies have their files in common, as nobody writes to these: to be seen through an overlay.
+    """
     try:
-        _copy_tree(source, destination)
+        _copy_tree(source, destination, _link_file if link else _copy_file)
     except OSError as error:
         raise SetupError(f"{source} can't be copied for a device: {error}") from error
 
@@ -276,7 +279,7 @@ def _copy_files(folder: Path, names: Sequence[str], destination: Path) -> None:
         os.symlink(text, target)
 
 
-def _copy_tree(source: str | Path, destination: str | Path) -> None:
+def _copy_tree(source: str | Path, destination: str | Path, copy: Callable[[str, str], None]) -> None:
     os.mkdir(destination)
     with os.scandir(source) as entries:
         for entry in entries:
@@ -284,9 +287,17 @@ def _copy_tree(source: str | Path, destination: str | Path) -> None:
             if entry.is_symlink():
                 os.symlink(os.readlink(entry.path), target)
             elif entry.is_dir():
-                _copy_tree(entry.path, target)
+                _copy_tree(entry.path, target, copy)
             else:
-                _copy_file(entry.path, target)
+                copy(entry.path, target)
+
+
+def _link_file(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        # One file can't have any number of names.
+        _copy_file(source, target)
 
 
 def _copy_file(source: str | Path, target: str | Path) -> None:

@@ -35,13 +35,14 @@ class Simulation:
     timeout: float | None = None
     hidden_calls: list[Place] = field(default_factory=list)
 
-    def lay_out(self, folder: Path, shell: str | None) -> "LaidOut":
+    def lay_out(self, folder: Path, shell: str | None, *, link: bool = False) -> "LaidOut":
         """Write what the devices run below `folder`. Raises SetupError.
 
         :param shell: runs all definitions; None: the one that LAVA would take.
+        :param link: what a device writes to `folder` no other device sees; so they can have files in common.
         """
         with tempfile.TemporaryDirectory(prefix="checkouts-", dir=folder.parent) as checkouts:
-            return self._lay_out(folder, shell, _Copies(self.repositories, Path(checkouts)))
+            return self._lay_out(folder, shell, _Copies(self.repositories, Path(checkouts), link))
 
     def _lay_out(self, folder: Path, shell: str | None, copies: "_Copies") -> "LaidOut":
         devices: list[PlannedDevice] = []
@@ -72,9 +73,10 @@ class Simulation:
 class _Copies:
     """Copies of checkouts for devices: each is had once from its repository, and from there on from here."""
 
-    def __init__(self, repositories: Repositories, folder: Path) -> None:
+    def __init__(self, repositories: Repositories, folder: Path, link: bool) -> None:
         self._repositories = repositories
         self._folder = folder
+        self._link = link
         self._first: dict[Checkout, Path] = {}
 
     def copy(self, checkout: Checkout, destination: Path) -> None:
@@ -83,7 +85,7 @@ class _Copies:
             first = self._folder / str(len(self._first))
             self._repositories.copy(checkout, first)
             self._first[checkout] = first
-        copy_tree(self._first[checkout], destination)
+        copy_tree(self._first[checkout], destination, link=self._link)
 
 
 @dataclass(frozen=True, slots=True)
