@@ -2,7 +2,7 @@
 """Opening files by names that somebody gave: nothing else than a file is waited for, and none is seen half written.
 
 Opening a named pipe waits for whoever opens its other end, perhaps for ever. So what is no regular file is refused
-(`open_regular`, `open_input`), or opened without waiting (`open_output`).
+(`open_regular`), or opened without waiting (`open_output`).
 """
 
 import errno
@@ -11,9 +11,6 @@ import secrets
 import stat
 from pathlib import Path
 from typing import BinaryIO
-
-# What a shell hands on as <(...), >(...), or by redirection: its other end is open already.
-_HANDED_ON = ("/dev/stdin", "/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/self/fd/")
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -36,13 +33,6 @@ def open_regular(path: Path) -> BinaryIO:
         os.close(descriptor)
         raise
     return open(descriptor, "rb")
-
-
-def open_input(path: Path) -> BinaryIO:
-    """Open what a person named for reading: a regular file, or a pipe that the shell handed on. Raises OSError."""
-    if str(path).startswith(_HANDED_ON):
-        return path.open("rb")
-    return open_regular(path)
 
 
 def open_output(path: Path, *, append: bool = False) -> BinaryIO:

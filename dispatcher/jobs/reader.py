@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from dispatcher.errors import UsageError
+from dispatcher.files import open_regular
 from dispatcher.jobs.definition import (
     Use,
     check_keys,
@@ -100,7 +101,7 @@ def read_bare_definition(path: Path, repositories: Repositories, remarks: Remark
 
 def _data(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return file.read(MAX_BYTES + 1)
     except OSError as error:
         raise JobError(str(path), f"this file can't be read: {error.strerror}") from None
