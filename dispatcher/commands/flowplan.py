@@ -11,7 +11,7 @@ from pathlib import Path
 from dispatcher.errors import SetupError, UsageError
 from dispatcher.group.events import readable
 from dispatcher.group.wording import counted
-from dispatcher.jobs.model import Definition, Place, Role, Step, TestAction
+from dispatcher.jobs.model import Checkout, Definition, Place, Role, Step, TestAction
 from dispatcher.jobs.scriptfiles import ScriptFiles
 from dispatcher.jobs.simulation import Simulation, read_simulation
 from dispatcher.plan.calls import Unread
@@ -87,7 +87,7 @@ def planned(arguments: Namespace, file: Path | None, form: str, width: int) -> t
     asked = Namespace(file=file, devices=arguments.devices, repo=arguments.repo, param=arguments.param)
     try:
         simulation = read_simulation(asked, here)
-        devices = programs(roles_of(simulation), ScriptFiles(here).of)
+        devices = programs(roles_of(simulation), ScriptFiles(here, simulation.repositories).of)
     except SetupError as error:
         raise UsageError(str(error)) from None
     # Test actions that are left out may make calls.
@@ -116,7 +116,7 @@ def _role_of_command(device: PlannedDevice) -> Role:
     """A command is a definition of one step."""
     place = Place(f"the command of {device.role}", 1)
     step = Step(device.command, place)
-    definition = Definition(device.role, place, steps=(step,), folder=device.directory)
+    definition = Definition(device.role, place, steps=(step,), checkout=Checkout(device.directory))
     return Role(device.role, 1, place, (TestAction(place, definitions=(definition,)),))
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.jobs.model import Job
+from dispatcher.jobs.model import Checkout, Job
 from dispatcher.jobs.reader import read_bare_definition, read_job
 from dispatcher.jobs.repositories import Repositories
 from dispatcher.jobs.source import MAX_BYTES, MAX_DEPTH, JobError, Remarks, parse, plain
@@ -368,7 +368,7 @@ def test_definition_of_a_local_path(tmp_path: Path) -> None:
     (tmp_path / "tests" / "deep").mkdir(parents=True)
     (tmp_path / "tests" / "deep" / "a.yaml").write_text("run: {steps: [one]}\n")
     definition = read(tmp_path, in_repository("deep/a.yaml")).roles[0].actions[0].definitions[0]
-    assert definition.folder == tmp_path / "tests"
+    assert definition.checkout == Checkout(tmp_path / "tests")
     assert [step.text for step in definition.steps] == ["one"]
     error = mistake(tmp_path, in_repository("a.yaml"))
     assert "line 10: there is no file a.yaml in" in error
@@ -394,4 +394,5 @@ def test_mistake_in_a_definition_has_its_own_file(tmp_path: Path) -> None:
 def test_bare_definition(tmp_path: Path) -> None:
     (tmp_path / "one.yaml").write_text(textwrap.dedent("parameters: {A: 1}\nrun: {steps: [x]}\n"))
     definition = read_bare_definition(tmp_path / "one.yaml", Repositories(), Remarks())
-    assert (definition.name, definition.folder, definition.parameters) == ("one", tmp_path, (("A", "1"),))
+    assert (definition.name, definition.checkout) == ("one", Checkout(tmp_path))
+    assert definition.parameters == (("A", "1"),)
