@@ -16,12 +16,11 @@ import termios
 import time
 import tty
 from collections.abc import Coroutine, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from dispatcher.consoles import ConsoleError, Listener
 from dispatcher.consoles.pacer import Pacer
-from dispatcher.consoles.processes import MARK_VARIABLE, kill_all, marked, send_signal
+from dispatcher.consoles.processes import MARK_VARIABLE, kill_all, look, send_signal
 
 # The kernel gives a reader of a pty at most this many bytes at once.
 _READ_SIZE = 4095
@@ -274,7 +273,7 @@ class PtyProcess:
     async def _kill(self, process: "subprocess.Popen[bytes]") -> int:
         """End the process and all that belongs to it, and receive what they have written; returns its status."""
         # The process is not reaped before: until then nothing else can have its process id.
-        await kill_all(partial(marked, self._mark, process.pid))
+        await kill_all(lambda processes: processes.marked(self._mark, process.pid))
         status = await self._reap(process)
         self._drain()
         return status
@@ -327,11 +326,12 @@ class PtyProcess:
         self._loop.call_soon(self._listener.ended, reason, 1)
 
     async def _ask_to_end(self, group: int) -> None:
+        # The processes of a starter only wait for the others.
+        pids = [] if self._starter is None else (await look()).marked(self._mark, None, outside=group)
         # A stopped process would not notice without SIGCONT.
         for number in (signal.SIGTERM, signal.SIGCONT):
             if self._starter is not None:
-                # The processes of the starter only wait for the others.
-                send_signal(marked(self._mark, None, outside=group), number)
+                send_signal(pids, number)
             else:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(group, number)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from dispatcher.consoles import Console
 from dispatcher.consoles.processes import (
+    Processes,
     become_subreaper,
     everything_below,
     kill_all,
@@ -164,6 +165,8 @@ class Runner:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._loop.add_signal_handler(number, self._stop_by, number)
         self._loop.add_signal_handler(signal.SIGCHLD, self._reap)
+        # What forks without end leaves us orphans faster than the loop takes note of their ends.
+        signal.set_wakeup_fd(signal.set_wakeup_fd(-1), warn_on_full_buffer=False)
         if isinstance(self._view, LiveView):
             self._loop.add_signal_handler(signal.SIGWINCH, self._pump)
             self._loop.add_signal_handler(signal.SIGTSTP, self._suspend, self._view)
@@ -236,7 +239,7 @@ class Runner:
         for outcome in await asyncio.gather(*closings, return_exceptions=True):
             self._failure = self._failure or outcome
         # Also those that have shed all marks, and become our children when their parents ended.
-        stuck = await kill_all(everything_below)
+        stuck = await kill_all(Processes.all)
         if stuck:
             self._display.message(f"these processes could not be ended: {', '.join(map(str, stuck))}")
         self._reap()

@@ -288,6 +288,27 @@ def test_cache_files_of_the_caller_are_not_taken_over(sim: Simulator) -> None:
     assert "/mine" not in text
 
 
+@pytest.mark.parametrize("options", [(), ("--isolate",)], ids=" ".join)
+def test_what_forks_without_end_is_ended(options: tuple[str, ...], sim: Simulator) -> None:
+    """Killing one of them makes room for another one. A limit for their user keeps the machine usable."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    if "--isolate" in options and why_not():
+        pytest.skip(why_not())
+    user = 10**6 + secrets.randbelow(10**6)
+    bomb = (
+        f"setpriv --reuid={user} --clear-groups prlimit --nproc=100 sh -c 'f() {{ f | f & }}; f' 2>/dev/null"
+    )
+    status, text = sim.run(*options, "--role", f"a={bomb}; lava-self; exit 3")
+    assert status == 1
+    assert "a-1 | a-1\n" in text
+    assert table(text)["a-1"] == ("a", "ended with status 3")
+    assert "could not be ended" not in text
+    assert (
+        str(user) not in subprocess.run(["ps", "-eo", "uid="], capture_output=True, text=True).stdout.split()
+    )
+
+
 # What a test needs around it
 
 
