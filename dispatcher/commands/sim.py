@@ -24,7 +24,7 @@ from dispatcher.simulator.board import Workshop
 from dispatcher.simulator.box import install_box
 from dispatcher.simulator.faults import Faults, in_words, parse_faults
 from dispatcher.simulator.isolation import running_lab
-from dispatcher.simulator.judge import Leader, idle_devices
+from dispatcher.simulator.judge import Leader, doings, idle_devices
 from dispatcher.simulator.plan import Option
 from dispatcher.simulator.privatetmp import PrivateTmp, probe
 from dispatcher.view.display import Display
@@ -220,7 +220,11 @@ def run(arguments: argparse.Namespace) -> int:
             rules=laid_out.rules,
             patterns=laid_out.patterns,
             display_class=display,
-            watch=lambda engine: SimulatorWatch(engine, lambda waits: idle_devices(_leaders(devices), waits)),
+            watch=lambda engine: SimulatorWatch(
+                engine,
+                lambda waits: idle_devices(_leaders(devices), waits, servers=not isolate),
+                lambda: doings(_leaders(devices)),
+            ),
         )
 
 

@@ -30,12 +30,18 @@ _PATIENCE, _LONGEST = 2.0, 30.0
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One line of the process table."""
+    """One line of the process table.
+
+    :param name: of its program, cut to 15 characters.
+    :param started: in clock ticks since the kernel's start.
+    """
 
     pid: int
     parent: int
     session: int
     zombie: bool
+    name: str
+    started: int
 
 
 def become_subreaper() -> None:
@@ -72,8 +78,13 @@ def process_table() -> list[Process]:
         except OSError:
             continue
         # The second field is the name in parentheses, which may hold spaces and parentheses.
-        state, parent, _group, session = line[line.rindex(b")") + 2 :].split()[:4]
-        table.append(Process(int(entry), int(parent), int(session), state in (b"Z", b"X")))
+        begin, end = line.index(b"(") + 1, line.rindex(b")")
+        fields = line[end + 2 :].split()
+        state, parent, session, started = fields[0], fields[1], fields[3], fields[19]
+        name = line[begin:end].decode(errors="replace")
+        table.append(
+            Process(int(entry), int(parent), int(session), state in (b"Z", b"X"), name, int(started))
+        )
     return table
 
 

@@ -121,6 +121,8 @@ class Runner:
             if isinstance(self._view, LiveView):
                 self._view.show(self._area)
             await self._start()
+            # Sets the timer, also where no device ever does anything.
+            self._pump()
             if isinstance(self._display, ConsoleDisplay):
                 consoles = {device.name: device.console for device in self.devices.values()}
                 await self._display.open(consoles, self._quit)
@@ -215,6 +217,10 @@ class Runner:
 
     def _meet(self, dead_end: DeadEnd, now: float) -> None:
         """Tell of a dead end, and let its waits fail if they are to."""
+        if dead_end.doubt:
+            what = dead_end.sentences[0].removeprefix("dead end: ")
+            self._display.message(f"perhaps a dead end: {what}. But {dead_end.doubt}. The waits go on")
+            return
         waits = {(wait.device, wait.kind, wait.message_id, wait.role) for wait in dead_end.waits}
         self._repeated = self._repeated + 1 if waits == self._dead_end else 0
         self._dead_end = waits
@@ -378,7 +384,12 @@ class Runner:
         due = self._silence_due()
         if due is not None and now >= due:
             self._display.message(
-                summary(self._statuses(), self._engine.epoch + now, now - self._engine.heard)
+                summary(
+                    self._statuses(),
+                    self._engine.epoch + now,
+                    now - self._engine.heard,
+                    {} if self._watch is None else self._watch.doings(),
+                )
             )
             self._silence.told(now)
         self._pump()
@@ -388,7 +399,9 @@ class Runner:
     def _silence_due(self) -> float | None:
         if self._view.live or isinstance(self._display, ConsoleDisplay):
             return None
-        return self._silence.next_timeout(self._engine.heard, self._engine.coordinator.anybody_waits)
+        # Devices that are to end by themselves may also hang without waiting for each other.
+        awaited = self._must_end or self._engine.coordinator.anybody_waits
+        return self._silence.next_timeout(self._engine.heard, awaited)
 
     def _area(self, now: float, width: int, height: int) -> list[str]:
         left = None if self._time_is_over is None else self._time_is_over - now
