@@ -22,9 +22,9 @@ import pytest
 import serial
 import serial.rfc2217
 
-from dispatcher.consoles import Console, ConsoleError, open_console
+from dispatcher.consoles import Console, ConsoleError, open_console, processes
 from dispatcher.consoles.pacer import Pacer
-from dispatcher.consoles.processes import become_subreaper, everything_below, reap_orphans
+from dispatcher.consoles.processes import become_subreaper, everything_below, process_table, reap_orphans
 from dispatcher.consoles.ptyprocess import PtyProcess, ending_in_words
 from dispatcher.consoles.serialport import SerialPort
 
@@ -255,6 +255,32 @@ def test_left_over_processes_are_killed() -> None:
         assert it.events == ["ended with status 0, 0"]
 
     asyncio.run(body())
+
+
+def test_many_consoles_share_one_look_at_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each would take long where there are many, and all end at once."""
+    looks = 0
+
+    def counted() -> list[processes.Process]:
+        nonlocal looks
+        looks += 1
+        return process_table()
+
+    monkeypatch.setattr(processes, "process_table", counted)
+
+    async def body() -> None:
+        consoles = [shell("trap '' TERM; setsid sleep 1000 & echo ready; sleep 1000") for _ in range(20)]
+        recorders = [Recorder() for _ in consoles]
+        for console, recorder in zip(consoles, recorders, strict=True):
+            await console.start(recorder)
+        for recorder in recorders:
+            await recorder.until_data(b"ready")
+        await asyncio.gather(*(console.close() for console in consoles))
+        assert everything_below() == []
+
+    asyncio.run(body())
+    # Each console has to look twice: there is something, there is nothing more.
+    assert looks < 20
 
 
 def test_close_ends_the_command() -> None:

@@ -228,7 +228,7 @@ def test_device_is_stopped_at_the_time_out_of_its_action(sim: Simulator) -> None
     assert status == 1
     assert "a-1 ! stopped at the time-out of its test action (1 s)" in text
     assert "b-1 | gone\n" in text
-    assert "b-1     b     succeeded" in text
+    assert "b-1     b     1 failed result" in text
 
 
 def test_time_out_bounds_its_own_action_only(sim: Simulator) -> None:
