@@ -18,7 +18,7 @@ from itertools import zip_longest
 from dispatcher.report.flow import words
 from dispatcher.report.flow.model import Act, Device, Flow, How, Step, Wait
 from dispatcher.report.flow.table import LEGEND, Cell, Column, Kind, Row, Table
-from dispatcher.results import Case
+from dispatcher.results import FAILING, Case
 from dispatcher.wording import enumerated
 
 # Failed tests that a cell names.
@@ -160,8 +160,8 @@ def _entry(flow: Flow, step: Step) -> _Entry | None:
             return _Entry((text, how), text, time, bad=run.ended_early or bool(run.status), note=how)
         case Act.REMARK:
             remark = flow.remarks[number]
-            text = f"lava-test-{remark.kind} {remark.text}"
-            return _Entry((text,), text, time, bad=remark.kind == "raise")
+            text = f"{'' if remark.kind == 'refused' else 'lava-test-'}{remark.kind} {remark.text}"
+            return _Entry((text,), text, time, bad=remark.kind in FAILING)
         case _:
             return None
 
