@@ -62,6 +62,16 @@ Example:
 def main(argv: "list[str]", box: "str | None" = None) -> int:
     """The exit status of what `argv` asks for. `box` is the path of the zipapp, where this runs from it."""
     _mend_standard_files()
+    try:
+        return _main(argv, box)
+    except ImportError as error:
+        from .missing import sentence
+
+        _complain("%s: %s" % (os.path.basename(argv[0]), sentence(error)))
+        return NOT_FOUND
+
+
+def _main(argv: "list[str]", box: "str | None") -> int:
     # Of scripts with CR LF at the ends of their lines, the last word ends with a CR, or is one.
     words = [word.rstrip("\r") for word in argv if word != "\r"]
     name, arguments = os.path.basename(words[0]), words[1:]
