@@ -52,7 +52,7 @@ def candidates(coordinator: Coordinator) -> set[str]:
     waiting: set[str] = set()
     timed: set[str] = set()
     for wait in coordinator.waits():
-        (timed if wait.expected else waiting).add(wait.device)
+        (timed if wait.own_timeout else waiting).add(wait.device)
     return waiting - timed
 
 

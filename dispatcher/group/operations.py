@@ -14,7 +14,7 @@ To add an operation, write its function and put it into OPERATIONS.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dispatcher.group.configuration import Configuration
@@ -135,22 +135,37 @@ def _send(state: GroupState, call: Call) -> Answer:
 
 
 def _wait(state: GroupState, call: Call) -> Answer:
-    message_id, timeout = _fields(call, _is_id, _is_timeout)
-    return _waiting(call, WaitKind.WAIT, message_id, None, timeout)
+    arguments, own = _timeout_of_its_own(call, 2)
+    message_id, timeout = _fields(arguments, _is_id, _is_timeout)
+    return _waiting(call, WaitKind.WAIT, message_id, None, timeout, own)
 
 
 def _wait_all(state: GroupState, call: Call) -> Answer:
-    message_id, role, timeout = _fields(call, _is_id, _is_role, _is_timeout)
-    return _waiting(call, WaitKind.WAIT_ALL, message_id, role, timeout)
+    arguments, own = _timeout_of_its_own(call, 3)
+    message_id, role, timeout = _fields(arguments, _is_id, _is_role, _is_timeout)
+    return _waiting(call, WaitKind.WAIT_ALL, message_id, role, timeout, own)
 
 
 def _sync(state: GroupState, call: Call) -> Answer:
-    message_id, timeout = _fields(call, _is_id, _is_timeout)
-    return _waiting(call, WaitKind.SYNC, message_id, None, timeout)
+    arguments, own = _timeout_of_its_own(call, 2)
+    message_id, timeout = _fields(arguments, _is_id, _is_timeout)
+    return _waiting(call, WaitKind.SYNC, message_id, None, timeout, own)
+
+
+def _timeout_of_its_own(call: Call, count: int) -> tuple[Call, bool]:
+    """The call with its first `count` arguments, and the one behind: whether the script gave --timeout.
+
+    An older box does not say.
+    """
+    own = call.arguments[count] if len(call.arguments) > count else False
+    if type(own) is not bool:
+        raise ProtocolError(f"whether {call.operation} has a time-out of its own is yes or no")
+    rest = call.arguments[:count] + call.arguments[count + 1 :]
+    return replace(call, arguments=rest), own
 
 
 def _waiting(
-    call: Call, kind: WaitKind, message_id: bytes, role: str | None, milliseconds: int | None
+    call: Call, kind: WaitKind, message_id: bytes, role: str | None, milliseconds: int | None, own: bool
 ) -> Answer:
     seconds = None if milliseconds is None else milliseconds / 1000
     return Waiting(
@@ -161,7 +176,7 @@ def _waiting(
         message_id,
         role,
         seconds,
-        expected=milliseconds is not None,
+        own_timeout=own,
         position=call.position,
     )
 
@@ -206,6 +221,7 @@ OPERATIONS: dict[str, Handler] = {
     "set-stop": _report(),
     "run-start": _report(_is_name, _is_name_or_nothing),
     "run-end": _report(_is_name, _is_name_or_nothing, _is_status),
+    "refused": _report(_is_text, _is_text),
     "raise": _report(_is_text),
     "event": _report(_is_text),
     "feedback": _report(_is_name),

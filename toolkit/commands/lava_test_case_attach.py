@@ -17,7 +17,7 @@ since LAVA 2018.2 nobody collects it. To have a text in the dispatcher's log, us
 `lava-test-case ID --result RESULT --output FILE`.
 
 Options:
-  --help, --version
+  -h, --help, --version
 
 Exit status:
   0    there is a copy
