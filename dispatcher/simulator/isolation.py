@@ -18,7 +18,8 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 from dispatcher.errors import SetupError
@@ -69,6 +70,7 @@ class Lab:
     own_users: bool
     network: Network
     parts: Sequence[Part]
+    port_numbers: Iterator[int] = field(default_factory=count)
 
     def device_environment(self, environment: Mapping[str, str]) -> dict[str, str]:
         """What of this machine's environment makes sense on a device."""
@@ -86,14 +88,15 @@ class Lab:
         """
         folders = {folder.resolve() for folder in [directory, self.state, *visible]}
         interface = self.network.interfaces[name]
-        number = list(self.network.interfaces).index(name)
+        # The kernel takes the port of a device that has ended away in its own time: no name comes again.
+        port = f"port{next(self.port_numbers)}"
         values = {
             "name": name,
-            "port": f"device{number}",
+            "port": port,
             "python": sys.executable,
             "hosts": self._hosts(name, interface),
             "resolver": str(self.network.gateway_ipv4.ip),
-            "network": self._plug(interface, f"device{number}"),
+            "network": self._plug(interface, port),
             "directory": str(directory.resolve()),
             "init": INIT,
             **_common(self.state, self.image, self.own_users),

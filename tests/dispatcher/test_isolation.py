@@ -16,6 +16,7 @@ import pytest
 
 import build_zipapp
 from dispatcher.processes import descendants, process_table
+from dispatcher.simulator.isolation import running_lab
 from tests.consoles import eventually
 from tests.dispatcher.isolation import BUSYBOX, make_image, why_not
 from tests.dispatcher.lavabox_process import ROOT, Lavabox, processes_with, variables
@@ -515,3 +516,11 @@ def test_normal_user(public_folder: Path) -> None:
     for line in ("0", "a-1", "written"):
         assert f"a-1 | {line}\n" in done.stdout, done.stdout
     assert re.search(r"a-1 \| 10\.\S+\s+b-1\n", done.stdout)
+
+
+def test_no_port_has_the_name_of_another(tmp_path: Path) -> None:
+    # The kernel may still be taking the port of the device that was tried out away.
+    with running_lab(["a"], tmp_path.resolve(), None, "/bin/sh") as lab:
+        scripts = [lab.starter("a", tmp_path, [])[-2] for _ in range(3)]
+    ports = [re.findall(r"^port=(\S+)$", script, re.MULTILINE) for script in scripts]
+    assert len({port for (port,) in ports}) == 3
