@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from dispatcher.line.session import Request, Session
+from dispatcher.line.session import Cancelled, Received, Request, Session
 from toolkit.wire import packets
 from toolkit.wire.device_link import DeviceLink
 from toolkit.wire.framing import (
@@ -62,7 +62,7 @@ class FakeDispatcher:
     cancelled: list[str] = field(default_factory=list)  # why
     replies: dict[bytes, bytes] = field(default_factory=dict)
 
-    def on_request(self, request: Request, message: bytes, now: float) -> bytes | None:
+    def on_request(self, request: Request, message: bytes) -> bytes | None:
         identity, operation, arguments = unpack_request(message)
         self.asked[request.link.token, request.tag] += 1
         if identity not in self.carried_out:
@@ -74,7 +74,7 @@ class FakeDispatcher:
         self.waiting.setdefault(identity, []).append(request)
         return None
 
-    def on_cancel(self, request: Request, reason: str, now: float) -> None:
+    def on_cancel(self, request: Request, reason: str) -> None:
         self.cancelled.append(reason)
         for requests in self.waiting.values():
             if request in requests:
@@ -133,12 +133,18 @@ class FakeLine:
     # -- what a test does
 
     def new_session(self) -> Session:
-        return Session(
-            lambda: self.random.getrandbits(32),
-            self.group,
-            self.dispatcher.on_request,
-            self.dispatcher.on_cancel,
-        )
+        return Session(lambda: self.random.getrandbits(32), self.group)
+
+    def _carry_out(self, events: list[Received | Cancelled]) -> None:
+        for event in events:
+            if isinstance(event, Cancelled):
+                self.dispatcher.on_cancel(event.request, event.reason)
+                continue
+            reply = self.dispatcher.on_request(event.request, event.message)
+            if reply is None:
+                self.session.accept(event.request)
+            else:
+                self.session.reply(event.request, reply, self.now)
 
     def restart_dispatcher(self, group: int | None = None) -> None:
         """The session is lost, and with another `group` all it knew."""
@@ -222,7 +228,7 @@ class FakeLine:
             self.strays += not any(link.listening(self.now) for link in self.links)
             for link in self.links:
                 link.receive_line(line, self.now)
-        self.session.handle_timeout(self.now)
+        self._carry_out(self.session.handle_timeout(self.now))
         for number, link in enumerate(self.links):
             deadline = link.next_timeout()
             if deadline is not None and deadline <= self.now:
@@ -275,7 +281,7 @@ class FakeLine:
         packet = packets.unpack_up(body)
         link, sequence = packet[1:3] if packet[0] else (-packet[2], packet[3])
         asked = sum(self.dispatcher.asked.values())
-        self.session.receive_frame(body, self.now)
+        self._carry_out(self.session.receive_frame(body, self.now))
         lines = self.session.lines()
         if sequence <= self._newest[link]:
             assert not lines and sum(self.dispatcher.asked.values()) == asked, "an old frame did something"

@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""A seeded model of devices, lines and a dispatcher, with everything that goes wrong.
+"""A seeded model of devices, lines, hosts and a group log, with everything that goes wrong.
 
-It runs the real cores (DeviceLink, Demultiplexer, Session, Engine, Coordinator)
-in virtual time over lines that cut, drop, flip, double and delay bytes, with
-commands and agents that are killed, devices that reboot, logs that are replayed
-and dispatchers that are restarted, and asserts at every step:
+It runs the real cores (DeviceLink, Channel, Engine, GroupState) in virtual time,
+over lines that cut, drop, flip, double and delay bytes, and a log that takes its
+time, fails, and delivers twice; with commands and agents that are killed, devices
+that reboot, logs that are replayed and dispatchers that are restarted. It asserts
+at every step:
 
 * output intact: what the device printed comes out, in order; and nothing else,
   unless a byte of a frame was damaged on the way,
 * once only: no request takes effect twice, and none that was acknowledged not at all,
 * nothing is typed outside a lease, and nothing at all to a device at rest,
-* progress: once the faults stop, every command ends within a bounded time.
+* progress: once the faults stop, every command ends within a bounded time,
+* at the end all hosts know the same of their group, and it is what the log holds.
 
 The same seed gives the same run.
 """
@@ -24,8 +26,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 
 from dispatcher.engine import Engine
-from dispatcher.group.events import Sent, Waiting
-from dispatcher.grouplog.memory import MemoryGroupLog
+from dispatcher.group.events import Event, Founded
+from dispatcher.group.state import GroupState
+from dispatcher.line.channel import Asked, Channel, Item, Output
+from dispatcher.line.session import Cancelled, Request
 from toolkit.wire.device_link import DeviceLink
 from toolkit.wire.packets import LEASE, LINK_TIMEOUT
 from toolkit.wire.vocabulary import LINK_FAILED, NO, NO_DISPATCHER, OK, pack_request, unpack_reply
@@ -49,9 +53,12 @@ class Faults:
     reboot: float = 0.0
     replay: float = 0.0  # an old part of the raw log is printed again
     background: float = 0.0  # changes between foreground and background
-    restart: float = 0.0  # of the dispatcher, the group's log being kept
+    restart: float = 0.0  # of a host's dispatcher, the group's log being kept
     baud: int = 115200
     outage: float = 0.0  # the line is silent for up to 3 s
+    log_delay: float = 0.0  # seconds, at most, to the log and again from it
+    log_failure: float = 0.0  # probability that an event is not appended
+    log_double: float = 0.0  # probability that it is delivered twice
 
     @property
     def damaging(self) -> bool:
@@ -121,6 +128,7 @@ class Device:
         self.boot = world.random.getrandbits(32)
         self.link: DeviceLink | None = None
         self.idle_since = 0.0
+        self.channel = world.new_channel()
         self.up = Line(world)
         self.down = Line(world)
         self.input = b""
@@ -207,6 +215,8 @@ class Device:
 
     def start(self, operation: str, *arguments: object) -> Command:
         identity = self.world.random.randbytes(8)
+        if operation == "event":
+            arguments = (identity.hex(),)
         message = pack_request(identity, operation, *arguments)
         command = Command(self, identity, operation, message, self.world.now)
         self.world.all_commands.append(command)
@@ -260,6 +270,19 @@ class Device:
             self.up.push(old)
 
     # -- what comes to the device
+
+    def take(self, data: bytes) -> None:
+        """What the host types."""
+        if not data:
+            return
+        world = self.world
+        assert world.now <= self.heard + LEASE, "typed outside a lease"
+        world.counts["lines"] += data.count(b"\n")
+        damaged = self.down.damaged(data)
+        if damaged != data and world.faults.echo:
+            self.clean = False
+        if world.now >= self.silent_until:
+            self.down.push(damaged)
 
     def receive(self, data: bytes) -> None:
         for byte in data:
@@ -321,40 +344,143 @@ class Device:
         assert extra <= self.frame_bytes, f"{self.name}: {extra} bytes invented or lost"
 
 
+class Log:
+    """The group's log: one order for all, that of arrival; each host reads it at its own pace."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.events: list[Event] = [Founded(0.0, b"founded")]
+        self.state = GroupState()  # what the log says
+        self.state.apply(self.events[0])
+        self.on_the_way: list[tuple[float, int, Host, Event]] = []
+        self._number = 0
+
+    def append(self, host: Host, event: Event) -> None:
+        # What one host appends stays in its order.
+        host.appended = max(host.appended, self.world.now + self._delay())
+        self._number += 1
+        heapq.heappush(self.on_the_way, (host.appended, self._number, host, event))
+
+    def _delay(self) -> float:
+        return self.world.random.random() * self.world.faults.log_delay
+
+    def next(self) -> float:
+        return self.on_the_way[0][0] if self.on_the_way else float("inf")
+
+    def turn(self) -> None:
+        world = self.world
+        while self.on_the_way and self.on_the_way[0][0] <= world.now:
+            _, _, host, event = heapq.heappop(self.on_the_way)
+            if world.random.random() < world.faults.log_failure:
+                world.counts["appends failed"] += 1
+                if host in world.hosts:
+                    host.engine.append_failed(event.identity, "no space left on device", world.now)
+                continue
+            self.state.apply(event)
+            times = 2 if world.random.random() < world.faults.log_double else 1
+            self.events += times * [event]
+            for each in world.hosts:
+                for _ in range(times):
+                    each.deliveries.append(max(each.delivered, world.now + self._delay()))
+                    each.delivered = each.deliveries[-1]
+
+
+class Host:
+    """One host: an engine, and the consoles of some devices."""
+
+    def __init__(self, world: World, devices: list[Device]) -> None:
+        self.world = world
+        self.devices = {device.name: device for device in devices}
+        self.engine = Engine(world.random.randbytes(8))
+        self.appended = 0.0  # when its newest event is in the log
+        self.delivered = 0.0  # when it has read the newest event
+        self.deliveries: deque[float] = deque()  # when it reads the next ones
+        self.read = 0
+        for event in list(world.log.events):
+            self._receive(event)
+        for device in devices:
+            self.engine.join(device.name, device.role, world.now)
+
+    def _receive(self, event: Event) -> None:
+        self.read += 1
+        self.engine.receive_event(event, self.world.now)
+
+    def next(self) -> float:
+        times = [device.channel.next_timeout() for device in self.devices.values()]
+        times += [self.engine.next_timeout(), *list(self.deliveries)[:1]]
+        return min((time for time in times if time is not None), default=float("inf"))
+
+    def turn(self) -> None:
+        now = self.world.now
+        while self.deliveries and self.deliveries[0] <= now:
+            self.deliveries.popleft()
+            self._receive(self.world.log.events[self.read])
+        deadline = self.engine.next_timeout()
+        if deadline is not None and deadline <= now:
+            self.engine.handle_timeout(now)
+        for device in self.devices.values():
+            deadline = device.channel.next_timeout()
+            if deadline is not None and deadline <= now:
+                self.carry_out(device, device.channel.handle_timeout(now))
+        self.drain()
+
+    def carry_out(self, device: Device, items: list[Item]) -> None:
+        now = self.world.now
+        for item in items:
+            if isinstance(item, Output):
+                device.output += item.data
+            elif isinstance(item, Asked):
+                request = (item.request, item.identity, item.operation, item.arguments, item.position)
+                self.engine.request(device.name, *request, now)
+            elif isinstance(item, Cancelled):
+                self.engine.cancel(item.request, item.reason, now)
+        device.check_output()
+
+    def drain(self) -> None:
+        for event in self.engine.events_to_append():
+            self.world.log.append(self, event)
+        for answer in self.engine.answers():
+            assert isinstance(answer.request, Request)
+            channel = self.devices[answer.device].channel
+            if answer.reply is None:
+                channel.accept(answer.request)
+            else:
+                channel.reply(answer.request, answer.reply, self.world.now)
+        self.world.notices += self.engine.notices()
+        for device in self.devices.values():
+            device.take(device.channel.data_to_type(self.world.now))
+
+
 class World:
     """All of it, driven by `run`."""
 
-    def __init__(self, seed: int, faults: Faults, devices: int = 3) -> None:
+    def __init__(self, seed: int, faults: Faults, devices: int = 3, hosts: int = 2) -> None:
         self.random = random.Random(seed)
         self.faults = faults
         self.now = 0.0
         self.counts: Counter[str] = Counter()
+        self.notices: list[tuple[str | None, str]] = []
         self.all_commands: list[Command] = []
-        self.log = MemoryGroupLog()
+        self.log = Log(self)
         self.actions: list[tuple[float, int, Callable[[], None]]] = []
         self._number = 0
         roles = ("server", "client", "client")
         self.devices = [Device(self, f"d{i}", roles[i % 3]) for i in range(devices)]
-        self.engine = self._new_engine()
-        self.effects: Counter[bytes] = Counter()
-        self.log.subscribe(self._on_event)
+        self.hosts: list[Host] = []
+        for number in range(hosts):
+            self.hosts.append(Host(self, self.devices[number::hosts]))
+        self.host_of = {name: host for host in self.hosts for name in host.devices}
+        for host in self.hosts:
+            host.drain()
 
-    def _new_engine(self) -> Engine:
-        engine = Engine(self.log, lambda: self.random.getrandbits(32))
-        for device in self.devices:
-            engine.join(device.name, device.role, self.now)
-        return engine
-
-    def _on_event(self, event: object) -> None:
-        if isinstance(event, Sent | Waiting):
-            self.effects[event.request] += 1
-            assert self.effects[event.request] == 1, "a request took effect twice"
+    def new_channel(self) -> Channel:
+        return Channel(lambda: self.random.getrandbits(32), self.log.state.number)
 
     def finished(self, command: Command) -> None:
         identity = command.identity + command.device.name.encode()
-        changes = command.operation in ("send", "wait", "wait-all", "sync")
+        changes = command.operation in ("send", "wait", "wait-all", "sync", "event")
         if command.status == OK and changes:
-            assert self.effects[identity] == 1, "acknowledged, but not in the log"
+            assert self.log.state.known(identity), "acknowledged, but not in the log"
         if command.operation == "self" and command.status == OK:
             assert command.values == [command.device.name], "another device's answer"
         if command.status == OK and command.operation == "wait":
@@ -405,12 +531,31 @@ class World:
         )
         self.counts["commands"] = len(self.all_commands)
         for device in self.devices:
-            counters = self.engine.counters(device.name)
+            counters = device.channel.counters
             for each in fields(counters):
                 self.counts["host " + each.name] += getattr(counters, each.name)
             assert device.checked[0] == len(device.printed), f"{device.name}: output lost"
-        assert all(count == 1 for count in self.effects.values())
+        self._compare()
         return self.counts
+
+    def _compare(self) -> None:
+        """Each event of the log has had its effect once, and all hosts know the same."""
+        state = self.log.state
+        told = Counter((remark.device, remark.text) for remark in state.results.remarks)
+        assert all(count == 1 for count in told.values()), "reported once, and recorded twice"
+        acknowledged = [c for c in self.all_commands if c.operation == "event" and c.status == OK]
+        assert all(told[c.device.name, c.identity.hex()] for c in acknowledged), "acknowledged and lost"
+        for host in self.hosts:
+            assert host.engine.state.changes == state.changes
+            assert host.engine.state.results.remarks == state.results.remarks
+            coordinator = host.engine.state.coordinator
+            assert coordinator.waits() == state.coordinator.waits() == [], "waits that nobody ends"
+            for device in self.devices:
+                for number in range(12):
+                    arguments = (device.name, b"m%d" % number)
+                    assert coordinator.data_for(*arguments) == state.coordinator.data_for(*arguments)
+        senseless = [sentence for _, sentence in self.notices if "makes no sense" in sentence]
+        assert not senseless, senseless
 
     def advance(self, until: float) -> None:
         while True:
@@ -432,20 +577,19 @@ class World:
                     times.append(deadline)
                 if device.link.wants_to_send:
                     times.append(max(self.now, device.up.free - 0.25))
-        deadline = self.engine.next_timeout()
-        if deadline is not None:
-            times.append(deadline)
+        times += [self.log.next(), *(host.next() for host in self.hosts)]
         return min(times, default=float("inf"))
 
     def _turn(self) -> None:
         while self.actions and self.actions[0][0] <= self.now:
             heapq.heappop(self.actions)[2]()
         for device in self.devices:
+            host = self.host_of[device.name]
             while device.up.queue and device.up.queue[0][0] <= self.now:
                 data = device.up.queue.popleft()[1]
                 device.heard = self.now
-                self.engine.receive_data(device.name, data, self.now)
-                self._drain()
+                host.carry_out(device, device.channel.receive_data(data, self.now))
+                host.drain()
             while device.down.queue and device.down.queue[0][0] <= self.now:
                 device.receive(device.down.queue.popleft()[1])
             if device.link is not None:
@@ -454,25 +598,9 @@ class World:
                     device.link.handle_timeout(self.now)
                 device.settle()
             device.write_frames()
-        deadline = self.engine.next_timeout()
-        if deadline is not None and deadline <= self.now:
-            self.engine.handle_timeout(self.now)
-        self._drain()
-
-    def _drain(self) -> None:
-        for name, text in self.engine.outputs():
-            device = next(d for d in self.devices if d.name == name)
-            device.output += text
-            device.check_output()
-        for name, data in self.engine.data_to_type():
-            device = next(d for d in self.devices if d.name == name)
-            assert self.now <= device.heard + LEASE, "typed outside a lease"
-            self.counts["lines"] += data.count(b"\n")
-            damaged = device.down.damaged(data)
-            if damaged != data and self.faults.echo:
-                device.clean = False
-            if self.now >= device.silent_until:
-                device.down.push(damaged)
+        self.log.turn()
+        for host in self.hosts:
+            host.turn()
 
     # -- what happens
 
@@ -485,7 +613,7 @@ class World:
         message_id = b"m%d" % self.random.randrange(12)
         timeout = self.random.choice((500, 5000, 20000))
         size = self.random.choice((0, 5, 5, 5, 600, 3000))
-        operation = self.random.choice(("self", "send", "send", "wait", "wait-all", "sync"))
+        operation = self.random.choice(("self", "send", "send", "wait", "wait-all", "sync", "event"))
         arguments: dict[str, tuple[object, ...]] = {
             "self": (),
             "send": (message_id, [b"k", b"v" * size] if size else []),
@@ -493,7 +621,7 @@ class World:
             "wait-all": (message_id, self.random.choice((None, "client")), timeout),
             "sync": (message_id, timeout),
         }
-        device.start(operation, *arguments[operation])
+        device.start(operation, *arguments.get(operation, ()))
 
     def _outage(self, device: Device) -> None:
         device.silent_until = self.now + self.random.random() * 3
@@ -504,9 +632,18 @@ class World:
         device.printed = device.printed[: device.checked[0]]
 
     def _restart(self) -> None:
-        for device in self.devices:
-            self.engine.close(device.name, self.now)
+        """One host's dispatcher ends, and begins again with what is in the log."""
+        old = self.random.choice(self.hosts)
+        for device in old.devices.values():
+            old.carry_out(device, device.channel.close(self.now))
             device.clean = False
-        self._drain()
+            device.channel = self.new_channel()
         self.counts["restarts"] += 1
-        self.engine = self._new_engine()
+        # What it was about to append gets into the log, or is gone with it.
+        if self.random.random() < 0.5:
+            self.log.on_the_way = [entry for entry in self.log.on_the_way if entry[2] is not old]
+            heapq.heapify(self.log.on_the_way)
+        new = Host(self, list(old.devices.values()))
+        self.hosts[self.hosts.index(old)] = new
+        self.host_of.update(dict.fromkeys(new.devices, new))
+        new.drain()

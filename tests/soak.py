@@ -42,6 +42,9 @@ def mixture(rng: random.Random) -> Faults:
         restart=perhaps(0.05),
         outage=perhaps(0.03),
         baud=rng.choice((9600, 115200, 1000000)),
+        log_delay=perhaps(0.01, 0.3, 2.0),
+        log_failure=perhaps(0.02),
+        log_double=perhaps(0.05),
     )
 
 
@@ -83,6 +86,7 @@ def main() -> int:
         ("status 69", "ended with 69"),
         ("status 75", "ended with 75"),
         ("restarts", "dispatchers restarted"),
+        ("appends failed", "events that the log did not take"),
         ("lost", "lost, carried out twice, or wrong"),
     ):
         print(f"| {title} | {total[name]} |")

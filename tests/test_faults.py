@@ -33,6 +33,14 @@ CASES = {
     "replayed logs": Faults(replay=1.0),
     "restarted dispatchers": Faults(restart=0.1),
     "silent lines": Faults(outage=0.1),
+    "a slow log": Faults(log_delay=0.2),
+    "a very slow log": Faults(log_delay=3.0),
+    "appends that fail": Faults(log_failure=0.2),
+    "events that come twice": Faults(log_double=0.3),
+    "a bad log and restarted dispatchers": Faults(
+        log_delay=1.0, log_failure=0.1, log_double=0.1, restart=0.2
+    ),
+    "a bad log and killed commands": Faults(log_delay=1.0, log_failure=0.1, cancel=0.5, kill=0.1),
     "everything": Faults(
         printk=10,
         drop=3e-4,
@@ -47,6 +55,9 @@ CASES = {
         background=0.1,
         restart=0.05,
         outage=0.03,
+        log_delay=0.3,
+        log_failure=0.03,
+        log_double=0.03,
     ),
 }
 
@@ -94,6 +105,9 @@ often = st.sampled_from([0.0, 0.0, 0.05, 0.5])
         restart=often,
         outage=st.sampled_from([0.0, 0.05]),
         baud=st.sampled_from([9600, 115200, 3000000]),
+        log_delay=st.sampled_from([0.0, 0.0, 0.01, 0.5]),
+        log_failure=st.sampled_from([0.0, 0.0, 0.1]),
+        log_double=st.sampled_from([0.0, 0.0, 0.1]),
     ),
 )
 def test_any_mixture(seed, faults):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from dispatcher.line.session import (
     ABANDONED,
+    ANSWER_HOLD,
     MAX_ASSEMBLING,
     MAX_BOOTS,
     MAX_CHUNK,
@@ -20,6 +21,8 @@ from dispatcher.line.session import (
     MAX_LINKS,
     MAX_NONCES,
     MAX_REQUESTS,
+    Cancelled,
+    Received,
     Request,
     Session,
     State,
@@ -35,27 +38,40 @@ BOOT = 1000
 
 
 class Host:
-    """A session, whose requests stay open but for those of `answers`."""
+    """A session, whose requests are recorded at once, and stay open but for those of `answers`."""
 
     def __init__(self) -> None:
         self.tokens = itertools.count(1)
-        self.session = Session(lambda: next(self.tokens), GROUP, self._on_request, self._on_cancel)
+        self.session = Session(lambda: next(self.tokens), GROUP)
         self.requests: list[tuple[Request, bytes]] = []
         self.cancelled: list[tuple[Request, str]] = []
         self.answers: dict[bytes, bytes] = {}
+        self.recording = True
         self.now = 0.0
-
-    def _on_request(self, request: Request, message: bytes, now: float) -> bytes | None:
-        self.requests.append((request, message))
-        return self.answers.get(message)
-
-    def _on_cancel(self, request: Request, reason: str, now: float) -> None:
-        self.cancelled.append((request, reason))
 
     def frame(self, *packet: object) -> list[list[object]]:
         """What the session types for it."""
-        self.session.receive_frame(packets.pack_packet(*packet), self.now)  # type: ignore[arg-type]
+        self._carry_out(self.session.receive_frame(packets.pack_packet(*packet), self.now))  # type: ignore[arg-type]
         return self.typed()
+
+    def receive(self, body: bytes) -> list[bytes]:
+        """What the session types for this body, as lines."""
+        self._carry_out(self.session.receive_frame(body, self.now))
+        return self.session.lines()
+
+    def handle_timeout(self, now: float) -> None:
+        self._carry_out(self.session.handle_timeout(now))
+
+    def _carry_out(self, events: list[Received | Cancelled]) -> None:
+        for event in events:
+            if isinstance(event, Cancelled):
+                self.cancelled.append((event.request, event.reason))
+                continue
+            self.requests.append((event.request, event.message))
+            if event.message in self.answers:
+                self.session.reply(event.request, self.answers[event.message], self.now)
+            elif self.recording:
+                self.session.accept(event.request)
 
     def typed(self) -> list[list[object]]:
         bodies = [decode_line(line) for line in self.session.lines()]
@@ -132,8 +148,75 @@ def test_a_request_that_has_to_wait_is_acknowledged_and_answered_later(host: Hos
     assert message_of(host.typed()) == b"reply"
     # Once: nothing comes by itself after that.
     host.session.reply(request, b"other", 1.0)
-    host.session.handle_timeout(1000.0)
+    host.handle_timeout(1000.0)
     assert host.typed() == []
+
+
+def test_the_answer_waits_until_the_request_is_recorded(host: Host, device: Device) -> None:
+    host.recording = False
+    assert device.request(1) == []
+    ((request, _),) = host.requests
+    assert host.session.next_timeout() == ANSWER_HOLD
+    host.session.accept(request)
+    assert host.typed() == [[ACK, device.session, device.sequence, 1, len(seal(b"request"))]]
+    # Once.
+    host.session.accept(request)
+    host.handle_timeout(ANSWER_HOLD)
+    assert host.typed() == []
+    assert host.session.next_timeout() == ABANDONED
+
+
+def test_a_reply_that_comes_soon_is_the_only_line(host: Host, device: Device) -> None:
+    host.recording = False
+    assert device.request(1) == []
+    ((request, _),) = host.requests
+    host.session.reply(request, b"reply", ANSWER_HOLD / 2)
+    assert message_of(host.typed()) == b"reply"
+    host.handle_timeout(ANSWER_HOLD)
+    assert host.typed() == []
+
+
+def test_a_request_that_takes_long_to_record_is_acknowledged(host: Host, device: Device) -> None:
+    """A device that has no answer would repeat the frame."""
+    host.recording = False
+    device.request(1)
+    host.handle_timeout(ANSWER_HOLD - 0.001)
+    assert host.typed() == []
+    host.handle_timeout(ANSWER_HOLD)
+    assert host.typed() == [[ACK, device.session, device.sequence, 1, len(seal(b"request"))]]
+
+
+def test_a_poll_meanwhile_is_answered_at_once_and_for_both(host: Host, device: Device) -> None:
+    host.recording = False
+    device.request(1)
+    assert device.send(POLL, 1, LEASE, 0) == [[ACK, device.session, 3, 1, len(seal(b"request"))]]
+    host.handle_timeout(ANSWER_HOLD)
+    host.session.accept(host.requests[0][0])
+    assert host.typed() == []
+
+
+def test_nothing_is_typed_for_a_frame_of_what_was_cancelled_meanwhile(host: Host, device: Device) -> None:
+    host.recording = False
+    device.request(1)
+    ((request, _),) = host.requests
+    assert device.send(CANCEL, 1, 0) == []
+    host.session.accept(request)
+    host.session.reply(request, b"reply", 0.0)
+    host.handle_timeout(ANSWER_HOLD)
+    assert host.typed() == []
+
+
+def test_after_a_sign_of_a_crash_nothing_is_typed_until_the_device_asks(host: Host, device: Device) -> None:
+    device.request(1)
+    host.recording = False
+    device.request(2)
+    for request, _ in host.requests:
+        host.session.end_leases()
+        host.session.accept(request)
+        host.session.reply(request, b"reply", 0.0)
+    host.handle_timeout(1.0)
+    assert host.typed() == []
+    assert message_of(device.send(POLL, 2, LEASE, 0)) == b"reply"
 
 
 def test_chunks_are_answered_when_they_ask_for_it(device: Device) -> None:
@@ -262,9 +345,9 @@ def test_a_command_that_asks_no_more_is_given_up(host: Host, device: Device) -> 
     host.now = 10.0
     device.request(2, b"other")
     assert host.session.next_timeout() == ABANDONED
-    host.session.handle_timeout(ABANDONED - 0.1)
+    host.handle_timeout(ABANDONED - 0.1)
     assert host.cancelled == []
-    host.session.handle_timeout(ABANDONED)
+    host.handle_timeout(ABANDONED)
     assert [(request.tag, reason) for request, reason in host.cancelled] == [
         (1, "its command has stopped asking")
     ]
@@ -493,14 +576,14 @@ def test_no_body_breaks_the_session_or_makes_it_talk(frames: list[bytes], answer
     counters = host.session.counters
     for number, body in enumerate([packets.pack_packet(POLL, device.session, 2, 1, LEASE, 0), *frames]):
         before = counters.replayed + counters.refused
-        host.session.receive_frame(body, number * 3.0)
-        lines = host.session.lines()
+        host.now = number * 3.0
+        lines = host.receive(body)
         assert len(lines) <= REPLY_WINDOW
         assert not lines or counters.replayed + counters.refused == before
         if number % 7 == 6 and host.requests:
             host.session.reply(host.requests[-1][0], b"reply", number * 3.0)
             host.session.lines()
-        host.session.handle_timeout(number * 3.0)
+        host.handle_timeout(number * 3.0)
         assert host.session.lines() == []
     assert counters.frames == len(frames) + 2
     assert len(host.session._links) <= MAX_LINKS
