@@ -106,10 +106,15 @@ def planned(arguments: Namespace, file: Path | None, form: str, width: int) -> t
 
 def roles_of(simulation: Simulation) -> list[tuple[str, Role]]:
     """The devices with what they do: one that runs a command has a role with that command alone."""
-    return [
-        (device.name, simulation.roles.get(device.name) or _role_of_command(device))
-        for device in simulation.devices
-    ]
+    of_commands: dict[tuple[str, str, Path], Role] = {}
+    roles = []
+    for device in simulation.devices:
+        role = simulation.roles.get(device.name)
+        if role is None:
+            key = (device.role, device.command, device.directory)
+            role = of_commands.setdefault(key, _role_of_command(device))
+        roles.append((device.name, role))
+    return roles
 
 
 def _role_of_command(device: PlannedDevice) -> Role:

@@ -134,15 +134,19 @@ def read_simulation(arguments: argparse.Namespace, directory: Path) -> Simulatio
     remarks = Remarks()
     roles: dict[str, Role] = {}
     definitions: dict[Path, Definition] = {}
+    carried_out: dict[tuple[str, Path], Role] = {}
     for device in planned:
         if device.definition is not None:
             if device.definition not in definitions:
                 definitions[device.definition] = read_bare_definition(
                     device.definition, repositories, remarks
                 )
-            definition = definitions[device.definition]
-            action = TestAction(definition.place, definitions=(_with(definition, parameters),))
-            roles[device.name] = Role(device.role, 1, definition.place, (action,))
+            if (device.role, device.definition) not in carried_out:
+                definition = definitions[device.definition]
+                action = TestAction(definition.place, definitions=(_with(definition, parameters),))
+                role = Role(device.role, 1, definition.place, (action,))
+                carried_out[device.role, device.definition] = role
+            roles[device.name] = carried_out[device.role, device.definition]
     if file is not None and file not in definitions:
         raise UsageError(f"no device runs {file}; give a role without a command, as in --role client*2")
     if not roles and (parameters or arguments.repo):
@@ -174,10 +178,11 @@ def _of_job(
             replace(action, definitions=tuple(_with(item, parameters) for item in action.definitions))
             for action in role.actions
         )
+        carried_out = replace(role, actions=actions)
         for number in range(1, role.count + 1):
             name = f"{role.name}-{number}"
             simulation.devices.append(PlannedDevice(name, role.name, "", directory))
-            simulation.roles[name] = replace(role, actions=actions)
+            simulation.roles[name] = carried_out
     if not simulation.devices:
         raise SetupError(f"{job.place}: the roles of this job have no devices")
     if len(simulation.devices) > MOST_DEVICES:
