@@ -97,7 +97,7 @@ def test_nobody_is_looked_at_while_the_log_says_that_somebody_may_send(watched: 
     watched.group.ask("s-1", "wait", b"a", None)
     watched.processes.idle = IDLE
     assert watched.until(100.0) == []
-    watched.group.ask("c-1", "wait", b"a", 50_000)
+    watched.group.ask("c-1", "wait", b"a", 50_000, True)
     assert watched.until(140.0) == []
     assert watched.processes.looks == 0
 
@@ -200,7 +200,7 @@ def test_it_is_told_again_when_things_have_changed(lab: Watched) -> None:
 def test_one_device_that_does_not_wait_is_enough(lab: Watched) -> None:
     lab.group.ask("s-1", "wait", b"a", None)
     assert lab.until(1000.0) == []
-    lab.group.ask("c-1", "wait", b"b", 900_000)
+    lab.group.ask("c-1", "wait", b"b", 900_000, True)
     assert lab.until(1899.0) == []
 
 
