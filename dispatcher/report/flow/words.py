@@ -3,9 +3,9 @@
 
 from dataclasses import dataclass
 
+from dispatcher.group.results import FAILING
+from dispatcher.group.wording import counted, enumerated
 from dispatcher.report.flow.model import Flow, How, Wait
-from dispatcher.results import FAILING
-from dispatcher.wording import counted, enumerated
 
 # Names that a sentence tells one by one.
 _MOST_NAMES = 4
