@@ -195,6 +195,7 @@ def _report(*checks: Callable[[Any], bool]) -> Handler:
 
 
 def _set_start(state: GroupState, call: Call) -> Answer:
+    _fields(call, _is_name)
     open_set = state.results.open_set(call.device)
     if open_set is not None and not state.known(call.identity):
         return pack_reply(NO, f"a test set is open already: {readable(open_set):.200}")
@@ -202,6 +203,7 @@ def _set_start(state: GroupState, call: Call) -> Answer:
 
 
 def _set_stop(state: GroupState, call: Call) -> Answer:
+    _fields(call)
     if state.results.open_set(call.device) is None and not state.known(call.identity):
         return pack_reply(NO, "no test set is open")
     return _report()(state, call)
