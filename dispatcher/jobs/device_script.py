@@ -15,6 +15,7 @@ from pathlib import Path
 
 from dispatcher.jobs.model import Checkout, Definition, Request, Role, TestAction
 from dispatcher.jobs.repositories import copy
+from dispatcher.jobs.rules import TimedAction
 from dispatcher.line.textpatterns import Pattern
 
 # Systems on which LAVA's scripts run in bash.
@@ -22,18 +23,6 @@ _BASH = {"debian", "centos", "fedora", "archlinux", "arch", "slackware"}
 
 # A position's variable in a step that hands a command on: it is that command's.
 _POSITION = re.compile(r"\$(\d+)\b")
-
-
-@dataclass(frozen=True, slots=True)
-class TimedAction:
-    """A test action with a time-out, known in the group's log by the uuids of its runs.
-
-    It lasts from the beginning of its first run to the end of the last one.
-    """
-
-    first: str
-    last: str
-    timeout: float
 
 
 @dataclass(slots=True)

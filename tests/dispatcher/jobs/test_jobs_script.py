@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from dispatcher.errors import UsageError
 from dispatcher.group.events import Left, Reported
-from dispatcher.host.rules import JobRules
-from dispatcher.jobs.device_script import TimedAction, lay_out
+from dispatcher.jobs.device_script import lay_out
 from dispatcher.jobs.model import Checkout, Definition, Place, Request, Role, Step, TestAction
 from dispatcher.jobs.repositories import copy, list_files, parse_repositories
+from dispatcher.jobs.rules import JobRules, TimedAction
 
 HERE = Place("job.yaml", 1)
 
@@ -179,5 +179,5 @@ def test_next_action_takes_the_place_of_one_whose_end_was_not_told() -> None:
     rules.apply(run("run-start", "2", 105))
     rules.apply(run("run-start", "2", 107))
     assert rules.next_timeout() == 155
-    rules.apply(Left(110, "a-1", "ended"))
+    rules.apply(Left(110, "a-1", b"l", "ended"))
     assert rules.next_timeout() is None
