@@ -29,8 +29,7 @@ sys.path[:0] = [str(ROOT)]
 # As on the devices; and compiled code can't be looked into.
 os.environ["MSGPACK_PUREPYTHON"] = "1"
 with atheris.instrument_imports(include=["toolkit", "dispatcher", "msgpack"]):
-    from dispatcher.engine import Engine
-    from dispatcher.grouplog.memory import MemoryGroupLog
+    from bench.puregroup import PureGroup
     from dispatcher.line.demultiplexer import Demultiplexer
     from dispatcher.line.textsignals import MARKER as SIGNAL
     from dispatcher.line.textsignals import MAX_SIGNAL, Malformed, Scanner
@@ -96,28 +95,25 @@ def numbers(piece: bytes, count: int, other: int) -> list[Any]:
     return values
 
 
-def engine_with(count: int) -> Engine:
+def group_of(count: int) -> PureGroup:
     tokens = itertools.chain([TOKEN] * count, itertools.count(TOKEN + 1))
-    engine = Engine(MemoryGroupLog(), lambda: next(tokens))
+    group = PureGroup(lambda: next(tokens))
     for number in range(count):
-        engine.join(f"d{number}", "tester", 0.0)
-        engine.receive_data(f"d{number}", encode_frame(HELLO), 0.0)
-        assert len(engine.data_to_type()) == 1
-    return engine
+        group.join(f"d{number}", "tester", 0.0)
+        group.receive_data(f"d{number}", encode_frame(HELLO), 0.0)
+        assert len(group.data_to_type(0.0)) == 1
+    return group
 
 
-def drain(engine: Engine) -> None:
-    for _ in engine.outputs():
-        pass
-    for _, line in engine.data_to_type():
-        assert line
-    engine.new_results()
-    engine.notices()
+def drain(group: PureGroup, now: float) -> None:
+    group.data_to_type(now)
+    group.engine.new_results()
+    group.engine.notices()
 
 
 def frames(data: bytes) -> None:
     """The session: intact frames with any body, or with the fields of a packet that are any numbers."""
-    engine, now = engine_with(2), 0.0
+    group, now = group_of(2), 0.0
     for number, piece in Pieces(data):
         body = piece
         if number & 1:
@@ -125,14 +121,14 @@ def frames(data: bytes) -> None:
             fields = numbers(piece, 7, number & 64)
             body = pack([kind, TOKEN, *fields, piece[14:]][: len(packets.UP_FIELDS[kind]) + 1])
         now += number / 4
-        engine.handle_timeout(now)
-        engine.receive_data(f"d{number >> 3 & 1}", encode_frame(body[:MAX_FRAME_BODY]), now)
-        drain(engine)
+        group.handle_timeout(now)
+        group.receive_data(f"d{number >> 3 & 1}", encode_frame(body[:MAX_FRAME_BODY]), now)
+        drain(group, now)
 
 
 def requests(data: bytes) -> None:
     """The operations: whole requests with any content, or a known operation with any arguments."""
-    engine, now = engine_with(2), 0.0
+    group, now = group_of(2), 0.0
     names = ["self", "role", "group", "send", "wait", "wait-all", "sync", "result", "reference", "config"]
     names += ["case-start", "case-end", "set-start", "set-stop", "run-start", "run-end", "raise", "feedback"]
     for sequence, (number, piece) in enumerate(Pieces(data), start=2):
@@ -157,10 +153,10 @@ def requests(data: bytes) -> None:
                 chunk,
             )
             frame = encode_frame(packets.pack_packet(packets.REQUEST, *fields))
-            engine.receive_data(f"d{number >> 4 & 1}", frame, now)
+            group.receive_data(f"d{number >> 4 & 1}", frame, now)
         now += number / 16
-        engine.handle_timeout(now)
-        drain(engine)
+        group.handle_timeout(now)
+        drain(group, now)
 
 
 def signals(data: bytes) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from dispatcher.errors import SetupError
 from dispatcher.jobs.model import Checkout, Definition, Request, Role, TestAction
+from dispatcher.jobs.rules import TimedAction
 from dispatcher.line.textpatterns import Pattern
 
 # Puts the files of a checkout into a folder, which does not exist yet. Raises SetupError.
@@ -26,18 +27,6 @@ _BASH = {"debian", "centos", "fedora", "archlinux", "arch", "slackware"}
 
 # A position's variable in a step that hands a command on: it is that command's.
 _POSITION = re.compile(r"\$(\d+)\b")
-
-
-@dataclass(frozen=True, slots=True)
-class TimedAction:
-    """A test action with a time-out, known in the group's log by the uuids of its runs.
-
-    It lasts from the beginning of its first run to the end of the last one.
-    """
-
-    first: str
-    last: str
-    timeout: float
 
 
 @dataclass(slots=True)

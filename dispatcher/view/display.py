@@ -12,9 +12,8 @@ and no clock: text goes to a function, time is an argument.
 """
 
 import codecs
-import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
@@ -208,6 +207,6 @@ def _visible(match: re.Match[str], colour: bool) -> str:
     return character.encode("unicode_escape").decode()
 
 
-def wants_colour(stream: TextIO) -> bool:
+def wants_colour(stream: TextIO, environment: Mapping[str, str]) -> bool:
     """Whether to use colours on this stream: a terminal that has them, and a user who does not mind."""
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return stream.isatty() and not environment.get("NO_COLOR") and environment.get("TERM") != "dumb"

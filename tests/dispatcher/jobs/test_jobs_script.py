@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from dispatcher.errors import UsageError
 from dispatcher.group.events import Reported
-from dispatcher.host.rules import JobRules
-from dispatcher.jobs.device_script import TimedAction, lay_out
+from dispatcher.jobs.device_script import lay_out
 from dispatcher.jobs.model import Checkout, Definition, Place, Request, Role, Step, TestAction
 from dispatcher.jobs.repositories import Repositories, parse_repositories
+from dispatcher.jobs.rules import JobRules, TimedAction
 from tests.dispatcher.group.play import left
 
 HERE = Place("job.yaml", 1)
