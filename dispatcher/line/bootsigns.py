@@ -71,9 +71,12 @@ _KINDS = {
         rb"The system (?:is going|will) (?:down for )?reboot",
     ),
 }
+# What they begin with, which decides most of the time.
+_FIRST = bytes({sign.lstrip(b" *")[0] for signs in _KINDS.values() for sign in signs})
 # At the beginning of a line; a kernel whose clock is at zero is a sign whatever it says.
-_SIGN = rb"(?:%b)" % b"|".join(
-    rb"(?P<%b>%b)" % (kind.encode(), b"|".join(signs)) for kind, signs in _KINDS.items()
+_SIGN = rb"(?=[ %b])(?:%b)" % (
+    re.escape(_FIRST),
+    b"|".join(rb"(?P<%b>%b)" % (kind.encode(), b"|".join(signs)) for kind, signs in _KINDS.items()),
 )
 _AT_LINE = re.compile(
     rb"\n(?!\n)[\r\0]*+(?:<\d{1,3}>)?"
