@@ -134,7 +134,7 @@ class Display:
         word = self._coloured(_COLOURS.get(case.result, ""), case.result)
         name = case.id if len(case.id) <= MAX_ID else f"{case.id[:MAX_ID]}..."
         if case.measurement is not None:
-            name += f" [{case.measurement:.12g} {case.units or ''}".rstrip() + "]"
+            name += f" [{case.measurement} {case.units or ''}".rstrip() + "]"
         name = harmless(readable(name), colour=False)
         self._write(f"{self._screens[case.device].prefix} = {word}  {name}  ({counts})\n")
 
