@@ -57,23 +57,29 @@ def lay_out(role: Role, folder: Path, shell: str, new_uuid: Callable[[], str], c
     if role.wait_timeout is not None:
         lines.append(f"export LAVA_WAIT_TIMEOUT={role.wait_timeout:g}")
     lines += [f"export {name}={shlex.quote(value)}" for name, value in role.environment]
-    lines.append("status=0")
+    failed = shlex.quote(str(folder / "failed"))
+    lines += [
+        "# After a reboot, the device goes on with the action that follows.",
+        f"status=0; [ ! -e {failed} ] || status=1",
+    ]
     if role.starts_after is not None:
         lines.append(
             _requested(Request("lava-wait-all", "lava_start", role.place, role.starts_after), folder)
         )
     number = 0
     for stage, action in enumerate(role.actions):
+        lines.append(f"if mkdir {shlex.quote(str(folder / f'begun-{stage}'))} 2>/dev/null; then")
         lines += [_requested(request, folder) for request in action.requests]
         if action.definitions:
             directory = folder / str(stage)
             _lay_out_action(action, directory, number, shell, new_uuid, copy, laid)
             number += len(action.definitions)
             lines += [
-                f"lava-test-runner {shlex.quote(str(directory))} || status=1",
+                f"lava-test-runner {shlex.quote(str(directory))} || {{ status=1; : >{failed}; }}",
                 # As in LAVA, nothing more is done on a device where an installation has failed.
                 f"cat {shlex.quote(str(directory))}/results/*/install_return_code 2>/dev/null | grep -qv '^0$' && exit 1",
             ]
+        lines.append("fi")
     (folder / "start.sh").write_text("\n".join([*lines, "exit $status", ""]), errors="surrogateescape")
     return laid
 

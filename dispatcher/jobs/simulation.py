@@ -187,7 +187,7 @@ def _of_job(
         raise SetupError(f"{job.place}: the roles of this job have no devices")
     if len(simulation.devices) > MOST_DEVICES:
         raise SetupError(
-            f"{job.place}: {len(simulation.devices)} devices are more than this can simulate ({MOST_DEVICES})"
+            f"{job.place}: {len(simulation.devices)} devices are too many; the most is {MOST_DEVICES}"
         )
     check_no_duplicates([device.name for device in simulation.devices])
     for role in job.roles:

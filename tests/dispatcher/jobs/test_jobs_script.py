@@ -69,13 +69,17 @@ def test_start_script(tmp_path: Path) -> None:
         environment=(("A", "x y"),),
     )
     text = (folder / "start.sh").read_text().replace(f"LAVA_MULTI_NODE_CACHE={folder}/requested ", "%")
+    text = text.replace(f"{folder}/", "~/")
     assert text.splitlines()[1:] == [
         "export LAVA_WAIT_TIMEOUT=30",
         "export A='x y'",
-        "status=0",
+        "# After a reboot, the device goes on with the action that follows.",
+        "status=0; [ ! -e ~/failed ] || status=1",
         "%lava-wait-all -- lava_start host || exit",
+        "if mkdir ~/begun-0 2>/dev/null; then",
         "%lava-send -- up 'ip=1 2' 'q=it'\"'\"'s' || exit",
         "%lava-wait-all --timeout 2.5 -- -x 'b c' || exit",
+        "fi",
         "exit $status",
     ]
 
