@@ -4,6 +4,10 @@
 PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.stamp
+PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
+# For all versions of Python from the oldest that is supported, and all platforms.
+COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+    --no-annotate --custom-compile-command 'make lock' pyproject.toml
 SOURCES := build_zipapp.py $(shell find toolkit -name '*.py')
 
 help: ## say what can be made
@@ -11,11 +15,24 @@ help: ## say what can be made
 
 venv: $(STAMP) ## make the virtual environment with all that is needed
 
-# pyproject.toml names what is installed; the version of the package is of no matter here.
-$(STAMP): pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+# Exactly what was tested, or nothing: every package is in the lock file with its hashes, setuptools
+# for the build included. A .venv that another Python has begun is thrown away.
+$(STAMP): pyproject.toml requirements/dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo 'make: $(PYTHON) is not Python 3.11 or later; name one that is: make PYTHON=python3.12' >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(PIP) --require-hashes --only-binary :all: --requirement requirements/dev.txt
+	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
+
+# The versions that are locked already stay, where they still fit.
+lock: $(STAMP) ## lock what pyproject.toml has come to ask for, requirements/*.txt
+	$(COMPILE) --output-file requirements/run.txt
+	$(COMPILE) --extra dev --constraint requirements/run.txt --output-file requirements/dev.txt
+
+upgrade: $(STAMP) ## lock the newest version of everything
+	$(COMPILE) --upgrade --output-file requirements/run.txt
+	$(COMPILE) --upgrade --extra dev --constraint requirements/run.txt --output-file requirements/dev.txt
 
 build: build/lavabox ## build the box for the devices, build/lavabox
 
@@ -27,13 +44,13 @@ demo: build ## run a test on three simulated devices, and draw it
 	@echo "Who waited for whom, to look at in a browser: build/flow.html"
 
 test: $(STAMP) ## run all tests
-	$(VENV)/bin/python -m pytest --numprocesses=4
+	$(VENV)/bin/python -m pytest --numprocesses=4 $(PYTEST_ARGUMENTS)
 
 check: $(STAMP) ## lint, format, types and tests
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/python -m pytest --numprocesses=4
+	$(VENV)/bin/python -m pytest --numprocesses=4 $(PYTEST_ARGUMENTS)
 
 bench: build ## measure what the documents state
 	$(VENV)/bin/python -m bench
@@ -45,7 +62,7 @@ soak: $(STAMP) ## run the fault model for a million exchanges
 	$(VENV)/bin/python tests/soak.py
 
 fuzz: $(STAMP) ## fuzz what parses bytes from the line
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	$(PIP) --editable '.[fuzz]'
 	$(VENV)/bin/python tests/fuzz.py
 
 test-kernel: $(STAMP) ## two guests with a real kernel in qemu
@@ -55,4 +72,4 @@ clean: ## remove what was made
 	rm -rf $(VENV) build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help venv build demo test check bench reliability soak fuzz test-kernel clean
+.PHONY: help venv lock upgrade build demo test check bench reliability soak fuzz test-kernel clean

@@ -35,15 +35,25 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 UNCHECKED_HASH = 1
 
 # PATH first, then where python3 mostly is: PATH may be empty. Python must not look at the
-# environment (-I) nor for installed packages (-S). `exec` is the last that the shell reads:
-# the archive follows.
+# environment (-E -s; -I, which is short for it, Python 2 does not know) nor for installed packages
+# (-S) nor in the current directory. What finds a Python too old to read the rest is read by every
+# Python. `exec` is the last that the shell reads: the archive follows.
 HEADER = """\
 #!/bin/sh
 # lavabox: the lava-* commands of a test device, and a zip archive that holds them.
-for python in python3 /usr/bin/python3 /usr/local/bin/python3 /bin/python3; do
-    command -v "$python" >/dev/null 2>&1 && exec "$python" -I -S -c '%s' "$0" "$@"
+for python in "$LAVABOX_PYTHON" python3 /usr/bin/python3 /usr/local/bin/python3 /bin/python3; do
+    command -v "$python" >/dev/null 2>&1 && exec "$python" -E -s -S -c '
+import sys
+sys.path[:1] = []
+if sys.version_info < (3, 6):
+    sys.stderr.write("%%s: needs Python 3.6 or later, and %%s is %%s: LAVABOX_PYTHON=PROGRAM names another\\n"
+        %% (sys.argv[2].split("/")[-1], sys.executable, sys.version.split()[0]))
+    sys.exit(127)
+exec(sys.argv.pop(1))
+' '%s' "$0" "$@"
 done
-echo "${0##*/}: needs python3, 3.6 or later: there is none in PATH, /usr/bin, /usr/local/bin or /bin" >&2
+echo "${0##*/}: needs Python 3.6 or later, and there is no python3 in PATH, /usr/bin, /usr/local/bin or /bin:" \\
+    "LAVABOX_PYTHON=PROGRAM names another" >&2
 exit 127
 """
 
@@ -51,10 +61,7 @@ exit 127
 # directory. _exit: to take the interpreter apart costs a tenth of a short command's time. All
 # answers are written unbuffered.
 START = """
-import sys
-if sys.version_info < (3, 6):
-    sys.exit("lavabox needs Python 3.6 or later, and python3 is " + sys.version.split()[0])
-import posix
+import posix, sys
 box = sys.argv[1]
 if box[0] != "/":
     box = posix.getcwd() + "/" + box

@@ -271,6 +271,8 @@ class Engine:
         self.heard = now
         if here and isinstance(event, Waiting):
             self._watch_time(event)
+        if isinstance(event, Reported) and event.kind == "refused":
+            self._notices.append((event.device, f"refused: {event.fields[0]}: {event.fields[1]}"))
         for outcome in change.outcomes:
             self._answer_waiters(outcome.request)
         self._answer_waiters(event.identity)

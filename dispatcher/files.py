@@ -1,9 +1,57 @@
 # SPDX-License-Identifier: MIT
-"""Files that are written in one go, so that nobody ever reads half of one."""
+"""Opening files by names that somebody gave: nothing else than a file is waited for, and none is seen half written.
 
+Opening a named pipe waits for whoever opens its other end, perhaps for ever. So what is no regular file is refused
+(`open_regular`), or opened without waiting (`open_output`).
+"""
+
+import errno
 import os
 import secrets
+import stat
 from pathlib import Path
+from typing import BinaryIO
+
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading. Raises OSError, whose `strerror` says so if it is anything else."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            kind = next((kind for test, kind in _KINDS if test(mode)), "no file")
+            raise OSError(errno.EINVAL, f"it is {kind}, and not a file", str(path))
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return open(descriptor, "rb")
+
+
+def open_output(path: Path, *, append: bool = False) -> BinaryIO:
+    """Open what a person named for writing, unbuffered; a file is made, or emptied unless `append`.
+
+    Raises OSError, also for a named pipe that nobody reads.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    flags |= os.O_APPEND if append else os.O_TRUNC
+    try:
+        descriptor = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise OSError(
+                errno.ENXIO, "it is a named pipe or a socket that nobody reads", str(path)
+            ) from None
+        raise
+    os.set_blocking(descriptor, True)
+    return open(descriptor, "wb" if not append else "ab", buffering=0)
 
 
 def check_writable(path: Path) -> None:
@@ -24,7 +72,10 @@ def write_whole(path: Path, data: bytes) -> None:
     """
     target = Path(os.path.realpath(path))
     if _is_special(target):
-        target.write_bytes(data)
+        with open_output(path) as special:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[special.write(rest) :]
         return
     temporary = target.with_name(f".lavabox-{secrets.token_hex(8)}")
     try:

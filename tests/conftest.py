@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""For all tests: a loaded machine is no failure; and what the box was run on is said, also by several processes."""
+"""For all tests: a loaded machine is no failure; how the run was started makes no difference; and what the box
+was run on is said, also by several processes."""
 
+import os
+import signal
 from typing import Any
 
 import pytest
@@ -8,6 +11,30 @@ from hypothesis import HealthCheck, settings
 
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+
+def _start_afresh() -> None:
+    """What a program inherits becomes what it is at a login, for the tests and all that they start."""
+    # Of `nohup`: a handler that does nothing keeps that, and is not inherited by other programs.
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda number, frame: None)
+    # Of `make test &` in a script.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGQUIT, signal.SIGTERM):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    os.umask(0o022)
+    for name in [name for name in os.environ if name.startswith(("LAVA_", "GIT_", "LC_"))]:
+        del os.environ[name]
+    os.environ |= {
+        "TERM": "xterm",
+        "LANG": "C.UTF-8",
+        "HOME": os.environ.get("HOME") or os.path.expanduser("~"),
+    }
+
+
+_start_afresh()
 
 
 def pytest_configure(config: Any) -> None:

@@ -4,11 +4,11 @@
 import _signal
 import _socket
 import os
-import struct
 import sys
-import time
 
 from . import console
+from .entropy import random_bytes
+from .meeting import meet
 from .wire.vocabulary import (
     IDENTITY_SIZE,
     INTERRUPTED,
@@ -28,13 +28,12 @@ if TYPE_CHECKING:
 # Between command and agent, each message has its length in front: bytes, big endian.
 LENGTH_SIZE = 4
 # What a command says to the agent while it waits: it is about to be stopped (Ctrl-Z); it goes on.
-STOPPING = b"z"
+ASK_TO_STOP = b"z"
 RESUMED = b"c"
 # An agent that is killed is replaced, and the request sent again, so often.
 TRIES = 5
-# Seconds to wait for the console to be clean after Ctrl-C, and for another command's new agent.
+# Seconds to wait for the console to be clean after Ctrl-C.
 CLEAN_UP = 2.0
-_SO_PEERCRED = getattr(_socket, "SO_PEERCRED", 17)
 
 
 class Context:
@@ -61,8 +60,8 @@ class Context:
 
     def request(self, operation: str, *arguments: object) -> "list[Any]":
         """The values of the dispatcher's reply; raises CommandError for any answer but yes."""
-        message = pack_request(os.urandom(IDENTITY_SIZE), operation, *arguments)
-        port = console.Console(console.find(self.environ))
+        message = pack_request(random_bytes(IDENTITY_SIZE), operation, *arguments)
+        port = console.find(self.environ)
         for _ in range(TRIES):
             reply = _ask(port, message)
             if reply is not None:
@@ -80,7 +79,7 @@ def _ask(port: console.Console, message: bytes) -> "bytes | None":
     agent = _connect(port)
 
     def ask_to_stop(number: int, frame: object) -> None:
-        agent.send(STOPPING)
+        agent.send(ASK_TO_STOP)
 
     # With Ctrl-Z the shell is about to read the console: the agent has to let go of it first.
     stoppable = _signal.getsignal(_signal.SIGTSTP) is _signal.SIG_DFL
@@ -136,47 +135,14 @@ def _withdraw(agent: "_socket.socket") -> None:
 
 def _connect(port: console.Console) -> "_socket.socket":
     """A connection to the console's agent, which is started if there is none."""
-    name = b"\0lavabox/%d/%s" % (os.geteuid(), port.key().encode())
-    deadline = time.monotonic() + CLEAN_UP
     while True:
-        agent = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
         try:
-            agent.connect(name)
-        except OSError:
-            agent.close()
-        else:
-            return _checked(agent, port)
-        listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
-        try:
-            # Only one process can have the name: that is the election.
-            listener.bind(name)
+            agent, elected = meet(port.key())
         except OSError as error:
-            if time.monotonic() > deadline:
-                raise CommandError(
-                    NO_DISPATCHER, "no agent for %s: %s" % (port.path, error.strerror)
-                ) from None
-            # Another command has just bound it and does not listen yet.
-            time.sleep(0.005)
-            continue
-        listener.listen(128)
+            raise CommandError(NO_DISPATCHER, "no agent for %s: %s" % (port.path, error)) from None
+        if not elected:
+            return agent
         from .agent import spawn
 
-        spawn(listener, port)
-        listener.close()
-
-
-def _checked(agent: "_socket.socket", port: console.Console) -> "_socket.socket":
-    """Only an agent of our own user, or of root, may speak for us."""
-    _, uid = peer(agent)
-    if uid not in (0, os.geteuid()):
+        spawn(agent, port)
         agent.close()
-        raise CommandError(
-            NO_DISPATCHER, "user %d has taken the place of the agent for %s" % (uid, port.path)
-        )
-    return agent
-
-
-def peer(connection: "_socket.socket") -> "tuple[int, int]":
-    """Process and user at the other end."""
-    pid, uid, _ = struct.unpack("3i", connection.getsockopt(_socket.SOL_SOCKET, _SO_PEERCRED, 12))
-    return pid, uid

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What the dispatcher's configuration says of this device, for the commands that print it."""
 
-from .arguments import parse
+from .arguments import parse_words
 from .wire.vocabulary import OK
 
 TYPE_CHECKING = False
@@ -13,11 +13,11 @@ USAGE = """\
 usage: %s
 
 %s
-It stands in the dispatcher's configuration of this device;
-where that has none, the line is empty.
+It comes from the dispatcher's configuration of this device; the line is empty if that
+has none.
 
 Options:
-  --help, --version
+  -h, --help, --version
 
 Exit status:
   0    the line has been printed
@@ -33,7 +33,7 @@ Example:
 
 def print_value(key: str, arguments: "list[str]", context: "Context") -> int:
     """Print the value of a key, or an empty line: scripts compare it with nothing."""
-    parse(arguments, 0, 0)
+    parse_words(arguments, 0, context)
     values = context.request("config", key)
     context.write("".join(values[:1]) + "\n")
     return OK

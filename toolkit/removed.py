@@ -12,11 +12,11 @@ def usage(command: str, sentence: str) -> str:
     return """\
 usage: %s
 
-This command is here for test definitions that call it, and only says:
+LAVA has this command no more. It is here for test definitions that call it, and says:
   %s
 
 Options:
-  --help, --version
+  -h, --help, --version
 
 Exit status:
   1    always

@@ -2,13 +2,15 @@
 """`lavabox flow`: the flow table of a group, drawn from its log, or the one that is expected of a job."""
 
 import argparse
+import fcntl
 import shutil
 import sys
+import time
 from pathlib import Path
 
 from dispatcher.commands import flowplan
 from dispatcher.errors import SetupError, UsageError
-from dispatcher.files import check_writable, write_whole
+from dispatcher.files import check_writable, open_regular, write_whole
 from dispatcher.grouplog.file import read_events
 from dispatcher.report.flow.files import FORMATS, format_of, written
 from dispatcher.report.flow.model import Flow, Fold
@@ -94,7 +96,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def read(path: Path) -> Flow:
-    """What happened according to a log. Raises SetupError that names the line if it is damaged."""
+    """What happened according to a log, up to now if it is still written.
+
+    Raises SetupError that names the line if it is damaged.
+    """
     try:
         events = read_events(
             path, lambda sentence: print(f"lavabox flow: {path}: {sentence}", file=sys.stderr)
@@ -109,4 +114,14 @@ def read(path: Path) -> Flow:
             fold.apply(event)
         except ValueError as error:
             raise SetupError(f"{path}, line {number}: {error}") from error
-    return fold.finish()
+    return fold.finish(time.time() if _goes_on(path) else None)
+
+
+def _goes_on(path: Path) -> bool:
+    """Whether a dispatcher has the log open, which holds a lock on it."""
+    with open_regular(path) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

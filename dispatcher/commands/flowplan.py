@@ -12,7 +12,7 @@ from dispatcher.commands.scriptfiles import ScriptFiles
 from dispatcher.errors import SetupError, UsageError
 from dispatcher.group.events import readable
 from dispatcher.group.wording import counted
-from dispatcher.jobs.model import Definition, Place, Role, Step, TestAction
+from dispatcher.jobs.model import Checkout, Definition, Place, Role, Step, TestAction
 from dispatcher.jobs.simulation import Simulation, read_simulation
 from dispatcher.plan.calls import Unread
 from dispatcher.plan.expected import expect
@@ -87,7 +87,7 @@ def planned(arguments: Namespace, file: Path | None, form: str, width: int) -> t
     asked = Namespace(file=file, devices=arguments.devices, repo=arguments.repo, param=arguments.param)
     try:
         simulation = read_simulation(asked, here)
-        devices = programs(roles_of(simulation), ScriptFiles(here).of)
+        devices = programs(roles_of(simulation), ScriptFiles(here, simulation.repositories).of)
     except SetupError as error:
         raise UsageError(str(error)) from None
     # Test actions that are left out may make calls.
@@ -106,17 +106,22 @@ def planned(arguments: Namespace, file: Path | None, form: str, width: int) -> t
 
 def roles_of(simulation: Simulation) -> list[tuple[str, Role]]:
     """The devices with what they do: one that runs a command has a role with that command alone."""
-    return [
-        (device.name, simulation.roles.get(device.name) or _role_of_command(device))
-        for device in simulation.devices
-    ]
+    of_commands: dict[tuple[str, str, Path], Role] = {}
+    roles = []
+    for device in simulation.devices:
+        role = simulation.roles.get(device.name)
+        if role is None:
+            key = (device.role, device.command, device.directory)
+            role = of_commands.setdefault(key, _role_of_command(device))
+        roles.append((device.name, role))
+    return roles
 
 
 def _role_of_command(device: PlannedDevice) -> Role:
     """A command is a definition of one step."""
     place = Place(f"the command of {device.role}", 1)
     step = Step(device.command, place)
-    definition = Definition(device.role, place, steps=(step,), folder=device.directory)
+    definition = Definition(device.role, place, steps=(step,), checkout=Checkout(device.directory))
     return Role(device.role, 1, place, (TestAction(place, definitions=(definition,)),))
 
 

@@ -4,9 +4,9 @@
 import os
 from pathlib import Path
 
-from dispatcher.jobs.model import Checkout, Definition, Place
-from dispatcher.jobs.repositories import list_files, read_file
-from dispatcher.jobs.source import MAX_BYTES, JobError
+from dispatcher.errors import SetupError
+from dispatcher.jobs.model import Checkout, Definition
+from dispatcher.jobs.repositories import Repositories
 from dispatcher.plan.calls import ReadFile, ScriptFile
 
 
@@ -16,10 +16,10 @@ class ScriptFiles:
     :param invoked_in: the names of files are told from there.
     """
 
-    def __init__(self, invoked_in: Path) -> None:
+    def __init__(self, invoked_in: Path, repositories: Repositories) -> None:
         self._invoked_in = invoked_in
+        self._repositories = repositories
         self._files: dict[tuple[Checkout, str], ScriptFile | None] = {}
-        self._names: dict[Checkout, frozenset[str]] = {}
 
     def of(self, definition: Definition) -> ReadFile:
         """How to read the files of one definition."""
@@ -30,9 +30,7 @@ class ScriptFiles:
         for folder, repository in definition.repositories:
             if path.startswith(f"{folder}/"):
                 return self._file(repository, path[len(folder) + 1 :])
-        if definition.folder is None:
-            return None
-        return self._file(Checkout(definition.folder, definition.revision), path)
+        return None if definition.checkout is None else self._file(definition.checkout, path)
 
     def _file(self, checkout: Checkout, path: str) -> ScriptFile | None:
         key = (checkout, path)
@@ -46,21 +44,7 @@ class ScriptFiles:
         return self._files[key]
 
     def _load(self, checkout: Checkout, path: str) -> bytes | None:
-        if checkout.revision is None:
-            file = checkout.folder / path
-            try:
-                # A pipe would block for ever, and a link may lead anywhere.
-                if not file.is_file() or not file.resolve().is_relative_to(checkout.folder.resolve()):
-                    return None
-                with file.open("rb") as stream:
-                    return stream.read(MAX_BYTES + 1)
-            except OSError:
-                return None
-        if checkout not in self._names:
-            self._names[checkout] = frozenset(list_files(checkout))
-        if path not in self._names[checkout]:
-            return None
         try:
-            return read_file(checkout, path, Place(path, 1))
-        except JobError:
+            return self._repositories.look_up(checkout, path)
+        except SetupError:
             return None

@@ -24,7 +24,7 @@ from dispatcher.simulator.board import Workshop
 from dispatcher.simulator.box import install_box
 from dispatcher.simulator.faults import Faults, in_words, parse_faults
 from dispatcher.simulator.isolation import running_lab
-from dispatcher.simulator.judge import Leader, idle_devices
+from dispatcher.simulator.judge import Leader, doings, idle_devices
 from dispatcher.simulator.plan import Option
 from dispatcher.simulator.privatetmp import PrivateTmp, probe
 from dispatcher.view.display import Display
@@ -55,6 +55,8 @@ examples:
   lavabox sim --baud 9600 --timeout 60 --log-dir logs --role peer*4=./run-peer.sh
 """
 
+# Characters that mean something in PATH, or among the options of an overlay.
+_UNFIT = frozenset(':,\\\n"')
 _SLOWEST, _FASTEST = 50, 10_000_000
 
 
@@ -102,11 +104,26 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=NUMBER,...",
         help="make the consoles as bad as real lines: printk=20 (kernel lines a second, cutting what the "
         "device writes), stamps=0 (those without time stamps), drop=1e-4, flip=1e-4, double=1e-4 (probability "
-        "for each byte, in both directions), delay=0.5 (pauses a second)",
+        "for each byte, in both directions), delay=0.5 (pauses a second), reboot=0.05 (reboots a second)",
     )
     parser.add_argument("--seed", metavar="N", type=int, help="make what is random the same in every run")
     parser.add_argument(
         "--box", metavar="FILE", type=Path, help="the zipapp for the devices (default: built anew)"
+    )
+    parser.add_argument(
+        "--setup",
+        metavar="SCRIPT",
+        type=Path,
+        help="what each device runs first, at each boot; if it fails, the device ends",
+    )
+    parser.add_argument(
+        "--path",
+        metavar="DIR",
+        type=Path,
+        action="append",
+        default=[],
+        help="put DIR first in the PATH of the devices, such as one with stand-ins for programs that this "
+        "machine does not have",
     )
     parser.add_argument("--shared-tmp", action="store_true", help="do not give each device a /tmp of its own")
     parser.add_argument(
@@ -139,6 +156,7 @@ def run(arguments: argparse.Namespace) -> int:
     isolate = arguments.isolate or arguments.image is not None
     shell = _shell("/bin/sh" if arguments.shell is None else arguments.shell, arguments.image)
     invoked_in = Path.cwd()
+    setup, paths = _setup(arguments.setup), [_program_folder(path) for path in arguments.path]
     interactive = arguments.interactive is not None
     if interactive and arguments.file is None:
         arguments.devices = with_shells(arguments.devices)
@@ -161,7 +179,10 @@ def run(arguments: argparse.Namespace) -> int:
         lab = None
         if isolate:
             names = [device.name for device in simulation.devices]
-            lab = stack.enter_context(running_lab(names, state, arguments.image, shell[0]))
+            visible = [invoked_in, (commands / "lava-self").resolve().parent, *paths]
+            visible += [] if setup is None else [setup.parent]
+            visible += [Path(shell[0]).parent] if arguments.image is None else []
+            lab = stack.enter_context(running_lab(names, state, arguments.image, shell[0], visible))
         private_tmp = None if isolate or arguments.shared_tmp else _private_tmp(state, messages)
         workshop = Workshop(
             run=secrets.token_hex(8),
@@ -174,10 +195,14 @@ def run(arguments: argparse.Namespace) -> int:
             lab=lab,
             faults=faults,
             fault_seed=fault_seed,
+            setup=setup,
+            paths=paths,
         )
         # Whether there is bash, which definitions run with on most systems, is a matter of the image.
         plain = arguments.image is not None and not (arguments.image / "bin" / "bash").exists()
-        laid_out = simulation.lay_out(state / "devices", shell[0] if arguments.shell or plain else None)
+        laid_out = simulation.lay_out(
+            state / "devices", shell[0] if arguments.shell or plain else None, link=lab is not None
+        )
         devices = [
             Device(device.name, device.role, workshop.board(device), interactive=device.name in shells)
             for device in laid_out.devices
@@ -197,7 +222,11 @@ def run(arguments: argparse.Namespace) -> int:
             rules=laid_out.rules,
             patterns=laid_out.patterns,
             display_class=display,
-            watch=lambda engine: SimulatorWatch(engine, lambda waits: idle_devices(_leaders(devices), waits)),
+            watch=lambda engine: SimulatorWatch(
+                engine,
+                lambda waits: idle_devices(_leaders(devices), waits, servers=not isolate),
+                lambda: doings(_leaders(devices)),
+            ),
         )
 
 
@@ -254,10 +283,30 @@ def _shell(text: str, image: Path | None) -> Sequence[str]:
     return [os.path.abspath(found), *words[1:]]
 
 
+def _setup(script: Path | None) -> Path | None:
+    if script is None:
+        return None
+    if not script.is_file():
+        raise UsageError(f"--setup {script}: there is no such file")
+    if not os.access(script, os.X_OK):
+        raise UsageError(f"--setup {script}: it is not executable; run `chmod +x {script}`")
+    return script.absolute()
+
+
+def _program_folder(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise UsageError(f"--path {folder}: there is no such folder")
+    if os.pathsep in str(folder.absolute()):
+        raise UsageError(f"--path {folder}: a folder with '{os.pathsep}' in its name can't be in PATH")
+    return folder.absolute()
+
+
 @contextmanager
 def _state_folder() -> Iterator[Path]:
     try:
-        state = Path(tempfile.mkdtemp(prefix="lavabox-"))
+        # The folder will be in PATH, and in the options of mounts.
+        fitting = _UNFIT.isdisjoint(os.path.realpath(tempfile.gettempdir()))
+        state = Path(tempfile.mkdtemp(prefix="lavabox-", dir=None if fitting else "/tmp"))
     except OSError as error:
         raise SetupError(f"there is no place for temporary files: {error}") from error
     try:

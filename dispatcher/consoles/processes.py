@@ -5,6 +5,9 @@ A test script may leave anything running: a server in the background, a daemon w
 session of its own. Such a process is found by the session that it is in or by a mark in
 its environment, and at the end of a run, when this process is made the one that adopts
 orphans (`become_subreaper`), simply as a descendant.
+
+Reading the process table takes tens of milliseconds where there are many processes. So those who want to see it
+at about the same time, such as a thousand consoles at the end of a run, share one look (`look`).
 """
 
 import asyncio
@@ -20,18 +23,25 @@ MARK_VARIABLE = "LAVABOX_DEVICE"
 
 # From <linux/prctl.h>.
 _PR_SET_CHILD_SUBREAPER = 36
-# Seconds that killed processes get to go; more is needed only by one that hangs in the kernel.
-_PATIENCE = 2.0
+# Seconds that killed processes get to go; more is needed only by one that hangs in the kernel. And seconds for all,
+# should new ones come again and again.
+_PATIENCE, _LONGEST = 2.0, 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One line of the process table."""
+    """One line of the process table.
+
+    :param name: of its program, cut to 15 characters.
+    :param started: in clock ticks since the kernel's start.
+    """
 
     pid: int
     parent: int
     session: int
     zombie: bool
+    name: str
+    started: int
 
 
 def become_subreaper() -> None:
@@ -68,8 +78,13 @@ def process_table() -> list[Process]:
         except OSError:
             continue
         # The second field is the name in parentheses, which may hold spaces and parentheses.
-        state, parent, _group, session = line[line.rindex(b")") + 2 :].split()[:4]
-        table.append(Process(int(entry), int(parent), int(session), state in (b"Z", b"X")))
+        begin, end = line.index(b"(") + 1, line.rindex(b")")
+        fields = line[end + 2 :].split()
+        state, parent, session, started = fields[0], fields[1], fields[3], fields[19]
+        name = line[begin:end].decode(errors="replace")
+        table.append(
+            Process(int(entry), int(parent), int(session), state in (b"Z", b"X"), name, int(started))
+        )
     return table
 
 
@@ -84,19 +99,62 @@ def descendants(ancestor: int, table: Iterable[Process]) -> list[Process]:
     return found
 
 
-def marked(mark: str, session: int | None, outside: int | None = None) -> list[int]:
-    """The live processes below this one that carry `mark` in their environment, or are in `session`.
+class Processes:
+    """The live processes below this one, as they were when this was made."""
 
-    :param outside: a session whose processes are left out.
-    """
-    entry = f"{MARK_VARIABLE}={mark}".encode()
-    return [
-        process.pid
-        for process in descendants(os.getpid(), process_table())
-        if not process.zombie
-        and process.session != outside
-        and (process.session == session or entry in _environment(process.pid))
-    ]
+    def __init__(self) -> None:
+        self._live = [one for one in descendants(os.getpid(), process_table()) if not one.zombie]
+        self._marks: dict[int, str | None] | None = None  # once it is asked for
+
+    def all(self) -> list[int]:
+        """Their process ids, parents before their children."""
+        return [process.pid for process in self._live]
+
+    def marked(self, mark: str, session: int | None, outside: int | None = None) -> list[int]:
+        """Those that carry `mark` in their environment, or are in `session`.
+
+        :param outside: a session whose processes are left out.
+        """
+        if self._marks is None:
+            self._marks = {process.pid: mark_of(process.pid) for process in self._live}
+        return [
+            process.pid
+            for process in self._live
+            if process.session != outside and (process.session == session or self._marks[process.pid] == mark)
+        ]
+
+
+class _Looks:
+    """Makes a `Processes` for all who ask while the last one was made, or soon after."""
+
+    def __init__(self) -> None:
+        self._coming: asyncio.Future[Processes] | None = None
+        self._cost = 0.0  # seconds that the last look took
+
+    async def next(self) -> Processes:
+        loop = asyncio.get_running_loop()
+        if self._coming is None or self._coming.get_loop() is not loop:
+            self._coming = loop.create_future()
+            # So no more than half of the time is spent on it.
+            loop.call_later(self._cost, self._look, self._coming)
+        return await asyncio.shield(self._coming)
+
+    def _look(self, coming: "asyncio.Future[Processes]") -> None:
+        self._coming = None
+        began = time.monotonic()
+        try:
+            coming.set_result(Processes())
+        except OSError as error:
+            coming.set_exception(error)
+        self._cost = time.monotonic() - began
+
+
+_looks = _Looks()
+
+
+async def look() -> Processes:
+    """The processes as they are some time after the call. Raises OSError."""
+    return await _looks.next()
 
 
 def mark_of(pid: int) -> str | None:
@@ -107,8 +165,8 @@ def mark_of(pid: int) -> str | None:
 
 
 def everything_below() -> list[int]:
-    """All live processes below this one."""
-    return [process.pid for process in descendants(os.getpid(), process_table()) if not process.zombie]
+    """All live processes below this one, at once."""
+    return Processes().all()
 
 
 def _environment(pid: int) -> list[bytes]:
@@ -128,16 +186,21 @@ def send_signal(pids: Iterable[int], number: signal.Signals) -> None:
             continue
 
 
-async def kill_all(find: Callable[[], list[int]]) -> list[int]:
+async def kill_all(find: Callable[[Processes], list[int]]) -> list[int]:
     """Kill what `find` finds until it finds nothing; return what would not go.
 
     A process may fork between being found and being killed, so one round is not enough.
     """
-    deadline = time.monotonic() + _PATIENCE
+    began = changed = time.monotonic()
     pause = 0.001
-    while pids := find():
-        if time.monotonic() >= deadline:
+    known: set[int] = set()
+    while pids := find(await look()):
+        now = time.monotonic()
+        if not known.issuperset(pids):
+            changed = now
+        if now >= changed + _PATIENCE or now >= began + _LONGEST:
             return pids
+        known.update(pids)
         send_signal(pids, signal.SIGKILL)
         # There is nothing to be notified by: these need not be our own children.
         await asyncio.sleep(pause)

@@ -14,13 +14,12 @@ import signal
 import subprocess
 import termios
 import time
-import tty
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any
 
 from dispatcher.consoles import ConsoleError, Listener
 from dispatcher.consoles.pacer import Pacer
-from dispatcher.consoles.processes import MARK_VARIABLE, kill_all, marked, send_signal
+from dispatcher.consoles.processes import MARK_VARIABLE, kill_all, look, send_signal
 
 # The kernel gives a reader of a pty at most this many bytes at once.
 _READ_SIZE = 4095
@@ -50,7 +49,7 @@ class PtyProcess:
         environment: Mapping[str, str] | None = None,
         mark: str | None = None,
         tty_variable: str | None = None,
-        raw: bool = False,
+        echo: bool = True,
         baud: int | None = None,
         starter: Sequence[str] | None = None,
     ) -> None:
@@ -58,8 +57,7 @@ class PtyProcess:
         :param environment: of the command; None: this process's own.
         :param mark: a unique value for `MARK_VARIABLE`, to find left-over processes by; None: made up.
         :param tty_variable: the environment variable that is to hold the path of the command's tty.
-        :param raw: the pty changes nothing on its way. Otherwise it begins as every terminal does: with
-            echo, and an LF written becoming CR LF.
+        :param echo: whether the pty begins with echo, as every terminal does. Its other modes are always those.
         :param baud: both directions take the time of a serial line of this speed; None: as fast as it goes.
         :param starter: what to call with the path of the tty and the command behind. It is to run the command
             in another session, whose controlling terminal it makes the tty, and to end as the command did;
@@ -72,7 +70,7 @@ class PtyProcess:
         self._mark = mark or secrets.token_hex(8)
         self._environment[MARK_VARIABLE] = self._mark
         self._tty_variable = tty_variable
-        self._raw = raw
+        self._echo = echo
         self._baud = baud
         self._starter = starter
         self._from_device = None if baud is None else Pacer(baud)
@@ -87,6 +85,7 @@ class PtyProcess:
         self._winding_up: asyncio.Task[None] | None = None
         self._paused = False
         self._refused = False  # a `write` was, since when not all was written
+        self._restarting: asyncio.Task[None] | None = None
 
     async def open(self, listener: Listener) -> None:
         """Start the command. Raises ConsoleError."""
@@ -96,14 +95,19 @@ class PtyProcess:
             self._master, self._slave = os.openpty()
             os.set_blocking(self._master, False)
             self._set_modes(self._slave)
-            self._process = self._start_process(os.ttyname(self._slave))
-            self._pidfd = os.pidfd_open(self._process.pid)
+            self._begin()
         except (OSError, ValueError) as error:
             # Should the command run already: closing its terminal ends it.
             self._release()
             raise ConsoleError(f"{self.address}: can't start the command: {error}") from error
-        self._loop.add_reader(self._pidfd, self._notice_exit)
         self._listen()
+
+    def _begin(self) -> None:
+        assert self._slave is not None
+        self._exited.clear()
+        self._process = self._start_process(os.ttyname(self._slave))
+        self._pidfd = os.pidfd_open(self._process.pid)
+        self._loop.add_reader(self._pidfd, self._notice_exit)
 
     @property
     def pid(self) -> int | None:
@@ -121,12 +125,13 @@ class PtyProcess:
         return self._mark
 
     def _set_modes(self, slave: int) -> None:
-        if self._raw:
-            tty.setraw(slave, termios.TCSANOW)
+        modes = termios.tcgetattr(slave)
+        if not self._echo:
+            modes[3] &= ~termios.ECHO
         if self._baud is not None:
-            modes = termios.tcgetattr(slave)
             modes[4] = modes[5] = _speed_constant(self._baud)
-            termios.tcsetattr(slave, termios.TCSANOW, modes)
+        termios.tcsetattr(slave, termios.TCSANOW, modes)
+        self._modes = termios.tcgetattr(slave)
 
     def _start_process(self, path: str) -> "subprocess.Popen[bytes]":
         environment = self._environment
@@ -269,13 +274,13 @@ class PtyProcess:
     def _notice_exit(self) -> None:
         self._loop.remove_reader(self._pidfd)
         self._exited.set()
-        if self._winding_up is None:
-            self._winding_up = self._loop.create_task(self._wind_up(report=True))
-            # Nobody waits for it: what goes wrong there is to be heard of all the same.
-            self._winding_up.add_done_callback(asyncio.Task.result)
+        if self._winding_up is None and self._restarting is None:
+            self._winding_up = self._start_task(self._wind_up(report=True))
 
     async def close(self) -> None:
         """Let the command end, or make it, with all that it started."""
+        if self._restarting is not None:
+            await self._restarting
         if self._master is None:
             return
         if self._winding_up is None:
@@ -287,20 +292,73 @@ class PtyProcess:
         assert process is not None
         if not self._exited.is_set():
             await self._ask_to_end(process.pid)
-        # The process is not reaped before: until then nothing else can have its process id.
-        await kill_all(partial(marked, self._mark, process.pid))
-        status = await self._reap(process)
-        self._drain()
+        status = await self._kill(process)
         self._release()
         if report:
             self._loop.call_soon(self._listener.ended, ending_in_words(status), status)
 
+    async def _kill(self, process: "subprocess.Popen[bytes]") -> int:
+        """End the process and all that belongs to it, and receive what they have written; returns its status."""
+        # The process is not reaped before: until then nothing else can have its process id.
+        await kill_all(lambda processes: processes.marked(self._mark, process.pid))
+        status = await self._reap(process)
+        self._drain()
+        return status
+
+    def _start_task(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        """Begin what nobody waits for: what goes wrong there is to be heard of all the same."""
+        task = self._loop.create_task(work)
+        task.add_done_callback(asyncio.Task.result)
+        return task
+
+    # Starting again, for consoles that do so
+
+    def _restart(self) -> bool:
+        """Kill all processes and start the command again; returns False if it ends or does so already."""
+        if self._master is None or self._winding_up is not None or self._restarting is not None:
+            return False
+        self._restarting = self._start_task(self._start_again())
+        return True
+
+    def _give_up(self, reason: str) -> None:
+        """End the command, and report it, for this reason."""
+        if self._master is not None and self._winding_up is None and self._restarting is None:
+            self._winding_up = self._start_task(self._end_for(reason))
+
+    def _between(self) -> bytes:
+        """What comes out of the console before the command starts again."""
+        return b""
+
+    async def _start_again(self) -> None:
+        process = self._process
+        assert process is not None and self._slave is not None
+        await self._kill(process)
+        # As after every start: what was typed is lost, and the modes are the usual ones.
+        self._to_type.clear()
+        termios.tcflush(self._slave, termios.TCIOFLUSH)
+        termios.tcsetattr(self._slave, termios.TCSANOW, self._modes)
+        self._listener.received(self._between())
+        self._restarting = None
+        try:
+            self._begin()
+        except OSError as error:
+            self._release()
+            self._loop.call_soon(self._listener.ended, f"could not be started again: {error}", 1)
+
+    async def _end_for(self, reason: str) -> None:
+        process = self._process
+        assert process is not None
+        await self._kill(process)
+        self._release()
+        self._loop.call_soon(self._listener.ended, reason, 1)
+
     async def _ask_to_end(self, group: int) -> None:
+        # The processes of a starter only wait for the others.
+        pids = [] if self._starter is None else (await look()).marked(self._mark, None, outside=group)
         # A stopped process would not notice without SIGCONT.
         for number in (signal.SIGTERM, signal.SIGCONT):
             if self._starter is not None:
-                # The processes of the starter only wait for the others.
-                send_signal(marked(self._mark, None, outside=group), number)
+                send_signal(pids, number)
             else:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(group, number)
@@ -335,13 +393,17 @@ class PtyProcess:
 
 
 def command_console(address: str) -> PtyProcess:
-    """The console that the command in `exec:COMMAND` reaches. Raises ConsoleError if there is none."""
+    """The console that the command in `exec:COMMAND` reaches. Raises ConsoleError if there is none.
+
+    Its terminal has normal modes, which a program such as ssh hands on to the device before it sets those
+    that it needs itself; but no echo, as nobody looks at it.
+    """
     command = address.removeprefix("exec:")
     if not command.strip():
         raise ConsoleError(
             f"{address}: the command is missing; write exec:COMMAND, for example 'exec:ssh board'"
         )
-    return PtyProcess(address, ["/bin/sh", "-c", command], raw=True)
+    return PtyProcess(address, ["/bin/sh", "-c", command], echo=False)
 
 
 def ending_in_words(status: int) -> str:

@@ -33,11 +33,13 @@ class DeadEnd:
     :param waits: all of them, in the order they began.
     :param sentences: what happened, for a person.
     :param reasons: for each request why this wait can't end, as a clause.
+    :param doubt: why the waits may end all the same, as a clause; empty: they will not.
     """
 
     waits: Sequence[Waiting]
     sentences: Sequence[str]
     reasons: dict[bytes, str]
+    doubt: str = ""
 
     @property
     def devices(self) -> list[str]:
@@ -50,7 +52,7 @@ def candidates(coordinator: Coordinator) -> set[str]:
     waiting: set[str] = set()
     timed: set[str] = set()
     for wait in coordinator.waits():
-        (timed if wait.expected else waiting).add(wait.device)
+        (timed if wait.own_timeout else waiting).add(wait.device)
     return waiting - timed
 
 

@@ -35,6 +35,7 @@ REPORTS = {
     "set-stop": (),
     "run-start": ("name", "uuid"),
     "run-end": ("name", "uuid", "status"),
+    "refused": ("command", "reason"),  # a command that was to report something was called wrongly
     "raise": ("message",),
     "event": ("message",),
     "feedback": ("namespace",),
@@ -93,9 +94,9 @@ class Waiting:
 
     `role` is whom a lava-wait-all waits for, None for everybody; the other kinds
     have none. `timeout` is in seconds, None for no limit; the host of the device
-    keeps the time and appends `Released`. `expected` says that the script itself gave
-    the time-out, so that a wait that ends by it is no failure. `position` is where in the
-    device's console log the wait began, in bytes.
+    keeps the time and appends `Released`. `own_timeout` is whether the script gave it,
+    with --timeout, and so has a plan for a wait that ends without success. `position` is
+    where in the device's console log the wait began, in bytes.
     """
 
     time: float
@@ -105,7 +106,7 @@ class Waiting:
     message_id: bytes
     role: str | None
     timeout: float | None
-    expected: bool = False
+    own_timeout: bool = False
     position: int = 0
 
 
@@ -292,6 +293,12 @@ def _whole_number(value: Any) -> int:
     return value
 
 
+def _yes_or_no(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"neither true nor false: {value!r:.80}")
+    return value
+
+
 def _seconds(value: Any) -> float:
     # The comparison is false for "not a number", and safe for a whole number too large to be a float.
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
@@ -338,12 +345,6 @@ def _lists_to_members(value: Any) -> tuple[tuple[str, str], ...]:
     return tuple((_text(name), _text(role)) for name, role in value)
 
 
-def _truth(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(f"neither true nor false: {value!r:.80}")
-    return value
-
-
 def _report_fields(value: Any) -> tuple[str | None, ...]:
     if not isinstance(value, list):
         raise ValueError(f"not a list: {value!r:.80}")
@@ -380,7 +381,7 @@ _FIELDS: dict[type[Event], dict[str, _Codec]] = {
         "message_id": _BYTES,
         "role": _optional(_TEXT),
         "timeout": _optional(_SECONDS),
-        "expected": (_same, _truth),
+        "own_timeout": (_same, _yes_or_no),
         "position": (_same, _whole_number),
     },
     Released: {

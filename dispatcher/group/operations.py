@@ -14,13 +14,13 @@ To add an operation, write its function and put it into OPERATIONS.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dispatcher.group.configuration import Configuration
-from dispatcher.group.events import Reported, Sent, Waiting, WaitKind
+from dispatcher.group.events import Reported, Sent, Waiting, WaitKind, readable
 from dispatcher.group.state import GroupState
-from toolkit.wire.vocabulary import MAX_DATA, MAX_NAME, MAX_TEXT, OK, ProtocolError, pack_reply
+from toolkit.wire.vocabulary import MAX_DATA, MAX_NAME, MAX_TEXT, NO, OK, ProtocolError, pack_reply
 
 MAX_ID = 1024
 
@@ -135,22 +135,37 @@ def _send(state: GroupState, call: Call) -> Answer:
 
 
 def _wait(state: GroupState, call: Call) -> Answer:
-    message_id, timeout = _fields(call, _is_id, _is_timeout)
-    return _waiting(call, WaitKind.WAIT, message_id, None, timeout)
+    arguments, own = _timeout_of_its_own(call, 2)
+    message_id, timeout = _fields(arguments, _is_id, _is_timeout)
+    return _waiting(call, WaitKind.WAIT, message_id, None, timeout, own)
 
 
 def _wait_all(state: GroupState, call: Call) -> Answer:
-    message_id, role, timeout = _fields(call, _is_id, _is_role, _is_timeout)
-    return _waiting(call, WaitKind.WAIT_ALL, message_id, role, timeout)
+    arguments, own = _timeout_of_its_own(call, 3)
+    message_id, role, timeout = _fields(arguments, _is_id, _is_role, _is_timeout)
+    return _waiting(call, WaitKind.WAIT_ALL, message_id, role, timeout, own)
 
 
 def _sync(state: GroupState, call: Call) -> Answer:
-    message_id, timeout = _fields(call, _is_id, _is_timeout)
-    return _waiting(call, WaitKind.SYNC, message_id, None, timeout)
+    arguments, own = _timeout_of_its_own(call, 2)
+    message_id, timeout = _fields(arguments, _is_id, _is_timeout)
+    return _waiting(call, WaitKind.SYNC, message_id, None, timeout, own)
+
+
+def _timeout_of_its_own(call: Call, count: int) -> tuple[Call, bool]:
+    """The call with its first `count` arguments, and the one behind: whether the script gave --timeout.
+
+    An older box does not say.
+    """
+    own = call.arguments[count] if len(call.arguments) > count else False
+    if type(own) is not bool:
+        raise ProtocolError(f"whether {call.operation} has a time-out of its own is yes or no")
+    rest = call.arguments[:count] + call.arguments[count + 1 :]
+    return replace(call, arguments=rest), own
 
 
 def _waiting(
-    call: Call, kind: WaitKind, message_id: bytes, role: str | None, milliseconds: int | None
+    call: Call, kind: WaitKind, message_id: bytes, role: str | None, milliseconds: int | None, own: bool
 ) -> Answer:
     seconds = None if milliseconds is None else milliseconds / 1000
     return Waiting(
@@ -161,7 +176,7 @@ def _waiting(
         message_id,
         role,
         seconds,
-        expected=milliseconds is not None,
+        own_timeout=own,
         position=call.position,
     )
 
@@ -177,6 +192,21 @@ def _report(*checks: Callable[[Any], bool]) -> Handler:
             raise ProtocolError(str(error)) from None
 
     return handler
+
+
+def _set_start(state: GroupState, call: Call) -> Answer:
+    started = _report(_is_name)(state, call)
+    open_set = state.results.open_set(call.device)
+    if open_set is not None and not state.known(call.identity):
+        return pack_reply(NO, f"a test set is open already: {readable(open_set):.200}")
+    return started
+
+
+def _set_stop(state: GroupState, call: Call) -> Answer:
+    stopped = _report()(state, call)
+    if state.results.open_set(call.device) is None and not state.known(call.identity):
+        return pack_reply(NO, "no test set is open")
+    return stopped
 
 
 def _config(state: GroupState, call: Call) -> Answer:
@@ -202,10 +232,11 @@ OPERATIONS: dict[str, Handler] = {
     "case-end": _report(_is_name),
     "result": _report(_is_name, _is_name, _is_name_or_nothing, _is_name_or_nothing),
     "reference": _report(_is_name, _is_name, _is_text),
-    "set-start": _report(_is_name),
-    "set-stop": _report(),
+    "set-start": _set_start,
+    "set-stop": _set_stop,
     "run-start": _report(_is_name, _is_name_or_nothing),
     "run-end": _report(_is_name, _is_name_or_nothing, _is_status),
+    "refused": _report(_is_text, _is_text),
     "raise": _report(_is_text),
     "event": _report(_is_text),
     "feedback": _report(_is_name),

@@ -90,7 +90,7 @@ class GroupState:
             for outcome in outcomes
             if outcome.status == NO and outcome.request in waits
         ]
-        cases += [self.results.fail_wait(wait, event.time) for wait, _ in failed if not wait.expected]
+        cases += [self.results.fail_wait(wait, event.time) for wait, _ in failed if not wait.own_timeout]
         return Change(outcomes, failed, cases)
 
     def _waits_that_may_end(self, event: Event) -> dict[bytes, Waiting]:

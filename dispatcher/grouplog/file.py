@@ -67,12 +67,8 @@ class FileGroupLog:
     and is cut off the file. One process at a time has a log open.
     """
 
-    def __init__(self, path: str | PathLike[str], *, fresh: bool = False) -> None:
-        """
-        :param fresh: the file must hold no group yet.
-        """
+    def __init__(self, path: str | PathLike[str]) -> None:
         self._path = str(path)
-        self._fresh = fresh
 
     async def open(self, founded: Founded, deliver: Deliver, failed: Failed, notice: Notice) -> None:
         """Deliver what the file holds, or begin it. Raises GroupLogError."""
@@ -105,10 +101,6 @@ class FileGroupLog:
         with open(self._path, "rb") as file:
             for event, end in _parsed(file, self._path, notice):
                 self._length = end
-                if first and self._fresh:
-                    raise GroupLogError(
-                        f"{self._path} holds another run; name a new file, or remove this one"
-                    )
                 if first:
                     if not isinstance(event, Founded):
                         raise GroupLogError(f"{self._path}, line 1: this does not found a group")

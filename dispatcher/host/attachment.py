@@ -17,15 +17,43 @@ from typing import Protocol
 
 from dispatcher.consoles import Console, ConsoleError
 from dispatcher.engine import Answer
-from dispatcher.host.group import Group
 from dispatcher.host.timer import Timer
 from dispatcher.line.channel import Alarm, Asked, Channel, Item, Output
 from dispatcher.line.session import Cancelled, Counters, Request
 from dispatcher.line.textpatterns import Pattern
-from dispatcher.line.textsignals import Malformed
+from dispatcher.line.textsignals import Found
 
 # Seconds before a lost connection is tried again; twice as long each time.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 10.0
+
+
+class Membership(Protocol):
+    """The group of a device as its attachment sees it: on this host (host/group.py), or behind a socket."""
+
+    @property
+    def number(self) -> int:
+        """32 bits that name the group."""
+
+    def attach(self, attachment: Attachment, role: str) -> None:
+        """The device's console is here. Raises ValueError, with a sentence, if it can't join."""
+
+    def detach(self, attachment: Attachment, reason: str) -> None:
+        """The device will never send again."""
+
+    def request(self, device: str, asked: Asked, now: float) -> None:
+        """Carry out what the device asks for; `Attachment.answer` follows."""
+
+    def cancel(self, request: Request, reason: str, now: float) -> None:
+        """Nobody waits for this answer any more."""
+
+    def report(self, device: str, found: Found, now: float) -> None:
+        """Note what the device reports by text."""
+
+    def hear(self, now: float) -> None:
+        """The device has printed something."""
+
+    def wake(self, attachment: Attachment) -> None:
+        """Carry out what has happened, and call `Attachment.flush`, in this turn of the loop."""
 
 
 class Tap(Protocol):
@@ -55,7 +83,7 @@ class Attachment:
         name: str,
         role: str,
         console: Console,
-        group: Group,
+        group: Membership,
         taps: Sequence[Tap],
         *,
         token: Callable[[], int],
@@ -72,7 +100,7 @@ class Attachment:
         self._taps = list(taps)
         self._ended = ended
         self._loop = asyncio.get_running_loop()
-        self._channel = Channel(token, group.engine.state.number, position, patterns)
+        self._channel = Channel(token, group.number, position, patterns)
         self._timer = Timer(self._handle_timeout)
         self._over = asyncio.Event()
         self._lost = asyncio.Event()
@@ -202,30 +230,19 @@ class Attachment:
         self._carry_out(self._channel.handle_timeout(now), now)
 
     def _carry_out(self, items: Sequence[Item], now: float) -> None:
-        engine = self._group.engine
+        group = self._group
         for item in items:
             match item:
                 case Output():
-                    engine.heard = now
+                    group.hear(now)
                     for tap in self._taps:
                         tap.output(item.data, now)
                 case Asked():
-                    engine.request(
-                        self.name,
-                        item.request,
-                        item.identity,
-                        item.operation,
-                        item.arguments,
-                        item.position,
-                        now,
-                    )
+                    group.request(self.name, item, now)
                 case Cancelled():
-                    engine.cancel(item.request, item.reason, now)
+                    group.cancel(item.request, item.reason, now)
                 case Alarm():
                     self.tell(item.sentence)
-                case Malformed():
-                    text = item.text.decode("utf-8", "surrogateescape")
-                    engine.report(self.name, "malformed", (text, item.reason), item.offset, now)
                 case _:
-                    engine.report(self.name, item.kind, item.fields, item.offset, now)
+                    group.report(self.name, item, now)
         self._group.wake(self)

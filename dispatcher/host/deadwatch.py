@@ -7,6 +7,7 @@ to look (`next_timeout`), and is then called (`handle_timeout`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from dispatcher.engine import Engine
@@ -18,7 +19,20 @@ SETTLE = 0.1
 # Seconds between looks while a process of a device that waits may do something yet: twice as long each time.
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 2.0
 
-Look = Callable[[Mapping[str, Sequence[Waiting]]], Mapping[str, frozenset[int]]]
+
+class Found(Protocol):
+    """What was found out about devices that wait."""
+
+    @property
+    def idle(self) -> Mapping[str, frozenset[int]]:
+        """Those that do nothing but wait, with their processes."""
+
+    @property
+    def doubt(self) -> str:
+        """Why one of them may do something all the same, as a clause; empty if none may."""
+
+
+Look = Callable[[Mapping[str, Sequence[Waiting]]], Found]
 
 
 class Watch(Protocol):
@@ -35,6 +49,9 @@ class Watch(Protocol):
     def handle_timeout(self, now: float) -> DeadEnd | None:
         """Look, if it is time to; returns the dead end that is new."""
 
+    def doings(self) -> Mapping[str, str]:
+        """What devices do that do not wait, as clauses; of those of which that is known."""
+
 
 class SimulatorWatch:
     """Judges by the devices' processes.
@@ -42,15 +59,17 @@ class SimulatorWatch:
     They are only looked at when the group would be in a dead end if its devices did nothing but wait.
     As processes come and go while they are looked at, only what two looks show is believed.
 
-    :param look: gets devices with their open waits; returns those of them that do nothing but wait, with
-        their processes.
+    :param look: gets devices with their open waits, and finds out which of them do nothing but wait.
+    :param doings: tells what the devices do.
     """
 
     fails = True
 
-    def __init__(self, engine: Engine, look: Look) -> None:
+    def __init__(self, engine: Engine, look: Look, doings: Callable[[], Mapping[str, str]]) -> None:
         self._engine = engine
         self._look = look
+        self.doings = doings
+        self._doubted: object = None  # the stuck waits of which a doubt was told
         self._changes = -1
         self._due: float | None = None
         self._pause = FIRST_PAUSE
@@ -81,20 +100,31 @@ class SimulatorWatch:
         for wait in coordinator.waits():
             if wait.device in suspects:
                 waits[wait.device].append(wait)
-        idle = self._look(waits)
+        found = self._look(waits)
+        idle = found.idle
         stuck = stuck_devices(coordinator, idle)
         seen = {name: (idle[name], [wait.identity for wait in waits[name]]) for name in stuck}
         if not stuck:
             self._seen = None
-            self._due = now + self._pause
-            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+            self._look_later(now)
             return None
         if seen != self._seen:
             self._seen = seen
             self._due = now + SETTLE
             return None
+        if found.doubt:
+            self._look_later(now)
+            if seen == self._doubted:
+                return None
+            self._doubted = seen
+            dead_end = self._engine.find_dead_end(stuck, now)
+            return None if dead_end is None else replace(dead_end, doubt=found.doubt)
         self._seen = None
         return self._engine.find_dead_end(stuck, now)
+
+    def _look_later(self, now: float) -> None:
+        self._due = now + self._pause
+        self._pause = min(2 * self._pause, LONGEST_PAUSE)
 
 
 class QuietWatch:
@@ -131,3 +161,7 @@ class QuietWatch:
         here = {name for name, _ in coordinator.members} - coordinator.gone
         waiting = candidates(coordinator)
         return self._engine.find_dead_end(waiting, now) if here == waiting else None
+
+    def doings(self) -> Mapping[str, str]:
+        """What devices do is not known here."""
+        return {}

@@ -19,6 +19,9 @@ from dispatcher.group.events import Event, Founded
 from dispatcher.group.results import Case, Counts
 from dispatcher.grouplog import GroupLog
 from dispatcher.host.timer import Timer
+from dispatcher.line.channel import Asked
+from dispatcher.line.session import Request
+from dispatcher.line.textsignals import Found, Malformed
 
 if TYPE_CHECKING:
     from dispatcher.host.attachment import Attachment
@@ -70,6 +73,11 @@ class Group:
         self._timer.cancel()
         await self._log.close()
 
+    @property
+    def number(self) -> int:
+        """32 bits that name the group and its log."""
+        return self.engine.state.number
+
     def attach(self, attachment: Attachment, role: str) -> None:
         """A device's console is here. Raises ValueError, with a sentence, if the device can't join.
 
@@ -84,6 +92,28 @@ class Group:
         if self._attachments.pop(attachment.name, None) is not None:
             self.engine.leave(attachment.name, reason, self._loop.time())
             self.wake()
+
+    def request(self, device: str, asked: Asked, now: float) -> None:
+        """Carry out what the device asks for; `Attachment.answer` follows."""
+        self.engine.request(
+            device, asked.request, asked.identity, asked.operation, asked.arguments, asked.position, now
+        )
+
+    def cancel(self, request: Request, reason: str, now: float) -> None:
+        """Nobody waits for this answer any more."""
+        self.engine.cancel(request, reason, now)
+
+    def report(self, device: str, found: Found, now: float) -> None:
+        """Note what the device reports by text."""
+        if isinstance(found, Malformed):
+            text = found.text.decode("utf-8", "surrogateescape")
+            self.engine.report(device, "malformed", (text, found.reason), found.offset, now)
+        else:
+            self.engine.report(device, found.kind, found.fields, found.offset, now)
+
+    def hear(self, now: float) -> None:
+        """A device has printed something."""
+        self.engine.heard = now
 
     def wake(self, attachment: Attachment | None = None) -> None:
         """Something has happened: carry it out in this turn of the loop.

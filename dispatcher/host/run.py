@@ -19,7 +19,7 @@ from dispatcher.files import check_writable, write_whole
 from dispatcher.group.configuration import Configuration, parse_configuration
 from dispatcher.group.events import Founded
 from dispatcher.group.wording import enumerated
-from dispatcher.grouplog import GroupLog
+from dispatcher.grouplog import GroupLog, GroupLogError
 from dispatcher.grouplog.file import FileGroupLog
 from dispatcher.grouplog.memory import MemoryGroupLog
 from dispatcher.host.consolelog import ConsoleLogs
@@ -143,6 +143,8 @@ def run_group(
         display.message(message)
     try:
         asyncio.run(run.run(Founded(time.time(), os.urandom(8)), timeout))
+    except GroupLogError as error:
+        raise SetupError(f"--group-log: {error}") from error
     finally:
         view.close()
         # The loop took its handlers away.
@@ -294,4 +296,8 @@ def _console_logs(directory: Path | None, names: Sequence[str], *, keep: bool) -
 
 
 def _group_log(path: Path | None, *, fresh: bool) -> GroupLog:
-    return MemoryGroupLog() if path is None else FileGroupLog(path, fresh=fresh)
+    if path is None:
+        return MemoryGroupLog()
+    if fresh and path.is_file() and path.stat().st_size:
+        raise UsageError(f"--group-log: {path} holds another run; name a new file, or remove this one")
+    return FileGroupLog(path)

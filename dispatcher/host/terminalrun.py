@@ -17,6 +17,7 @@ from enum import Enum
 
 from dispatcher.consoles import Console, ConsoleError
 from dispatcher.consoles.processes import (
+    Processes,
     become_subreaper,
     everything_below,
     kill_all,
@@ -148,8 +149,8 @@ class TerminalRun:
         self._stop = asyncio.Event()
         self._watch_signals()
         become_subreaper()
+        await self._group.open(founded)
         try:
-            await self._group.open(founded)
             if not self._must_end and self._engine.state.coordinator.members:
                 others = counted(len(self._engine.state.coordinator.members), "device")
                 self._display.message(f"the group goes on where its log ends: {others}")
@@ -169,6 +170,8 @@ class TerminalRun:
             if isinstance(self._display, ConsoleDisplay):
                 typing = {a.name: a for a in self._dispatcher.attachments}
                 await self._display.open(typing, self._quit)
+            # Sets the timer, also where no device ever does anything.
+            self._group.wake()
             await self._stop.wait()
         finally:
             await self._tidy_up()
@@ -197,14 +200,14 @@ class TerminalRun:
 
     def _said(self, device: Device) -> str:
         """How the device got on, for the table."""
-        if device.state is State.SUCCEEDED and device.counts.failed:
-            return f"{counted(device.counts.failed, 'failed result')}"
         if device.state is State.RUNNING and not self._must_end:
             attachment = device.attachment
             connected = attachment is not None and attachment.connected
-            return "connected" if connected else "not connected"
+            return ("connected" if connected else "not connected") + _after(device)
         said = device.how or device.state.value
-        return said + (", after a dead end" if device.dead_ends else "")
+        if device.state is State.SUCCEEDED and device.counts.failed:
+            said = counted(device.counts.failed, "failed result")
+        return said + _after(device)
 
     def _is_good(self, device: Device) -> bool:
         if device.dead_ends or device.counts.failed:
@@ -245,6 +248,8 @@ class TerminalRun:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._loop.add_signal_handler(number, self._stop_by, number)
         self._loop.add_signal_handler(signal.SIGCHLD, self._reap)
+        # What forks without end leaves us orphans faster than the loop takes note of their ends.
+        signal.set_wakeup_fd(signal.set_wakeup_fd(-1), warn_on_full_buffer=False)
         if isinstance(self._view, LiveView):
             self._loop.add_signal_handler(signal.SIGWINCH, self._group.wake)
             self._loop.add_signal_handler(signal.SIGTSTP, self._suspend, self._view)
@@ -320,7 +325,7 @@ class TerminalRun:
             if not device.over and device.started:
                 device.ended = self._loop.time()
         # Also those that have shed all marks, and become our children when their parents ended.
-        stuck = await kill_all(everything_below)
+        stuck = await kill_all(Processes.all)
         if stuck:
             self._display.message(f"these processes could not be ended: {', '.join(map(str, stuck))}")
         self._reap()
@@ -422,13 +427,22 @@ class TerminalRun:
         due = self._silence_due()
         if due is not None and now >= due:
             self._display.message(
-                summary(self._statuses(), self._engine.epoch + now, now - self._engine.heard)
+                summary(
+                    self._statuses(),
+                    self._engine.epoch + now,
+                    now - self._engine.heard,
+                    {} if self._watch is None else self._watch.doings(),
+                )
             )
             self._silence.told(now)
         self._group.wake()
 
     def _meet(self, dead_end: DeadEnd, now: float) -> None:
         """Tell of a dead end, and let its waits fail if they are to."""
+        if dead_end.doubt:
+            what = dead_end.sentences[0].removeprefix("dead end: ")
+            self._display.message(f"perhaps a dead end: {what}. But {dead_end.doubt}. The waits go on")
+            return
         waits = {(wait.device, wait.kind, wait.message_id, wait.role) for wait in dead_end.waits}
         self._repeated = self._repeated + 1 if waits == self._dead_end else 0
         self._dead_end = waits
@@ -452,7 +466,9 @@ class TerminalRun:
     def _silence_due(self) -> float | None:
         if self._view.live or isinstance(self._display, ConsoleDisplay):
             return None
-        return self._silence.next_timeout(self._engine.heard, self._engine.state.coordinator.anybody_waits)
+        # Devices that are to end by themselves may also hang without waiting for each other.
+        awaited = self._must_end or self._engine.state.coordinator.anybody_waits
+        return self._silence.next_timeout(self._engine.heard, awaited)
 
     def _area(self, now: float, width: int, height: int) -> list[str]:
         left = None if self._time_is_over is None else self._time_is_over - now
@@ -466,6 +482,10 @@ class TerminalRun:
             counts={name: device.counts for name, device in self.devices.items()},
             stuck=self._stuck,
         )
+
+
+def _after(device: Device) -> str:
+    return ", after a dead end" if device.dead_ends else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,8 +90,7 @@ def read_definition(tree: Node, use: Use, repositories: Repositories, remarks: R
         dependencies=dependencies,
         install=install_steps,
         steps=steps,
-        folder=None if use.checkout is None else use.checkout.folder,
-        revision=None if use.checkout is None else use.checkout.revision,
+        checkout=use.checkout,
         pattern=pattern,
         fixups=fixups,
         repositories=cloned,
@@ -209,7 +208,7 @@ def _git_repositories(
         folder = folder or url.rstrip("/").removesuffix(".git").rpartition("/")[2]
         if folder in ("", ".", "..") or "/" in folder or "\0" in folder:
             raise JobError(item.place, f"the destination {folder!r:.60} is not the name of a folder")
-        if repositories.find(url, use.around) is None:
+        if repositories.find(url, use.around, item.place) is None:
             remarks.add(
                 item.place, f"install: git-repos {url} is not here; clone it, and add --repo {url}=DIR"
             )

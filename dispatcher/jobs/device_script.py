@@ -7,16 +7,20 @@ FOLDER/N/run/K_NAME/             run.sh, install.sh, uuid of definition number K
 FOLDER/N/tests/K_NAME/           what its steps run in: a copy of its repository
 """
 
+import os
 import re
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dispatcher.errors import SetupError
 from dispatcher.jobs.model import Checkout, Definition, Request, Role, TestAction
-from dispatcher.jobs.repositories import copy
 from dispatcher.jobs.rules import TimedAction
 from dispatcher.line.textpatterns import Pattern
+
+# Puts the files of a checkout into a folder, which does not exist yet. Raises SetupError.
+Copy = Callable[[Checkout, Path], None]
 
 # Systems on which LAVA's scripts run in bash.
 _BASH = {"debian", "centos", "fedora", "archlinux", "arch", "slackware"}
@@ -40,11 +44,12 @@ def shell_for(distribution: str | None) -> str:
     return "/bin/bash" if distribution in _BASH and Path("/bin/bash").exists() else "/bin/sh"
 
 
-def lay_out(role: Role, folder: Path, shell: str, new_uuid: Callable[[], str]) -> DeviceScript:
+def lay_out(role: Role, folder: Path, shell: str, new_uuid: Callable[[], str], copy: Copy) -> DeviceScript:
     """Write the folder of one device of this role. Raises SetupError or OSError.
 
     :param folder: does not exist yet.
     :param shell: runs the definitions.
+    :param copy: puts the files of a checkout into a folder, which does not exist yet.
     """
     folder.mkdir(parents=True)
     laid = DeviceScript(f"exec /bin/sh {shlex.quote(str(folder / 'start.sh'))}", folder)
@@ -62,7 +67,7 @@ def lay_out(role: Role, folder: Path, shell: str, new_uuid: Callable[[], str]) -
         lines += [_requested(request, folder) for request in action.requests]
         if action.definitions:
             directory = folder / str(stage)
-            _lay_out_action(action, directory, number, shell, new_uuid, laid)
+            _lay_out_action(action, directory, number, shell, new_uuid, copy, laid)
             number += len(action.definitions)
             lines += [
                 f"lava-test-runner {shlex.quote(str(directory))} || status=1",
@@ -96,6 +101,7 @@ def _lay_out_action(
     number: int,
     shell: str,
     new_uuid: Callable[[], str],
+    copy: Copy,
     laid: DeviceScript,
 ) -> None:
     uuids, names = [], []
@@ -103,10 +109,17 @@ def _lay_out_action(
         name, uuid = f"{count}_{definition.name}", new_uuid()
         run, tests = directory / "run" / name, directory / "tests" / name
         run.mkdir(parents=True)
-        tests.mkdir(parents=True)
-        if definition.folder is not None:
-            copy(Checkout(definition.folder, definition.revision), tests)
+        tests.parent.mkdir(exist_ok=True)
+        if definition.checkout is None:
+            tests.mkdir()
+        else:
+            copy(definition.checkout, tests)
         for destination, checkout in definition.repositories:
+            if os.path.lexists(tests / destination):
+                raise SetupError(
+                    f"{definition.place}: git-repos can't put {checkout.folder} into {destination}, which is in the "
+                    "repository already"
+                )
             copy(checkout, tests / destination)
         (run / "uuid").write_text(f"{uuid}\n")
         script = run / "run.sh"

@@ -36,7 +36,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Checkout:
-    """A folder of this machine; with a revision, the clone there as it was at that commit."""
+    """A folder of this machine; with a revision (a commit), the clone there as it was then."""
 
     folder: Path
     revision: str | None = None
@@ -46,10 +46,9 @@ class Checkout:
 class Definition:
     """A test definition, with the parameters that the job gives it.
 
-    `parameters` are shell variables: the definition's own defaults first, then the job's. `folder` is
-    the folder that its steps run in a copy of (the clone that it comes from, None for an inline one),
-    with `revision` as it was at that commit. `repositories` are what `install: git-repos` puts into it,
-    each as a folder of the name given. `pattern` and `fixups` are those of `parse`: a regular expression
+    `parameters` are shell variables: the definition's own defaults first, then the job's. `checkout` is
+    what its steps run in a copy of (the repository that it comes from; None for an inline one).
+    `repositories` are what `install: git-repos` puts into it, each as a folder of the name given. `pattern` and `fixups` are those of `parse`: a regular expression
     for results in the output, and what its words for results mean.
     """
 
@@ -59,10 +58,9 @@ class Definition:
     dependencies: tuple[str, ...] = ()
     install: tuple[Step, ...] = ()
     steps: tuple[Step, ...] = ()
-    folder: Path | None = None
+    checkout: Checkout | None = None
     pattern: str | None = None
     fixups: Mapping[str, str] = field(default_factory=dict)
-    revision: str | None = None
     repositories: tuple[tuple[str, Checkout], ...] = ()
 
 

@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from dispatcher.errors import UsageError
+from dispatcher.files import open_regular
 from dispatcher.jobs.definition import (
     Use,
     check_keys,
@@ -20,7 +21,7 @@ from dispatcher.jobs.definition import (
     skipped_parts,
 )
 from dispatcher.jobs.model import Checkout, Definition, Job, Place, Request, Role, TestAction
-from dispatcher.jobs.repositories import Repositories, read_file, toplevel
+from dispatcher.jobs.repositories import Repositories, toplevel
 from dispatcher.jobs.source import (
     MAX_BYTES,
     Items,
@@ -100,7 +101,7 @@ def read_bare_definition(path: Path, repositories: Repositories, remarks: Remark
 
 def _data(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return file.read(MAX_BYTES + 1)
     except OSError as error:
         raise JobError(str(path), f"this file can't be read: {error.strerror}") from None
@@ -457,7 +458,7 @@ class _JobReader:
 
     def _file(self, checkout: Checkout, path: str, node: Node) -> Node:
         if (checkout, path) not in self._trees:
-            data = read_file(checkout, path, node.place)
+            data = self._repositories.read_file(checkout, path, node.place)
             name = str(checkout.folder / path)
             if checkout.revision is not None:
                 name += f" at {checkout.revision[:12]}"

@@ -7,23 +7,22 @@ were at that commit; everything else is taken as it lies there.
 
 import os
 import re
-import shutil
-import subprocess
-from collections.abc import Mapping, Sequence
+import stat
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
 from dispatcher.errors import SetupError, UsageError
+from dispatcher.files import open_regular
+from dispatcher.jobs.clone import MAX_FILES, MAX_SIZE, Clone, Entry, GitError, clone_around, is_clone
 from dispatcher.jobs.model import Checkout, Place
 from dispatcher.jobs.source import MAX_BYTES, JobError, Remarks
 
-# What a copy for each device may have. A slip (DIR is a home) is told, not copied.
-MAX_FILES = 100_000
-MAX_COPY = 2 * 1024**3
-
 # Revisions that git can't take for an option or an expression.
 _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+#-]*")
-_MINUTE = 60.0
+# Links of a repository to its own files, one behind the other.
+_MAX_LINKS = 10
+_AT_ONCE = 1 << 30
 
 
 def parse_repositories(texts: Sequence[str], directory: Path) -> dict[str, Path]:
@@ -46,34 +45,43 @@ def normal(url: str) -> str:
 
 
 class Repositories:
-    """The repositories that this machine has.
+    """The repositories that this machine has, each looked at once.
 
     :param folders: by URL as `normal` has it.
     """
 
     def __init__(self, folders: Mapping[str, Path] | None = None) -> None:
         self._folders = {normal(url): folder for url, folder in (folders or {}).items()}
+        self._clones: dict[Path, Clone] = {}
+        self._entries: dict[Checkout, dict[str, Entry]] = {}
+        self._names: dict[Checkout, list[str]] = {}
 
-    def find(self, url: str, around: Path) -> Path | None:
-        """The folder of a repository; None if it is not here.
+    def find(self, url: str, around: Path, place: Place) -> Path | None:
+        """The folder of a repository; None if it is not here. Raises JobError.
 
         :param around: the folder of the file that names it: a local path counts from there, and it may
             lie in a clone of that URL.
         """
         if normal(url) in self._folders:
             return self._folders[normal(url)]
-        if "://" in url and not url.startswith("file://"):
-            return _clone_around(url, around)
-        path = Path(os.path.normpath(around / url.removeprefix("file://")))
-        if path.is_dir():
-            return path
-        return _clone_around(url, around)
+        if "://" not in url or url.startswith("file://"):
+            path = Path(os.path.normpath(around / url.removeprefix("file://")))
+            if path.is_dir():
+                return path
+        top = clone_around(around)
+        if top is None:
+            return None
+        try:
+            urls = self._clone(top).remote_urls()
+        except GitError as error:
+            raise JobError(place, str(error)) from None
+        return top if normal(url) in map(normal, urls) else None
 
     def checkout(
         self, url: str, branch: str | None, revision: str | None, place: Place, around: Path, remarks: Remarks
     ) -> Checkout:
         """Which files a definition gets. Raises JobError."""
-        folder = self.find(url, around)
+        folder = self.find(url, around, place)
         if folder is None:
             if "://" in url or url.startswith(("git@", "lp:")):
                 raise JobError(
@@ -83,98 +91,162 @@ class Repositories:
             raise JobError(
                 place, f"there is no folder {url} in {around}; mend the path, or add --repo {url}=DIR"
             )
-        if not _is_clone(folder):
+        if not is_clone(folder):
             if branch or revision:
                 remarks.add(
                     place, f"{folder} is no git clone: it is used as it is, not at {revision or branch}"
                 )
             return Checkout(folder)
-        return Checkout(folder, _commit(folder, branch, revision, place, remarks))
+        try:
+            return Checkout(folder, self._commit(self._clone(folder), branch, revision, place, remarks))
+        except GitError as error:
+            raise JobError(place, str(error)) from None
 
-
-def _clone_around(url: str, folder: Path) -> Path | None:
-    """The clone of this URL that the folder lies in."""
-    top = _git(folder, "rev-parse", "--show-toplevel")
-    if top is None:
-        return None
-    remotes = _git(folder, "config", "--get-regexp", r"^remote\..*\.url$") or ""
-    urls = {normal(line.partition(" ")[2]) for line in remotes.splitlines()}
-    return Path(top) if normal(url) in urls else None
-
-
-def _is_clone(folder: Path) -> bool:
-    return (folder / ".git").exists() or _is_bare(folder)
-
-
-def _is_bare(folder: Path) -> bool:
-    return (folder / "HEAD").is_file() and (folder / "objects").is_dir() and (folder / "refs").is_dir()
-
-
-def _commit(
-    folder: Path, branch: str | None, revision: str | None, place: Place, remarks: Remarks
-) -> str | None:
-    """The commit that is wanted of a clone; None: the files as they lie there."""
-    for name in (branch, revision):
-        if name and not _REVISION.fullmatch(name):
-            raise JobError(place, f"git can't have a branch or revision {name!r:.60}")
-    bare = _is_bare(folder)
-    wanted = revision or branch
-    if wanted is not None:
-        # Who works on the branch wants his changes tested.
-        if not revision and not bare and _git(folder, "symbolic-ref", "--short", "HEAD") == branch:
-            return None
-        for name in (f"refs/heads/{wanted}", f"refs/remotes/origin/{wanted}", wanted):
-            commit = _git(folder, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
+    def _commit(
+        self, clone: Clone, branch: str | None, revision: str | None, place: Place, remarks: Remarks
+    ) -> str | None:
+        """The commit that is wanted of a clone; None: the files as they lie there. Raises GitError."""
+        for name in (branch, revision):
+            if name and not _REVISION.fullmatch(name):
+                raise JobError(place, f"git can't have a branch or revision {name!r:.60}")
+        wanted = revision or branch
+        if wanted is not None:
+            # Whoever works on the branch wants the changes tested.
+            if not revision and not clone.bare and clone.head_branch() == branch:
+                return None
+            commit = clone.commit(wanted)
             if commit is not None:
                 return commit
-        kind = "revision" if revision else "branch"
-        state = "HEAD" if bare else "its work tree"
-        remarks.add(place, f"the clone in {folder} has no {kind} {wanted}: {state} is used")
-    return _git(folder, "rev-parse", "--verify", "--quiet", "HEAD^{commit}") if bare else None
+            kind = "revision" if revision else "branch"
+            state = "HEAD" if clone.bare else "its work tree"
+            remarks.add(place, f"the clone in {clone.folder} has no {kind} {wanted}: {state} is used")
+        return clone.commit("HEAD") if clone.bare else None
 
+    def read_file(self, checkout: Checkout, path: str, place: Place) -> bytes:
+        """The first MAX_BYTES + 1 bytes of a file of a repository.
 
-def read_file(checkout: Checkout, path: str, place: Place) -> bytes:
-    """A file of a repository. Raises JobError, with what it might be called instead."""
-    pure = os.path.normpath(path)
-    if os.path.isabs(pure) or pure.startswith(".."):
-        raise JobError(place, f"{path!r:.100} leads out of the repository")
-    if checkout.revision is None:
-        file = checkout.folder / pure
+        Raises JobError, with what it might be called instead.
+        """
         try:
-            if not file.resolve().is_relative_to(checkout.folder.resolve()):
-                raise JobError(place, f"{path!r:.100} leads out of the repository")
-            with file.open("rb") as stream:
-                return stream.read(MAX_BYTES + 1)
-        except OSError:
-            pass
-    else:
-        done = _run_git(checkout.folder, "show", f"{checkout.revision}:{pure}")
-        if done is not None and done.returncode == 0:
-            return done.stdout
-    raise JobError(place, _not_there(checkout, pure))
+            data = self.look_up(checkout, path)
+            if data is None:
+                raise JobError(place, self._not_there(checkout, os.path.normpath(path)))
+            return data
+        except SetupError as error:
+            if isinstance(error, JobError):
+                raise
+            raise JobError(place, str(error)) from None
+
+    def look_up(self, checkout: Checkout, path: str) -> bytes | None:
+        """The first MAX_BYTES + 1 bytes of a file of a repository; None if there is none. Raises SetupError."""
+        pure = os.path.normpath(path)
+        if os.path.isabs(pure) or pure.split("/")[0] == "..":
+            raise SetupError(f"{path!r:.100} leads out of the repository")
+        return self._of_commit(checkout, pure) if checkout.revision else _of_folder(checkout.folder, pure)
+
+    def _of_commit(self, checkout: Checkout, path: str) -> bytes | None:
+        entries = self._entries_of(checkout)
+        for _ in range(_MAX_LINKS):
+            entry = entries.get(path)
+            if entry is None:
+                return None
+            data = self._clone(checkout.folder).read(entry, MAX_BYTES + 1)
+            if not stat.S_ISLNK(entry.mode):
+                return data
+            path = os.path.normpath(os.path.join(os.path.dirname(path), os.fsdecode(data)))
+        return None
+
+    def _not_there(self, checkout: Checkout, path: str) -> str:
+        at = "" if checkout.revision is None else f" at {checkout.revision[:12]}"
+        names = [name for name in self.list_files(checkout) if name.endswith((".yaml", ".yml"))]
+        same_name = [name for name in names if os.path.basename(name) == os.path.basename(path)]
+        close = (same_name or get_close_matches(path, names, n=1, cutoff=0.7))[:1]
+        hint = f"; did you mean {close[0]}?" if close else ""
+        return f"there is no file {path} in {checkout.folder}{at}{hint}"
+
+    def list_files(self, checkout: Checkout) -> list[str]:
+        """The files of a repository, by their paths in it.
+
+        Raises SetupError if there are too many, or if it can't be read.
+        """
+        if checkout not in self._names:
+            if checkout.revision is not None:
+                names = list(self._entries_of(checkout))
+            elif is_clone(checkout.folder):
+                # Neither its history nor what was built in it.
+                names = _present(checkout.folder, self._clone(checkout.folder).work_tree())
+            else:
+                names = _walk(checkout.folder)
+            self._names[checkout] = names
+        return self._names[checkout]
+
+    def copy(self, checkout: Checkout, destination: Path) -> None:
+        """Put the files of a repository into a folder that does not exist yet. Raises SetupError."""
+        try:
+            destination.mkdir(parents=True)
+            if checkout.revision is not None:
+                self._clone(checkout.folder).extract(checkout.revision, destination)
+            else:
+                _copy_files(checkout.folder, self.list_files(checkout), destination)
+        except OSError as error:
+            raise SetupError(f"{checkout.folder} can't be copied for a device: {error}") from error
+
+    def _clone(self, folder: Path) -> Clone:
+        """Raises GitError."""
+        if folder not in self._clones:
+            self._clones[folder] = Clone(folder)
+        return self._clones[folder]
+
+    def _entries_of(self, checkout: Checkout) -> dict[str, Entry]:
+        if checkout not in self._entries:
+            assert checkout.revision is not None
+            entries = self._clone(checkout.folder).entries(checkout.revision)
+            self._entries[checkout] = {entry.name: entry for entry in entries}
+        return self._entries[checkout]
 
 
-def _not_there(checkout: Checkout, path: str) -> str:
-    at = "" if checkout.revision is None else f" at {checkout.revision[:12]}"
-    names = [name for name in list_files(checkout) if name.endswith((".yaml", ".yml"))]
-    same_name = [name for name in names if os.path.basename(name) == os.path.basename(path)]
-    close = (same_name or get_close_matches(path, names, n=1, cutoff=0.7))[:1]
-    hint = f"; did you mean {close[0]}?" if close else ""
-    return f"there is no file {path} in {checkout.folder}{at}{hint}"
+def toplevel(file: Path) -> Path:
+    """The folder that the steps of a definition file run in: its clone, or else its own folder."""
+    return clone_around(file.parent) or file.parent
 
 
-def list_files(checkout: Checkout) -> list[str]:
-    """The files of a repository, by their paths in it. Raises SetupError if there are too many."""
-    folder = checkout.folder
-    if checkout.revision is not None:
-        output = _git(folder, "ls-tree", "-r", "-z", "--name-only", checkout.revision)
-        return [] if output is None else [name for name in output.split("\0") if name]
-    if _is_clone(folder):
-        # Neither its history nor what was built in it.
-        output = _git(folder, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
-        if output is not None:
-            return sorted({name for name in output.split("\0") if name and os.path.lexists(folder / name)})
-    found = []
+def copy_tree(source: Path, destination: Path, *, link: bool) -> None:
+    """Copy a folder that was made here. Raises SetupError.
+
+    :param link: the copies have their files in common, as nobody writes to these: to be seen through an overlay.
+    """
+    try:
+        _copy_tree(source, destination, _link_file if link else _copy_file)
+    except OSError as error:
+        raise SetupError(f"{source} can't be copied for a device: {error}") from error
+
+
+def _of_folder(folder: Path, path: str) -> bytes | None:
+    file = folder / path
+    try:
+        if not file.resolve().is_relative_to(folder.resolve()):
+            raise SetupError(f"{path!r:.100} leads out of the repository")
+        with open_regular(file) as stream:
+            return stream.read(MAX_BYTES + 1)
+    except (OSError, ValueError, RuntimeError):
+        return None
+
+
+def _present(folder: Path, names: Sequence[str]) -> list[str]:
+    """Those that are there, and not behind a link that took the place of a folder."""
+    real = {"": True}
+
+    def is_real(directory: str) -> bool:
+        if directory not in real:
+            real[directory] = is_real(os.path.dirname(directory)) and not os.path.islink(folder / directory)
+        return real[directory]
+
+    return [name for name in names if is_real(os.path.dirname(name)) and os.path.lexists(folder / name)]
+
+
+def _walk(folder: Path) -> list[str]:
+    """The files of a folder that is no clone, and the links in it."""
+    found: list[str] = []
     for top, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if name != ".git"]
         links = [name for name in folders if os.path.islink(os.path.join(top, name))]
@@ -186,80 +258,66 @@ def list_files(checkout: Checkout) -> list[str]:
     return sorted(found)
 
 
-def copy(checkout: Checkout, destination: Path) -> None:
-    """Put the files of a repository into a folder, which is made. Raises SetupError."""
-    destination.mkdir(parents=True, exist_ok=True)
-    if checkout.revision is not None:
-        _extract(checkout, destination)
-        return
-    size = 0
-    for name in list_files(checkout):
-        source, target = checkout.folder / name, destination / name
+def _copy_files(folder: Path, names: Sequence[str], destination: Path) -> None:
+    """Links as links and last, so that nothing is written through one; what is neither file nor link is left out."""
+    size, links = 0, []
+    for name in names:
+        source, target = folder / name, destination / name
+        mode = source.lstat().st_mode
+        if stat.S_ISLNK(mode):
+            links.append((target, os.readlink(source)))
+        elif stat.S_ISREG(mode):
+            size += source.stat().st_size
+            if size > MAX_SIZE:
+                raise SetupError(
+                    f"{folder} is larger than {MAX_SIZE} bytes, and each device gets a copy; name less of it"
+                )
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _copy_file(source, target)
+    for target, text in links:
         target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            if source.is_symlink():
-                target.symlink_to(os.readlink(source))
-            elif source.is_file():
-                size += source.stat().st_size
-                if size > MAX_COPY:
-                    raise SetupError(
-                        f"{checkout.folder} is larger than {MAX_COPY} bytes, and each device gets a copy; name less of it"
-                    )
-                shutil.copy2(source, target)
-        except OSError as error:
-            raise SetupError(f"{source} can't be copied for a device: {error}") from error
+        os.symlink(text, target)
 
 
-def _extract(checkout: Checkout, destination: Path) -> None:
-    assert checkout.revision is not None
-    command = _command(checkout.folder, "archive", "--format=tar", checkout.revision)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as git:
-        tar = subprocess.run(
-            ["tar", "-xf", "-", "-C", destination], stdin=git.stdout, capture_output=True, check=False
-        )
-    if git.returncode or tar.returncode:
-        text = tar.stderr.decode(errors="replace").strip()
-        raise SetupError(
-            f"the files of {checkout.folder} at {checkout.revision} can't be had: {text or 'git failed'}"
-        )
+def _copy_tree(source: str | Path, destination: str | Path, copy: Callable[[str, str], None]) -> None:
+    os.mkdir(destination)
+    with os.scandir(source) as entries:
+        for entry in entries:
+            target = os.path.join(destination, entry.name)
+            if entry.is_symlink():
+                os.symlink(os.readlink(entry.path), target)
+            elif entry.is_dir():
+                _copy_tree(entry.path, target, copy)
+            else:
+                copy(entry.path, target)
 
 
-def toplevel(file: Path) -> Path:
-    """The folder that the steps of a definition file run in: its clone, or else its own folder."""
-    top = _git(file.parent, "rev-parse", "--show-toplevel")
-    return file.parent if top is None else Path(top)
-
-
-def _command(folder: Path, *arguments: str) -> list[str]:
-    # A clone may name programs for git to run.
-    return [
-        "git",
-        "-C",
-        str(folder),
-        "-c",
-        "core.fsmonitor=false",
-        "-c",
-        "core.hooksPath=/dev/null",
-        *arguments,
-    ]
-
-
-def _run_git(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[bytes] | None":
+def _link_file(source: str, target: str) -> None:
     try:
-        return subprocess.run(
-            _command(folder, *arguments),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_MINUTE,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
+        os.link(source, target)
+    except OSError:
+        # One file can't have any number of names.
+        _copy_file(source, target)
 
 
-def _git(folder: Path, *arguments: str) -> str | None:
-    """What git prints; None if it has nothing to say."""
-    done = _run_git(folder, *arguments)
-    if done is None or done.returncode != 0:
-        return None
-    return os.fsdecode(done.stdout).rstrip("\n") or None
+def _copy_file(source: str | Path, target: str | Path) -> None:
+    """A regular file, with its permissions and its time; the kernel may let both share their blocks."""
+    read = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(read)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        write = os.open(target, flags, status.st_mode & 0o777)
+        try:
+            os.fchmod(write, status.st_mode & 0o777)
+            try:
+                while os.copy_file_range(read, write, _AT_ONCE):
+                    pass
+            except OSError:
+                # Not between these two file systems. Both descriptors are behind what was copied.
+                while os.sendfile(write, read, None, _AT_ONCE):
+                    pass
+            os.utime(write, ns=(status.st_atime_ns, status.st_mtime_ns))
+        finally:
+            os.close(write)
+    finally:
+        os.close(read)

@@ -7,6 +7,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+# Characters of a text, and parts of it. A script can double a variable with every line; what has grown beyond this
+# counts as not known.
+MAX_CHARACTERS = 20_000
+_MAX_PARTS = 100
+
 
 @dataclass(frozen=True, slots=True)
 class Text:
@@ -27,6 +32,8 @@ class Text:
         parts = (*self.parts[:-1], middle, *other.parts[1:])
         # Two unknowns in a row are one.
         inner = tuple(part for part in parts[1:-1] if part)
+        if len(inner) > _MAX_PARTS or sum(map(len, parts)) > MAX_CHARACTERS:
+            return UNKNOWN
         return Text((parts[0], *inner, parts[-1]) if len(parts) > 1 else parts)
 
     def may_be(self, other: "Text") -> bool:
@@ -74,7 +81,9 @@ def known(text: str) -> Text:
 
 def joined(texts: Sequence[Text], separator: str = " ") -> Text:
     """All texts in one."""
-    result = EMPTY
-    for number, text in enumerate(texts):
-        result = result + known(separator) + text if number else text
+    result = texts[0] if texts else EMPTY
+    for text in texts[1:]:
+        result += known(separator) + text
+        if result == UNKNOWN:
+            break
     return result

@@ -85,13 +85,23 @@ class Unread:
 Item = Call | Work | Unread
 
 
-@dataclass(frozen=True, slots=True)
 class DeviceNames:
-    """What lava-self, lava-role and lava-group say on a device: `group` is (device, role) of all."""
+    """What lava-self, lava-role and lava-group say on a device: `group` is (device, role) of all.
 
-    device: str
-    role: str
-    group: tuple[tuple[str, str], ...]
+    `asked` says whether anybody has asked for the device's own name: all else is the same for its whole role.
+    """
+
+    def __init__(self, device: str, role: str, group: tuple[tuple[str, str], ...]) -> None:
+        self._device = device
+        self.role = role
+        self.group = group
+        self.asked = False
+
+    @property
+    def device(self) -> str:
+        """The device's own name."""
+        self.asked = True
+        return self._device
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,10 +34,18 @@ class Program:
 def programs(devices: Sequence[tuple[str, Role]], files_of: FilesOf) -> list[Program]:
     """What all devices do: each is given by its name and the role that it plays."""
     group = tuple((device, role.name) for device, role in devices)
-    return [
-        Program(device, role.name, tuple(_items(role, DeviceNames(device, role.name, group), files_of)))
-        for device, role in devices
-    ]
+    # A role is read once, unless what it does depends on the device's name.
+    read: dict[int, tuple[Item, ...]] = {}
+    found = []
+    for device, role in devices:
+        items = read.get(id(role))
+        if items is None:
+            names = DeviceNames(device, role.name, group)
+            items = tuple(_items(role, names, files_of))
+            if not names.asked:
+                read[id(role)] = items
+        found.append(Program(device, role.name, items))
+    return found
 
 
 def devices_of(job: Job) -> list[tuple[str, Role]]:

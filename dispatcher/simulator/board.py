@@ -7,12 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dispatcher.consoles.ptyprocess import PtyProcess
+from dispatcher.simulator.device import POWER_VARIABLE, SimulatedDevice
 from dispatcher.simulator.faults import Faults
-from dispatcher.simulator.faultypty import FaultyPty
+from dispatcher.simulator.faultydevice import FaultyDevice
 from dispatcher.simulator.isolation import Lab
 from dispatcher.simulator.plan import PlannedDevice
 from dispatcher.simulator.privatetmp import PrivateTmp
+
+# $1: what each device runs first; then its command.
+_AFTER_SETUP = """\
+"$1" || {
+    status=$?
+    echo "lavabox: --setup $1 ended with status $status; this device does nothing more" >&2
+    exit "$status"
+}
+shift
+exec "$@"
+"""
 
 # Variables that name a device's cache files, and what those are called in its own folder.
 _CACHES = {
@@ -28,6 +39,8 @@ class Workshop:
     :param run: a text that no other run has.
     :param state: the run's own folder.
     :param commands: the folder with the links to the box.
+    :param setup: a program that each device runs before its command; None: it does nothing before.
+    :param paths: folders with programs that stand before all others, but for the box's.
     :param private_tmp: how each gets its own /tmp; None: they share this machine's.
     :param lab: where each gets a machine of its own, as it were; None: they share this one.
     :param faults: of the lines; None: they have none.
@@ -44,34 +57,42 @@ class Workshop:
     lab: Lab | None = None
     faults: Faults | None = None
     fault_seed: int = 0
+    setup: Path | None = None
+    paths: Sequence[Path] = ()
 
-    def board(self, device: PlannedDevice) -> PtyProcess:
-        """The device, not yet started. Raises OSError."""
+    def board(self, device: PlannedDevice) -> SimulatedDevice:
+        """The device, not yet started. Raises OSError or SetupError."""
         argv = [*self.shell, "-c", device.command]
+        if self.setup is not None:
+            argv = ["/bin/sh", "-c", _AFTER_SETUP, "sh", str(self.setup), *argv]
+        folder = self.state / "power"
+        folder.mkdir(exist_ok=True)
+        power = folder / device.name
         starter = None
         if self.lab is not None:
-            visible = [self.invoked_in, (self.commands / "lava-self").resolve().parent]
-            starter = self.lab.starter(device.name, device.directory, visible)
+            starter = self.lab.starter(device.name, device.directory, power)
         elif self.private_tmp is not None:
             argv = self.private_tmp.wrap(argv, device.directory, [self.invoked_in, self.state])
-        address = f"sim:{device.name}"
         options: dict[str, Any] = {
             "directory": str(device.directory),
-            "environment": self._environment(device),
+            "environment": self._environment(device, power),
             "mark": f"{self.run}/{device.name}",
-            "tty_variable": "LAVA_CONSOLE",
+            "tty_variable": "LAVA_CONSOLE" if self.lab is None else None,
             "baud": self.baud,
             "starter": starter,
         }
+        address = f"sim:{device.name}"
         if self.faults is None:
-            return PtyProcess(address, argv, **options)
-        return FaultyPty(address, argv, self.faults, f"{self.fault_seed} {device.name}", **options)
+            return SimulatedDevice(address, argv, power, **options)
+        return FaultyDevice(address, argv, power, self.faults, f"{self.fault_seed} {device.name}", **options)
 
-    def _environment(self, device: PlannedDevice) -> dict[str, str]:
+    def _environment(self, device: PlannedDevice, power: Path) -> dict[str, str]:
         environment = {name: value for name, value in os.environ.items() if name not in _CACHES}
+        environment[POWER_VARIABLE] = str(power)
         if self.lab is not None:
             environment = self.lab.device_environment(environment)
-        environment["PATH"] = os.pathsep.join([str(self.commands), environment.get("PATH", os.defpath)])
+        first = map(str, (self.commands, *self.paths))
+        environment["PATH"] = os.pathsep.join([*first, environment.get("PATH", os.defpath)])
         # What a serial console is taken for where nobody has said.
         environment["TERM"] = "vt100"
         environment["PWD"] = str(device.directory)

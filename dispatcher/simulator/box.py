@@ -6,10 +6,34 @@ import subprocess
 from pathlib import Path
 
 from dispatcher.errors import SetupError
+from dispatcher.simulator.isolation import POWER
+
+# What a simulated device has in place of the programs that would reboot this machine.
+REBOOT = """\
+#!/bin/sh
+# Reboots the simulated device that it runs on: lavabox does so when it reads this.
+case ${1-} in
+    -h | --help)
+        echo "usage: ${0##*/}"
+        echo
+        echo "Reboot this simulated device: its processes are killed, and its command is started again,"
+        echo "with the number of the boot in LAVABOX_BOOT."
+        exit
+        ;;
+esac
+power=${LAVABOX_POWER:-@POWER@}
+if [ ! -p "$power" ]; then
+    echo "${0##*/}: this is no simulated device, or LAVABOX_POWER was taken out of the environment" >&2
+    exit 69
+fi
+echo reboot >"$power" || exit 75
+while :; do sleep 1000; done
+"""
+_REBOOTERS = ("lava-reboot", "reboot")
 
 
 def install_box(box: Path | None, state: Path) -> Path:
-    """Make a folder in `state` with links to the box's commands; return it. Raises SetupError.
+    """Make a folder in `state` with links to the box's commands, and `lava-reboot`; return it. Raises SetupError.
 
     :param box: the zipapp; None: built from this source tree.
     """
@@ -34,6 +58,10 @@ def install_box(box: Path | None, state: Path) -> Path:
         raise SetupError(f"{box} can't be run: {error}") from error
     if done.returncode != 0:
         raise SetupError(f"`{box} --install` ended with status {done.returncode}: {done.stderr.strip()}")
+    for name in _REBOOTERS:
+        program = folder / name
+        program.write_text(REBOOT.replace("@POWER@", POWER))
+        program.chmod(0o755)
     return folder
 
 

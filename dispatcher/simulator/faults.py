@@ -23,6 +23,8 @@ LONGEST_PAUSE = 1.0
 # More kernel lines a second, or pauses, leave no room for anything else.
 _MOST_LINES = 1000.0
 _MOST_PAUSES = 10.0
+# A device that reboots more often does nothing else.
+_MOST_REBOOTS = 1.0
 
 # Each is told from the others of a log by its number. Some begin with characters that frames have, too.
 _TEXTS = (
@@ -48,6 +50,7 @@ class Faults:
     flip: float = 0.0
     double: float = 0.0
     delay: float = 0.0  # pauses a second, in each direction, of up to LONGEST_PAUSE
+    reboot: float = 0.0  # reboots a second, of the device
 
 
 def parse_faults(text: str) -> Faults:
@@ -81,6 +84,7 @@ _RANGES = {
     "stamps": (1.0, "1 (kernel lines with time stamps) or 0 (without) is wanted"),
     **dict.fromkeys(_DAMAGES, _PROBABILITY),
     "delay": (_MOST_PAUSES, f"a number of pauses a second, from 0 to {_MOST_PAUSES:g}, is wanted"),
+    "reboot": (_MOST_REBOOTS, f"a number of reboots a second, from 0 to {_MOST_REBOOTS:g}, is wanted"),
 }
 
 

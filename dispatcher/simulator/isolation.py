@@ -11,6 +11,7 @@ process in them. None are made in the host's own namespaces.
 """
 
 import os
+import re
 import select
 import shlex
 import shutil
@@ -42,6 +43,14 @@ _OF_THE_HOST = {
 }
 # Seconds for an attempt, which takes a tenth of one.
 _PATIENCE = 60.0
+# Processes of a device: no board has so many, and few machines feel them. A process namespace has a limit of its
+# own from Linux 6.14 on; before, the same setting is the whole machine's.
+_MOST_PROCESSES = 4096
+_LIMIT_SINCE = (6, 14)
+# Where a device is told by what it reboots.
+POWER = "/run/lavabox/power"
+# The device that is tried out.
+_TRIAL = "trial"
 
 _HOW = (
     "Run it as root; or let users make namespaces, which is a matter of the settings "
@@ -51,63 +60,94 @@ _HOW = (
 )
 # What the device that is tried out says by its exit status.
 _NO_PYTHON, _NO_SHELL = 43, 44
+# What is wrong with the device's Python: by 2.7 as well.
+_PYTHON_CHECK = """\
+import sys
+if sys.version_info < (3, 6):
+    sys.exit("its python3 is Python %d.%d, and 3.6 or later is needed" % sys.version_info[:2])
+missing = []
+for name in "_socket _struct binascii fcntl select termios".split():
+    try:
+        __import__(name)
+    except ImportError:
+        missing.append(name)
+if missing:
+    sys.exit("its python3 has no %s; a small image has this in a package of its own, such as python3-minimal's "
+             "libpython3-stdlib (Debian) or python3-io (Yocto)" % ", ".join(missing))
+"""
 _TRY = (
-    "python3 -c 'import sys; sys.exit(sys.version_info < (3, 6))' >/dev/null 2>&1 || "
-    f'exit {_NO_PYTHON}; command -v "$1" >/dev/null || exit {_NO_SHELL}'
+    f"command -v python3 >/dev/null || {{ echo there is no python3 in $PATH; exit {_NO_PYTHON}; }}\n"
+    f'python3 -c "$2" || exit {_NO_PYTHON}\n'
+    f'command -v "$1" >/dev/null || exit {_NO_SHELL}'
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Lab:
-    """A running lab: where isolated devices can be started."""
+    """A running lab: where isolated devices can be started.
+
+    :param pid: of the process that holds the lab's namespaces.
+    :param tools: the programs that make a device, by their names.
+    :param visible: folders of this machine that all devices see, each at its own path.
+    """
 
     pid: int
-    environment: Mapping[str, str]
     tools: Mapping[str, str]
     state: Path
     image: Path | None
     own_users: bool
     network: Network
     parts: Sequence[Part]
+    visible: Sequence[Path]
+    mounts: Mapping[Path, str]
 
     def device_environment(self, environment: Mapping[str, str]) -> dict[str, str]:
         """What of this machine's environment makes sense on a device."""
         kept = {name: value for name, value in environment.items() if name not in _OF_THE_HOST}
         kept.pop("HOSTNAME", None)
+        kept |= {"LAVA_CONSOLE": "/dev/console", "LAVABOX_POWER": POWER}
         if self.image is not None:
             kept |= {"PATH": _SYSTEM_PATH, "HOME": "/root"}
         return kept
 
-    def starter(self, name: str, directory: Path, visible: Iterable[Path]) -> list[str]:
+    def starter(self, name: str, directory: Path, power: Path) -> list[str]:
         """What starts the device of this name, as `PtyProcess` takes it. Raises SetupError.
 
-        :param directory: where its command runs.
-        :param visible: folders of this machine that it has to see, each at its own path.
+        Called again, after all processes of the device have ended, it is a reboot: what the device has
+        written is there, but for /tmp, /run and /dev.
+
+        :param directory: where its command runs; on the device it has the same path.
+        :param power: the FIFO that the device is to find at POWER.
         """
-        folders = {folder.resolve() for folder in [directory, self.state, *visible]}
+        return self._starter(str(list(self.network.interfaces).index(name)), name, directory, power)
+
+    def _starter(self, space: str, name: str, directory: Path, power: Path) -> list[str]:
         interface = self.network.interfaces[name]
-        number = list(self.network.interfaces).index(name)
         values = {
             "name": name,
-            "port": f"device{number}",
+            "space": space,
             "python": sys.executable,
             "hosts": self._hosts(name, interface),
-            "resolver": str(self.network.gateway_ipv4.ip),
-            "network": self._plug(interface, f"device{number}"),
+            "network": self._plug(interface),
+            "processes": _process_limit(os.uname().release),
+            "power": str(power),
             "directory": str(directory.resolve()),
             "init": INIT,
             **_common(self.state, self.image, self.own_users),
         }
-        parts = _shell_lines(self.parts)
-        visible_lines = _shell_lines(visible_parts(folders, self.image))
-        script = _assigned(values) + DEVICE.replace("@PARTS@\n", parts).replace("@VISIBLE@\n", visible_lines)
-        return [*self._enter(), "/bin/sh", "-c", script, "lavabox"]
+        folders = {folder.resolve() for folder in [directory, self.state, *self.visible]}
+        visible = _shell_lines(visible_parts(folders, self.image, self.mounts))
+        script = DEVICE.replace("@PARTS@\n", _shell_lines(self.parts)).replace("@VISIBLE@\n", visible)
+        return [*self._enter(), "/bin/sh", "-c", _assigned(values) + script, "lavabox"]
 
     def _enter(self) -> list[str]:
         namespaces = f"/proc/{self.pid}/ns"
         users = [f"--user={namespaces}/user", "--preserve-credentials"] if self.own_users else []
         lab = [f"--pid={namespaces}/pid_for_children", f"--net={namespaces}/net", f"--mount={namespaces}/mnt"]
         own = ["--mount", "--uts", "--ipc", "--net", "--pid", "--fork"]
+        if os.path.exists("/proc/self/ns/cgroup"):
+            # Who mounts the control groups sees those below lavabox's own only.
+            own.insert(0, "--cgroup")
         return [self.tools["nsenter"], *users, *lab, self.tools["unshare"], *own]
 
     def _hosts(self, name: str, interface: Interface) -> str:
@@ -115,11 +155,11 @@ class Lab:
         lines += [f"{interface.ipv4.ip}\t{name}", f"{interface.ipv6.ip}\t{name}"]
         return "\n".join(lines if _ipv6_there() else lines[::2])
 
-    def _plug(self, interface: Interface, port: str) -> str:
+    def _plug(self, interface: Interface) -> str:
         """For `ip -batch`; process 1 is the lab's, whose /proc is the one that is mounted at that moment."""
         lines = [
             "link set lo up",
-            f"link add eth0 address {interface.mac} type veth peer name {port} netns /proc/1/ns/net",
+            f"link add eth0 address {interface.mac} type veth peer name @PORT@ netns /proc/1/ns/net",
             f"address add {interface.ipv4} broadcast + dev eth0",
             "link set eth0 up",
             f"route add default via {self.network.gateway_ipv4.ip} dev eth0",
@@ -130,16 +170,20 @@ class Lab:
             lines.append(f"route add default via {self.network.gateway_ipv6.ip} dev eth0")
         return "\n".join(lines)
 
-    def attempt(self, name: str, shell: str) -> None:
+    def attempt(self, shell: str) -> None:
         """Start a device that does nothing. Raises SetupError if that can't be done, or there would be no use.
 
         :param shell: the program that will run the commands.
         """
-        argv = [*self.starter(name, self.state, []), "/dev/null", "/bin/sh", "-c", _TRY, "sh", shell]
+        # A file in the place of its console, for what the device has to say.
+        said = self.state / _TRIAL
+        said.touch()
+        name = next(iter(self.network.interfaces))
+        argv = [*self._starter(_TRIAL, name, self.state, said), str(said)]
         try:
             done = subprocess.run(
-                argv,
-                env=self.device_environment(self.environment),
+                [*argv, "/bin/sh", "-c", _TRY, "sh", shell, _PYTHON_CHECK],
+                env=self.device_environment(os.environ),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -154,12 +198,12 @@ class Lab:
         if self.image is not None and "chroot: " in done.stderr:
             raise SetupError(
                 f"--image {self.image}: there is no /bin/sh that this machine can run ({_one_line(done.stderr)}); "
-                "an image is a folder with a whole root, of this kind of processor"
+                "an image is a folder with a whole root, for this kind of processor"
             )
         if done.returncode == _NO_PYTHON:
-            raise SetupError(
-                f"there is no python3 (3.6 or later) in {_SYSTEM_PATH} {there}; the lava-* commands need it"
-            )
+            reason = _one_line(said.read_text(errors="replace"))
+            of = "--isolate" if self.image is None else f"--image {self.image}"
+            raise SetupError(f"{of}: the lava-* commands can't run {there}: {reason}")
         if done.returncode == _NO_SHELL:
             raise SetupError(f"--shell {shell!r}: there is no such program {there}")
         if done.returncode != 0:
@@ -167,27 +211,32 @@ class Lab:
 
 
 @contextmanager
-def running_lab(names: Sequence[str], state: Path, image: Path | None, shell: str) -> Iterator[Lab]:
+def running_lab(
+    names: Sequence[str], state: Path, image: Path | None, shell: str, visible: Sequence[Path]
+) -> Iterator[Lab]:
     """A lab for devices of these names, for the time of the block. Raises SetupError.
 
     :param state: the run's own folder, which goes with the lab if this process is killed.
     :param image: the root folder of the devices; None: this machine's.
     :param shell: the program that will run the devices' commands.
+    :param visible: folders of this machine that all devices see, each at its own path.
     """
-    environment = {**os.environ, "PATH": os.environ.get("PATH", os.defpath) + ":" + _SYSTEM_PATH}
-    tools = _find_tools(environment["PATH"])
+    tools = find_tools(tools_path())
     if image is not None:
         image = _checked(image)
     # Root does without a user namespace, in which it would not be allowed much any more.
     own_users = os.geteuid() != 0
     network = plan_network(names, routed_networks(_read("/proc/net/route")))
-    parts = root_parts(image or Path("/"), mount_points(_read("/proc/self/mountinfo")))
+    mounts = mount_points(_read("/proc/self/mountinfo"))
+    parts = root_parts(image or Path("/"), mounts)
     users = ["--user", "--map-root-user"] if own_users else []
-    values = {"network": _bridge(network), **_common(state, image, own_users)}
+    spaces = " ".join([_TRIAL, *map(str, range(len(names)))])
+    values = {"network": _bridge(network), "state": str(state), "spaces": spaces}
+    values |= _common(state, image, own_users)
     argv = [tools["unshare"], *users, "--mount", "--net", "--pid", "--fork"]
     process = subprocess.Popen(
         [*argv, "/bin/sh", "-c", _assigned(values) + LAB],
-        env={**environment, MARK_VARIABLE: f"{state}.lab"},
+        env={**os.environ, MARK_VARIABLE: f"{state}.lab"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -196,8 +245,8 @@ def running_lab(names: Sequence[str], state: Path, image: Path | None, shell: st
     )
     try:
         _await_ready(process)
-        lab = Lab(process.pid, environment, tools, state, image, own_users, network, parts)
-        lab.attempt(names[0], shell)
+        lab = Lab(process.pid, tools, state, image, own_users, network, parts, visible, mounts)
+        lab.attempt(shell)
         yield lab
     finally:
         # It ends by itself; killing is quicker. Its process 1 has no say in it: that one sees the pipe close.
@@ -218,7 +267,12 @@ def _refused(reason: str) -> SetupError:
     return SetupError(f"--isolate: this machine does not permit what it takes ({reason}). {_HOW}")
 
 
-def _find_tools(path: str) -> dict[str, str]:
+def tools_path() -> str:
+    """Where the simulator's own tools are looked for: in PATH, which may lead to stand-ins, only at last."""
+    return _SYSTEM_PATH + os.pathsep + os.environ.get("PATH", os.defpath)
+
+
+def find_tools(path: str) -> dict[str, str]:
     """The paths of the programs by their names. Raises SetupError."""
     found = {}
     for tool, package in _TOOLS.items():
@@ -242,12 +296,11 @@ def _checked(image: Path) -> Path:
 
 def _common(state: Path, image: Path | None, own_users: bool) -> dict[str, str]:
     return {
-        "state": str(state),
+        "tools": tools_path(),
         "layer": f"{state}/layer",
         "top": f"{state}/isolated",
         "base": "" if image is None else str(image),
         "own_users": "1" if own_users else "",
-        "path": _SYSTEM_PATH,
     }
 
 
@@ -268,6 +321,12 @@ def _shell_lines(parts: Iterable[Part]) -> str:
 
 def _assigned(values: Mapping[str, str]) -> str:
     return "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
+
+
+def _process_limit(release: str) -> str:
+    """How many processes a device may have, on a kernel of this release; "" if it can't be limited."""
+    numbers = tuple(int(number) for number in re.findall(r"[0-9]+", release)[:2])
+    return str(_MOST_PROCESSES) if numbers >= _LIMIT_SINCE else ""
 
 
 def _ipv6_there() -> bool:

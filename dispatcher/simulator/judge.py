@@ -8,6 +8,10 @@ later: a `sleep`, a `read`, `timeout 60 lava-wait x`, a server in the background
 was stopped. So does a process that can't be looked into. As long as there is a process of which nothing
 tells whose it is (a daemon may shed parent, session and environment), it may be anybody's.
 
+A device may also hand work to a server that runs on this machine already: a terminal multiplexer, a container
+engine, a service manager, `at`. What such a server has started since this run began may be that work, and no
+process tells. Then devices may be in a dead end, or not (`doubt`).
+
 What a process does at the moment is read from /proc/PID/wchan, the name of the kernel's function that it
 sleeps in. Where the kernel does not tell, nobody is ever judged to do nothing.
 """
@@ -32,6 +36,18 @@ _KINDS = {kind.value.encode(): kind for kind in WaitKind}
 _FOR_CHILDREN = (b"do_wait", b"sigsuspend", b"__do_sys_rt_sigsuspend")
 _FOR_A_PIPE = (b"pipe_read", b"anon_pipe_read", b"pipe_wait")
 _FOR_THE_AGENT = (b"unix_stream_read_generic", b"unix_stream_data_wait")
+# In one that waits for a terminal to be typed to.
+_FOR_TYPING = (b"n_tty_read", b"wait_woken")
+_TERMINALS = ("/dev/pts/", "/dev/tty", "/dev/console")
+# Programs that start others for whoever asks, by the names that the kernel has for them.
+_SERVERS = {
+    *("tmux: server", "screen", "SCREEN", "dtach", "abduco", "zellij"),
+    *("dockerd", "containerd", "containerd-shim", "conmon", "podman", "crio", "lxc-start", "lxd", "incusd"),
+    *("systemd", "init", "runsv", "runsvdir", "s6-supervise", "s6-svscan", "supervisord", "dbus-daemon"),
+    *("atd", "cron", "crond", "sshd", "sshd-session", "inetd", "xinetd"),
+}
+# Characters of a command that are shown.
+_MAX_SHOWN = 60
 # SIGALRM in the mask of caught signals: who catches it may have set an alarm, as `timeout` does.
 _ALARM = 1 << 13
 
@@ -58,32 +74,93 @@ class _Command(NamedTuple):
         return waiting.message_id in self.arguments
 
 
+class Found(NamedTuple):
+    """What was found out about devices.
+
+    :param idle: those that do nothing but wait, with their processes.
+    :param doubt: a clause that says which process may yet do something for one of them; empty if there is none.
+    """
+
+    idle: Mapping[str, frozenset[int]]
+    doubt: str = ""
+
+
 def idle_devices(
-    leaders: Mapping[str, Leader], waits: Mapping[str, Sequence[Waiting]]
-) -> dict[str, frozenset[int]]:
-    """The devices that do nothing but wait, with their processes.
+    leaders: Mapping[str, Leader], waits: Mapping[str, Sequence[Waiting]], *, servers: bool
+) -> Found:
+    """The devices that do nothing but wait.
 
     :param leaders: of the devices that have begun and not ended.
     :param waits: all open waits of the devices in question.
+    :param servers: whether devices can reach the servers of this machine.
     """
+    table = process_table()
     idle: dict[str, frozenset[int]] = {}
-    for name, own in (_by_device(leaders) or {}).items():
+    for name, own in (_by_device(leaders, table) or {}).items():
         try:
             if name in waits and _only_wait(own, waits[name]):
                 idle[name] = frozenset(process.pid for process in own)
         except OSError:
             continue  # a process has ended meanwhile, or can't be looked into
-    return idle
+    return Found(idle, _doubt(table) if servers and idle else "")
 
 
-def _by_device(leaders: Mapping[str, Leader]) -> dict[str, list[Process]] | None:
+def doings(leaders: Mapping[str, Leader]) -> dict[str, str]:
+    """What runs on each device, as a clause: the process that was started last of those that wait for no other."""
+    found = {}
+    for name, own in (_by_device(leaders, process_table()) or {}).items():
+        parents = {process.parent for process in own}
+        last = max(own, key=lambda one: (one.pid not in parents, one.started, one.pid), default=None)
+        if last is not None:
+            found[name] = f"runs {_shown(last)}{_typing(last)}"
+    return found
+
+
+def _typing(process: Process) -> str:
+    try:
+        path = os.readlink(f"/proc/{process.pid}/fd/0")
+        reads = path.startswith(_TERMINALS) and _asleep_in(process.pid) in _FOR_TYPING
+    except OSError:
+        reads = False
+    return ", which waits for something to be typed" if reads else ""
+
+
+def _doubt(table: Sequence[Process]) -> str:
+    """Which process a server may have started for a device, as a clause."""
+    all_by_pid = {process.pid: process for process in table}
+    began = all_by_pid[os.getpid()].started
+    own = {process.pid for process in descendants(os.getpid(), table)}
+    for process in table:
+        if process.pid in own or process.started < began or process.zombie:
+            continue
+        above = all_by_pid.get(process.parent)
+        while above is not None and above.name not in _SERVERS and above.started >= began:
+            above = all_by_pid.get(above.parent)
+        if above is not None and above.name in _SERVERS:
+            return (
+                f"'{above.name}' (process {above.pid}) has started {_shown(process)} (process {process.pid}) since "
+                "this run began, perhaps for a device"
+            )
+    return ""
+
+
+def _shown(process: Process) -> str:
+    try:
+        text = _read(process.pid, "cmdline").replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        text = ""
+    text = " ".join(text.split()) or process.name
+    return f"`{text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 3] + '...'}`"
+
+
+def _by_device(leaders: Mapping[str, Leader], table: Sequence[Process]) -> dict[str, list[Process]] | None:
     """The live processes of each device, without agents; None if there is one of which nothing tells whose it is."""
     sessions = {leader.pid: name for name, leader in leaders.items()}
     marks = {leader.mark: name for name, leader in leaders.items()}
     owners: dict[int, str | None] = {}
     found: dict[str, list[Process]] = {name: [] for name in leaders}
     # Parents come before their children.
-    for process in descendants(os.getpid(), process_table()):
+    for process in descendants(os.getpid(), table):
         if process.zombie:
             continue
         owner = sessions.get(process.session) or owners.get(process.parent)

@@ -3,8 +3,11 @@
 
 Test scripts name /tmp/lava_multi_node_cache.txt and other files in /tmp outright, so two
 devices on one host would read each other's. In its mount namespace a device sees the
-host's /tmp through an overlay: what is there can be read, what it writes is its own. The
-folders that it works in, if they lie in /tmp, stay real.
+host's /tmp through an overlay: what is there can be read, what it writes is its own.
+
+Some things stay real, as the device would not see them otherwise, or not be able to use them: the folders that
+it works in, file systems that are mounted below /tmp, and sockets on which somebody listens there (of an
+ssh-agent, an X server, a terminal multiplexer).
 """
 
 import os
@@ -14,33 +17,38 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-# $1: an empty folder; $2: where to go at the end; then the folders that stay real, "--", and the command.
+from dispatcher.simulator.isolation import tools_path
+from dispatcher.simulator.rootfolder import mount_points
+
+# $1: an empty folder; $2: where to go at the end; $3: PATH for this script; then what stays real, "--", and the
+# command.
 _SCRIPT = """\
 set -e
-path=$PATH
-PATH=$PATH:/usr/sbin:/sbin:/usr/bin:/bin
-state=$1 directory=$2
-shift 2
+device_path=$PATH
+state=$1 directory=$2 PATH=$3
+shift 3
 mount -t tmpfs -o mode=0755 lavabox "$state"
-mkdir "$state/work" "$state/tmp"
-mkdir -m 1777 "$state/upper"
-overlay=lowerdir=/tmp,upperdir=$state/upper,workdir=$state/work
+cd "$state"
+mkdir work tmp
+mkdir -m 1777 upper
+overlay=lowerdir=/tmp,upperdir=upper,workdir=work
 # In a user namespace some kernels can't do without userxattr.
-mount -t overlay -o "$overlay" lavabox "$state/tmp" 2>/dev/null ||
-    mount -t overlay -o "$overlay,userxattr" lavabox "$state/tmp"
-rm -f "$state/tmp/lava_multi_node_cache.txt" "$state/tmp/lava_multi_node_network_cache.txt"
+mount -t overlay -o "$overlay" lavabox tmp 2>/dev/null || mount -t overlay -o "$overlay,userxattr" lavabox tmp
+rm -f tmp/lava_multi_node_cache.txt tmp/lava_multi_node_network_cache.txt
 while [ "$1" != -- ]; do
-    mount --bind "$1" "$state/tmp${1#/tmp}"
+    # What has gone since it was found is nothing to fail for.
+    [ ! -e "$1" ] || mount --rbind "$1" "tmp${1#/tmp}"
     shift
 done
 shift
-mount --rbind "$state/tmp" /tmp
+mount --rbind tmp /tmp
 cd "$directory"
-PATH=$path
+PATH=$device_path
 exec "$@"
 """
 # Seconds for the attempt, which takes hundredths of one.
 _PROBE_TIMEOUT = 20.0
+_TMP = Path("/tmp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,25 +57,29 @@ class PrivateTmp:
 
     unshare: tuple[str, ...]
     state: Path
+    real: Sequence[Path]
 
     def wrap(self, argv: Sequence[str], directory: Path, real: Iterable[Path]) -> list[str]:
-        """The command that starts `argv` in `directory`; the folders in `real` stay the host's."""
-        kept = [str(folder) for folder in _in_tmp([directory, *real])]
-        script = ["/bin/sh", "-c", _SCRIPT, "lavabox", str(self.state), str(directory), *kept, "--"]
-        return [*self.unshare, *script, *argv]
+        """The command that starts `argv` in `directory`; this folder and those in `real` stay the host's."""
+        kept = map(str, outermost_in_tmp([directory, *real, *self.real]))
+        script = ["/bin/sh", "-c", _SCRIPT, "lavabox", str(self.state), str(directory), tools_path()]
+        return [*self.unshare, *script, *kept, "--", *argv]
 
 
 def probe(state: Path, environment: Mapping[str, str]) -> PrivateTmp | str:
     """How it is done on this machine, or why it can't be done.
 
     :param state: an empty folder that is not used otherwise.
+    :param environment: of a device.
     """
-    unshare = shutil.which("unshare", path=os.pathsep.join([environment.get("PATH", ""), "/usr/bin", "/bin"]))
+    unshare = shutil.which("unshare", path=tools_path())
     if unshare is None:
         return "there is no `unshare` (of util-linux)"
     # Root does without a user namespace, in which it would not be allowed much any more.
     user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-    private = PrivateTmp((unshare, *user, "--mount", "--propagation", "private"), state)
+    found = [*mount_points(_read("/proc/self/mountinfo")), *listening_sockets(_read("/proc/net/unix"))]
+    real = [path for path in found if _TMP in path.parents]
+    private = PrivateTmp((unshare, *user, "--mount", "--propagation", "private"), state, real)
     try:
         done = subprocess.run(
             private.wrap(["true"], Path("/"), [state]),
@@ -86,8 +98,22 @@ def probe(state: Path, environment: Mapping[str, str]) -> PrivateTmp | str:
     return private
 
 
-def _in_tmp(folders: Iterable[Path]) -> list[Path]:
+def outermost_in_tmp(paths: Iterable[Path]) -> list[Path]:
     """Those that lie below /tmp, each once, and none that lies in another of them."""
-    resolved = {folder.resolve() for folder in folders}
-    below = {folder for folder in resolved if Path("/tmp") in folder.parents}
-    return sorted(folder for folder in below if below.isdisjoint(folder.parents))
+    resolved = {path.resolve() for path in paths}
+    below = {path for path in resolved if _TMP in path.parents}
+    return sorted(path for path in below if below.isdisjoint(path.parents))
+
+
+def listening_sockets(table: str) -> list[Path]:
+    """The paths of the sockets that have one, in the text of /proc/net/unix."""
+    # Num RefCount Protocol Flags Type St Inode Path; those of connections to them have the same path.
+    lines = (line.split(maxsplit=7) for line in table.splitlines()[1:])
+    return sorted({Path(fields[7]) for fields in lines if len(fields) == 8 and fields[7].startswith("/")})
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text("utf-8", "surrogateescape")
+    except OSError:
+        return ""

@@ -23,7 +23,7 @@ _MOST_COPIED = 16 * 1024 * 1024
 # File systems that hold no files of their own.
 _PSEUDO = {
     *("autofs", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts", "devtmpfs"),
-    *("efivarfs", "fusectl", "hugetlbfs", "mqueue", "nsfs", "proc", "pstore", "ramfs", "rpc_pipefs"),
+    *("efivarfs", "fusectl", "hugetlbfs", "mqueue", "nsfs", "proc", "pstore", "rpc_pipefs"),
     *("securityfs", "selinuxfs", "sysfs", "tracefs"),
 }
 
@@ -72,26 +72,32 @@ def _parts(base: Path, folder: Path, mounts: Mapping[Path, str]) -> Iterator[Par
         if stat.S_ISLNK(status.st_mode):
             yield Part(Kind.LINK, path, os.readlink(source))
         elif stat.S_ISDIR(status.st_mode):
-            if mounts.get(source) in _PSEUDO or not os.access(source, os.R_OK | os.X_OK):
-                yield _folder_part(Kind.FOLDER, path, source)
-            elif any(source in mount.parents for mount in mounts):
-                yield _folder_part(Kind.FOLDER, path, source)
-                yield from _parts(base, source, mounts)
-            else:
-                yield _folder_part(Kind.OVERLAY, path, source)
+            yield from _folder_parts(base, source, mounts)
         elif stat.S_ISREG(status.st_mode) and os.access(source, os.R_OK) and status.st_size <= _MOST_COPIED:
             yield Part(Kind.FILE, path, str(source))
 
 
-def _folder_part(kind: Kind, path: str, source: Path) -> Part:
+def _folder_parts(base: Path, folder: Path, mounts: Mapping[Path, str]) -> Iterator[Part]:
+    if mounts.get(folder) in _PSEUDO or not os.access(folder, os.R_OK | os.X_OK):
+        yield _folder_part(Kind.FOLDER, base, folder)
+    elif any(folder in mount.parents for mount in mounts):
+        yield _folder_part(Kind.FOLDER, base, folder)
+        yield from _parts(base, folder, mounts)
+    else:
+        yield _folder_part(Kind.OVERLAY, base, folder)
+
+
+def _folder_part(kind: Kind, base: Path, source: Path) -> Part:
     status = source.stat()
+    path = str(source.relative_to(base))
     return Part(kind, path, str(source), stat.S_IMODE(status.st_mode), f"{status.st_uid}:{status.st_gid}")
 
 
-def visible_parts(folders: Iterable[Path], image: Path | None) -> list[Part]:
+def visible_parts(folders: Iterable[Path], image: Path | None, mounts: Mapping[Path, str]) -> list[Part]:
     """Those of the host's folders that the root alone would not show, in their places. Raises SetupError.
 
     :param folders: resolved.
+    :param mounts: the types of file systems by their mount points.
     """
     hidden = {
         folder for folder in folders if image is not None or folder.parts[1:2] in [(top,) for top in FRESH]
@@ -100,7 +106,10 @@ def visible_parts(folders: Iterable[Path], image: Path | None) -> list[Part]:
     if image is not None:
         for folder in outermost:
             _check_way(folder, image)
-    return [_folder_part(Kind.OVERLAY, str(folder)[1:], folder) for folder in outermost]
+    try:
+        return [part for folder in outermost for part in _folder_parts(Path("/"), folder, mounts)]
+    except OSError as error:
+        raise SetupError(f"a folder that the devices have to see can't be read: {error}") from error
 
 
 def _check_way(folder: Path, image: Path) -> None:

@@ -144,12 +144,19 @@ def area(found: Sequence[Status], now: float, width: int, height: int, run_left:
     return [_cut(harmless(line, colour=False), width - 1) for line in lines]
 
 
-def summary(found: Sequence[Status], now: float, silence: float) -> str:
-    """One sentence for a log: who waits for whom."""
+def summary(found: Sequence[Status], now: float, silence: float, doings: Mapping[str, str]) -> str:
+    """One sentence for a log: who waits for whom, and what the others do.
+
+    :param doings: what those do that do not wait, as clauses, of those of which that is known.
+    """
     waiting = [one for one in found if one.wait is not None]
     waiting.sort(key=lambda one: one.wait.time if one.wait is not None else 0.0)
-    parts = [f"{one.device} has waited {_since(one, now)} in {one.said(now)}" for one in waiting[:_MAX_NAMED]]
-    rest = [one for one in found if one not in waiting[:_MAX_NAMED]]
+    named = waiting[:_MAX_NAMED]
+    parts = [f"{one.device} has waited {_since(one, now)} in {one.said(now)}" for one in named]
+    running = [one for one in found if one.state == RUNNING and one.device in doings]
+    running = running[: _MAX_NAMED - len(named)]
+    parts += [f"{one.device} {doings[one.device]}" for one in running]
+    rest = [one for one in found if one not in named and one not in running]
     if rest:
         parts.append(f"of the others {_totals(rest)}" if parts else _totals(rest))
     return f"nothing has happened for {_whole(silence)}: {'; '.join(parts)}"
@@ -321,23 +328,23 @@ class LiveView:
 
 
 class Silence:
-    """Says when a sentence about those that wait is due, where there is no area."""
+    """Says when a sentence about what devices do is due, where there is no area."""
 
     def __init__(self) -> None:
         self._heard = 0.0
         self._pause = self._due = FIRST_SILENCE
 
-    def next_timeout(self, heard: float, waiting: bool) -> float | None:
+    def next_timeout(self, heard: float, awaited: bool) -> float | None:
         """When to write it.
 
         :param heard: when something last happened.
-        :param waiting: whether anybody waits.
+        :param awaited: whether anybody waits for something to happen.
         """
         if heard != self._heard:
             self._heard = heard
             self._pause = FIRST_SILENCE
             self._due = heard + self._pause
-        return self._due if waiting else None
+        return self._due if awaited else None
 
     def told(self, now: float) -> None:
         """It was written."""

@@ -20,7 +20,7 @@ def why_not() -> str:
     """Why `--isolate` is not to be had here, as lavabox itself says it; "" if it is."""
     with tempfile.TemporaryDirectory() as state:
         try:
-            with running_lab(["a"], Path(state).resolve(), None, "/bin/sh"):
+            with running_lab(["a"], Path(state).resolve(), None, "/bin/sh", []):
                 return ""
         except SetupError as error:
             return str(error)

@@ -3,13 +3,15 @@
 
 import errno
 import os
+import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from dispatcher import files
-from dispatcher.files import check_writable, write_whole
+from dispatcher.files import check_writable, open_output, open_regular, write_whole
 
 
 def test_a_new_file_and_an_old_one(tmp_path: Path) -> None:
@@ -39,14 +41,61 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
 def test_a_pipe_is_written_to(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    read: list[bytes] = []
-    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
-    reader.start()
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     check_writable(pipe)
-    write_whole(pipe, b"data")
-    reader.join()
-    assert read == [b"data"]
+    data = b"data" * 100_000  # more than a pipe holds
+    writer = threading.Thread(target=write_whole, args=(pipe, data))
+    writer.start()
+    os.set_blocking(reader, True)
+    with open(reader, "rb") as file:
+        while (read := file.read(len(data))) == b"":
+            pass  # Nobody has opened the other end yet.
+        assert read == data
+    writer.join()
     assert pipe.is_fifo()
+
+
+def test_a_pipe_that_nobody_reads_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for append in (False, True):
+        with pytest.raises(OSError, match="a named pipe or a socket that nobody reads"):
+            open_output(tmp_path / "pipe", append=append)
+    with pytest.raises(OSError, match="that nobody reads"):
+        write_whole(tmp_path / "pipe", b"data")
+
+
+def test_output_goes_on_or_begins_anew(tmp_path: Path) -> None:
+    for append, content in ((False, b"1"), (True, b"11"), (False, b"1")):
+        with open_output(tmp_path / "log", append=append) as file:
+            file.write(b"1")
+            assert (tmp_path / "log").read_bytes() == content
+
+
+def make_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def make_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (Path.mkdir, "it is a folder, and not a file"),
+        (make_pipe, "it is a named pipe, and not a file"),
+        (make_socket, "No such device or address"),
+        (lambda path: path.symlink_to("/dev/zero"), "it is a device, and not a file"),
+        (lambda path: None, "No such file"),
+    ],
+    ids=["folder", "pipe", "socket", "device", "nothing"],
+)
+def test_input_is_a_file(tmp_path: Path, make: Callable[[Path], object], words: str) -> None:
+    make(tmp_path / "x")
+    with pytest.raises(OSError, match=words) as raised:
+        open_regular(tmp_path / "x")
+    assert words in (raised.value.strerror or "")
 
 
 @pytest.mark.parametrize("fails", ["fsync", "replace"])

@@ -211,7 +211,7 @@ def test_lists_helps_and_refuses(box: Path, path_of: Path) -> None:
         assert helped.stdout.startswith("usage: ") and name in helped.stdout.partition("\n")[0]
     unknown = run(box, "lava-nope", env=environ)
     assert unknown.returncode == 127
-    assert "lava-nope" in unknown.stderr and "lava-wait-all" in unknown.stderr
+    assert "lava-nope" in unknown.stderr and "lavabox --list" in unknown.stderr
     assert times_used(path_of) == len(NAMES) + 2
 
 
@@ -314,18 +314,54 @@ def test_without_python_it_says_so(tmp_path: Path) -> None:
     script.chmod(0o755)
     started = run(script, "ready", env={"PATH": "/nowhere"})
     assert started.returncode == 127
-    assert started.stderr.startswith("lava-send: needs python3, 3.6 or later")
+    assert started.stderr.startswith("lava-send: needs Python 3.6 or later, and there is no python3 in PATH")
+    assert started.stderr.count("\n") == 1 and "LAVABOX_PYTHON=PROGRAM" in started.stderr
+
+
+@pytest.mark.parametrize("version", ["3.5.9", "2.7.18"])
+def test_a_python_that_is_too_old_is_named(version: str, box: Path, tmp_path: Path) -> None:
+    """A real one, where this machine has it, else one that only says so."""
+    real = Path.home() / ".pyenv" / "versions" / version / "bin" / "python"
+    if real.exists():
+        (tmp_path / "python3").symlink_to(real)
+    else:
+        pretend = tmp_path / "python3"
+        said = ", ".join(version.split("."))
+        code = f"import sys; sys.version_info = ({said}); sys.version = '{version}'; exec(sys.argv.pop(1))"
+        pretend.write_text(f'#!/bin/sh\nshift 4\nexec "{sys.executable}" -E -s -S -c "{code}" "$@"\n')
+        pretend.chmod(0o755)
+    (tmp_path / "lava-send").symlink_to(box)
+    started = run(tmp_path / "lava-send", "ready", env={"PATH": f"{tmp_path}:/usr/bin:/bin"})
+    assert started.returncode == 127
+    assert started.stderr.startswith("lava-send: needs Python 3.6 or later, and ")
+    assert version in started.stderr and started.stderr.count("\n") == 1
+
+
+def test_a_variable_names_the_interpreter(box: Path, interpreter: Path, tmp_path: Path) -> None:
+    environ = {"PATH": "/nowhere", "LAVABOX_PYTHON": str(interpreter)}
+    listed = run("/bin/sh", box, "--list", env=environ)
+    assert (listed.returncode, listed.stdout, listed.stderr) == (0, LIST, "")
+    (tmp_path / "python3.x").symlink_to(interpreter)
+    listed = run("/bin/sh", box, "--list", env={"PATH": str(tmp_path), "LAVABOX_PYTHON": "python3.x"})
+    assert listed.stdout == LIST
+
+
+@pytest.mark.parametrize(
+    ("module", "package"), [("termios", "python3-io"), ("_socket", "python3-io"), ("fcntl", "python3-fcntl")]
+)
+def test_a_module_that_is_missing_is_named(module: str, package: str, box: Path, interpreter: Path) -> None:
+    """As in Debian's python3-minimal and Yocto's python3-core."""
+    without = f"import sys; sys.modules[{module!r}] = None; sys.argv[:1] = []; exec(sys.argv.pop(0))"
+    text = build_zipapp.START
+    started = run(interpreter, "-I", "-S", "-c", without, text, "-c", box, "lava-group", env={"PATH": "/bin"})
+    assert started.returncode == 127, started.stderr
+    assert f"lacks the module {module}: " in started.stderr and package in started.stderr
+    assert started.stderr.count("\n") == 1
 
 
 def start_with(before: str, *arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """What the header starts, with something done before it."""
     return run(sys.executable, "-I", "-S", "-c", before + build_zipapp.START, *arguments, cwd=cwd)
-
-
-def test_a_python_that_is_too_old_is_named() -> None:
-    started = start_with("import sys; sys.version_info = (3, 5, 9)", "lavabox")
-    assert started.returncode == 1
-    assert "needs Python 3.6 or later" in started.stderr
 
 
 def test_interrupted_while_it_starts(tmp_path: Path) -> None:

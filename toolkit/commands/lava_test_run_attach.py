@@ -17,7 +17,7 @@ Keep a copy of FILE in LAVA_RESULT_DIR/attachments on this device, and warn: sin
 `lava-test-case ID --result RESULT --output FILE`.
 
 Options:
-  --help, --version
+  -h, --help, --version
 
 Exit status:
   0    there is a copy

@@ -39,6 +39,24 @@ _RUNNERS: dict[str, tuple[str, int]] = {
     "busybox": ("", 0),
     "unbuffer": ("", 0),
 }
+# Programs that only look at text, and run none of it.
+_HARMLESS = {
+    "grep",
+    "egrep",
+    "fgrep",
+    "sed",
+    "cut",
+    "tr",
+    "head",
+    "tail",
+    "sort",
+    "tee",
+    "pkill",
+    "pgrep",
+    "killall",
+    "cp",
+}
+_HARMLESS |= {"mv", "ln", "chmod", "ls", "stat", "diff", "wc", "man", "dpkg", "rpm", "basename", "dirname"}
 # They succeed, as far as a test has to do with it.
 _GOOD = set(["echo", "printf", "mkdir", "sleep", "touch", "rm", "cat", "date", "sync", "pwd"])
 
@@ -100,7 +118,24 @@ def _run(walker: Walker, words: Sequence[Text], place: Place) -> Status:
         return script(walker, words[0], list(words[1:]), place)
     if name == "lava-test-case":
         return _test_case(walker, words, place)
-    return Status.LIKELY if name in _GOOD or name.startswith("lava-") else Status.UNKNOWN
+    if name in _GOOD or name.startswith("lava-"):
+        return Status.LIKELY
+    if base not in _HARMLESS:
+        _note_what_it_may_run(walker, words, place)
+    return Status.UNKNOWN
+
+
+def _note_what_it_may_run(walker: Walker, words: Sequence[Text], place: Place) -> None:
+    """Any program may run what its arguments name: su, flock, find, xargs, chroot, ssh, awk, docker."""
+    given = [word for word in " ".join(map(str, words[1:])).split() if word]
+    content = " ".join(given) if any(map(MULTINODE.search, given)) else ""
+    for word in given:
+        where = walker.scope.path(known(word.strip("'\";")))
+        file = None if where is None or word.startswith("-") else walker.read_file(where)
+        if file is not None and MULTINODE.search(file.text):
+            content += f"\n{file.text}"
+    if content:
+        walker.items.append(Unread(place, str(words[0]), content))
 
 
 def _unknown_command(walker: Walker, words: Sequence[Text], place: Place) -> Status:
@@ -177,9 +212,12 @@ def _runner(walker: Walker, name: str, words: Sequence[Text], place: Place) -> S
 
 def _run_shell(walker: Walker, words: Sequence[Text], place: Place) -> Status:
     """`sh -c TEXT`, `bash -x FILE`."""
-    rest = list(words[1:])
+    rest, on_input = list(words[1:]), False
     while rest and rest[0].exact is not None and rest[0].exact[:1] in ("-", "+"):
         option = rest.pop(0).exact or ""
+        if option == "--version":
+            return Status.LIKELY
+        on_input = on_input or ("s" in option and not option.startswith("--"))
         if "c" in option and not option.startswith("--"):
             if not rest:
                 return Status.UNKNOWN
@@ -193,7 +231,11 @@ def _run_shell(walker: Walker, words: Sequence[Text], place: Place) -> Status:
                 walker.scope = outer
         if option in ("-o", "+o") and rest:
             del rest[0]
-    return script(walker, rest[0], rest[1:], place) if rest else Status.UNKNOWN
+    if rest and not on_input:
+        return script(walker, rest[0], rest[1:], place)
+    # A shell that is fed by a pipe, a file or a here-document.
+    walker.items.append(Unread(place, f"the input of {words[0]}"))
+    return Status.UNKNOWN
 
 
 def _run_interpreter(walker: Walker, words: Sequence[Text], place: Place) -> Status:

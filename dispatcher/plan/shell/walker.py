@@ -137,10 +137,19 @@ class Walker:
                     return Status.UNKNOWN
                 raise stop
 
-    def visit(self, node: Node) -> Status:
-        self._nodes += 1
+    def spend(self, work: int) -> None:
+        """Count work that is done, in visits of nodes. Raises TooMuch."""
+        self._nodes += work
         if self._nodes > _MOST_NODES:
             raise TooMuch
+
+    def _copied(self) -> Scope:
+        """The scope, for a shell or branch of its own."""
+        self.spend(len(self.scope.variables) // 10)
+        return self.scope.copy()
+
+    def visit(self, node: Node) -> Status:
+        self.spend(1)
         visit = self._visits.get(node.type)
         if visit is None:
             return self.children(node)
@@ -190,7 +199,7 @@ class Walker:
     def apart(self, nodes: Sequence[Node]) -> Status:
         """In a shell of its own, which changes nothing in this one."""
         outer = self.scope
-        self.scope = outer.copy()
+        self.scope = self._copied()
         traps, self.traps = self.traps, []
         try:
             return self.block(nodes)
@@ -207,7 +216,7 @@ class Walker:
         This scope stays as it was. It matters where calls were made on the way.
         """
         outer, before = self.scope, len(self.items)
-        self.scope = outer.copy()
+        self.scope = self._copied()
         try:
             self.block(nodes)
             return self.scope, False

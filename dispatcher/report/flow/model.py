@@ -77,9 +77,11 @@ class Message:
 class Wait:
     """A wait. If it was fulfilled, `needed` are the messages that it took, and `last` is the last of them.
 
+    The device's own message may be among `needed`, so that the waits of one barrier share their list.
+
     Otherwise `missing` are the devices that had still to send (of a lava-wait: one of them), and `reason`
-    says how it ended. `ended` is None as long as it has not, `seconds` is how long it took, or has taken so far. `last_act` is whether the device did nothing
-    any more after it.
+    says how it ended. `ended` is None as long as it has not, `seconds` is how long it took, or
+    has taken so far. `last_act` is whether the device did nothing any more after it.
     """
 
     number: int
@@ -137,7 +139,8 @@ class Step:
 class Flow:
     """All that happened. Messages, waits, cases, runs and remarks are referred to by their place here.
 
-    `start` is the time of the first event as the log counts it, `end` that of the last one, relative to it.
+    `start` is the time of the first event as the log counts it, `end` that of the last one, or the present
+    time of a log that goes on, relative to it.
     """
 
     start: float = 0.0
@@ -171,7 +174,12 @@ class Fold:
         # By id, then by device: the messages, oldest first.
         self._sent: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
         self._first: dict[str, list[int]] = defaultdict(list)  # by id: the first message of each device
-        self._newest: dict[str, list[Wait]] = defaultdict(list)  # by device: waits that may be its last act
+        # By device: how much it has done so far; and by the number of a wait, how much it had when that ended.
+        self._acts: dict[str, int] = defaultdict(int)
+        self._acts_at_end: dict[int, int] = {}
+        self._of_role: dict[str | None, list[str]] = defaultdict(list)  # devices; None: all
+        # What fulfils all waits for an id, of a role, so many times, as long as there are so many devices.
+        self._pools: dict[tuple[str, str | None, int, int], tuple[int, ...]] = {}
         self._open_runs: dict[str, list[int]] = defaultdict(list)
 
     def apply(self, event: Event) -> None:
@@ -188,23 +196,31 @@ class Fold:
             case Joined():
                 self._join(event, now)
             case Sent():
-                self._did(event.device)
+                self._acts[event.device] += 1
                 self._send(event.device, _text(event.message_id), event.data, now, None)
             case Waiting():
-                self._did(event.device)
+                self._acts[event.device] += 1
                 self._wait(event, now)
             case Left():
                 self._leave(event, now)
             case Reported():
-                self._did(event.device)
+                self._acts[event.device] += 1
         self._fold_results(event, now)
         for outcome in outcomes:
             wait = self._waits.get(outcome.request)
             if wait is not None:
                 self._end(wait, outcome, event, now, lost.get(outcome.request, ()))
 
-    def finish(self) -> Flow:
-        """The flow, with what is to be said of waits that are still open."""
+    def finish(self, now: float | None = None) -> Flow:
+        """The flow, with what is to be said of waits that are still open.
+
+        :param now: what time it is for the log, if it goes on; None: it ends with its last event.
+        """
+        if now is not None and self._began:
+            self.flow.end = min(max(now - self.flow.start, self.flow.end), _LATEST)
+        for number, acts in self._acts_at_end.items():
+            wait = self.flow.waits[number]
+            wait.last_act = acts == self._acts[wait.device]
         for open_ in self._coordinator.open_waits():
             wait = self._waits[open_.waiting.identity]
             wait.missing, wait.seconds = tuple(open_.missing), self.flow.end - wait.began
@@ -218,16 +234,12 @@ class Fold:
             return {open_.waiting.identity: tuple(open_.missing) for open_ in self._coordinator.open_waits()}
         return {}
 
-    def _did(self, device: str) -> None:
-        """The device goes on: none of its waits that are over was its last act."""
-        for wait in self._newest[device]:
-            wait.last_act = wait.ended is None
-        self._newest[device] = [wait for wait in self._newest[device] if wait.last_act]
-
     def _join(self, event: Joined, now: float) -> None:
         device = self.flow.devices.get(event.device)
         if device is None:
             self.flow.devices[event.device] = Device(event.device, event.role, [Stay(now)])
+            for role in (None, event.role):
+                self._of_role[role].append(event.device)
         elif not device.here:
             device.stays.append(Stay(now))
         else:
@@ -262,7 +274,6 @@ class Fold:
         wait = Wait(number, event.device, event.kind, message_id, event.role, event.timeout, now)
         self.flow.waits.append(wait)
         self._waits[event.identity] = wait
-        self._newest[event.device].append(wait)
         self._step(Act.WAIT, event.device, now, number)
         times = 1
         if event.kind is WaitKind.SYNC:
@@ -275,10 +286,13 @@ class Fold:
 
     def _end(self, wait: Wait, outcome: Outcome, event: Event, now: float, missing: tuple[str, ...]) -> None:
         wait.ended, wait.seconds = now, now - wait.began
+        self._acts_at_end[wait.number] = self._acts[wait.device]
         if outcome.status == OK:
             wait.how = How.FULFILLED
             wait.needed = self._needed(wait, self._need[outcome.request])
-            wait.last = max(wait.needed, default=None)
+            # They are in the order of the log, and one of them at most is the device's own.
+            others = (n for n in reversed(wait.needed) if self.flow.messages[n].device != wait.device)
+            wait.last = next(others, None)
             if wait.last is not None:
                 self.flow.messages[wait.last].released.append(wait.number)
         else:
@@ -293,14 +307,14 @@ class Fold:
                 for number in self._first[wait.id]
                 if self.flow.messages[number].device != wait.device
             )
-        sent = self._sent[wait.id]
-        return tuple(
-            sorted(
-                sent[device][times - 1]
-                for device, role in self._coordinator.members
-                if device != wait.device and wait.role in (None, role)
-            )
-        )
+        devices, sent = self._of_role[wait.role], self._sent[wait.id]
+        key = (wait.id, wait.role, times, len(devices))
+        pool = self._pools.get(key)
+        if pool is None:
+            pool = tuple(sorted(sent[name][times - 1] for name in devices if len(sent[name]) >= times))
+            if len(pool) == len(devices):
+                self._pools[key] = pool
+        return pool
 
     def _fold_results(self, event: Event, now: float) -> None:
         results, device = self._results, getattr(event, "device", "")

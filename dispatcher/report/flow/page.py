@@ -26,6 +26,8 @@ from toolkit import VERSION
 
 # Pairs of one message, and missing devices of one wait, that the page holds.
 _MOST_PAIRS = 50
+# Sentences about waits; for each of them the log is searched.
+_MOST_TROUBLES = 50
 # Cells of the table that the page holds: browsers are slow with more.
 _MOST_CELLS = 60_000
 # Cells with which the table is open from the start.
@@ -92,13 +94,15 @@ def _ending(flow: Flow) -> Iterator[str]:
     if not troubles:
         return
     yield '<ul class="troubles">'
-    for trouble in troubles:
+    for trouble in troubles[:_MOST_TROUBLES]:
         kind = "stuck" if trouble.stuck else "over"
         yield f'<li class="{kind}"><button type="button" data-wait="{trouble.waits[0]}">show</button> '
         yield f"{_html(words.sentence(trouble))}"
         yield from _doings(flow, trouble)
         yield "</li>"
     yield "</ul>"
+    if len(troubles) > _MOST_TROUBLES:
+        yield f"<p>These are the first {_MOST_TROUBLES} of {len(troubles)} sentences.</p>"
 
 
 def _doings(flow: Flow, trouble: words.Trouble) -> Iterator[str]:
@@ -139,9 +143,10 @@ def _cell(cell: Cell) -> str:
 def _data(flow: Flow) -> dict[str, Any]:
     """All that is drawn; devices, messages and so on are referred to by their places in these lists."""
     place = {name: number for number, name in enumerate(flow.devices)}
-    pools: dict[tuple[int, ...], int] = {}
-    sent = {(message.device, message.id, message.nth): message for message in flow.messages}
-    waits = [_wait(flow, wait, place, pools, sent) for wait in flow.waits]
+    # The waits of one barrier share their list, which would take up most of the page otherwise. The device's own
+    # message, which may be in it, the script leaves out.
+    pools: dict[int, tuple[int, tuple[int, ...]]] = {}  # by identity: their number, and themselves
+    waits = [_wait(wait, place, pools) for wait in flow.waits]
     return {
         "end": flow.end,
         "how": [how.value for how in How],
@@ -154,7 +159,7 @@ def _data(flow: Flow) -> dict[str, Any]:
             for device in flow.devices.values()
         ],
         "waits": waits,
-        "pools": list(pools),
+        "pools": [pool for _, pool in pools.values()],
         "messages": [_message(message, place) for message in flow.messages],
         "cases": [_case(flow, case, place) for case in flow.cases],
         "runs": [
@@ -181,13 +186,7 @@ def _data(flow: Flow) -> dict[str, Any]:
     }
 
 
-def _wait(
-    flow: Flow,
-    wait: Wait,
-    place: dict[str, int],
-    pools: dict[tuple[int, ...], int],
-    sent: dict[tuple[str, str, int], Message],
-) -> dict[str, Any]:
+def _wait(wait: Wait, place: dict[str, int], pools: dict[int, tuple[int, tuple[int, ...]]]) -> dict[str, Any]:
     value: dict[str, Any] = {
         "device": place[wait.device],
         "call": clean(wait.call),
@@ -197,7 +196,7 @@ def _wait(
     }
     if wait.needed:
         value["last"] = wait.last
-        value["needed"] = pools.setdefault(_pool(flow, wait, sent), len(pools))
+        value["needed"] = pools.setdefault(id(wait.needed), (len(pools), wait.needed))[0]
     else:
         value["missing"] = [place[name] for name in wait.missing]
         value["reason"] = clean(wait.reason)
@@ -208,16 +207,6 @@ def _wait(
     if wait.stuck:
         value["stuck"] = True
     return value
-
-
-def _pool(flow: Flow, wait: Wait, sent: dict[tuple[str, str, int], Message]) -> tuple[int, ...]:
-    """The messages that it needed, with the device's own among them.
-
-    So those of one barrier share their list, which would take up most of the page otherwise. The script
-    leaves out the device's own.
-    """
-    own = sent.get((wait.device, wait.id, flow.messages[wait.needed[0]].nth))
-    return tuple(sorted([*wait.needed, *([] if own is None else [own.number])]))
 
 
 def _message(message: Message, place: dict[str, int]) -> dict[str, Any]:

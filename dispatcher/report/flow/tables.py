@@ -10,17 +10,23 @@ Devices of a role that did the same share a column. What they did is lined up by
 sequence: a message stands where the last of them had sent it, all else where the first one did it.
 """
 
-from collections import Counter
+import heapq
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
-from dispatcher.group.results import Case
+from dispatcher.group.results import FAILING, Case
 from dispatcher.group.wording import enumerated
 from dispatcher.report.flow import words
 from dispatcher.report.flow.model import Act, Device, Flow, How, Step, Wait
 from dispatcher.report.flow.table import LEGEND, Cell, Column, Kind, Row, Table
 
+# Of a table, what a person can look at, and what does not take minutes to draw.
+MOST_COLUMNS = 200
+MOST_ROWS = 10_000
+# Sentences about waits that stand below the table.
+_MOST_TROUBLES = 50
 # Failed tests that a cell names.
 _MOST_FAILED = 3
 # The part of the whole time that may lie between what stands in one row.
@@ -53,20 +59,32 @@ class _Item:
     entries: Sequence[_Entry]
     time: float  # where it stands among the others
     row: int = -1
+    blocked_until: int = -1  # the last row in which the devices are blocked in it; -1 if it is no wait
 
 
 def table(flow: Flow, by: str = "role") -> Table:
     """The flow table; `by` is "role" or "device".
 
     By role, devices of a role that did not all do the same have a column for each of the things they did.
+    It has MOST_COLUMNS and MOST_ROWS at most; a remark tells what was left out.
     """
     sequences = _sequences(flow)
     groups = _groups(flow, sequences, by)
     items = [_lined_up([sequences[device] for device in group]) for group in groups]
-    remarks = [words.ending(flow), *map(words.sentence, words.troubles(flow)), LEGEND]
+    layout = _Layout(flow, items)
+    told = [words.sentence(trouble) for trouble in words.troubles(flow)]
+    remarks = [words.ending(flow), *told[:_MOST_TROUBLES], LEGEND]
+    for number, shown, what in (
+        (len(told), _MOST_TROUBLES, "sentences about waits"),
+        (len(groups), MOST_COLUMNS, "columns"),
+        (len(layout.heads), MOST_ROWS, "rows"),
+    ):
+        if number > shown:
+            remarks.append(f"There are {number} {what}, of which these are the first {shown}.")
+    sizes = Counter(device.role for device in flow.devices.values())
     return Table(
-        tuple(_column(flow, group) for group in groups),
-        tuple(_rows(flow, groups, _Layout(flow, items))),
+        tuple(_column(flow, group, sizes) for group in groups[:MOST_COLUMNS]),
+        tuple(_rows(flow, groups[:MOST_COLUMNS], layout)),
         "time",
         tuple(remarks),
     )
@@ -74,17 +92,20 @@ def table(flow: Flow, by: str = "role") -> Table:
 
 def _groups(flow: Flow, sequences: dict[str, list[_Entry]], by: str) -> list[list[str]]:
     """The devices of each column; roles stay together, in the order in which they joined."""
-    roles = list(dict.fromkeys(device.role for device in flow.devices.values()))
+    of_role: dict[str, list[str]] = defaultdict(list)
+    for device in flow.devices.values():
+        of_role[device.role].append(device.name)
     alike: dict[tuple[object, ...], list[str]] = {}
-    for name, device in sorted(flow.devices.items(), key=lambda item: roles.index(item[1].role)):
+    for name in (name for names in of_role.values() for name in names):
+        device = flow.devices[name]
         same: object = name if by == "device" else tuple(entry.key for entry in sequences[name])
         alike.setdefault((device.role, same), []).append(name)
     return list(alike.values())
 
 
-def _column(flow: Flow, group: list[str]) -> Column:
+def _column(flow: Flow, group: list[str], sizes: Counter[str]) -> Column:
     device = flow.devices[group[0]]
-    of_role = sum(other.role == device.role for other in flow.devices.values())
+    of_role = sizes[device.role]
     if len(group) == 1:
         return Column(device.name, "" if device.name == device.role else device.role)
     number = f"{len(group)} devices" if len(group) == of_role else f"{len(group)} of {of_role} devices"
@@ -100,12 +121,13 @@ def _sequences(flow: Flow) -> dict[str, list[_Entry]]:
     announced = {message.wait: message.number for message in flow.messages}
     for step, following in zip_longest(flow.steps, flow.steps[1:]):
         sequence = sequences[step.device]
-        if step.act is Act.RESULT:
-            cases = sequence.pop().cases if sequence and sequence[-1].cases else []
-            entry: _Entry | None = _result_entry([*cases, flow.cases[step.number]], step.time)
-        else:
-            entry = _entry(flow, step)
-        if entry is not None:
+        entry = _entry(flow, step)
+        if entry is not None and entry.cases and sequence and sequence[-1].cases:
+            # Results that came one after the other share a cell.
+            entry, own = sequence[-1], entry
+            entry.cases += own.cases
+            entry.time = own.time
+        elif entry is not None:
             entry.after, ended[step.device] = ended[step.device], []
             sequence.append(entry)
         if step.act is Act.WAIT_END:
@@ -121,6 +143,10 @@ def _sequences(flow: Flow) -> dict[str, list[_Entry]]:
             sequences[wait.device].append(
                 _Entry(("open", wait.call), "still blocked", flow.end, bad=True, note=whom)
             )
+    for sequence in sequences.values():
+        for entry in sequence:
+            if entry.cases:
+                _tell_results(entry)
     return sequences
 
 
@@ -158,26 +184,27 @@ def _entry(flow: Flow, step: Step) -> _Entry | None:
             how = f"status {run.status}" if run.status else run.reason
             text = f"run {run.name} {'ended early' if run.ended_early else 'ended'}"
             return _Entry((text, how), text, time, bad=run.ended_early or bool(run.status), note=how)
+        case Act.RESULT:
+            return _Entry((), "", time, cases=[flow.cases[number]])
         case Act.REMARK:
             remark = flow.remarks[number]
-            text = f"lava-test-{remark.kind} {remark.text}"
-            return _Entry((text,), text, time, bad=remark.kind == "raise")
-        case _:
-            return None
+            text = f"{'' if remark.kind == 'refused' else 'lava-test-'}{remark.kind} {remark.text}"
+            return _Entry((text,), text, time, bad=remark.kind in FAILING)
 
 
-def _result_entry(cases: list[Case], time: float) -> _Entry:
-    """Results that came one after the other, in one cell."""
-    key = ("results", *((case.id, case.result) for case in cases))
+def _tell_results(entry: _Entry) -> None:
+    """Put into words what the cases of an entry are."""
+    cases = entry.cases
+    entry.key = ("results", *((case.id, case.result) for case in cases))
     counts = Counter(case.result for case in cases)
     if len(cases) == 1:
-        text, note = f"{cases[0].result}: {cases[0].id}", ""
+        entry.text = f"{cases[0].result}: {cases[0].id}"
     else:
         failed = [case.id for case in cases if case.result == "fail"]
         named = ", ".join(failed[:_MOST_FAILED]) + (", ..." if len(failed) > _MOST_FAILED else "")
-        text = ", ".join(f"{number} {word}" for word, number in counts.items())
-        note = f"failed: {named}" if failed else ""
-    return _Entry(key, text, time, bad=bool(counts["fail"]), note=note, cases=cases)
+        entry.text = ", ".join(f"{number} {word}" for word, number in counts.items())
+        entry.note = f"failed: {named}" if failed else ""
+    entry.bad = bool(counts["fail"])
 
 
 # Where it stands
@@ -206,25 +233,59 @@ class _Layout:
         self._senders = {entry.message: item for item, entry in every if entry.message is not None}
         self._waiters = {entry.wait.number: item for item, entry in every if entry.wait is not None}
         self._place()
+        for item, entry in every:
+            if entry.wait is not None:
+                last = entry.wait.last
+                row = len(self.heads) if last is None else self._senders[last].row
+                item.blocked_until = max(item.blocked_until, row)
+
+    def _in_order(self) -> Iterator[tuple[int, _Item]]:
+        """The items, each with its lane: by time, but behind those that they come after."""
+        following = [0] * len(self.items)
+        # The next item of each lane by time: those that may be placed, and those that come after another one.
+        ready: list[tuple[float, int, int]] = []  # time, lane, place in it
+        held: list[tuple[float, int, int]] = []
+        held_by: dict[_Item, list[int]] = defaultdict(list)
+
+        def offer(lane: int) -> None:
+            item = self.items[lane][following[lane]]
+            holder = self._holder(item)
+            heapq.heappush(ready if holder is None else held, (item.time, lane, following[lane]))
+            if holder is not None:
+                held_by[holder].append(lane)
+
+        for lane, column in enumerate(self.items):
+            if column:
+                offer(lane)
+        while ready or held:
+            # Lined up, devices can seem to have waited for what came later; then the time decides alone.
+            _, lane, place = heapq.heappop(ready or held)
+            if place < following[lane]:
+                continue  # It has been placed since.
+            item = self.items[lane][place]
+            yield lane, item
+            following[lane] += 1
+            if following[lane] < len(self.items[lane]):
+                offer(lane)
+            for waiting in held_by.pop(item, ()):
+                if following[waiting] < len(self.items[waiting]):
+                    offer(waiting)
 
     def _place(self) -> None:
-        following = [0] * len(self.items)
         taken: set[int] = set()
-        while lanes := [lane for lane, column in enumerate(self.items) if following[lane] < len(column)]:
-            # Lined up, devices can seem to have waited for what came later; then the time decides alone.
-            ready = [lane for lane in lanes if self._is_ready(self.items[lane][following[lane]])] or lanes
-            lane = min(ready, key=lambda lane: self.items[lane][following[lane]].time)
-            item = self.items[lane][following[lane]]
+        for lane, item in self._in_order():
             late = bool(self.heads) and item.time - self.heads[-1] > self._gap
             if not self.heads or late or lane in taken or self._stands_below(item):
-                self.heads.append(item.time)
+                # A later row has no earlier time, also where what it came after did.
+                self.heads.append(max(item.time, self.heads[-1]) if self.heads else item.time)
                 taken = set()
             item.row = len(self.heads) - 1
             taken.add(lane)
-            following[lane] += 1
 
-    def _is_ready(self, item: _Item) -> bool:
-        return all(self._senders[number].row >= 0 for entry in item.entries for number in entry.after)
+    def _holder(self, item: _Item) -> _Item | None:
+        """An item that has to be placed before this one."""
+        before = (self._senders[number] for entry in item.entries for number in entry.after)
+        return next((sender for sender in before if sender.row < 0), None)
 
     def _stands_below(self, item: _Item) -> bool:
         """Whether the newest row has something that this has to stand below."""
@@ -240,30 +301,21 @@ class _Layout:
                         return True
         return False
 
-    def blocked_until(self, item: _Item) -> int:
-        """The last row in which the devices are blocked in this item; -1 if it is no wait."""
-        rows = [-1]
-        for entry in item.entries:
-            if entry.wait is not None:
-                rows.append(
-                    self._senders[entry.wait.last].row if entry.wait.last is not None else len(self.heads)
-                )
-        return max(rows)
-
 
 def _rows(flow: Flow, groups: list[list[str]], layout: _Layout) -> Iterator[Row]:
     columns = []
-    for group, items in zip(groups, layout.items, strict=True):
-        columns.append(list(_cells(layout, items, flow.devices[group[0]])))
-    for number, head in enumerate(layout.heads):
+    heads = layout.heads[:MOST_ROWS]
+    for group, items in zip(groups, layout.items, strict=False):
+        columns.append(list(_cells(heads, items, flow.devices[group[0]])))
+    for number, head in enumerate(heads):
         yield Row(tuple(column[number] for column in columns), words.clock(head, flow.end))
 
 
-def _cells(layout: _Layout, items: list[_Item], device: Device) -> Iterator[Cell]:
+def _cells(heads: list[float], items: list[_Item], device: Device) -> Iterator[Cell]:
     """The cells of one column, from top to bottom."""
     placed = {item.row: item for item in items}
     newest: _Item | None = None
-    for row, head in enumerate(layout.heads):
+    for row, head in enumerate(heads):
         if row in placed:
             newest = placed[row]
             yield _cell(newest)
@@ -272,14 +324,15 @@ def _cells(layout: _Layout, items: list[_Item], device: Device) -> Iterator[Cell
         elif newest.entries[0].leaves:
             yield Cell(Kind.ABSENT)
         else:
-            yield Cell(Kind.BLOCKED if row <= layout.blocked_until(newest) else Kind.RUNNING)
+            yield Cell(Kind.BLOCKED if row <= newest.blocked_until else Kind.RUNNING)
 
 
 def _cell(item: _Item) -> Cell:
     first = item.entries[0]
     text = first.text
+    pairs = [dict(entry.data) for entry in item.entries]
     for key, _ in first.data:
-        values = {dict(entry.data).get(key) for entry in item.entries}
+        values = {own.get(key) for own in pairs}
         text += f" {key}={values.pop() if len(values) == 1 else '...'}"
     notes = dict.fromkeys(entry.note for entry in item.entries)
     note = next(iter(notes)) if len(notes) == 1 else ""

@@ -7,20 +7,24 @@ import os
 import pty
 import select
 import socket
+import subprocess
+import tempfile
 import termios
 import threading
+import time
 import tty
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 import serial
 import serial.rfc2217
 
-from dispatcher.consoles import Console, ConsoleError, open_console
+from dispatcher.consoles import Console, ConsoleError, open_console, processes
 from dispatcher.consoles.pacer import Pacer
-from dispatcher.consoles.processes import become_subreaper, everything_below, reap_orphans
+from dispatcher.consoles.processes import become_subreaper, everything_below, process_table, reap_orphans
 from dispatcher.consoles.ptyprocess import PtyProcess, ending_in_words
 from dispatcher.consoles.serialport import SerialPort
 
@@ -43,11 +47,11 @@ class Recorder:
         self.chunks.append(data)
         self._changed.set()
 
-    def dropped(self, reason: str) -> None:
-        self._add(f"dropped: {reason}")
+    def drained(self) -> None:
+        self._add("drained")
 
-    def restored(self) -> None:
-        self._add("restored")
+    def lost(self, reason: str) -> None:
+        self._add(f"lost: {reason}")
 
     def ended(self, reason: str, status: int) -> None:
         self._add(f"{reason}, {status}")
@@ -72,7 +76,7 @@ class Recorder:
 @asynccontextmanager
 async def started(console: Console) -> AsyncIterator[Recorder]:
     recorder = Recorder()
-    await console.start(recorder)
+    await console.open(recorder)
     try:
         yield recorder
     finally:
@@ -156,24 +160,78 @@ def test_what_is_typed_is_read() -> None:
     asyncio.run(body())
 
 
-def test_command_that_does_not_read_holds_nobody_up() -> None:
+def test_command_that_reads_again_has_room() -> None:
     async def body() -> None:
-        console = shell("stty raw -echo; echo ready; sleep 1000")
-        async with started(console) as it:
-            await it.until_data(b"ready")
-            # More than is kept for it. The rest is dropped, as by a real line.
-            for _ in range(400):
-                console.write(b"x" * 1000)
+        with tempfile.TemporaryDirectory() as folder:
+            gate = f"{folder}/gate"
+            os.mkfifo(gate)
+            console = shell(f"stty raw -echo; echo ready; read -r line <{gate}; exec cat >/dev/null")
+            async with started(console) as it:
+                await it.until_data(b"ready")
+                while console.write(b"x" * 1000):
+                    pass
+                assert it.events == []
+                with open(gate, "w") as file:
+                    file.write("go\n")
+                await it.until_events(1)
+                assert it.events == ["drained"]
+                assert console.write(b"there is room again")
 
     asyncio.run(body())
 
 
-def test_exec_console_changes_nothing_on_the_way() -> None:
+def test_paused_console_receives_nothing_until_it_goes_on() -> None:
+    async def body() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, "written")
+            console = shell(f"stty raw; seq 100000; echo all >{file}; echo end; sleep 1000")
+            recorder = Recorder()
+            console.pause()
+            await console.open(recorder)
+            try:
+                # The command is held up in the middle of its output: the pty is full.
+                await asyncio.to_thread(_wait_until_blocked, console.pid)
+                assert recorder.data == b""
+                assert not file.exists()
+                console.resume()
+                await recorder.until_data(b"end\n")
+            finally:
+                await console.close()
+
+    asyncio.run(body())
+
+
+def _wait_until_blocked(pid: int | None) -> None:
+    """Wait until a process of the command sleeps in a write to its terminal."""
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        for child in children.read_text().split():
+            with contextlib.suppress(OSError):
+                if Path(f"/proc/{child}/wchan").read_text() in ("n_tty_write", "tty_write", "wait_woken"):
+                    return
+        time.sleep(0.01)
+    raise AssertionError("the command goes on")
+
+
+def test_exec_console_has_normal_modes_without_echo() -> None:
+    """A program such as ssh hands them on to the device."""
+
+    async def body() -> None:
+        async with started(open_console("exec:stty -a", 0)) as it:
+            await it.until_events(1)
+        words = it.data.split()
+        assert {b"icanon", b"isig", b"onlcr", b"-echo"} <= set(words)
+
+    asyncio.run(body())
+
+
+def test_exec_console_that_is_set_raw_changes_nothing_on_the_way() -> None:
     every_byte = bytes(range(256))
 
     async def body() -> None:
         console = open_console(
-            r"exec:printf 'ready\n'; head -c 256 | od -An -v -tu1; printf '\n\000\377\r'", 0
+            r"exec:stty raw; printf 'ready\n'; head -c 256 | od -An -v -tu1; printf '\n\000\377\r'", 0
         )
         async with started(console) as it:
             await it.until_data(b"ready\n")
@@ -197,6 +255,32 @@ def test_left_over_processes_are_killed() -> None:
         assert it.events == ["ended with status 0, 0"]
 
     asyncio.run(body())
+
+
+def test_many_consoles_share_one_look_at_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each would take long where there are many, and all end at once."""
+    looks = 0
+
+    def counted() -> list[processes.Process]:
+        nonlocal looks
+        looks += 1
+        return process_table()
+
+    monkeypatch.setattr(processes, "process_table", counted)
+
+    async def body() -> None:
+        consoles = [shell("trap '' TERM; setsid sleep 1000 & echo ready; sleep 1000") for _ in range(20)]
+        recorders = [Recorder() for _ in consoles]
+        for console, recorder in zip(consoles, recorders, strict=True):
+            await console.start(recorder)
+        for recorder in recorders:
+            await recorder.until_data(b"ready")
+        await asyncio.gather(*(console.close() for console in consoles))
+        assert everything_below() == []
+
+    asyncio.run(body())
+    # Each console has to look twice: there is something, there is nothing more.
+    assert looks < 20
 
 
 def test_close_ends_the_command() -> None:
@@ -259,7 +343,7 @@ def test_command_that_can_not_be_started() -> None:
     async def body() -> None:
         console = PtyProcess("test", ["true"], directory="/nonexistent")
         with pytest.raises(ConsoleError, match=r"test: can't start the command: .*nonexistent"):
-            await console.start(Recorder())
+            await console.open(Recorder())
         await console.close()
 
     asyncio.run(body())
@@ -362,7 +446,7 @@ def test_serial_port_that_goes_away() -> None:
             async with started(SerialPort(path, 9600)) as it:
                 os.close(other_end)
                 await it.until_events(1)
-            assert it.events[0].startswith("dropped: ")
+            assert it.events[0].startswith("lost: ")
 
     asyncio.run(body())
 
@@ -371,7 +455,7 @@ def test_serial_port_that_another_program_has_open() -> None:
     async def body(path: str) -> None:
         console = SerialPort(path, 9600)
         with pytest.raises(ConsoleError, match=f"{path}: .*another program has it open"):
-            await console.start(Recorder())
+            await console.open(Recorder())
         await console.close()
 
     with pty_pair() as (_, path), serial.Serial(path, exclusive=True):
@@ -380,16 +464,34 @@ def test_serial_port_that_another_program_has_open() -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["/dev/nonexistent", "socket://localhost:1", "socket://nowhere", "rfc2217://localhost:1", "nosuch://x"],
+    ["/dev/nonexistent", "socket://localhost:1", "rfc2217://localhost:1"],
 )
 def test_port_that_can_not_be_opened(address: str) -> None:
     async def body() -> None:
         console = open_console(address, 9600)
         with pytest.raises(ConsoleError, match=f"^{address}: "):
-            await console.start(Recorder())
+            await console.open(Recorder())
         await console.close()
 
     asyncio.run(body())
+
+
+@pytest.mark.parametrize(
+    ("address", "advice"),
+    [
+        ("socket://nowhere", "socket://HOST:PORT"),
+        ("socket://:7001", "socket://HOST:PORT"),
+        ("socket://host:port", "socket://HOST:PORT"),
+        ("rfc2217://nowhere", "rfc2217://HOST:PORT"),
+        ("telnet://localhost:7001", "exec:telnet HOST"),
+        ("nosuch://x", "exec:COMMAND"),
+        ("/dev/null", "/dev/ttyUSB0"),
+        ("/", "/dev/ttyUSB0"),
+    ],
+)
+def test_address_that_can_be_none(address: str, advice: str) -> None:
+    with pytest.raises(ConsoleError, match=f"^{address}: .*{advice}"):
+        open_console(address, 9600)
 
 
 def test_port_without_a_file_descriptor() -> None:
@@ -455,26 +557,29 @@ def test_what_comes_while_the_connection_is_made_is_not_lost(monkeypatch: pytest
     asyncio.run(body())
 
 
-def test_lost_connection_is_tried_until_it_is_back() -> None:
+def test_lost_connection_can_be_opened_again() -> None:
     async def body() -> None:
         listener = listen()
         port = listener.getsockname()[1]
-        console = SerialPort(f"socket://127.0.0.1:{port}", 0, retry_pause=0.05)
+        console = SerialPort(f"socket://127.0.0.1:{port}", 0)
         async with started(console) as it:
             with await accept(listener) as device:
                 device.sendall(b"one ")
                 await it.until_data(b"one ")
-                # Nobody is there for a while: several attempts fail.
                 listener.close()
             await it.until_events(1)
-            console.write(b"lost, as on a line that is not there")
-            with listen(port) as listener, await accept(listener) as device:
-                await it.until_events(2)
-                device.sendall(b"two")
-                await it.until_data(b"one two")
-                console.write(b"still works")
-                assert await asyncio.to_thread(device.recv, 100) == b"still works"
-        assert it.events == ["dropped: the other end closed the connection", "restored"]
+            assert it.events == ["lost: the other end closed the connection"]
+            with pytest.raises(ConsoleError):
+                await console.open(it)
+            assert not console.write(b"there is nobody")
+            with listen(port) as listener:
+                await console.open(it)
+                with await accept(listener) as device:
+                    device.sendall(b"two")
+                    await it.until_data(b"one two")
+                    assert console.write(b"still works")
+                    assert await asyncio.to_thread(device.recv, 100) == b"still works"
+        assert len(it.events) == 1
 
     asyncio.run(body())
 
@@ -482,11 +587,50 @@ def test_lost_connection_is_tried_until_it_is_back() -> None:
 def test_close_while_the_connection_is_lost() -> None:
     async def body() -> None:
         with listen() as listener:
-            console = SerialPort(f"socket://127.0.0.1:{listener.getsockname()[1]}", 0, retry_pause=1000)
+            console = SerialPort(f"socket://127.0.0.1:{listener.getsockname()[1]}", 0)
             async with started(console) as it:
                 (await accept(listener)).close()
                 await it.until_events(1)
         await console.close()
+
+    asyncio.run(body())
+
+
+def test_paused_port_keeps_what_comes() -> None:
+    async def body() -> None:
+        with listen() as listener:
+            console = SerialPort(f"socket://127.0.0.1:{listener.getsockname()[1]}", 0)
+            async with started(console) as it:
+                with await accept(listener) as device:
+                    device.sendall(b"before ")
+                    await it.until_data(b"before ")
+                    console.pause()
+                    device.sendall(b"meanwhile ")
+                    device.close()
+                console.resume()
+                await it.until_events(1)
+            assert it.data == b"before meanwhile "
+
+    asyncio.run(body())
+
+
+def test_dead_peers_are_asked_for() -> None:
+    """With these options the kernel gives a silent peer up after 22 s; a test can't wait for that."""
+
+    async def body() -> None:
+        with listen() as listener:
+            console = SerialPort(f"socket://127.0.0.1:{listener.getsockname()[1]}", 0)
+            async with started(console):
+                with await accept(listener) as device:
+                    output = await asyncio.to_thread(
+                        subprocess.run,
+                        ["ss", "-tno", "dst", f"127.0.0.1:{listener.getsockname()[1]}"],
+                        capture_output=True,
+                        text=True,
+                        check=True,
+                    )
+                    assert "timer:(keepalive," in output.stdout
+                    device.close()
 
     asyncio.run(body())
 

@@ -72,7 +72,7 @@ def test_stuck(text: str, idle: str, stuck: str) -> None:
 
 def test_a_wait_to_which_its_script_gave_a_time_out_is_no_dead_end() -> None:
     coordinator = play(GROUP + "wait s-1 a")
-    coordinator.apply(Waiting(0.0, "c-1", b"1", WaitKind.WAIT, b"b", None, 5.0, expected=True))
+    coordinator.apply(Waiting(0.0, "c-1", b"1", WaitKind.WAIT, b"b", None, 5.0, own_timeout=True))
     assert candidates(coordinator) == {"s-1"}
     assert stuck_devices(coordinator, all_of(coordinator)) == set()
     # Neither is one beside it on the same device.
@@ -131,7 +131,7 @@ def test_stuck_are_those_that_wait_whatever_the_others_send(coordinator: Coordin
     found = stuck_devices(coordinator, idle)
     told = find(coordinator, idle, 1.0)
     open_before = {wait.waiting.identity for wait in coordinator.open_waits()}
-    timed = {wait.waiting.device for wait in coordinator.open_waits() if wait.waiting.expected}
+    timed = {wait.waiting.device for wait in coordinator.open_waits() if wait.waiting.own_timeout}
     waiting = {wait.waiting.device for wait in coordinator.open_waits()}
     able = [name for name in NAMES if name not in coordinator.gone and name not in idle & (waiting - timed)]
     for turn in range(60):

@@ -115,7 +115,7 @@ WRITTEN = {
             "message_id": "ready",
             "role": "server",
             "timeout": 30.0,
-            "expected": True,
+            "own_timeout": True,
             "position": 1234,
         },
     ),
@@ -165,7 +165,7 @@ def test_written_form(event: Event, value: dict[str, Any]) -> None:
 
 # Fields that an event may be without, and what they are then.
 DEFAULTS = {("founded", "members"): None, ("founded", "size"): None}
-DEFAULTS |= {("waiting", "expected"): False, ("waiting", "position"): 0}
+DEFAULTS |= {("waiting", "own_timeout"): False, ("waiting", "position"): 0}
 
 
 @pytest.mark.parametrize("event_type", WRITTEN)
@@ -247,8 +247,9 @@ BAD_FIELDS = [
     ("waiting", "kind", []),
     ("waiting", "role", 1),
     ("waiting", "timeout", "1"),
+    ("waiting", "own_timeout", 1),
     ("waiting", "timeout", float("nan")),
-    ("waiting", "expected", 1),
+    ("waiting", "own_timeout", 1),
     ("waiting", "position", 0.5),
     ("released", "status", 1.0),
     ("released", "status", False),

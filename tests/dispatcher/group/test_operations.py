@@ -10,7 +10,7 @@ from dispatcher.group.events import Event, Reported, Waiting
 from dispatcher.group.operations import OPERATIONS, Call
 from dispatcher.group.state import GroupState
 from tests.dispatcher.group.play import founded, joined
-from toolkit.wire.vocabulary import MAX_NAME, MAX_TEXT, OK, ProtocolError, unpack_reply
+from toolkit.wire.vocabulary import MAX_NAME, MAX_TEXT, NO, OK, ProtocolError, unpack_reply
 
 CONFIGURATION = Configuration(
     {"a": {"target-ip": ["192.168.1.7"], "target-storage": ["UMS", "/dev/x", "SATA", "/dev/y"]}}, "for all"
@@ -121,20 +121,24 @@ def test_refused(group: Group, name: str) -> None:
 # Sets
 
 
-def test_sets_are_started_and_stopped_as_the_device_likes(group: Group) -> None:
-    """As in LAVA: a set that is started in an open one takes its place."""
-    sets = []
-    for identity, operation, *arguments in (
-        (b"1", "set-stop"),
-        (b"2", "set-start", b"one"),
-        (b"3", "set-start", b"two"),
-        (b"4", "set-stop"),
-        (b"5", "set-stop"),
-    ):
-        assert isinstance(group.ask(operation, *arguments, identity=identity), Reported)
-        sets.append(group.state.results.open_set("a"))
-    assert sets == [None, "one", "two", None, None]
-    assert group.state.results.open_set("b") is None
+def test_sets_do_not_nest(group: Group) -> None:
+    """The command warns, and goes on."""
+    assert isinstance(group.ask("set-start", b"outer", identity=b"1"), Reported)
+    assert group.ask("set-start", b"inner", identity=b"2") == (NO, ["a test set is open already: outer"])
+    assert isinstance(group.ask("set-start", b"inner", device="b", identity=b"3"), Reported)
+    assert isinstance(group.ask("set-stop", identity=b"4"), Reported)
+    assert group.ask("set-stop", identity=b"5") == (NO, ["no test set is open"])
+    # The replies were lost: what was asked for has been done.
+    for operation, identity in ((("set-start", b"outer"), b"1"), (("set-stop",), b"4")):
+        assert isinstance(group.ask(*operation, identity=identity), Reported)
+
+
+def test_a_name_that_is_no_text_is_said_readably(group: Group) -> None:
+    group.ask("set-start", b"\xff" + b"x" * 1000, identity=b"1")
+    assert group.ask("set-start", b"y", identity=b"2") == (
+        NO,
+        ["a test set is open already: \\xff" + "x" * 196],
+    )
 
 
 # Configuration
@@ -164,7 +168,7 @@ def test_shared_configuration(group: Group) -> None:
 # Who waits for what
 
 
-def test_only_time_outs_that_the_script_gave_are_expected(group: Group) -> None:
+def test_what_a_wait_waits_for(group: Group) -> None:
     for identity, (operation, arguments) in enumerate(
         [("wait", [b"x"]), ("wait-all", [b"x", "role"]), ("sync", [b"x"])]
     ):
@@ -174,7 +178,6 @@ def test_only_time_outs_that_the_script_gave_are_expected(group: Group) -> None:
             )
             assert isinstance(wait, Waiting)
             assert wait.timeout == (None if milliseconds is None else milliseconds / 1000)
-            assert wait.expected == (milliseconds is not None)
             assert wait.position == 77
             assert wait.role == ("role" if operation == "wait-all" else None)
 
@@ -189,3 +192,30 @@ def test_the_group_is_told_when_all_have_joined() -> None:
     group.state.apply(joined("b", "x"))
     assert group.ask("group", device="b") == (OK, [["a", "role"], ["b", "x"]])
     assert group.ask("role", device="b") == (OK, ["x"])
+
+
+# What commands have refused, and whose time-out a wait has
+
+
+def test_a_refused_command_fails_the_run(group: Group) -> None:
+    group.ask("refused", b"lava-test-case x --result bogus", "no such result")
+    reason = "refused: lava-test-case x --result bogus: no such result"
+    assert [failure.sentence for failure in group.state.results.failures(over=False)] == [reason]
+
+
+@pytest.mark.parametrize(
+    ("operation", "before"), [("wait", [b"x"]), ("wait-all", [b"x", None]), ("sync", [b"x"])]
+)
+@pytest.mark.parametrize(("more", "own"), [([], False), ([False], False), ([True], True)])
+def test_a_wait_tells_whether_its_script_gave_the_time_out(
+    group: Group, operation: str, before: list[Any], more: list[Any], own: bool
+) -> None:
+    wait = group.ask(operation, *before, 5000, *more)
+    assert isinstance(wait, Waiting)
+    assert (wait.timeout, wait.own_timeout) == (5.0, own)
+
+
+@pytest.mark.parametrize("given", [None, 1, "yes"])
+def test_whether_it_did_is_yes_or_no(group: Group, given: object) -> None:
+    with pytest.raises(ProtocolError, match="yes or no"):
+        group.ask("wait", b"x", 5000, given)

@@ -4,14 +4,17 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import build_zipapp
 from bench.deadends import JOBS, WrongJob, options
+from tests.dispatcher.isolation import why_not
 from tests.dispatcher.lavabox_process import Lavabox, processes_with
 
 
@@ -64,7 +67,7 @@ def test_the_commands_fail_and_the_run_ends(box: Path, tmp_path: Path) -> None:
     assert "client-1 | I can do without\n" in text
     assert "client-1 | over\n" in text
     # And what they make of it does not hide it.
-    expected = "succeeded, after a dead end"
+    expected = "1 failed result, after a dead end"
     assert results(text) == {"server-1": expected, "client-1": expected}
     events = [json.loads(line) for line in (tmp_path / "group.jsonl").read_text().splitlines()]
     released = [event for event in events if event["type"] == "released"]
@@ -163,6 +166,68 @@ def test_a_device_that_may_go_on_is_not_judged(
     _, text = run(box, tmp_path, *options, "--role", f"a={HEALTHY[name]}", "--role", f"other={OTHER}")
     assert "other-1 | got it\n" in text, text
     assert "dead end" not in text
+
+
+# Work that is handed to somebody else
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Path]:
+    """A program that is called like one of those that start others: what is written to the FIFO, it runs."""
+    shell = tmp_path / "atd"
+    shutil.copy("/bin/sh", shell)
+    requests = tmp_path / "requests"
+    os.mkfifo(requests)
+    loop = 'while read -r line <"$1"; do sh -c "$line" & done'
+    process = subprocess.Popen([shell, "-c", loop, "sh", requests], start_new_session=True)
+    yield requests
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.mark.parametrize("options", [(), ("--shared-tmp",)], ids=" ".join)
+def test_work_that_was_handed_to_a_server_is_not_judged(
+    options: tuple[str, ...], server: Path, box: Path, tmp_path: Path
+) -> None:
+    work = 'PATH=$PATH LAVA_CONSOLE=$LAVA_CONSOLE sh -c "sleep 2; lava-send go"'
+    command = f"echo '{work}' | sed \"s|[$]PATH|$PATH|; s|[$]LAVA_CONSOLE|$LAVA_CONSOLE|\" >{server}; lava-wait back"
+    status, text = run(box, tmp_path, *options, "--role", f"a={command}", "--role", f"other={OTHER}")
+    assert status == 0, text
+    assert "other-1 | got it\n" in text
+    assert "lavabox: dead end" not in text
+
+
+def test_when_such_work_has_ended_a_dead_end_is_one(server: Path, box: Path, tmp_path: Path) -> None:
+    command = f"echo 'sleep 2' >{server}; lava-wait x"
+    status, text = run(box, tmp_path, "--role", f"a={command}", "--role", "other=lava-wait y")
+    assert status == 1
+    before, _, after = text.partition("lavabox: perhaps a dead end: ")
+    assert "dead end" not in before
+    doubt = (
+        r"[^\n]* But 'atd' \(process \d+\) has started `[^`]*sleep 2` \(process \d+\) since this run began, "
+    )
+    assert re.match(doubt + r"perhaps for a device\. The waits go on\n", after), text
+    assert after.count("perhaps a dead end") == 0
+    assert "\nlavabox: dead end: " in after
+
+
+def test_isolated_devices_can_not_hand_work_to_anybody(server: Path, box: Path, tmp_path: Path) -> None:
+    if why_not():
+        pytest.skip(why_not())
+    with (
+        open(server, "w") as requests,
+        Lavabox(
+            *("sim", "--isolate", "--box", str(box), "--timeout", "50"),
+            *("--role", "a=lava-send a; lava-wait x", "--role", "b=lava-wait a; echo begun; lava-wait y"),
+            cwd=tmp_path,
+        ) as process,
+    ):
+        process.until("| begun")
+        requests.write("sleep 1000\n")
+        requests.flush()
+        assert process.finish() == 1
+    assert "lavabox: dead end: " in process.text
+    assert "perhaps" not in process.text
 
 
 # All wait but one, again and again, in turn.

@@ -8,6 +8,7 @@ import pytest
 from dispatcher.group.deadend import DeadEnd
 from dispatcher.group.events import Left, Released, Waiting
 from dispatcher.host.deadwatch import FIRST_PAUSE, LONGEST_PAUSE, SETTLE, QuietWatch, SimulatorWatch, Watch
+from dispatcher.simulator.judge import Found
 from tests.dispatcher.lab import Asked, Lab
 
 TWO = {"s-1": "server", "c-1": "client"}
@@ -18,11 +19,12 @@ class Processes:
 
     def __init__(self) -> None:
         self.idle: dict[str, frozenset[int]] = {}
+        self.doubt = ""
         self.looks = 0
 
-    def look(self, waits: Mapping[str, Sequence[Waiting]]) -> dict[str, frozenset[int]]:
+    def look(self, waits: Mapping[str, Sequence[Waiting]]) -> Found:
         self.looks += 1
-        return {name: pids for name, pids in self.idle.items() if name in waits}
+        return Found({name: pids for name, pids in self.idle.items() if name in waits}, self.doubt)
 
 
 class Watched:
@@ -31,7 +33,7 @@ class Watched:
     def __init__(self, members: dict[str, str] | None = None) -> None:
         self.group = Lab(members or TWO)
         self.processes = Processes()
-        self.watch: Watch = SimulatorWatch(self.group.engine, self.processes.look)
+        self.watch: Watch = SimulatorWatch(self.group.engine, self.processes.look, dict)
 
     def until(self, end: float) -> list[tuple[float, DeadEnd]]:
         """The dead ends that are found, and when."""
@@ -95,9 +97,20 @@ def test_nobody_is_looked_at_while_the_log_says_that_somebody_may_send(watched: 
     watched.group.ask("s-1", "wait", b"a", None)
     watched.processes.idle = IDLE
     assert watched.until(100.0) == []
-    watched.group.ask("c-1", "wait", b"a", 50_000)
+    watched.group.ask("c-1", "wait", b"a", 50_000, True)
     assert watched.until(140.0) == []
     assert watched.processes.looks == 0
+
+
+def test_a_doubt_is_told_once_and_believed_when_it_is_gone(watched: Watched) -> None:
+    wait_for_each_other(watched)
+    watched.processes.idle, watched.processes.doubt = IDLE, "somebody may go on"
+    ((_, told),) = watched.until(100.0)
+    assert (told.doubt, told.devices) == ("somebody may go on", ["s-1", "c-1"])
+    watched.processes.doubt = ""
+    ((time, dead_end),) = watched.until(200.0)
+    assert dead_end.doubt == ""
+    assert time <= 100 + LONGEST_PAUSE + 0.001
 
 
 def test_looks_become_rarer_and_find_what_ends_without_a_word(watched: Watched) -> None:
@@ -187,7 +200,7 @@ def test_it_is_told_again_when_things_have_changed(lab: Watched) -> None:
 def test_one_device_that_does_not_wait_is_enough(lab: Watched) -> None:
     lab.group.ask("s-1", "wait", b"a", None)
     assert lab.until(1000.0) == []
-    lab.group.ask("c-1", "wait", b"b", 900_000)
+    lab.group.ask("c-1", "wait", b"b", 900_000, True)
     assert lab.until(1899.0) == []
 
 

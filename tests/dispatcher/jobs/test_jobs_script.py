@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcher.errors import UsageError
-from dispatcher.group.events import Left, Reported
+from dispatcher.group.events import Reported
 from dispatcher.jobs.device_script import lay_out
 from dispatcher.jobs.model import Checkout, Definition, Place, Request, Role, Step, TestAction
-from dispatcher.jobs.repositories import copy, list_files, parse_repositories
+from dispatcher.jobs.repositories import Repositories, parse_repositories
 from dispatcher.jobs.rules import JobRules, TimedAction
+from tests.dispatcher.group.play import left
 
 HERE = Place("job.yaml", 1)
 
@@ -28,7 +29,13 @@ def definition(name: str, *steps: str, **more: object) -> Definition:
 
 def laid_out(folder: Path, *actions: TestAction, **more: object) -> Path:
     numbers = map(str, itertools.count())
-    lay_out(Role("a", 1, HERE, actions, **more), folder / "dev", "/bin/sh", lambda: next(numbers))  # type: ignore[arg-type]
+    lay_out(
+        Role("a", 1, HERE, actions, **more),
+        folder / "dev",
+        "/bin/sh",
+        lambda: next(numbers),
+        Repositories().copy,
+    )  # type: ignore[arg-type]
     return folder / "dev"
 
 
@@ -36,7 +43,9 @@ def test_folder_of_a_device(tmp_path: Path) -> None:
     (tmp_path / "repo").mkdir()
     (tmp_path / "repo" / "run.sh").write_text("of the repository\n")
     actions = (
-        TestAction(HERE, definitions=(definition("x", "echo", folder=tmp_path / "repo"), definition("y"))),
+        TestAction(
+            HERE, definitions=(definition("x", "echo", checkout=Checkout(tmp_path / "repo")), definition("y"))
+        ),
         TestAction(HERE, definitions=(definition("z"),), timeout=5),
     )
     folder = laid_out(tmp_path, *actions)
@@ -119,15 +128,15 @@ def test_copy_of_a_clone_is_its_work_tree_without_what_git_ignores(tmp_path: Pat
     commit = git(clone, "rev-parse", "HEAD")
     (clone / "changed").write_text("by hand")
     (clone / "gone").unlink()
-    copy(Checkout(clone), tmp_path / "copy")
+    Repositories().copy(Checkout(clone), tmp_path / "copy")
     assert sorted(path.name for path in (tmp_path / "copy").iterdir()) == [
         *(".gitignore", "changed", "kept", "link", "new"),
     ]
     assert (tmp_path / "copy" / "changed").read_text() == "by hand"
     assert (tmp_path / "copy" / "link").is_symlink()
-    copy(Checkout(clone, commit), tmp_path / "old")
+    Repositories().copy(Checkout(clone, commit), tmp_path / "old")
     assert (tmp_path / "old" / "changed").read_text() == "changed"
-    assert list_files(Checkout(clone, commit)) == [".gitignore", "changed", "gone", "kept"]
+    assert Repositories().list_files(Checkout(clone, commit)) == [".gitignore", "changed", "gone", "kept"]
 
 
 def test_copy_of_a_folder(tmp_path: Path) -> None:
@@ -135,7 +144,7 @@ def test_copy_of_a_folder(tmp_path: Path) -> None:
     script = tmp_path / "folder" / "deep" / "x.sh"
     script.write_text("x")
     script.chmod(0o755)
-    copy(Checkout(tmp_path / "folder"), tmp_path / "copy")
+    Repositories().copy(Checkout(tmp_path / "folder"), tmp_path / "copy")
     assert (tmp_path / "copy" / "deep" / "x.sh").stat().st_mode & 0o777 == 0o755
 
 
@@ -179,5 +188,5 @@ def test_next_action_takes_the_place_of_one_whose_end_was_not_told() -> None:
     rules.apply(run("run-start", "2", 105))
     rules.apply(run("run-start", "2", 107))
     assert rules.next_timeout() == 155
-    rules.apply(Left(110, "a-1", b"l", "ended"))
+    rules.apply(left("a-1", "ended", 110))
     assert rules.next_timeout() is None

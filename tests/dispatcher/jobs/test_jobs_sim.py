@@ -2,7 +2,9 @@
 """Job files and test definitions, run whole by `lavabox sim`."""
 
 import json
+import os
 import subprocess
+import tempfile
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +12,15 @@ from pathlib import Path
 import pytest
 
 import build_zipapp
+from dispatcher.jobs.model import Checkout, Definition, Place, Role, TestAction
+from dispatcher.jobs.repositories import Repositories
+from dispatcher.jobs.simulation import Simulation
+from dispatcher.simulator.plan import PlannedDevice
+from tests.dispatcher.isolation import why_not
 from tests.dispatcher.lavabox_process import Lavabox
+
+TestAction.__test__ = False  # type: ignore[attr-defined]
+PLACE = Place("job.yaml", 1)
 
 
 @pytest.fixture(scope="module")
@@ -218,7 +228,7 @@ def test_device_is_stopped_at_the_time_out_of_its_action(sim: Simulator) -> None
     assert status == 1
     assert "a-1 ! stopped at the time-out of its test action (1 s)" in text
     assert "b-1 | gone\n" in text
-    assert "b-1     b     succeeded" in text
+    assert "b-1     b     1 failed result" in text
 
 
 def test_time_out_bounds_its_own_action_only(sim: Simulator) -> None:
@@ -376,3 +386,38 @@ def test_mistakes(sim: Simulator, arguments: tuple[str, ...], status: int, sente
     sim.write("bad.yaml", roles(a="tags: []") + test("a", "true"))
     ended, text = sim.run(*arguments)
     assert (ended, sentence in text) == (status, True), text
+
+
+@pytest.mark.parametrize("options", [(), ("--isolate",)])
+def test_copies_of_a_repository_are_the_devices_own(sim: Simulator, options: tuple[str, ...]) -> None:
+    """Isolated devices have the files in common, until one writes."""
+    if options and why_not():
+        pytest.skip(why_not())
+    steps = "[echo more >>file, lava-sync written, wc -l <file, chmod 700 file, lava-sync changed, stat -c %a file]"
+    sim.write("tests/def.yaml", f"run: {{steps: {steps}}}\n")
+    sim.write("tests/file", "first\n")
+    (sim.folder / "tests" / "file").chmod(0o644)
+    status, text = sim.run(*options, "--role", "a*3=tests/def.yaml")
+    assert status == 0, text
+    assert [text.count(f"a-{number} | 2\n") for number in (1, 2, 3)] == [1, 1, 1], text
+    assert (sim.folder / "tests" / "file").read_text() == "first\n"
+    assert (sim.folder / "tests" / "file").stat().st_mode & 0o777 == 0o644
+
+
+def test_copies_have_files_in_common_or_not(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("x")
+    role = Role(
+        "a",
+        2,
+        PLACE,
+        (TestAction(PLACE, definitions=(Definition("d", PLACE, checkout=Checkout(tmp_path)),)),),
+    )
+    devices = [PlannedDevice(name, "a", "", tmp_path) for name in ("a-1", "a-2")]
+    simulation = Simulation(devices, Repositories(), {device.name: role for device in devices})
+    for link, names in ((True, 2), (False, 1)):
+        with tempfile.TemporaryDirectory() as folder:
+            simulation.lay_out(Path(folder) / "devices", None, link=link)
+            assert os.listdir(folder) == ["devices"]
+            for device in devices:
+                file = Path(folder) / "devices" / device.name / "0" / "tests" / "0_d" / "x"
+                assert (file.read_text(), file.stat().st_nlink) == ("x", names)

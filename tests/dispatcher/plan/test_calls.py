@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dispatcher.jobs.model import Place, Step
-from dispatcher.jobs.text import UNKNOWN, Text, known
+from dispatcher.jobs.text import MAX_CHARACTERS, UNKNOWN, Text, known
 from dispatcher.plan.calls import Call, DeviceNames, Item, ScriptFile, Unread, Work
 from dispatcher.plan.programs import source_of
 from dispatcher.plan.shell.reading import read_script
@@ -295,3 +295,29 @@ def test_a_text_may_be_what_it_was_made_of(parts: list[str], fillings: list[str]
         text, whole = text + known(part) + UNKNOWN, whole + part + filling
     assert text.may_be(known(whole)) and known(whole).may_be(text) and text.may_be(text)
     assert isinstance(text, Text)
+
+
+DOUBLING = "a=xxxxxxxx\n" + "a=$a$a\n" * 60
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        DOUBLING + "lava-send $a",
+        "f() { a=$1$1; set -- $a $a $a; f $a; }\nf xxxxxxxx",
+        "a=x\nwhile true; do a=$a$a; lava-send $a; done",
+        "a=x; b=x\n" + "a=$a$b; b=$b$a\n" * 200 + "lava-send x $a=$b",
+        'eval "' + "a=\\$a\\$a;" * 500 + '"; eval $a; sh -c "$a"',
+        "".join(f"v{n}=x\n" for n in range(5000)) + "if test -e x; then v1=y; fi\n" * 5000 + "lava-wait x",
+        "a=$(date)\n" + "a=$a-$a\n" * 60 + "lava-send $a",
+    ],
+    ids=["doubled", "function", "loop", "two", "eval", "branches", "unknown parts"],
+)
+def test_what_grows_is_bounded(script: str) -> None:
+    """Each would take gigabytes or minutes."""
+    for item in read(script):
+        assert len(item.text) <= 3 * MAX_CHARACTERS
+
+
+def test_what_has_grown_too_much_is_not_known() -> None:
+    assert shown(read(DOUBLING + "lava-send y v=$a")) == ["lava-send y v=*"]

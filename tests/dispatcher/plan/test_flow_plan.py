@@ -213,7 +213,7 @@ def expected_of(arguments: list[str], folder: Path) -> list[Event]:
     if asked.file is not None:
         asked.file = folder / asked.file
     simulation = read_simulation(asked, folder)
-    return expect(programs(roles_of(simulation), ScriptFiles(folder).of)).events
+    return expect(programs(roles_of(simulation), ScriptFiles(folder, simulation.repositories).of)).events
 
 
 # In the isolated one a Python program makes calls, too, which nobody expects.

@@ -290,3 +290,59 @@ def test_the_play_agrees_with_the_coordinator(scripts: list[list[str]]) -> None:
         assert timed or not any(isinstance(event, Released) for event in expected.events)
     assert findings(expected) == findings(play({f"r{n}*2": "\n".join(s) for n, s in enumerate(scripts)}))
     assert expected_table(expected).columns
+
+
+# Commands that run what they are given; `{}` is a call, and "calls.sh" a script that makes it.
+RUNNERS = [
+    "su -c '{}' nobody",
+    "su nobody -c ./calls.sh",
+    "flock /tmp/lock {}",
+    "flock /tmp/lock -c ./calls.sh",
+    "find . -name x -exec {} \\;",
+    "echo 1 | xargs -n 1 {}",
+    "unshare --net {}",
+    "chroot / {}",
+    "awk 'BEGIN {{ system(\"{}\") }}'",
+    "script -q -c '{}' /dev/null",
+    "ip netns exec x ./calls.sh",
+    "ssh host '{}'",
+    "docker exec box sh -c '{}'",
+    "sh < calls.sh",
+    "cat calls.sh | sh",
+    "bash -s <<END\n{}\nEND",
+    "sh <<'END'\n{}\nEND",
+    "systemd-run --wait {}",
+    "runuser -u nobody -- ./calls.sh",
+    "parallel ./calls.sh ::: 1",
+    "make -C . CALL='{}'",
+]
+
+
+@pytest.mark.parametrize("form", RUNNERS)
+@pytest.mark.parametrize("call", ["lava-send x", "lava-sync x", "lava-wait y"])
+def test_what_others_run_is_named_and_is_no_error(form: str, call: str) -> None:
+    script = form.format(call)
+    other = {"lava-send x": "lava-wait x", "lava-sync x": "lava-sync x", "lava-wait y": "lava-send y"}[call]
+    expected = play({"a": script, "b": other}, {"calls.sh": f"#!/bin/sh\n{call}\n"})
+    assert [entry for entry in brief(findings(expected)) if entry[1] != "note"] == []
+    assert "Not read" in "\n".join(expected_table(expected, "role").remarks)
+
+
+def test_programs_that_only_look_at_text_are_no_riddle() -> None:
+    expected = play({"a": "grep -q lava-send x.sh\nsed -i s/lava-wait/x/ y\nlava-sync x", "b": "lava-sync y"})
+    assert [entry[0] for entry in brief(findings(expected)) if entry[1] == "error"] == ["sync-left-out"] * 2
+
+
+def test_a_role_is_read_once() -> None:
+    """Unless it asks for the device's name."""
+    for script, times in (("lava-sync $(lava-role)", 1), ("lava-send x name=$(lava-self)", 4)):
+        reads: list[str] = []
+
+        def read_file(path: str, reads: list[str] = reads, script: str = script) -> ScriptFile:
+            reads.append(path)
+            return ScriptFile(path, script)
+
+        made = programs(devices_of(job({"a*4": "./x.sh"})), lambda _, read=read_file: read)
+        assert len(reads) == times
+        assert [program.device for program in made] == ["a-1", "a-2", "a-3", "a-4"]
+    assert [str(program.calls[0].data[0][1]) for program in made] == ["a-1", "a-2", "a-3", "a-4"]

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Flows: what is folded from a group's log, the table that is drawn of it, and `lavabox flow`."""
 
+import fcntl
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,8 @@ from dispatcher import cli
 from dispatcher.group.coordinator import Coordinator
 from dispatcher.group.events import Event, Sent, Waiting, to_json
 from dispatcher.report.flow import table, tables, words
-from dispatcher.report.flow.model import How
+from dispatcher.report.flow.files import written
+from dispatcher.report.flow.model import Flow, Fold, How
 from dispatcher.report.flow.table import Cell, Column, Kind, Row, Table
 from tests.dispatcher.group.play import joined, left, released, reported
 from tests.dispatcher.report.written_log import SYNC, WAIT, WAIT_ALL, Log, fold, reference
@@ -36,7 +39,7 @@ def test_waits_know_what_released_them() -> None:
     assert flow.messages[ready.last].released == [3]
     assert ready.seconds == pytest.approx(0.302)
     observer = flow.waits[4]
-    assert {flow.messages[number].device for number in observer.needed} == {"s", "c"}
+    assert {flow.messages[number].device for number in observer.needed} == {"s", "c", "o"}
     assert observer.last is not None
     assert flow.messages[observer.last].wait == 6  # the client's lava-sync came last
     assert flow.end == pytest.approx(0.608)
@@ -171,7 +174,7 @@ def test_flows_agree_with_the_coordinator(steps: list[tuple[str, str, bytes, str
         if wait.how is How.FULFILLED:
             senders = [flow.messages[number].device for number in wait.needed]
             assert len(set(senders)) == len(senders)
-            assert wait.device not in senders
+            assert wait.last is None or flow.messages[wait.last].device != wait.device
             assert all(flow.messages[number].id == wait.id for number in wait.needed)
             assert wait.ended is not None
             assert all(flow.messages[number].time <= wait.ended for number in wait.needed)
@@ -377,3 +380,94 @@ def test_mistakes_are_told(
     (tmp_path / "empty.log").touch()
     assert cli.main(["flow", *arguments]) == status
     assert sentence in capsys.readouterr().err
+
+
+def test_a_log_that_goes_on_is_measured_to_now(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "group.log"
+    began = time.time() - 30
+    store(
+        path,
+        [
+            joined("a-1", "a", began),
+            joined("b-1", "b", began),
+            Waiting(began, "a-1", b"1", WAIT, b"x", None, None),
+        ],
+    )
+    with open(path) as log:
+        # As a dispatcher does that has it open.
+        fcntl.flock(log, fcntl.LOCK_EX)
+        assert cli.main(["flow", str(path)]) == 0
+        out = capsys.readouterr().out
+        assert re.search(r"a-1 has been blocked for 3\d\.\d s in 'lava-wait x'", out), out
+        assert re.search(r"still blocked after 3\d\.\d s", out), out
+    assert cli.main(["flow", str(path)]) == 0
+    assert "a-1 has been blocked for 0 ms" in capsys.readouterr().out
+
+
+def test_rows_never_go_back_in_time() -> None:
+    """Both clients have sent only after the server's wait began, and their messages stand below it."""
+    log = Log(s="server", a="client", b="client")
+    log.send("a", "x").wait(WAIT_ALL, "s", "x", "client").send("b", "x").send("a", "y").send("b", "y")
+    log.wait(WAIT, "s", "y")
+    for by in ("role", "device"):
+        heads = [row.head for row in tables.table(log.flow(), by).rows]
+        assert heads == sorted(heads)
+
+
+@given(STEPS, st.sampled_from(["role", "device"]))
+def test_no_flow_goes_back_in_time(steps: list[tuple[str, str, bytes, str | None, float]], by: str) -> None:
+    heads = tables._Layout(flow := fold(made(steps)), _items(flow, by)).heads
+    assert heads == sorted(heads)
+
+
+def _items(flow: Flow, by: str) -> list[list[tables._Item]]:
+    sequences = tables._sequences(flow)
+    return [
+        tables._lined_up([sequences[name] for name in group]) for group in tables._groups(flow, sequences, by)
+    ]
+
+
+def test_what_is_too_much_for_a_table_is_left_out_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "MOST_COLUMNS", 2)
+    monkeypatch.setattr(tables, "MOST_ROWS", 3)
+    monkeypatch.setattr(tables, "_MOST_TROUBLES", 1)
+    log = Log(a="r", b="s", c="t")
+    for number in range(4):
+        log.wait(WAIT, "a", f"x{number}").release("a", 1, "timed out").send("b", "y", at=str(number))
+    drawn = tables.table(log.flow())
+    assert [column.name for column in drawn.columns] == ["a", "b"]
+    assert len(drawn.rows) == 3
+    assert drawn.remarks[-3:] == (
+        "There are 4 sentences about waits, of which these are the first 1.",
+        "There are 3 columns, of which these are the first 2.",
+        f"There are {len(tables._Layout(log.flow(), _items(log.flow(), 'role')).heads)} rows, of which these are the first 3.",
+    )
+
+
+MANY = 20_000
+BARRIER = range(1500)
+
+
+@pytest.mark.parametrize("form", ["text", "html"])
+@pytest.mark.parametrize(
+    "events",
+    [
+        [reported("a", "result", f"case{n}", "pass", None, None, time=n) for n in range(MANY)],
+        [joined(f"d{n}", f"r{n}", n) for n in range(MANY)],
+        [Waiting(n, "a", b"%d" % n, WAIT, b"m%d" % n, None, None) for n in range(MANY)],
+        [
+            *(joined(f"d{n}", "r") for n in BARRIER),
+            *(
+                Waiting(1, name, name.encode(), SYNC, b"x", None, None)
+                for name in ("a", "b", *(f"d{n}" for n in BARRIER))
+            ),
+        ],
+    ],
+    ids=["results", "devices", "open waits", "barrier"],
+)
+def test_long_logs(events: list[Event], form: str) -> None:
+    """Each would take minutes if the time grew with the square of the length."""
+    fold_ = Fold()
+    for event in (joined("a", "a"), joined("b", "b"), *events):
+        fold_.apply(event)
+    assert written(fold_.finish(), form, "x")

@@ -31,7 +31,7 @@ def test_a_specification() -> None:
 
 
 def test_faults_in_words_are_a_specification() -> None:
-    faults = Faults(printk=2.5, stamps=False, drop=1e-4, flip=1e-5, double=0.1, delay=0.3)
+    faults = Faults(printk=2.5, stamps=False, drop=1e-4, flip=1e-5, double=0.1, delay=0.3, reboot=0.2)
     assert parse_faults(in_words(faults)) == faults
 
 
@@ -39,7 +39,7 @@ def test_faults_in_words_are_a_specification() -> None:
     ("text", "complaint"),
     [
         ("", "no fault ''"),
-        ("dorp=1", "no fault 'dorp'; there are printk, stamps, drop, flip, double, delay"),
+        ("dorp=1", "no fault 'dorp'; there are printk, stamps, drop, flip, double, delay, reboot"),
         ("printk=20,", "no fault ''"),
         ("drop", "drop: a probability"),
         ("drop=", "drop=: a probability"),

@@ -16,6 +16,8 @@ import pytest
 
 import build_zipapp
 from dispatcher.consoles.processes import descendants, process_table
+from dispatcher.errors import SetupError
+from dispatcher.simulator.isolation import _process_limit, find_tools
 from tests.consoles import eventually
 from tests.dispatcher.isolation import BUSYBOX, make_image, why_not
 from tests.dispatcher.lavabox_process import ROOT, Lavabox, processes_with, variables
@@ -56,7 +58,9 @@ def namespaces(pids: Iterable[int]) -> set[str]:
 
 def _links(pid: int) -> list[str]:
     try:
-        return [os.readlink(f"/proc/{pid}/ns/{kind}") for kind in ("net", "mnt", "pid", "uts", "ipc")]
+        return [
+            os.readlink(f"/proc/{pid}/ns/{kind}") for kind in ("net", "mnt", "pid", "uts", "ipc", "cgroup")
+        ]
     except OSError:
         return []
 
@@ -266,11 +270,117 @@ def test_the_console_is_a_controlling_terminal(sim: Simulator) -> None:
     )
     status, text = sim.run("--role", f"a={command}", "--role", "b=lava-send x")
     assert status == 0, text
-    assert len(set(re.findall(r"a-1 \| (/dev/pts/\d+)\n", text))) == 1
+    assert text.count("a-1 | /dev/console\n") == 2
     assert "a-1 | open\n" in text
     assert "no job control" not in text
     assert "a-1 | sleep 0.1\n" in text
     assert "a-1 | status 0\n" in text
+
+
+def test_device_nodes(sim: Simulator) -> None:
+    """Those that tests need are there, and nothing of this machine's can be reached or taken away."""
+    name = f"lavabox-test-{secrets.token_hex(8)}"
+    before = sorted(os.listdir("/dev"))
+    mode = os.stat("/dev/null").st_mode
+    use = "for n in null zero full random urandom tty console shm ptmx fd/1; do [ -e /dev/$n ] || echo no $n; done"
+    status, text = sim.run(
+        "--role",
+        f"a={use}; echo x >/dev/{name}; rm -f /dev/null /dev/kmsg; chmod 600 /dev/zero; "
+        "head -c 3 /dev/urandom | wc -c; script -qc 'tty' /tmp/typescript; find /dev -type b",
+    )
+    assert status == 0, text
+    assert re.findall(r"a-1 \| (.*)\n", text) == ["3", "/dev/pts/0"]
+    assert sorted(os.listdir("/dev")) == before
+    assert os.stat("/dev/null").st_mode == mode == os.stat("/dev/zero").st_mode
+
+
+RESOLVE = """
+import socket
+server = next(line.split()[1] for line in open("/etc/resolv.conf") if line.startswith("nameserver"))
+for _ in range(40):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as query:
+        query.connect((server, 53))
+        query.send(b"query")
+        try:
+            query.recv(1)
+        except ConnectionRefusedError:
+            pass
+print("all refused")
+"""
+
+
+def test_each_name_lookup_is_refused_at_once(sim: Simulator) -> None:
+    """Hosts answer one query in a second only; the others would take until the resolver gives up."""
+    (sim.folder / "resolve.py").write_text(RESOLVE)
+    status, text = sim.run("--role", "a=python3 resolve.py; getent hosts x.invalid || echo unknown")
+    assert status == 0, text
+    assert "a-1 | all refused\na-1 | unknown\n" in text
+
+
+@pytest.mark.skipif(
+    _process_limit(os.uname().release) == "", reason="the number of processes is limited from Linux 6.14 on"
+)
+def test_a_device_can_not_have_too_many_processes(sim: Simulator) -> None:
+    limit = int(_process_limit(os.uname().release))
+    before = Path("/proc/sys/kernel/pid_max").read_text()
+    # One process: it is over before the limit is reached, were there none.
+    fork = (
+        "import os, time\n"
+        f"for count in range({limit + 10}):\n"
+        "    try:\n"
+        "        if os.fork() == 0: time.sleep(1000)\n"
+        "    except BlockingIOError:\n"
+        "        print('no more'); break\n"
+    )
+    (sim.folder / "fork.py").write_text(fork)
+    status, text = sim.run("--role", "a=python3 -I -S fork.py; kill -KILL -1; lava-self")
+    assert status == 0, text
+    assert "a-1 | no more\n" in text
+    assert Path("/proc/sys/kernel/pid_max").read_text() == before
+
+
+@pytest.mark.parametrize("name", ["my stand-ins", "a,b", "ü"])
+def test_a_shell_that_only_the_run_sees(name: str, sim: Simulator) -> None:
+    folder = sim.folder / name
+    folder.mkdir()
+    (folder / "shell").write_text('#!/bin/sh\necho my shell\nexec /bin/sh "$@"\n')
+    (folder / "shell").chmod(0o755)
+    status, text = sim.run("--shell", f"'{folder}/shell'", "--role", "a=lava-self")
+    assert status == 0, text
+    assert "a-1 | my shell\na-1 | a-1\n" in text
+
+
+# Reboots
+
+
+@pytest.mark.parametrize("way", ["lava-reboot", "reboot", "env -i lava-reboot", "busybox reboot -f"])
+def test_what_is_left_of_a_device_that_reboots(way: str, sim: Simulator) -> None:
+    if way.startswith("busybox") and BUSYBOX is None:
+        pytest.skip("busybox is not installed")
+    mark = seconds()
+    way = way.replace("lava-reboot", '"$(command -v lava-reboot)"')
+    first = (
+        f"echo kept >/etc/kept; echo kept >here; rm /etc/hostname; echo gone >/tmp/gone; setsid sleep {mark} & "
+        f"ip link set eth0 mtu 1400; lava-send before; lava-wait never & {way}"
+    )
+    then = (
+        "cat /etc/kept here; ls -A /tmp /etc/hostname; ps ax | grep -c '[s]leep'; cat /sys/class/net/eth0/mtu; "
+        f"lava-network broadcast eth0; lava-send after; {ANNOUNCE}lava-network query b-1 mac"
+    )
+    status, text = sim.run(
+        *("--role", f"a=echo boot $LAVABOX_BOOT; if [ $LAVABOX_BOOT = 1 ]; then {first}; else {then}; fi"),
+        *("--role", f"b={ANNOUNCE}lava-wait before; lava-wait after; cat /sys/class/net/eth0/address"),
+    )
+    assert status == 0, text
+    before, _, after = text.partition("(a device that lavabox simulates)\n")
+    assert "a-1 | boot 1\n" in before
+    assert "reboot: Restarting system" in before
+    assert "Linux version" in before
+    (mac,) = re.findall(r"b-1 \| (02:.*)\n", text)
+    gone = "ls: cannot access '/etc/hostname': No such file or directory"
+    lines = [line for line in re.findall(r"a-1 \| (.*)\n", after) if str(sim.folder.parts[2]) not in line]
+    assert lines == ["boot 2", "kept", "kept", gone, "/tmp:", "0", "1500", mac]
+    assert processes_with(mark) == []
 
 
 # Ends
@@ -309,7 +419,7 @@ def test_nothing_is_left(sim: Simulator, number: signal.Signals, expected: int) 
         below = [found.pid for found in descendants(process.pid, process_table())]
         ours = namespaces(below)
         # Of the two devices, and of the lab; it has a host name and so on in common with this machine.
-        assert len(ours) == 2 * 5 + 3
+        assert len(ours) == 2 * 6 + 3
         process.interrupt(number)
         assert process.finish() == expected
     eventually(lambda: processes_with(mark) == [], "the end of the processes")
@@ -400,30 +510,73 @@ def test_images_that_are_of_no_use(sim: Simulator, image: Path) -> None:
     shutil.copytree(image, no_python, symlinks=True)
     (no_python / "usr" / "bin" / "python3").unlink()
     status, text = sim.run("--role", "a=true", "--image", str(no_python))
-    assert (status, "there is no python3" in text) == (1, True), text
+    assert status == 1
+    assert (
+        f"--image {no_python}: the lava-* commands can't run in {no_python}: there is no python3 in /" in text
+    )
     status, text = sim.run("--role", "a=true", "--image", str(image), "--shell", "nosuch")
     assert (status, "--shell 'nosuch': there is no such program in" in text) == (1, True), text
+
+
+PYTHONS = {
+    "too old": ("sys.version_info = (3, 5, 9)", "its python3 is Python 3.5, and 3.6 or later is needed"),
+    "lacks a module": (
+        "sys.modules['termios'] = sys.modules['select'] = None",
+        "its python3 has no select, termios",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", PYTHONS)
+def test_pythons_that_are_not_enough(what: str, sim: Simulator, image: Path) -> None:
+    change, sentence = PYTHONS[what]
+    poor = sim.folder / "poor"
+    shutil.copytree(image, poor, symlinks=True)
+    (library,) = (poor / "usr" / "lib").glob("python3*")
+    (library / "sitecustomize.py").write_text(f"import sys; {change}\n")
+    status, text = sim.run("--role", "a=true", "--image", str(poor))
+    assert status == 1
+    assert sentence in text
 
 
 # Where it can't be done
 
 
-def with_tool(sim: Simulator, name: str, text: str) -> str:
-    """A PATH in which this program comes first."""
-    tools = sim.folder / "tools"
-    tools.mkdir()
-    (tools / name).write_text(text)
-    (tools / name).chmod(0o755)
-    return f"{tools}{os.pathsep}{os.environ['PATH']}"
-
-
 def test_it_does_without_isolation_only_if_told_to(sim: Simulator) -> None:
-    path = with_tool(sim, "unshare", "#!/bin/sh\necho no way >&2; exit 1\n")
-    status, text = sim.run("--role", "a=true", PATH=path)
-    assert status == 1
-    assert "--isolate: this machine does not permit what it takes (no way)" in text
-    assert "Run it as root; or" in text
-    assert "a-1" not in text
+    if os.geteuid() != 0:
+        pytest.skip("only root can give up the right to make namespaces")
+    done = subprocess.run(
+        [
+            *("setpriv", "--bounding-set=-sys_admin", sys.executable, "-m", "dispatcher", "sim", "--isolate"),
+            *("--box", str(sim.box), "--role", "a=true"),
+        ],
+        cwd=sim.folder,
+        env=variables(TMPDIR=str(sim.temporary)),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "--isolate: this machine does not permit what it takes (unshare: " in done.stderr
+    assert "Run it as root; or" in done.stderr
+    assert "a-1" not in done.stdout
+
+
+TOOLS = ("ip", "mount", "umount", "hostname", "chroot", "setsid", "nsenter", "unshare", "setpriv", "mkdir")
+
+
+def test_stand_ins_are_for_the_devices_only(sim: Simulator) -> None:
+    """Programs that come first in PATH, or in --path, do not take part in making the devices."""
+    for folder in ("first", "stand-ins"):
+        (sim.folder / folder).mkdir()
+        for name in TOOLS:
+            (sim.folder / folder / name).write_text(f"#!/bin/sh\necho {folder} ${{0##*/}}\n")
+            (sim.folder / folder / name).chmod(0o755)
+    status, text = sim.run(
+        *("--role", "a=hostname; ip; cat /proc/sys/kernel/hostname; lava-self", "--path", "stand-ins"),
+        PATH=f"{sim.folder / 'first'}{os.pathsep}{os.environ['PATH']}",
+    )
+    assert status == 0, text
+    assert re.findall(r"a-1 \| (.*)\n", text) == ["stand-ins hostname", "stand-ins ip", "a-1", "a-1"]
 
 
 def test_missing_programs(sim: Simulator) -> None:
@@ -449,15 +602,14 @@ def test_missing_programs(sim: Simulator) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_busybox_is_not_enough(sim: Simulator) -> None:
-    if BUSYBOX is None:
-        pytest.skip("busybox is not installed")
-    tools = sim.folder / "tools"
-    tools.mkdir()
-    (tools / "ip").symlink_to(BUSYBOX)
-    status, text = sim.run("--role", "a=true", PATH=f"{tools}{os.pathsep}{os.environ['PATH']}")
-    assert status == 1
-    assert "--isolate needs the `ip` of iproute2, not BusyBox's; install iproute2" in text
+def test_programs_that_are_not_enough(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="--isolate needs `unshare`; install the package util-linux"):
+        find_tools(str(tmp_path))
+    (tmp_path / "busybox").write_text("")
+    (tmp_path / "busybox").chmod(0o755)
+    (tmp_path / "unshare").symlink_to("busybox")
+    with pytest.raises(SetupError, match="needs the `unshare` of util-linux, not BusyBox's"):
+        find_tools(str(tmp_path))
 
 
 def test_shared_tmp_is_no_isolation(sim: Simulator) -> None:

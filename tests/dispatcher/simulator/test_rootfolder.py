@@ -72,16 +72,28 @@ def test_visible_folders(tmp_path: Path) -> None:
     (folder / "b").mkdir(parents=True)
     # (That of the tests lies in /tmp as a rule.)
     if folder.parts[1] == "tmp":
-        (part,) = visible_parts([folder / "b", folder, Path("/usr")], None)
+        (part,) = visible_parts([folder / "b", folder, Path("/usr")], None, {})
         assert (part.kind, part.path, part.source) == (Kind.OVERLAY, str(folder)[1:], str(folder))
-    parts = visible_parts([folder / "b", folder, Path("/usr")], tmp_path / "image")
+    parts = visible_parts([folder / "b", folder, Path("/usr")], tmp_path / "image", {})
     assert [part.source for part in parts] == [str(folder), "/usr"]
+
+
+def test_visible_folders_with_mounts(tmp_path: Path) -> None:
+    folder = tmp_path.resolve()
+    for name in ("plain", "volume/project"):
+        (folder / name).mkdir(parents=True)
+    parts = visible_parts([folder], tmp_path / "image", {folder / "volume": "tmpfs"})
+    assert [(part.kind, part.source) for part in parts] == [
+        (Kind.FOLDER, str(folder)),
+        (Kind.OVERLAY, str(folder / "plain")),
+        (Kind.OVERLAY, str(folder / "volume")),
+    ]
 
 
 def test_folders_that_an_image_has_as_links(tmp_path: Path) -> None:
     (tmp_path / "usr").symlink_to("/elsewhere")
     with pytest.raises(SetupError, match="/usr is a link there"):
-        visible_parts([Path("/usr/share")], tmp_path)
+        visible_parts([Path("/usr/share")], tmp_path, {})
 
 
 def test_mount_points() -> None:

@@ -6,7 +6,9 @@ import pty
 import re
 import secrets
 import select
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import termios
@@ -16,7 +18,9 @@ from pathlib import Path
 import pytest
 
 import build_zipapp
-from dispatcher.simulator.privatetmp import PrivateTmp, probe
+from dispatcher.simulator.box import REBOOT
+from dispatcher.simulator.privatetmp import PrivateTmp, listening_sockets, outermost_in_tmp, probe
+from tests.dispatcher.isolation import why_not
 from tests.dispatcher.lavabox_process import PATIENCE, Lavabox, processes_with, variables
 
 CACHE = "/tmp/lava_multi_node_cache.txt"
@@ -66,7 +70,7 @@ def private_tmp_permitted(state: Path) -> bool:
 
 def table(text: str) -> dict[str, tuple[str, str]]:
     """The table at the end: role and result by device."""
-    lines = text[text.index("\ndevice ") + 1 :].splitlines()[1:]
+    lines = text[text.index("\ndevice ") + 1 :].split("\n\n", maxsplit=1)[0].splitlines()[1:]
     rows = [re.split(r"  +", line) for line in lines]
     return {row[0]: (row[1], row[2]) for row in rows}
 
@@ -177,19 +181,220 @@ def test_shared_tmp_with_cache_files_of_their_own(sim: Simulator) -> None:
 
 
 def test_what_is_not_permitted_is_said(sim: Simulator) -> None:
-    tools = sim.folder / "tools"
-    sim.script("tools/unshare", "echo no way >&2; exit 1")
-    path = f"{tools}{os.pathsep}{os.environ['PATH']}"
-    status, text = sim.run("--role", 'a=echo "<$LAVA_MULTI_NODE_CACHE>"', PATH=path)
-    assert status == 0
-    assert re.search(r"^lavabox: the devices share this machine's /tmp.*\(no way\)", text, re.MULTILINE)
-    assert "/lava_multi_node_cache.txt>\n" in text
+    if os.geteuid() != 0:
+        pytest.skip("only root can give up the right to make namespaces")
+    command = [
+        *("setpriv", "--bounding-set=-sys_admin", sys.executable, "-m", "dispatcher", "sim"),
+        *("--box", str(sim.box), "--role", 'a=echo "<$LAVA_MULTI_NODE_CACHE>"'),
+    ]
+    done = subprocess.run(
+        command, cwd=sim.folder, env=variables(TMPDIR=str(sim.temporary)), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(
+        r"^lavabox: the devices share this machine's /tmp.*\(unshare: ", done.stdout, re.MULTILINE
+    )
+    assert "/lava_multi_node_cache.txt>\n" in done.stdout
+
+
+def below_a_mount(sim: Simulator, folder: Path, script: str, *arguments: str) -> str:
+    """What `lavabox sim` prints, called below a file system that is mounted on `folder`.
+
+    :param script: shell text that fills the file system first, from within.
+    """
+    if shutil.which("unshare") is None:
+        pytest.skip("unshare is not installed")
+    users = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    text = f'mount -t tmpfs none "$1" && cd "$1" && {script} && shift && exec "$@"'
+    command = [sys.executable, "-m", "dispatcher", "sim", "--box", str(sim.box), *arguments]
+    done = subprocess.run(
+        ["unshare", *users, "--mount", "sh", "-c", text, "sh", str(folder), *command],
+        env=variables(TMPDIR=str(sim.temporary)),
+        capture_output=True,
+        text=True,
+    )
+    if "unshare: " in done.stderr:
+        pytest.skip(done.stderr)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def folder_in_tmp() -> Iterator[Path]:
+    folder = Path("/tmp") / f"lavabox-test-{secrets.token_hex(8)}"
+    folder.mkdir()
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("options", [(), ("--shared-tmp",), ("--isolate",)], ids=" ".join)
+def test_work_below_a_mount_below_tmp(options: tuple[str, ...], sim: Simulator, folder_in_tmp: Path) -> None:
+    if "--isolate" in options and why_not():
+        pytest.skip(why_not())
+    fill = "mkdir project && cd project && echo 'echo found' >run.sh && chmod +x run.sh"
+    text = below_a_mount(sim, folder_in_tmp, fill, *options, "--role", "a=./run.sh; pwd")
+    assert f"a-1 | found\na-1 | {folder_in_tmp}/project\n" in text
+
+
+def test_temporary_files_below_a_mount_below_tmp(sim: Simulator, folder_in_tmp: Path) -> None:
+    fill = "mkdir temporary && export TMPDIR=$PWD/temporary"
+    text = below_a_mount(
+        sim, folder_in_tmp, fill, "--role", "a=lava-self; touch /tmp/x; ls -A $TMPDIR | wc -l"
+    )
+    assert "a-1 | a-1\na-1 | 1\n" in text
+
+
+@pytest.mark.parametrize("options", [(), ("--isolate",)], ids=" ".join)
+@pytest.mark.parametrize("name", ["a:b", "a,b", "a b", "ü", 'a"b'])
+def test_names_of_the_folder_for_temporary_files(name: str, options: tuple[str, ...], sim: Simulator) -> None:
+    if "--isolate" in options and why_not():
+        pytest.skip(why_not())
+    temporary = sim.folder / name
+    temporary.mkdir()
+    status, text = sim.run(*options, "--role", "a*2=lava-sync x; lava-self", TMPDIR=str(temporary))
+    assert status == 0, text
+    assert "a-2 | a-2\n" in text
+    assert list(temporary.iterdir()) == []
+
+
+def test_sockets_in_tmp_are_those_of_this_machine(sim: Simulator, folder_in_tmp: Path) -> None:
+    path = folder_in_tmp / "socket"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+        connect = f"import socket; socket.socket(socket.AF_UNIX).connect({str(path)!r}); print('connected')"
+        (sim.folder / "connect.py").write_text(connect)
+        status, text = sim.run("--role", "a=python3 connect.py")
+    assert status == 0, text
+    assert "a-1 | connected\n" in text
+
+
+def test_what_stays_real() -> None:
+    table = (
+        "Num       RefCount Protocol Flags    Type St Inode Path\n"
+        "0000000000000000: 00000002 00000000 00010000 0001 01 25681 /tmp/a b/socket\n"
+        "0000000000000000: 00000003 00000000 00000000 0001 03 25682 /tmp/a b/socket\n"
+        "0000000000000000: 00000002 00000000 00010000 0001 01 25683 @/tmp/abstract\n"
+        "0000000000000000: 00000003 00000000 00000000 0001 03 25684\n"
+    )
+    assert listening_sockets(table) == [Path("/tmp/a b/socket")]
+    paths = [Path("/tmp/a/b"), Path("/tmp/a"), Path("/tmp"), Path("/usr"), Path("/tmp/ab")]
+    assert outermost_in_tmp(paths) == [Path("/tmp/a"), Path("/tmp/ab")]
 
 
 def test_cache_files_of_the_caller_are_not_taken_over(sim: Simulator) -> None:
     status, text = sim.run("--role", 'a=echo "<$LAVA_MULTI_NODE_CACHE>"', LAVA_MULTI_NODE_CACHE="/mine")
     assert status == 0
     assert "/mine" not in text
+
+
+@pytest.mark.parametrize("options", [(), ("--isolate",)], ids=" ".join)
+def test_what_forks_without_end_is_ended(options: tuple[str, ...], sim: Simulator) -> None:
+    """Killing one of them makes room for another one. A limit for their user keeps the machine usable."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    if "--isolate" in options and why_not():
+        pytest.skip(why_not())
+    user = 10**6 + secrets.randbelow(10**6)
+    bomb = (
+        f"setpriv --reuid={user} --clear-groups prlimit --nproc=100 sh -c 'f() {{ f | f & }}; f' 2>/dev/null"
+    )
+    status, text = sim.run(*options, "--role", f"a={bomb}; lava-self; exit 3")
+    assert status == 1
+    assert "a-1 | a-1\n" in text
+    assert table(text)["a-1"] == ("a", "ended with status 3")
+    assert "could not be ended" not in text
+    assert (
+        str(user) not in subprocess.run(["ps", "-eo", "uid="], capture_output=True, text=True).stdout.split()
+    )
+
+
+# What a test needs around it
+
+
+def test_setup_and_path(sim: Simulator) -> None:
+    sim.script("stand-ins/flash", "echo flashes")
+    sim.script("stand-ins/lava-self", "echo not the box")
+    sim.script("prepare", "flash; echo prepared >/tmp/prepared; [ $LAVABOX_BOOT = 1 ] && pwd; lava-role")
+    status, text = sim.run(
+        *("--setup", "./prepare", "--path", "stand-ins", "--role", "a*2=cat /tmp/prepared; lava-self")
+    )
+    assert status == 0, text
+    said = ["flashes", str(sim.folder), "a", "prepared"]
+    for name in ("a-1", "a-2"):
+        assert re.findall(rf"{name} \| (.*)\n", text) == [*said, name]
+
+
+def test_setup_before_definitions(sim: Simulator) -> None:
+    steps = "metadata: {format: Lava-Test Test Definition 1.0, name: d}\nrun: {steps: [cat /tmp/prepared]}\n"
+    (sim.folder / "d.yaml").write_text(steps)
+    sim.script("prepare", "echo prepared >/tmp/prepared")
+    status, text = sim.run("d.yaml", "--setup", "prepare", "--role", "a")
+    assert status == 0, text
+    assert "a-1 | prepared\n" in text
+
+
+def test_setup_that_fails_ends_the_device(sim: Simulator) -> None:
+    sim.script("prepare", "exit 3")
+    status, text = sim.run("--setup", "prepare", "--role", "a=echo not reached")
+    assert status == 1
+    assert "prepare ended with status 3; this device does nothing more\n" in text
+    assert "not reached" not in text
+    assert table(text)["a-1"] == ("a", "ended with status 3")
+
+
+# Reboots
+
+
+def test_a_device_reboots(sim: Simulator) -> None:
+    seconds = f"{secrets.randbelow(10**6) + 10**6}"
+    first = f"stty -echo; echo x >/tmp/x; setsid env -i sleep {seconds} & lava-send once; lava-wait never & reboot"
+    then = "stty | grep -c -- -echo; ls /tmp/x; lava-send twice; lava-wait end"
+    status, text = sim.run(
+        *("--role", f"a=echo boot $LAVABOX_BOOT; if [ $LAVABOX_BOOT = 1 ]; then {first}; else {then}; fi"),
+        *("--role", "b=lava-wait once; lava-wait twice; lava-send end", "--log-dir", "logs"),
+    )
+    assert status == 0, text
+    assert table(text)["a-1"] == ("a", "succeeded")
+    log = (sim.folder / "logs" / "a-1.log").read_bytes()
+    lines = [line for line in log.split(b"\r\n") if line]
+    assert lines[0] == b"boot 1"
+    assert lines[1].endswith(b"] reboot: Restarting system")
+    assert lines[3].startswith(b"[    0.000000] Linux version ")
+    assert lines[4:] == [b"boot 2", b"0", b"ls: cannot access '/tmp/x': No such file or directory"]
+    assert processes_with(seconds) == []
+
+
+def test_a_device_that_always_reboots_is_ended(sim: Simulator) -> None:
+    status, text = sim.run("--role", "a=lava-reboot")
+    assert status == 1
+    assert table(text)["a-1"] == ("a", "has booted 100 times")
+    assert text.count("Linux version") == 99
+
+
+def test_a_device_that_reboots_may_be_ended(sim: Simulator) -> None:
+    with sim.start("--role", "a*3=echo boot $LAVABOX_BOOT; lava-reboot") as process:
+        process.until("| boot 2", times=3)
+        process.interrupt()
+        assert process.finish() == 130
+    assert set(table(process.text).values()) == {("a", "stopped")}
+
+
+def test_reboots_as_a_fault(sim: Simulator) -> None:
+    command = "echo boot $LAVABOX_BOOT; [ $LAVABOX_BOOT = 3 ] || sleep 1000"
+    status, text = sim.run("--faults", "reboot=1", "--seed", "1", "--role", f"a*2={command}")
+    assert status == 0, text
+    assert re.findall(r"a-2 \| (boot .)\n", text) == ["boot 1", "boot 2", "boot 3"]
+
+
+def test_nothing_but_simulated_devices_is_rebooted(tmp_path: Path) -> None:
+    for name in ("lava-reboot", "reboot"):
+        program = tmp_path / name
+        program.write_text(REBOOT.replace("@POWER@", str(tmp_path / "none")))
+        program.chmod(0o755)
+        done = subprocess.run([program], env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True)
+        assert done.returncode == 69
+        assert done.stderr.startswith(f"{name}: this is no simulated device")
 
 
 # How devices end
@@ -368,7 +573,7 @@ def test_group_log(sim: Simulator) -> None:
     arguments = ("--group-log", "group.jsonl", "--role", "a=lava-send x")
     status, _ = sim.run(*arguments)
     assert status == 0
-    assert len((sim.folder / "group.jsonl").read_text().splitlines()) == 3
+    assert len((sim.folder / "group.jsonl").read_text().splitlines()) == 4
     status, text = sim.run(*arguments)
     assert status == 2
     assert "group.jsonl holds another run" in text
@@ -381,6 +586,13 @@ def test_many_devices(sim: Simulator) -> None:
 
 
 REFUSED = {
+    "a setup": (("--setup", "no", "--role", "a=x"), 2, "lavabox sim: --setup no: there is no such file"),
+    "a setup that can't be run": (
+        ("--setup", "/etc/passwd", "--role", "a=x"),
+        2,
+        "--setup /etc/passwd: it is not executable; run `chmod +x /etc/passwd`",
+    ),
+    "a path": (("--path", "/etc/passwd", "--role", "a=x"), 2, "--path /etc/passwd: there is no such folder"),
     "no device": ((), 2, "lavabox sim: there is no device"),
     "a name": (
         ("--role", "a/b=x"),

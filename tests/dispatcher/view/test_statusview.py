@@ -110,25 +110,37 @@ def test_whatever_the_terminal_it_fits(width: int, height: int, devices: int, me
 
 def test_summary() -> None:
     text = GROUP + "wait-all c-1 ready server as 1\nsync c-2 x as 2"
-    assert summary(found(text, ended={"o-1": "succeeded"}), 100.0, 30.0) == (
+    waits = (
         "nothing has happened for 30 s: c-1 has waited 1 min 36 s in `lava-wait-all ready server` for s-1; "
-        "c-2 has waited 1 min 35 s in `lava-sync x` for s-1, c-1 and o-1; of the others 1 running, 1 gone"
+        "c-2 has waited 1 min 35 s in `lava-sync x` for s-1, c-1 and o-1; "
+    )
+    statuses = found(text, ended={"o-1": "succeeded"})
+    assert summary(statuses, 100.0, 30.0, {}) == waits + "of the others 1 running, 1 gone"
+    doings = {"s-1": "runs `sleep 9`", "c-1": "runs `lava-wait-all`"}
+    assert summary(statuses, 100.0, 30.0, doings) == waits + "s-1 runs `sleep 9`; of the others 1 gone"
+
+
+def test_summary_of_devices_that_do_not_wait() -> None:
+    assert summary(found(GROUP), 100.0, 30.0, {}) == "nothing has happened for 30 s: 4 running"
+    doings = {name: f"runs `{name}`" for name in ("s-1", "c-1", "c-2", "o-1")}
+    assert summary(found(GROUP), 100.0, 30.0, doings) == (
+        "nothing has happened for 30 s: s-1 runs `s-1`; c-1 runs `c-1`; c-2 runs `c-2`; o-1 runs `o-1`"
     )
 
 
 def test_silence_is_told_of_more_and_more_seldom() -> None:
     silence = Silence()
-    assert silence.next_timeout(100.0, waiting=False) is None
+    assert silence.next_timeout(100.0, awaited=False) is None
     times, now = [], 100.0
     while now < 5000.0:
-        due = silence.next_timeout(100.0, waiting=True)
+        due = silence.next_timeout(100.0, awaited=True)
         assert due is not None
         now = due
         times.append(now - 100)
         silence.told(now)
     assert times[:4] == [FIRST_SILENCE, 90.0, 210.0, 450.0]
     assert times[-1] - times[-2] == LONGEST_SILENCE
-    assert silence.next_timeout(5000.0, waiting=True) == 5000.0 + FIRST_SILENCE
+    assert silence.next_timeout(5000.0, awaited=True) == 5000.0 + FIRST_SILENCE
 
 
 # What a terminal shows of it

@@ -2,24 +2,30 @@
 """A simulated device on a line with faults: between the pty and whoever listens to it."""
 
 import asyncio
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from dispatcher.consoles import Listener
-from dispatcher.consoles.ptyprocess import PtyProcess
+from dispatcher.simulator.device import SimulatedDevice
 from dispatcher.simulator.faults import Faults, FaultyLine, KernelLog
 
 
-class FaultyPty(PtyProcess):
-    """The same as a PtyProcess, but for what happens to the bytes in both directions.
+class FaultyDevice(SimulatedDevice):
+    """The same as a SimulatedDevice, but for what happens to the bytes in both directions, and that it reboots.
 
     :param seed: of all that is random in it. The kernel's lines are those of `KernelLog(f"{seed} kernel")`.
     """
 
-    def __init__(self, address: str, argv: Sequence[str], faults: Faults, seed: str, **options: Any) -> None:
-        super().__init__(address, argv, **options)
+    def __init__(
+        self, address: str, argv: Sequence[str], power: Path, faults: Faults, seed: str, **options: Any
+    ) -> None:
+        super().__init__(address, argv, power, **options)
         self._faults = faults
+        self._reboots = random.Random(f"{seed} reboot")
+        self._reboot_timer: asyncio.TimerHandle | None = None
         self._seed = seed
         self._up: _Passage | None = None
         self._down: _Passage | None = None
@@ -32,6 +38,7 @@ class FaultyPty(PtyProcess):
         self._up = _Passage(up, listener.received)
         self._down = _Passage(FaultyLine(self._faults, f"{self._seed} down", None, now), super().write)
         await super().open(_Ears(listener, self._up))
+        self._set_reboot_timer()
 
     def write(self, data: bytes) -> bool:
         """Type bytes, some of which may get lost."""
@@ -42,10 +49,21 @@ class FaultyPty(PtyProcess):
 
     async def close(self) -> None:
         """Let the command end, or make it."""
+        if self._reboot_timer is not None:
+            self._reboot_timer.cancel()
         await super().close()
         for passage in (self._up, self._down):
             if passage is not None:
                 passage.end()
+
+    def _set_reboot_timer(self) -> None:
+        if self._faults.reboot:
+            pause = self._reboots.expovariate(self._faults.reboot)
+            self._reboot_timer = self._loop.call_later(pause, self._reboot_by_fault)
+
+    def _reboot_by_fault(self) -> None:
+        self.reboot()
+        self._set_reboot_timer()
 
 
 class _Passage:
