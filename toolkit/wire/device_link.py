@@ -204,8 +204,6 @@ class DeviceLink:
                     request.asked = False
                 self._on_packet(request, packet, now)
             self._look_for_losses(now)
-            # A long reply is several lines, and on a slow line the next one may be a while behind.
-            self._answer_due = max(self._answer_due, now + self._patience(0))
             self._settle(now)
         return True
 
