@@ -211,7 +211,7 @@ def test_after_a_sign_of_a_crash_nothing_is_typed_until_the_device_asks(host: Ho
     host.recording = False
     device.request(2)
     for request, _ in host.requests:
-        host.session.end_leases()
+        host.session.end_leases(host.now)
         host.session.accept(request)
         host.session.reply(request, b"reply", 0.0)
     host.handle_timeout(1.0)
