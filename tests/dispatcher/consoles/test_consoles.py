@@ -284,7 +284,7 @@ def test_many_consoles_share_one_look_at_the_processes(monkeypatch: pytest.Monke
         consoles = [shell("trap '' TERM; setsid sleep 1000 & echo ready; sleep 1000") for _ in range(20)]
         recorders = [Recorder() for _ in consoles]
         for console, recorder in zip(consoles, recorders, strict=True):
-            await console.start(recorder)
+            await console.open(recorder)
         for recorder in recorders:
             await recorder.until_data(b"ready")
         await asyncio.gather(*(console.close() for console in consoles))
