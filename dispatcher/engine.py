@@ -396,6 +396,8 @@ class Engine:
 
     def _answer_waiters(self, identity: bytes) -> None:
         """Tell those that wait for this request how it ended, or that it is noted."""
+        if identity not in self._waiters.of_request:
+            return
         outcome = self.state.coordinator.outcome(identity)
         if outcome is None:
             waiters = self._waiters.of_request.get(identity, ())

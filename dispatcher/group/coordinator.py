@@ -36,6 +36,8 @@ MAX_RECENT = 32
 
 # What a wait needs: devices of which role (None: of any), and how often each must have sent.
 _Need = tuple[str | None, int]
+# Events of devices that must have joined. A tuple: to make a union of them takes longer than to look.
+_OF_MEMBERS = (Sent, Waiting, Left, Reported)
 # lava-wait: no device in particular, any other one will do.
 _ANY_OTHER: _Need = (None, 0)
 
@@ -83,9 +85,9 @@ class _Message:
     times_sent: dict[str, int] = field(default_factory=dict)  # by device; a sync counts as well
     times_synced: dict[str, int] = field(default_factory=dict)
     values: dict[tuple[str, bytes], bytes] = field(default_factory=dict)  # by sender and key, oldest first
-    senders: set[str] = field(default_factory=set)  # by lava-send
-    keys: dict[str, set[bytes]] = field(default_factory=dict)  # those of each sender in `values`
-    unmet: set[str] = field(default_factory=set)  # devices whose last sync was not fulfilled
+    keys: dict[str, list[bytes]] = field(
+        default_factory=dict
+    )  # those of each sender in `values`; by lava-send
     met: dict[_Need, int] = field(default_factory=dict)  # how many devices have done what is needed
     waits: dict[_Need, dict[bytes, "_Wait"]] = field(default_factory=dict)  # the open ones, by request
 
@@ -113,6 +115,7 @@ class Coordinator:
         self._size = 0  # how many devices the group is to have, at least
         self._expected: set[str] = set()  # declared members that have still to join
         self._joined: set[str] = set()
+        self._unmet: set[tuple[bytes, str]] = set()  # ids and devices whose last sync of it was not fulfilled
         self._recent: dict[str, dict[bytes, None]] = {}  # ids by the device that sent them, newest last
 
     @property
@@ -155,7 +158,7 @@ class Coordinator:
     def sent_before(self, device: str, message_id: bytes) -> bool:
         """Whether the device has sent this by lava-send already."""
         message = self._messages.get(message_id)
-        return message is not None and device in message.senders
+        return message is not None and device in message.keys
 
     def data_for(self, device: str, message_id: bytes) -> list[tuple[str, bytes, bytes]]:
         """What a wait of `device` returns now: (sender, key, value) of all other devices.
@@ -249,24 +252,25 @@ class Coordinator:
         """
         if self.known(event.identity):
             return []
-        if isinstance(event, Sent | Waiting | Left | Reported):
+        if isinstance(event, _OF_MEMBERS):
             self._check_joined(event.device)
         match event:
-            case Founded():
-                outcomes = self._found(event)
-            case Joined():
-                outcomes = self._join(event)
+            # The most frequent ones first: a log has a million of them.
             case Sent():
                 return self._send(event)
             case Waiting():
                 return self._wait(event)
+            case Reported():
+                outcomes: list[Outcome] = []
+            case Founded():
+                outcomes = self._found(event)
+            case Joined():
+                outcomes = self._join(event)
             case Released():
                 wait = self._waits.get(event.request)
                 outcomes = [] if wait is None else [self._end(wait.waiting, event.status, event.reason)]
             case Left():
                 outcomes = self._leave(event.device)
-            case Reported():
-                outcomes = []
             case _:
                 assert_never(event)
         self._known[event.identity] = getattr(event, "device", "")
@@ -318,18 +322,18 @@ class Coordinator:
 
     def _send(self, event: Sent) -> list[Outcome]:
         message = self._messages.setdefault(event.message_id, _Message())
-        message.senders.add(event.device)
-        keys = message.keys.setdefault(event.device, set())
-        if not keys.isdisjoint(key for key, _ in event.data):
+        values, device = message.values, event.device
+        keys = message.keys.setdefault(device, [])
+        if any((device, key) in values for key, _ in event.data):
             # It repeats a key, so it takes the place of what its sender has sent before.
             for key in keys:
-                del message.values[event.device, key]
+                del values[device, key]
             keys.clear()
         for key, value in event.data:
-            keys.add(key)
             # Taken out first: a key keeps its place in a dict when it only gets a new value.
-            message.values.pop((event.device, key), None)
-            message.values[event.device, key] = value
+            if values.pop((device, key), None) is None:
+                keys.append(key)
+            values[device, key] = value
         outcomes = self._count(message, event.device)
         outcomes.append(self._end(event, OK, ""))
         self._note(event.device, event.message_id)
@@ -351,9 +355,9 @@ class Coordinator:
         if event.kind is WaitKind.WAIT_ALL:
             need = (event.role, 1)
         elif event.kind is WaitKind.SYNC:
-            if event.device in message.unmet:
+            if (event.message_id, event.device) in self._unmet:
                 # Timed out, killed, rebooted: it has been announced, and this takes its place.
-                message.unmet.discard(event.device)
+                self._unmet.discard((event.message_id, event.device))
             else:
                 message.times_synced[event.device] = message.times_synced.get(event.device, 0) + 1
                 outcomes = self._count(message, event.device)
@@ -403,7 +407,7 @@ class Coordinator:
             if not waits:
                 del wait.message.waits[wait.need]
         if isinstance(request, Waiting) and request.kind is WaitKind.SYNC and status != OK:
-            self._messages[request.message_id].unmet.add(request.device)
+            self._unmet.add((request.message_id, request.device))
         outcome = Outcome(request.identity, request.device, status, reason)
         self._known[request.identity] = request.device if status == OK else outcome
         return outcome

@@ -218,16 +218,13 @@ def from_json(value: object) -> Event:
     event_type = _TYPES.get(name)
     if event_type is None:
         raise UnknownEvent(name)
+    decoders = _DECODERS[event_type]
     try:
         event: Event = event_type(
-            **{
-                field: decode(value[field])
-                for field, (_, decode) in _FIELDS[event_type].items()
-                if field in value
-            }
+            **{field: decode(value[field]) for field, decode in decoders if field in value}
         )
     except TypeError:
-        missing = [field for field in _FIELDS[event_type] if field not in value]
+        missing = [field for field, _ in decoders if field not in value]
         raise ValueError(f"bad {name} event: it has no {' and no '.join(missing)}") from None
     except ValueError as error:
         raise ValueError(f"bad {name} event: {error}") from error
@@ -260,7 +257,7 @@ class Reader:
             self._tell(f"events of the kind {error.kind!r:.80}")
             return None
         assert isinstance(value, Mapping)
-        for name in value.keys() - {"type", *_FIELDS[type(event)]}:
+        for name in value.keys() - _KNOWN[type(event)]:
             self._tell(f"the field {name!r:.80} of {value['type']} events")
         return event
 
@@ -312,6 +309,11 @@ def _finite(value: float) -> float:
     return value
 
 
+def _name(value: Any) -> str:
+    # The same few names stand in a million events.
+    return sys.intern(_text(value))
+
+
 # Identities are random bytes; all other bytes are nearly always text, which a person wants to read in a log.
 def _from_hex(value: Any) -> bytes:
     return bytes.fromhex(_text(value))
@@ -360,11 +362,12 @@ def _optional(codec: _Codec) -> _Codec:
 
 
 _TEXT: _Codec = (_same, _text)
+_NAME: _Codec = (_same, _name)
 _SECONDS: _Codec = (_finite, _seconds)
 _IDENTITY: _Codec = (bytes.hex, _from_hex)
 _BYTES: _Codec = (_bytes_to_text, _text_to_bytes)
 
-_COMMON: dict[str, _Codec] = {"time": _SECONDS, "device": _TEXT, "identity": _IDENTITY}
+_COMMON: dict[str, _Codec] = {"time": _SECONDS, "device": _NAME, "identity": _IDENTITY}
 
 _FIELDS: dict[type[Event], dict[str, _Codec]] = {
     Founded: {
@@ -373,13 +376,13 @@ _FIELDS: dict[type[Event], dict[str, _Codec]] = {
         "members": _optional((_members_to_lists, _lists_to_members)),
         "size": _optional((_same, _whole_number)),
     },
-    Joined: {**_COMMON, "role": _TEXT},
+    Joined: {**_COMMON, "role": _NAME},
     Sent: {**_COMMON, "message_id": _BYTES, "data": (_pairs_to_lists, _lists_to_pairs)},
     Waiting: {
         **_COMMON,
         "kind": (lambda kind: kind.value, WaitKind),
         "message_id": _BYTES,
-        "role": _optional(_TEXT),
+        "role": _optional(_NAME),
         "timeout": _optional(_SECONDS),
         "own_timeout": (_same, _yes_or_no),
         "position": (_same, _whole_number),
@@ -394,9 +397,14 @@ _FIELDS: dict[type[Event], dict[str, _Codec]] = {
     Left: {**_COMMON, "reason": _TEXT},
     Reported: {
         **_COMMON,
-        "kind": _TEXT,
+        "kind": _NAME,
         "fields": (list, _report_fields),
         "position": (_same, _whole_number),
     },
 }
+_DECODERS = {
+    event_type: tuple((name, decode) for name, (_, decode) in fields.items())
+    for event_type, fields in _FIELDS.items()
+}
+_KNOWN = {event_type: {"type", *fields} for event_type, fields in _FIELDS.items()}
 _TYPES = {event_type.__name__.lower(): event_type for event_type in _FIELDS}

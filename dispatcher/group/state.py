@@ -10,13 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dispatcher.group.coordinator import Coordinator, Outcome
-from dispatcher.group.events import Event, Founded, Left, Reported, Sent, Waiting
+from dispatcher.group.events import Event, Founded, Left, Released, Reported, Sent, Waiting
 from dispatcher.group.results import Case, Results
 from toolkit.wire.vocabulary import NO
 
 # What an event and a pair take in memory beside their own bytes, as measured.
 EVENT_BYTES = 1024
 PAIR_BYTES = 192
+# Events that count for their device's share of the log.
+_OF_SHARES = (Sent, Waiting, Reported)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +82,15 @@ class GroupState:
         outcomes = self.coordinator.apply(event)
         if isinstance(event, Founded):
             self.founded = event
-        elif isinstance(event, Sent | Waiting | Reported):
+        elif isinstance(event, _OF_SHARES):
             self._bytes[event.device] = self.bytes_of(event.device) + size(event)
         self.changes += 1
         case = self.results.apply(event)
+        if case is None and not outcomes:
+            return _NOTHING
         cases = [] if case is None else [case]
+        if not waits:
+            return Change(outcomes, [], cases)
         failed = [
             (waits[outcome.request], outcome.reason)
             for outcome in outcomes
@@ -99,8 +105,9 @@ class GroupState:
             return {event.identity: event}
         if isinstance(event, Left):
             return {wait.identity: wait for wait in self.coordinator.waits()}
-        wait = self.coordinator.wait(getattr(event, "request", b""))
-        return {} if wait is None else {wait.identity: wait}
+        if isinstance(event, Released) and (wait := self.coordinator.wait(event.request)) is not None:
+            return {wait.identity: wait}
+        return {}
 
 
 def size(event: Sent | Waiting | Reported) -> int:

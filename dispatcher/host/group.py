@@ -11,6 +11,7 @@ event loop, for all consoles that brought something in it (`wake`).
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
@@ -25,6 +26,11 @@ from dispatcher.line.textsignals import Found, Malformed
 
 if TYPE_CHECKING:
     from dispatcher.host.attachment import Attachment
+
+
+# Events after which what was kept of them is taken out of the garbage collector's sight. It is there for good,
+# and to look through the state of a million events would hold up all consoles for a second.
+SETTLE_AFTER = 20_000
 
 
 class Observer(Protocol):
@@ -56,6 +62,8 @@ class Group:
         self._attachments: dict[str, Attachment] = {}
         self._touched: set[Attachment] = set()
         self._awake = False
+        self._opening = False
+        self._unsettled = 0  # events
         self._timer = Timer(self._handle_timeout)
 
     async def open(self, founded: Founded) -> None:
@@ -64,7 +72,18 @@ class Group:
         :param founded: how the group begins, if its log is new.
         """
         self._loop = asyncio.get_running_loop()
-        await self._log.open(founded, self._receive_event, self._append_failed, self._notice)
+        # What a replay makes is kept, so there is nothing to collect.
+        collects, self._opening = gc.isenabled(), True
+        gc.disable()
+        try:
+            await self._log.open(founded, self._receive_event, self._append_failed, self._notice)
+        finally:
+            self._opening = False
+            if collects:
+                gc.enable()
+        if self._unsettled >= SETTLE_AFTER:
+            self._unsettled = 0
+            gc.freeze()
         self._turn()
 
     async def close(self) -> None:
@@ -151,6 +170,11 @@ class Group:
         self.engine.receive_event(event, self._loop.time())
         for reader in self._readers:
             reader(event)
+        self._unsettled += 1
+        if self._unsettled >= SETTLE_AFTER and not self._opening:
+            self._unsettled = 0
+            gc.collect()
+            gc.freeze()
         self.wake()
 
     def _append_failed(self, identity: bytes, reason: str) -> None:
