@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: MIT
 # `make` alone says what there is. Everything is made in .venv and build.
 
-PYTHON ?= python3
+# Which Python .venv is made with: 3.11 or later.
+HOST_PYTHON ?= python3
 VENV := .venv
+# `make build PYTHON=python3.9`: a smaller box, for devices with that version of Python alone.
+ifeq ($(origin PYTHON),command line)
+FOR_ONE := --python $(PYTHON)
+endif
 STAMP := $(VENV)/.stamp
-SOURCES := build_zipapp.py $(shell find toolkit -name '*.py')
+SOURCES := build_zipapp.py LICENSE $(shell find toolkit -name '*.py')
 
 help: ## say what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -13,14 +18,19 @@ venv: $(STAMP) ## make the virtual environment with all that is needed
 
 # pyproject.toml names what is installed; the version of the package is of no matter here.
 $(STAMP): pyproject.toml
-	$(PYTHON) -m venv $(VENV)
+	$(HOST_PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-build: build/lavabox ## build the box for the devices, build/lavabox
+build: build/lavabox ## build the box for the devices, build/lavabox; with PYTHON=python3.9 for that one alone
 
-build/lavabox: $(STAMP) $(SOURCES)
-	$(VENV)/bin/python build_zipapp.py -o $@
+build/lavabox: $(STAMP) $(SOURCES) build/.options
+	$(VENV)/bin/python build_zipapp.py -o $@ $(FOR_ONE)
+
+# Changes with the options, so that a box which was built with others is built again.
+build/.options: FORCE
+	@mkdir -p build
+	@echo '$(FOR_ONE)' | cmp -s - $@ || echo '$(FOR_ONE)' >$@
 
 demo: build ## run a test on three simulated devices, and draw it
 	$(VENV)/bin/lavabox sim --flow build/flow.html --role server=examples/flow-table/run-server.sh --role client=examples/flow-table/run-client.sh --role observer=examples/flow-table/run-observer.sh
@@ -55,4 +65,4 @@ clean: ## remove what was made
 	rm -rf $(VENV) build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help venv build demo test check bench reliability soak fuzz test-kernel clean
+.PHONY: FORCE help venv build demo test check bench reliability soak fuzz test-kernel clean

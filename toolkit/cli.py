@@ -5,8 +5,8 @@ It is the name of the box, where that is a link: `lava-send ID`; else the first
 argument: `lavabox lava-send ID`.
 """
 
-import _signal  # `signal` would import enum
-import os
+import _signal  # `signal` would import enum, and `os` takes longer to start than all of this
+import posix
 import sys
 
 from . import VERSION
@@ -16,9 +16,15 @@ from .wire.vocabulary import INTERRUPTED, NO, OK, USAGE, CommandError, UsageErro
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import NoReturn
+    from typing import NoReturn, Protocol
 
-    from .client import Context
+    from .context import Context
+
+    class Box(Protocol):
+        """The zipapp: the path of its file, and the Python that it has bytecode for."""
+
+        path: str
+        version: str
 
     Run = Callable[[list[str], Context], int]
 
@@ -53,57 +59,73 @@ Example:
 """ % "".join("  %-29s  %s\n" % entry for entry in sorted(COMMANDS.items()))
 
 
-def main(argv: "list[str]", box: "str | None" = None) -> int:
-    """The exit status of what `argv` asks for. `box` is the path of the zipapp, where this runs from it."""
+def main(argv: "list[str]", box: "Box | None" = None) -> int:
+    """The exit status of what `argv` asks for. `box` is the zipapp, where this runs from it."""
+    from .context import Context
+
     _mend_standard_files()
-    name, arguments = os.path.basename(argv[0]), argv[1:]
+    _unwind_when_told_to_end()
+    environ = {_decoded(name): _decoded(value) for name, value in posix.environ.items()}
+    name, arguments = argv[0].rpartition("/")[2], argv[1:]
     if not name.startswith("lava-"):
         if not arguments or arguments[0].startswith("-"):
-            return _run("lavabox", BOX_USAGE, lambda options, context: _box(options, context, box), arguments)
+            context = Context("lavabox", environ)
+            return _run(BOX_USAGE, lambda options, context: _box(options, context, box), arguments, context)
         name, arguments = arguments[0], arguments[1:]
     if name not in COMMANDS:
-        return _unknown(name)
-    module = __import__("toolkit.commands." + module_name(name), fromlist=["run"])
-    return _run(name, module.USAGE, module.run, arguments)
+        return _unknown(Context("lavabox", environ), name)
+    return run(arguments, Context(name, environ))
 
 
-def _run(name: str, usage: str, run: "Run", arguments: "list[str]") -> int:
+def run(arguments: "list[str]", context: "Context") -> int:
+    """All of the command that the context is for; returns its exit status."""
+    module = __import__("toolkit.commands." + module_name(context.name), fromlist=["run"])
+    return _run(module.USAGE, module.run, arguments, context)
+
+
+def _run(usage: str, run: "Run", arguments: "list[str]", context: "Context") -> int:
     """What all commands have in common: --help, --version, and how they end."""
-    from .client import Context
-
-    context = Context(name, os.environ)
-    _unwind_when_told_to_end()
+    name = context.name
     try:
         if arguments[:1] == ["--help"]:
             context.write(usage)
             return OK
-        if arguments[:1] == ["--version"]:
-            context.write("%s %s\n" % (name if name == "lavabox" else name + " (lavabox)", VERSION))
+        if arguments[:1] == ["--version"] and name != "lavabox":
+            context.write("%s (lavabox) %s\n" % (name, VERSION))
             return OK
         return run(arguments, context)
     except UsageError as error:
-        _complain("%s: %s\n%s\nTry `%s --help`." % (name, error.text, usage.partition("\n\n")[0], name))
+        context.complain(
+            "%s: %s\n%s\nTry `%s --help`." % (name, error.text, usage.partition("\n\n")[0], name)
+        )
         return USAGE
     except CommandError as error:
-        _complain("%s: %s" % (name, error.text))
+        context.warn(error.text)
         return error.status
     except OSError as error:
         # Of writing the answer: a full disk, a pipe that nobody reads any more.
-        _complain("%s: failed: %s" % (name, error))
+        context.warn("failed: %s" % error)
         return NO
     except KeyboardInterrupt:
         return INTERRUPTED
 
 
-def _box(arguments: "list[str]", context: "Context", box: "str | None") -> int:
+def _box(arguments: "list[str]", context: "Context", box: "Box | None") -> int:
     option = arguments[0] if arguments else ""
+    if option == "--version":
+        context.write("lavabox %s\n" % VERSION)
+        if box is not None:
+            ours = sys.implementation.cache_tag
+            same = "this is one" if ours == box.version else "this is %s, and runs from source" % ours
+            context.write("bytecode for %s; %s\n" % (box.version, same))
+        return OK
     if arguments == ["--list"]:
         context.write("".join(name + "\n" for name in sorted(COMMANDS)))
         return OK
     if option == "--install":
         from .install import install
 
-        return install(arguments[1:], context, box)
+        return install(arguments[1:], context, box.path if box is not None else None)
     if not option:
         raise UsageError("a command is missing")
     if option == "--list":
@@ -111,21 +133,17 @@ def _box(arguments: "list[str]", context: "Context", box: "str | None") -> int:
     raise UsageError("unknown option '%s'" % option)
 
 
-def _unknown(name: str) -> int:
+def _unknown(context: "Context", name: str) -> int:
     if name in HOST_COMMANDS:
         what = "'%s' runs on the host, not on a device: it belongs to the Python package `lavabox`" % name
     else:
         what = "there is no command '%s'" % name
-    _complain("lavabox: %s. The commands here are:\n  %s" % (what, "\n  ".join(sorted(COMMANDS))))
+    context.complain("lavabox: %s. The commands here are:\n  %s" % (what, "\n  ".join(sorted(COMMANDS))))
     return NOT_FOUND
 
 
-def _complain(text: str) -> None:
-    try:
-        sys.stderr.write(text + "\n")
-        sys.stderr.flush()
-    except OSError:
-        pass  # there is nobody to tell; the exit status stands
+def _decoded(data: bytes) -> str:
+    return data.decode(sys.getfilesystemencoding(), "surrogateescape")
 
 
 def _mend_standard_files() -> None:
@@ -135,14 +153,14 @@ def _mend_standard_files() -> None:
     """
     for descriptor in range(3):
         try:
-            os.fstat(descriptor)
+            posix.fstat(descriptor)
         except OSError:
             # The lowest free number is this one. Not to be written to: that is an error still.
-            os.open(os.devnull, os.O_RDONLY)
+            posix.open("/dev/null", posix.O_RDONLY)
     if sys.stdout is None:
         sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
     if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+        sys.stderr = open("/dev/null", "w")  # noqa: SIM115
 
 
 def _unwind_when_told_to_end() -> None:

@@ -1,29 +1,20 @@
 # SPDX-License-Identifier: MIT
-"""A command's side: what it is given to work with, and how it asks the dispatcher."""
+"""A command's side: how it asks the agent, and through it the dispatcher."""
 
 import _signal
 import _socket
 import os
 import struct
-import sys
 import time
 
 from . import console
-from .wire.vocabulary import (
-    IDENTITY_SIZE,
-    INTERRUPTED,
-    LINK_FAILED,
-    NO_DISPATCHER,
-    OK,
-    CommandError,
-    pack_request,
-    unpack_reply,
-)
+from .wire.vocabulary import INTERRUPTED, LINK_FAILED, NO_DISPATCHER, CommandError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
+
+    from .context import Context as Context  # noqa: PLC0414
 
 # Between command and agent, each message has its length in front: bytes, big endian.
 LENGTH_SIZE = 4
@@ -37,42 +28,16 @@ CLEAN_UP = 2.0
 _SO_PEERCRED = getattr(_socket, "SO_PEERCRED", 17)
 
 
-class Context:
-    """What a command works with.
-
-    :param name: the command's name, for messages.
-    :param environ: the environment.
-    """
-
-    def __init__(self, name: str, environ: "Mapping[str, str]") -> None:
-        self.name = name
-        self.environ = environ
-
-    def write(self, data: "bytes | str") -> None:
-        """Print an answer; raises OSError where that fails."""
-        raw = data if isinstance(data, bytes) else data.encode("utf-8", "surrogateescape")
-        sys.stdout.flush()
-        while raw:
-            raw = raw[os.write(1, raw) :]
-
-    def warn(self, text: str) -> None:
-        """Say something to the user, on stderr."""
-        sys.stderr.write("%s: %s\n" % (self.name, text))
-
-    def request(self, operation: str, *arguments: object) -> "list[Any]":
-        """The values of the dispatcher's reply; raises CommandError for any answer but yes."""
-        message = pack_request(os.urandom(IDENTITY_SIZE), operation, *arguments)
-        port = console.Console(console.find(self.environ))
-        for _ in range(TRIES):
-            reply = _ask(port, message)
-            if reply is not None:
-                status, values = unpack_reply(reply)
-                if status != OK:
-                    raise CommandError(status, values[0])
-                return values
-        raise CommandError(
-            LINK_FAILED, "the agent for %s ended %d times before it had a reply" % (port.path, TRIES)
-        )
+def ask(message: bytes, environ: "Mapping[str, str]") -> bytes:
+    """The packed reply to a packed request. Raises CommandError where there is none."""
+    port = console.Console(console.find(environ))
+    for _ in range(TRIES):
+        reply = _ask(port, message)
+        if reply is not None:
+            return reply
+    raise CommandError(
+        LINK_FAILED, "the agent for %s ended %d times before it had a reply" % (port.path, TRIES)
+    )
 
 
 def _ask(port: console.Console, message: bytes) -> "bytes | None":

@@ -2,11 +2,13 @@
 """The box from inside: which command is meant, and how commands end."""
 
 import os
+import posix
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -160,15 +162,15 @@ def test_ends(
 def test_sigterm_cleans_up_on_the_way(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from toolkit import client
+    from toolkit import context
 
     def told_to_end(self: object, *request: object) -> list[object]:
         assert len(list(tmp_path.iterdir())) == 1
         os.kill(os.getpid(), signal.SIGTERM)
         raise AssertionError("not reached")
 
-    monkeypatch.setattr(client.Context, "request", told_to_end)
-    monkeypatch.setenv("LAVA_MULTI_NODE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(context.Context, "request", told_to_end)
+    monkeypatch.setitem(posix.environ, b"LAVA_MULTI_NODE_CACHE", os.fsencode(tmp_path / "cache"))
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     with pytest.raises(SystemExit) as caught:
         cli.main(["lava-wait", "ready"])
@@ -365,7 +367,13 @@ def test_where_hard_links_cannot_be_made_it_names_the_option(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "link", link)
-    assert cli.main([str(local_box), "--install", str(bin_directory)], str(local_box)) == 1
+    assert (
+        cli.main(
+            [str(local_box), "--install", str(bin_directory)],
+            SimpleNamespace(path=str(local_box), version=""),
+        )
+        == 1
+    )
     assert capfd.readouterr().err.endswith(": use -s\n")
     assert names_in(bin_directory) == []
 
