@@ -17,10 +17,10 @@ from pathlib import Path
 
 import build_zipapp
 from bench import startup
-from dispatcher.demultiplexer import Demultiplexer, Frame
+from dispatcher.consoles.processes import become_subreaper
 from dispatcher.engine import Engine
 from dispatcher.grouplog.memory import MemoryGroupLog
-from dispatcher.processes import become_subreaper
+from dispatcher.line.demultiplexer import Demultiplexer, Frame
 from toolkit.agent import LINGER
 
 RUNS = 12

@@ -12,8 +12,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from dispatcher.coordinator import Coordinator
-from dispatcher.events import Event, Joined, Left, Reported, Sent, Waiting, WaitKind
+from dispatcher.group.coordinator import Coordinator
+from dispatcher.group.events import Event, Joined, Left, Reported, Sent, Waiting, WaitKind
 from dispatcher.report.flow import page, tables
 from dispatcher.report.flow.model import Fold
 

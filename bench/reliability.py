@@ -26,18 +26,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import build_zipapp
-from dispatcher.demultiplexer import Damaged, Demultiplexer, Frame
-from dispatcher.demultiplexer import Event as LineEvent
-from dispatcher.display import Display
 from dispatcher.engine import Engine
-from dispatcher.events import Sent, Waiting
+from dispatcher.group.events import Sent, Waiting
 from dispatcher.grouplog.memory import MemoryGroupLog
-from dispatcher.runner import Device, Runner
+from dispatcher.host.runner import Device, Runner
+from dispatcher.line.demultiplexer import Damaged, Demultiplexer, Frame
+from dispatcher.line.demultiplexer import Event as LineEvent
 from dispatcher.simulator.board import Workshop
 from dispatcher.simulator.box import install_box
 from dispatcher.simulator.faults import parse_faults
 from dispatcher.simulator.plan import PlannedDevice
-from dispatcher.statusview import Plain
+from dispatcher.view.display import Display
+from dispatcher.view.statusview import Plain
 from toolkit.wire.packets import HELLO, POLL, REQUEST, unpack_up
 from toolkit.wire.vocabulary import ProtocolError
 

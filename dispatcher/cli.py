@@ -22,7 +22,7 @@ def main(argv: "Sequence[str] | None" = None) -> int:
     """
     # Everything else is imported when an interruption can be met tidily.
     try:
-        from dispatcher.stopsignals import unwind_when_told_to_end
+        from dispatcher.host.stopsignals import unwind_when_told_to_end
 
         unwind_when_told_to_end()
         return _run(argv)
@@ -56,8 +56,7 @@ def _run(argv: "Sequence[str] | None") -> int:
 def _parser() -> "argparse.ArgumentParser":
     import argparse
 
-    from dispatcher import flow, serve
-    from dispatcher.simulator import sim
+    from dispatcher.commands import flow, serve, sim
     from toolkit import VERSION
 
     parser = argparse.ArgumentParser(

@@ -22,19 +22,19 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from dispatcher.configuration import Configuration
-from dispatcher.coordinator import Coordinator, Outcome
-from dispatcher.deadend import DeadEnd, find
-from dispatcher.demultiplexer import Damaged, Demultiplexer, Event, Frame
-from dispatcher.events import Event as LogEvent
-from dispatcher.events import Joined, Left, Released, Reported, Sent, Waiting, WaitKind, to_json
+from dispatcher.group.configuration import Configuration
+from dispatcher.group.coordinator import Coordinator, Outcome
+from dispatcher.group.deadend import DeadEnd, find
+from dispatcher.group.events import Event as LogEvent
+from dispatcher.group.events import Joined, Left, Released, Reported, Sent, Waiting, WaitKind, to_json
+from dispatcher.group.operations import OPERATIONS, Call
+from dispatcher.group.results import Case, Counts, Results
+from dispatcher.group.wording import command, duration
 from dispatcher.grouplog import GroupLog
-from dispatcher.operations import OPERATIONS, Call
-from dispatcher.results import Case, Counts, Results
-from dispatcher.session import Counters, Request, Session
-from dispatcher.textpatterns import LineScanner, Pattern
-from dispatcher.textsignals import Found, Malformed, Scanner, Signal
-from dispatcher.wording import command, duration
+from dispatcher.line.demultiplexer import Damaged, Demultiplexer, Event, Frame
+from dispatcher.line.session import Counters, Request, Session
+from dispatcher.line.textpatterns import LineScanner, Pattern
+from dispatcher.line.textsignals import Found, Malformed, Scanner, Signal
 from toolkit.wire.vocabulary import (
     INTERRUPTED,
     MAX_REPLY,

@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Self
 
 from dispatcher.engine import Engine
-from dispatcher.events import Event
+from dispatcher.group.events import Event
 from dispatcher.grouplog.memory import MemoryGroupLog
 from tests.terminal import unread
 from toolkit.commands import COMMANDS

@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from dispatcher.session import Request, Session
+from dispatcher.line.session import Request, Session
 from toolkit.wire import packets
 from toolkit.wire.device_link import DeviceLink
 from toolkit.wire.framing import (

@@ -24,7 +24,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 
 from dispatcher.engine import Engine
-from dispatcher.events import Sent, Waiting
+from dispatcher.group.events import Sent, Waiting
 from dispatcher.grouplog.memory import MemoryGroupLog
 from toolkit.wire.device_link import DeviceLink
 from toolkit.wire.packets import LEASE, LINK_TIMEOUT

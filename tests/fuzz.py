@@ -29,11 +29,11 @@ sys.path[:0] = [str(ROOT)]
 # As on the devices; and compiled code can't be looked into.
 os.environ["MSGPACK_PUREPYTHON"] = "1"
 with atheris.instrument_imports(include=["toolkit", "dispatcher", "msgpack"]):
-    from dispatcher.demultiplexer import Demultiplexer
     from dispatcher.engine import Engine
     from dispatcher.grouplog.memory import MemoryGroupLog
-    from dispatcher.textsignals import MARKER as SIGNAL
-    from dispatcher.textsignals import MAX_SIGNAL, Malformed, Scanner
+    from dispatcher.line.demultiplexer import Demultiplexer
+    from dispatcher.line.textsignals import MARKER as SIGNAL
+    from dispatcher.line.textsignals import MAX_SIGNAL, Malformed, Scanner
     from toolkit.wire import packets
     from toolkit.wire.device_link import DeviceLink
     from toolkit.wire.framing import (

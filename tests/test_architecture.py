@@ -21,16 +21,16 @@ DISPATCHER = [path for path in SOURCES if path.is_relative_to(ROOT / "dispatcher
 # Bytes, events and the time come in as arguments; bytes, events and deadlines go out.
 PURE = [
     *sorted((ROOT / "toolkit" / "wire").rglob("*.py")),
-    *sorted((ROOT / "dispatcher" / "jobs" / "shell").rglob("*.py")),
+    *(
+        path
+        for folder in ("line", "group", "plan")
+        for path in sorted((ROOT / "dispatcher" / folder).rglob("*.py"))
+    ),
     *(
         ROOT / "dispatcher" / f"{name}.py"
         for name in (
-            *("demultiplexer", "session", "coordinator", "events", "engine", "operations"),
-            *("results", "textsignals", "textpatterns", "configuration"),
-            *(f"jobs/{module}" for module in ("text", "calls", "programs", "expected", "plantable", "lint")),
-            *("jobs/rules", "jobs/source"),
+            *("engine", "host/deadwatch", "host/rules", "jobs/text", "jobs/source", "view/statusview"),
             *(f"report/flow/{module}" for module in ("model", "words", "table", "tables")),
-            *("wording", "deadend", "deadwatch", "statusview"),
         )
     ),
 ]

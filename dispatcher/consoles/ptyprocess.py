@@ -20,7 +20,7 @@ from functools import partial
 
 from dispatcher.consoles import ConsoleError, Listener
 from dispatcher.consoles.pacer import Pacer
-from dispatcher.processes import MARK_VARIABLE, kill_all, marked, send_signal
+from dispatcher.consoles.processes import MARK_VARIABLE, kill_all, marked, send_signal
 
 # The kernel gives a reader of a pty at most this many bytes at once.
 _READ_SIZE = 4095

@@ -7,7 +7,7 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from dispatcher.events import Event
+from dispatcher.group.events import Event
 
 
 class GroupLog(Protocol):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from os import PathLike
 from types import TracebackType
 
-from dispatcher.events import Event, from_json, to_json
+from dispatcher.group.events import Event, from_json, to_json
 from dispatcher.grouplog.memory import MemoryGroupLog
 
 # What each line begins with, also one that is not finished: such a line is cut off, and nothing else is.

@@ -3,7 +3,7 @@
 
 from collections.abc import Callable, Iterable
 
-from dispatcher.events import Event
+from dispatcher.group.events import Event
 
 
 class MemoryGroupLog:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from dispatcher.jobs.model import Checkout, Definition, Request, Role, TestAction
 from dispatcher.jobs.repositories import copy
-from dispatcher.textpatterns import Pattern
+from dispatcher.line.textpatterns import Pattern
 
 # Systems on which LAVA's scripts run in bash.
 _BASH = {"debian", "centos", "fedora", "archlinux", "arch", "slackware"}

@@ -4,10 +4,10 @@
 import os
 from pathlib import Path
 
-from dispatcher.jobs.calls import ReadFile, ScriptFile
 from dispatcher.jobs.model import Checkout, Definition, Place
 from dispatcher.jobs.repositories import list_files, read_file
 from dispatcher.jobs.source import MAX_BYTES, JobError
+from dispatcher.plan.calls import ReadFile, ScriptFile
 
 
 class ScriptFiles:

@@ -9,15 +9,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dispatcher.errors import SetupError, UsageError
+from dispatcher.host.rules import JobRules
 from dispatcher.jobs.device_script import TimedAction, lay_out, shell_for
 from dispatcher.jobs.model import Definition, Job, Place, Role, TestAction
 from dispatcher.jobs.reader import is_definition, read_bare_definition, read_job
 from dispatcher.jobs.repositories import Repositories, parse_repositories
-from dispatcher.jobs.rules import JobRules
 from dispatcher.jobs.source import Remarks
+from dispatcher.line.textpatterns import Pattern
 from dispatcher.names import check_no_duplicates
 from dispatcher.simulator.plan import MOST_DEVICES, Option, PlannedDevice, plan_devices
-from dispatcher.textpatterns import Pattern
 
 
 @dataclass(slots=True)

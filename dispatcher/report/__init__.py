@@ -4,8 +4,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dispatcher.display import Row
-from dispatcher.results import Failure, Results
+from dispatcher.group.results import Failure, Results
+from dispatcher.view.display import Row
 
 
 @dataclass(frozen=True, slots=True)

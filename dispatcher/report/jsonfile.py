@@ -5,9 +5,9 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from dispatcher.events import readable
+from dispatcher.group.events import readable
+from dispatcher.group.results import Case, Remark, Run
 from dispatcher.report import Report
-from dispatcher.results import Case, Remark, Run
 from toolkit import VERSION
 from toolkit.wire.vocabulary import RESULTS
 

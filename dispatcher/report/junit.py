@@ -17,9 +17,9 @@ from datetime import UTC, datetime
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
-from dispatcher.events import readable
+from dispatcher.group.events import readable
+from dispatcher.group.results import Case, Failure, Run
 from dispatcher.report import Report
-from dispatcher.results import Case, Failure, Run
 
 # What no XML 1.0 document can hold, however it is written.
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

@@ -4,7 +4,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 
-from dispatcher.session import Counters
+from dispatcher.line.session import Counters
 
 
 def rows(counters: Mapping[str, Counters]) -> list[Sequence[str]]:

@@ -4,7 +4,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from dispatcher.events import readable
+from dispatcher.group.events import readable
 from dispatcher.report import Report
 from toolkit.wire.vocabulary import RESULTS
 

@@ -21,8 +21,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from dispatcher.consoles.processes import MARK_VARIABLE
 from dispatcher.errors import SetupError
-from dispatcher.processes import MARK_VARIABLE
 from dispatcher.simulator.isolationscripts import DEVICE, INIT, LAB
 from dispatcher.simulator.network import Interface, Network, plan_network, routed_networks
 from dispatcher.simulator.rootfolder import Part, mount_points, root_parts, visible_parts

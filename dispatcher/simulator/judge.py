@@ -17,8 +17,8 @@ import stat
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from dispatcher.events import Waiting, WaitKind
-from dispatcher.processes import Process, descendants, mark_of, process_table
+from dispatcher.consoles.processes import Process, descendants, mark_of, process_table
+from dispatcher.group.events import Waiting, WaitKind
 from toolkit.wire.vocabulary import NETWORK_ID
 
 # Owns what is marked, and of no device that can be looked at: a tool of ours, a device to type to.

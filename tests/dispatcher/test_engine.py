@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from dispatcher import engine as engine_module
 from dispatcher.engine import Engine
-from dispatcher.events import Joined, Left, Released, Sent, Waiting
+from dispatcher.group.events import Joined, Left, Released, Sent, Waiting
+from dispatcher.group.operations import MAX_ID, OPERATIONS
 from dispatcher.grouplog import GroupLog
 from dispatcher.grouplog.file import FileGroupLog
 from dispatcher.grouplog.memory import MemoryGroupLog
-from dispatcher.operations import MAX_ID, OPERATIONS
-from dispatcher.session import ABANDONED, MAX_LINKS, MAX_REQUESTS
+from dispatcher.line.session import ABANDONED, MAX_LINKS, MAX_REQUESTS
 from toolkit.wire import packets
 from toolkit.wire.device_link import DeviceLink
 from toolkit.wire.framing import MARKER, MAX_FRAME_BODY, encode_frame

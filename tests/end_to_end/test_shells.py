@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import build_zipapp
-from dispatcher.events import Sent
+from dispatcher.group.events import Sent
 from tests.consoles import Board, Lab
 
 SHELLS = {

@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field, fields
 
-from dispatcher.demultiplexer import Damaged, Demultiplexer, Frame
+from dispatcher.line.demultiplexer import Damaged, Demultiplexer, Frame
 from tests.kernel.device.noise import record
 from tests.kernel.guest import without_kernel_messages
 from toolkit.wire import packets

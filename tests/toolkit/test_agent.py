@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from dispatcher.events import Sent, Waiting
+from dispatcher.group.events import Sent, Waiting
 from tests.consoles import PATIENCE, Board, Lab, eventually
 from tests.toolkit.test_console import needs_tiocsti
 from toolkit.client import LENGTH_SIZE

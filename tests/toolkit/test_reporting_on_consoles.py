@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dispatcher.events import Reported
+from dispatcher.group.events import Reported
 from tests.consoles import PATIENCE, Board, Lab, eventually
 from tests.dispatcher.lavabox_process import Lavabox
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from dispatcher import demultiplexer, operations, session
-from dispatcher.repair import MAX_GUESSES
+from dispatcher.group import operations
+from dispatcher.line import demultiplexer, session
+from dispatcher.line.repair import MAX_GUESSES
 from toolkit.wire import device_link, framing, packets, transfer
 from toolkit.wire.vocabulary import (
     MAX_DATA,

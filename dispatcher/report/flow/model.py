@@ -12,9 +12,9 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from enum import Enum
 
-from dispatcher.coordinator import Coordinator, Outcome
-from dispatcher.events import Event, Joined, Left, Released, Reported, Sent, Waiting, WaitKind
-from dispatcher.results import Case, Remark, Results, Run
+from dispatcher.group.coordinator import Coordinator, Outcome
+from dispatcher.group.events import Event, Joined, Left, Released, Reported, Sent, Waiting, WaitKind
+from dispatcher.group.results import Case, Remark, Results, Run
 from toolkit.wire.vocabulary import INTERRUPTED, LINK_FAILED, OK
 
 # Later than anything that happens: differences of times stay numbers.

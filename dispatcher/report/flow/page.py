@@ -16,12 +16,12 @@ from importlib import resources
 from string import Template
 from typing import Any
 
-from dispatcher.events import WaitKind
+from dispatcher.group.events import WaitKind
+from dispatcher.group.results import Case
+from dispatcher.group.wording import counted
 from dispatcher.report.flow import words
 from dispatcher.report.flow.model import Flow, How, Message, Wait
 from dispatcher.report.flow.table import Cell, Kind, Table, clean
-from dispatcher.results import Case
-from dispatcher.wording import counted
 from toolkit import VERSION
 
 # Pairs of one message, and missing devices of one wait, that the page holds.

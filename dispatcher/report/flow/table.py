@@ -21,8 +21,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from dispatcher.display import harmless
-from dispatcher.events import readable
+from dispatcher.group.events import readable
+from dispatcher.view.display import harmless
 
 # Columns of a terminal that a column of the table has at least, if it needs them.
 _NARROWEST = 16

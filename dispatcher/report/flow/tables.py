@@ -15,11 +15,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
+from dispatcher.group.results import Case
+from dispatcher.group.wording import enumerated
 from dispatcher.report.flow import words
 from dispatcher.report.flow.model import Act, Device, Flow, How, Step, Wait
 from dispatcher.report.flow.table import LEGEND, Cell, Column, Kind, Row, Table
-from dispatcher.results import Case
-from dispatcher.wording import enumerated
 
 # Failed tests that a cell names.
 _MOST_FAILED = 3

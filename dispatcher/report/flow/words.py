@@ -3,8 +3,8 @@
 
 from dataclasses import dataclass
 
+from dispatcher.group.wording import counted, enumerated
 from dispatcher.report.flow.model import Flow, How, Wait
-from dispatcher.wording import counted, enumerated
 
 # Names that a sentence tells one by one.
 _MOST_NAMES = 4

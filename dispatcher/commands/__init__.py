@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""The commands of `lavabox`: their arguments, and nothing else."""

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: MIT
+"""`lavabox serve`: the dispatcher for real devices, each behind its console."""
+
+import argparse
+import math
+import signal
+from collections.abc import Iterable
+
+from dispatcher.consoles import open_console
+from dispatcher.errors import UsageError
+from dispatcher.host.deadwatch import QuietWatch
+from dispatcher.host.run import add_arguments, run_group
+from dispatcher.host.runner import Device
+from dispatcher.names import check_name, check_no_duplicates
+
+SUMMARY = "read the consoles of real devices and answer their commands"
+
+DESCRIPTION = """\
+Read the consoles of real devices, answer the lava-* commands that run there, and show
+and log what the devices print, until interrupted.
+
+A console is named by what pyserial opens (/dev/ttyUSB0, socket://HOST:PORT,
+rfc2217://HOST:PORT), or by exec:COMMAND for one that a command reaches, run by /bin/sh on
+a pty. A connection that is lost is tried again until it is back; a command that ends is not
+started again.
+"""
+
+EPILOGUE = """\
+exit status: 0 when interrupted or ended by SIGTERM, or when all commands of exec: ended
+with 0 and no test failed; 1 when one of them did not, waits of a dead end were made to fail,
+a console can't be opened or a file can't be written; 2 usage.
+
+examples:
+  lavabox serve --console panda01:client=/dev/ttyUSB0 --console hb01:server=socket://localhost:7001
+  lavabox serve --speed 1500000 --log-dir logs --console board:client=/dev/serial/by-id/usb-FTDI-if00-port0
+  lavabox serve --console vm1:server='exec:ssh -tt vm1' --console vm2:client='exec:docker exec -it vm2 sh'
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument(
+        "--console",
+        metavar="NAME:ROLE=URL",
+        dest="consoles",
+        action="append",
+        default=[],
+        help="a device, its role in the group, and how its console is reached; once for each device",
+    )
+    parser.add_argument(
+        "--speed", metavar="BAUD", type=int, default=115200, help="of serial ports (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--grace",
+        metavar="SECONDS",
+        type=float,
+        default=60.0,
+        help="say what is wrong when all devices wait, without a time-out, and none has printed or asked "
+        "anything for so long (default: %(default)g; 0: never)",
+    )
+    parser.add_argument(
+        "--fail-dead-ends", action="store_true", help="let those waits fail then, with status 1"
+    )
+    add_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until interrupted; returns the exit status. Raises UsageError or SetupError."""
+    if arguments.speed <= 0:
+        raise UsageError(f"--speed {arguments.speed}: a speed is a positive number")
+    grace = arguments.grace
+    if not (math.isfinite(grace) and grace >= 0):
+        raise UsageError(f"--grace {grace:g}: a time is a number of seconds, 0 or more")
+    if arguments.fail_dead_ends and not grace:
+        raise UsageError("--fail-dead-ends needs a time of silence; give --grace more than 0")
+    devices = parse_consoles(arguments.consoles, arguments.speed)
+    status = run_group(
+        devices,
+        arguments,
+        [f"serving {len(devices)} consoles; Ctrl-C ends it"],
+        must_end=False,
+        watch=lambda engine: QuietWatch(engine, grace, fails=arguments.fail_dead_ends) if grace else None,
+    )
+    return 0 if status in (128 + signal.SIGINT, 128 + signal.SIGTERM) else status
+
+
+def parse_consoles(texts: Iterable[str], speed: int) -> list[Device]:
+    """The devices that NAME:ROLE=URL texts name. Raises UsageError or ConsoleError."""
+    devices = []
+    for text in texts:
+        head, equals, address = text.partition("=")
+        name, colon, role = head.partition(":")
+        if not equals or not colon or not address:
+            raise UsageError(
+                f"--console {text!r}: write NAME:ROLE=URL, for example panda01:client=/dev/ttyUSB0"
+            )
+        try:
+            check_name("device", name)
+            check_name("role", role)
+        except UsageError as error:
+            raise UsageError(f"--console {text!r}: {error}") from None
+        devices.append(Device(name, role, open_console(address, speed)))
+    if not devices:
+        raise UsageError("there is no console; give at least one --console NAME:ROLE=URL")
+    check_no_duplicates([device.name for device in devices])
+    return devices

@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: MIT
+"""Dead ends: waits that nobody is left to end, and why, in words.
+
+A device is stuck if each of its waits needs a message that only stuck devices, or such as
+have left, could still send. That is a fixed point: begin with all devices that do nothing but
+wait, and take those away of which a wait may yet end, since somebody who is able may send;
+those may then send as well. What is left waits for ever.
+
+Which devices do nothing but wait, the group log does not tell: a script may have put its wait in
+the background and go on. Whoever knows says so (`idle`). Pure: no I/O and no clock.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from dispatcher.group.coordinator import Coordinator, WaitGroup
+from dispatcher.group.events import Waiting, WaitKind
+from dispatcher.group.wording import command, duration, enumerated, near_miss, shown, times
+
+# Kinds of waits that a paragraph tells of, and kinds of reasons for each; of the others, how many there are.
+MAX_GROUPS = 4
+MAX_REASONS = 3
+# Missing devices that are asked what they did instead; all are counted.
+_MAX_ASKED = 200
+# Devices of a circle that are named.
+_MAX_CIRCLE = 6
+
+
+@dataclass(frozen=True, slots=True)
+class DeadEnd:
+    """Waits that will never end.
+
+    :param waits: all of them, in the order they began.
+    :param sentences: what happened, for a person.
+    :param reasons: for each request why this wait can't end, as a clause.
+    """
+
+    waits: Sequence[Waiting]
+    sentences: Sequence[str]
+    reasons: dict[bytes, str]
+
+    @property
+    def devices(self) -> list[str]:
+        """The stuck devices, each once."""
+        return list(dict.fromkeys(waiting.device for waiting in self.waits))
+
+
+def candidates(coordinator: Coordinator) -> set[str]:
+    """The devices with a wait, and none that ends by its own time-out: no other can be stuck."""
+    waiting: set[str] = set()
+    timed: set[str] = set()
+    for wait in coordinator.waits():
+        (waiting if wait.timeout is None else timed).add(wait.device)
+    return waiting - timed
+
+
+def stuck_devices(coordinator: Coordinator, idle: Iterable[str]) -> set[str]:
+    """The devices whose waits will never end.
+
+    :param idle: the devices that do nothing but wait; all others may still send.
+    """
+    groups = coordinator.wait_groups()
+    stuck = candidates(coordinator).intersection(idle)
+    able = {name for name, _ in coordinator.members} - coordinator.gone - stuck
+    while stuck:
+        freed = {name for group in groups for name in _hopeful(group, able) if name in stuck}
+        if not freed:
+            break
+        stuck -= freed
+        able |= freed
+    return stuck
+
+
+def _hopeful(group: WaitGroup, able: Collection[str]) -> list[str]:
+    """The devices of the group whose wait may end if those that are able send what they can."""
+    if group.times == 0:
+        return [wait.device for wait in group.waits if len(able) > (wait.device in able)]
+    dead = [name for name in group.lacking if name not in able]
+    return [wait.device for wait in group.waits if not dead or dead == [wait.device]]
+
+
+def find(coordinator: Coordinator, idle: Iterable[str], now: float) -> DeadEnd | None:
+    """The dead end that the group is in, if it is in one.
+
+    :param idle: the devices that do nothing but wait.
+    :param now: on the clock of the events.
+    """
+    stuck = stuck_devices(coordinator, idle)
+    if not stuck:
+        return None
+    return _Story(coordinator, stuck, now).tell()
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Clause:
+    """What some missing devices did instead. Told with the most telling first, so with the lowest rank."""
+
+    rank: int
+    done: str
+    waits_in: str  # the command, "" if they have ended
+
+    def about(self, names: Sequence[str]) -> str:
+        one = len(names) == 1
+        if self.rank == 1:
+            joint = "; it waits itself in" if one else "; they wait themselves in"
+            told = f"{enumerated(names)} {'has' if one else 'have'} {self.done}"
+            return f"{told}{joint} {self.waits_in}"
+        itself = "waits itself" if one else "wait themselves"
+        end = f"{itself} in {self.waits_in}" if self.waits_in else "ended"
+        return f"{enumerated(names)} {self.done} and {end}"
+
+
+class _Story:
+    """Tells of one dead end."""
+
+    def __init__(self, coordinator: Coordinator, stuck: Collection[str], now: float) -> None:
+        self._coordinator = coordinator
+        self._roles = dict(coordinator.members)
+        self._stuck = stuck
+        self._gone = coordinator.gone
+        self._now = now
+        self._groups = [
+            WaitGroup(waits, group.lacking, group.times)
+            for group in coordinator.wait_groups()
+            if (waits := [wait for wait in group.waits if wait.device in stuck])
+        ]
+        # One order for all runs of a job: as they joined, not as they happened to come.
+        self._place = {name: place for place, name in enumerate(self._roles)}
+        self._waits_of: dict[str, list[Waiting]] = {}
+        for group in self._groups:
+            for wait in group.waits:
+                self._waits_of.setdefault(wait.device, []).append(wait)
+
+    def tell(self) -> DeadEnd:
+        reasons: dict[bytes, str] = {}
+        sentences: list[tuple[int, str]] = []
+        for group in self._groups:
+            rank, reason = self._reason(group)
+            reasons.update((wait.request, reason) for wait in group.waits)
+            names = sorted({wait.device for wait in group.waits}, key=self._place.__getitem__)
+            longest = duration(self._now - min(wait.time for wait in group.waits))
+            have = "has" if len(names) == 1 else "have"
+            sentences.append(
+                (rank, f"{enumerated(names)} {have} waited {longest} in {command(group.waits[0])}: {reason}")
+            )
+        # The one with the likely cause first; otherwise as they began.
+        sentences.sort(key=lambda sentence: sentence[0])
+        told = [text for _, text in sentences[:MAX_GROUPS]]
+        if len(sentences) > MAX_GROUPS:
+            told.append(f"So do others, in {len(sentences) - MAX_GROUPS} more waits")
+        if circle := self._circle():
+            told.append(circle)
+        waits = sorted((w for group in self._groups for w in group.waits), key=lambda wait: wait.time)
+        return DeadEnd(waits, [f"dead end: {told[0]}", *told[1:]], reasons)
+
+    def _reason(self, group: WaitGroup) -> tuple[int, str]:
+        """Why these waits can't end, and how telling that is: 0 is most."""
+        waiters = {wait.device for wait in group.waits}
+        dead = [name for name in group.lacking if name in self._stuck or name in self._gone]
+        if group.times == 0:
+            # Those that have left could have sent it, too.
+            dead += [name for name in self._roles if name in self._gone]
+        if len(waiters) == 1:
+            dead = [name for name in dead if name not in waiters]
+        message_id = group.waits[0].message_id
+        sent = self._coordinator.senders(message_id)
+        clauses: dict[_Clause, list[str]] = {}
+        for name in dead[:_MAX_ASKED]:
+            clauses.setdefault(self._clause(name, group, sent.get(name, 0)), []).append(name)
+        found = sorted(clauses.items(), key=lambda item: item[0].rank)
+        rank = found[0][0].rank if found else 2
+        if rank == 2 and group.times == 0 and len(found) > 1:
+            told = [self._nobody(clauses, [name for name in dead if name in self._gone])]
+        else:
+            told = [clause.about(names) for clause, names in found[:MAX_REASONS]]
+            rest = len(dead) - sum(len(names) for _, names in found[:MAX_REASONS])
+            if rest > 0:
+                told.append(f"{rest} more are missing as well")
+        hint = self._elsewhere(group, sent)
+        return (0 if hint else rank), "; ".join([*told, *hint])
+
+    def _clause(self, name: str, group: WaitGroup, sent: int) -> _Clause:
+        """What this device did instead of sending what the group waits for."""
+        wanted = group.waits[0].message_id
+        own = [] if name in self._gone else self._waits_of[name]
+        waits_in = enumerated(sorted({command(wait) for wait in own})) if own else ""
+        mistaken = self._coordinator.near_miss(name, wanted)
+        if mistaken is not None:
+            return _Clause(0, f"sent '{shown(mistaken)}' (did you mean '{shown(wanted)}'?)", waits_in)
+        if near_miss(wanted, [wait.message_id for wait in own if wait.kind is WaitKind.SYNC]):
+            waits_in += f" (did you mean '{shown(wanted)}'?)"
+            return _Clause(0, f"never sent '{shown(wanted)}'", waits_in)
+        if sent:
+            ordinal = {2: "second", 3: "third"}.get(group.times, f"{group.times}th")
+            verb = "synced" if group.waits[0].kind is WaitKind.SYNC else "sent"
+            return _Clause(1, f"{verb} '{shown(wanted)}' {times(sent)}, and this is the {ordinal}", waits_in)
+        never = "came to it" if group.waits[0].kind is WaitKind.SYNC else f"sent '{shown(wanted)}'"
+        return _Clause(2, f"never {never}", waits_in)
+
+    def _nobody(self, clauses: Iterable[_Clause], ended: Sequence[str]) -> str:
+        """Why a lava-wait does not end where nobody sent anything like it."""
+        commands = list(dict.fromkeys(clause.waits_in for clause in clauses if clause.waits_in))
+        parts = [f"{enumerated(ended)} ended"] if ended else []
+        if len(commands) == 1:
+            parts.append(f"all others wait in {commands[0]}")
+        elif commands:
+            parts.append("all others wait as well")
+        return f"no other device has sent it: {', and '.join(parts)}"
+
+    def _elsewhere(self, group: WaitGroup, sent: dict[str, int]) -> list[str]:
+        """That somebody has sent it who does not count here."""
+        wait = group.waits[0]
+        if wait.kind is WaitKind.WAIT and all(one.device in sent for one in group.waits):
+            its = "its own message" if len(group.waits) == 1 else "a device's own message"
+            return [f"{its} does not count"]
+        if wait.role is not None:
+            others = [name for name in sent if self._roles[name] != wait.role]
+            roles = list(dict.fromkeys(self._roles[name] for name in others))
+            if others:
+                word = "role" if len(roles) == 1 else "roles"
+                return [
+                    f"but {enumerated(others)}, of {word} {enumerated([shown(role) for role in roles])}, sent it"
+                ]
+        return []
+
+    def _circle(self) -> str:
+        """The devices that wait for each other in a circle, where it is plain who waits for whom."""
+        targets: dict[str, list[str]] = {name: [] for name in self._roles if name in self._stuck}
+        for group in self._groups:
+            if group.times == 0 and len(self._roles) > 2:
+                continue  # any of several
+            # Who waits in the same command is told of already.
+            waiters = {wait.device for wait in group.waits}
+            missing = [name for name in group.lacking if name in self._stuck and name not in waiters]
+            for name in waiters:
+                targets[name] += missing[:_MAX_ASKED]
+        circle = _shortest_circle(targets)
+        # One that is too long can't be followed.
+        if len(circle) < 2 or len(circle) > _MAX_CIRCLE:
+            return ""
+        if len(circle) == 2:
+            return f"So {circle[0]} and {circle[1]} wait for each other"
+        pairs = [f"{name} for {circle[(place + 1) % len(circle)]}" for place, name in enumerate(circle)]
+        return f"So they wait in a circle: {', '.join(pairs)}"
+
+
+def _shortest_circle(targets: dict[str, list[str]]) -> list[str]:
+    """The names on a shortest way from a name back to itself; of several the one that begins first."""
+    best: list[str] = []
+    for start in targets:
+        came_from = {start: start}
+        queue = [start]
+        for name in queue:
+            if start in targets.get(name, ()):
+                way = [name]
+                while way[-1] != start:
+                    way.append(came_from[way[-1]])
+                if not best or len(way) < len(best):
+                    best = way[::-1]
+                break
+            for target in targets.get(name, ()):
+                if target not in came_from:
+                    came_from[target] = name
+                    queue.append(target)
+        if len(best) == 2:
+            break
+    return best

@@ -1,0 +1,312 @@
+# SPDX-License-Identifier: MIT
+"""One run of a group on this terminal: what `lavabox sim` and `lavabox serve` have in common."""
+
+import argparse
+import asyncio
+import io
+import logging
+import os
+import random
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from dispatcher.engine import Engine
+from dispatcher.errors import SetupError, UsageError
+from dispatcher.files import check_writable, write_whole
+from dispatcher.group.configuration import Configuration, parse_configuration
+from dispatcher.group.wording import enumerated
+from dispatcher.grouplog import GroupLog
+from dispatcher.grouplog.file import FileGroupLog
+from dispatcher.grouplog.memory import MemoryGroupLog
+from dispatcher.host.consolelog import ConsoleLogs
+from dispatcher.host.deadwatch import Watch
+from dispatcher.host.rules import JobRules
+from dispatcher.host.runner import Device, Runner
+from dispatcher.host.stopsignals import undisturbed, unwind_when_told_to_end
+from dispatcher.line.textpatterns import Pattern
+from dispatcher.report import Report, jsonfile, junit, stats, table
+from dispatcher.report.flow.files import format_of, written
+from dispatcher.report.flow.model import Fold
+from dispatcher.view.display import Display, wants_colour
+from dispatcher.view.statusview import LiveView, Plain
+
+# File descriptors that a device takes (a pty's two ends, its process, its log, ...), and all the rest.
+_DESCRIPTORS_PER_DEVICE = 6
+_OTHER_DESCRIPTORS = 64
+# What --flow is to be shown here by.
+_HERE = Path("-")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that every run has."""
+    parser.add_argument(
+        "--log-dir",
+        metavar="DIR",
+        type=Path,
+        help="write each device's console output to DIR/NAME.log, byte for byte, and at the end what --stats "
+        "shows to DIR/stats.txt",
+    )
+    parser.add_argument(
+        "--group-log",
+        metavar="FILE",
+        type=Path,
+        help="write what happens in the group to FILE, a line of JSON each",
+    )
+    parser.add_argument(
+        "--junit", metavar="FILE", type=Path, help="write the results to FILE as JUnit XML, at the end"
+    )
+    parser.add_argument(
+        "--results", metavar="FILE", type=Path, help="write the results to FILE as JSON, at the end"
+    )
+    parser.add_argument(
+        "--flow",
+        metavar="FILE",
+        type=Path,
+        help="write what happened, and whom each device waited for, to FILE at the end: .html has a time line "
+        "to scale, .md and .txt the flow table; - shows that here",
+    )
+    parser.add_argument(
+        "--stats", action="store_true", help="show a table of what went over each console, at the end"
+    )
+    parser.add_argument(
+        "--no-live",
+        action="store_true",
+        help="do not show on the terminal what each device does at the moment, below what they print",
+    )
+    parser.add_argument(
+        "--device-config",
+        metavar="FILE",
+        type=Path,
+        help="read what lava-target-ip and its like print from FILE, in TOML",
+    )
+
+
+def run_group(
+    devices: Sequence[Device],
+    arguments: argparse.Namespace,
+    messages: Sequence[str],
+    *,
+    must_end: bool,
+    timeout: float | None = None,
+    seed: int | None = None,
+    rules: JobRules | None = None,
+    patterns: Mapping[str, Pattern] | None = None,
+    display_class: Callable[..., Display] = Display,
+    watch: Callable[[Engine], Watch | None] = lambda engine: None,
+) -> int:
+    """Run the devices and show what they do, and the table at the end. Returns the exit status.
+
+    Raises SetupError if the run can't begin.
+
+    :param messages: what the user should know, shown first.
+    :param must_end: whether the devices are to end by themselves; otherwise it goes on until interrupted.
+    :param watch: makes what looks for dead ends.
+    :param seed: of what is random; None: different every time.
+    :param rules: of the job, if it is one.
+    :param patterns: for results in the output of runs, by their uuids.
+    :param display_class: makes what shows the devices, as `Display` does.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Flushed as often as is useful, not once for every line; and no name or output can be unprintable.
+        sys.stdout.reconfigure(errors="backslashreplace", line_buffering=False)
+    configuration = _configuration(arguments.device_config)
+    _check_reports(arguments)
+    fold = Fold()
+    _allow_descriptors(_OTHER_DESCRIPTORS + _DESCRIPTORS_PER_DEVICE * len(devices))
+    names = [device.name for device in devices]
+    # Whoever works in a device's shell has the terminal.
+    view = _view(live=not arguments.no_live and display_class is Display)
+    display = display_class(view.write, names, colour=wants_colour(sys.stdout))
+    randomness = random.SystemRandom() if seed is None else random.Random(seed)
+    with _group_log(arguments.group_log, fresh=must_end) as log:
+        logs = _console_logs(arguments.log_dir, names, keep=not must_end)
+        epoch = time.time() - time.monotonic()
+        if arguments.flow is not None:
+            log.subscribe(fold.apply)
+        engine = Engine(log, lambda: randomness.getrandbits(32), epoch, configuration, patterns)
+        if rules is not None:
+            log.subscribe(rules.apply)
+        runner = Runner(
+            devices,
+            engine,
+            display,
+            logs,
+            view,
+            must_end=must_end,
+            rules=rules,
+            watch=watch(engine),
+        )
+        for message in messages:
+            display.message(message)
+        try:
+            asyncio.run(runner.run(timeout))
+        finally:
+            view.close()
+            # The loop took its handlers away.
+            unwind_when_told_to_end()
+            report = Report(engine.results, runner.rows(), over=must_end)
+            counts = stats.rows({name: engine.counters(name) for name in names})
+            unwritten = _write_reports(arguments, report, fold) + _write_stats(arguments.log_dir, counts)
+    _show(display, report, unwritten)
+    if arguments.flow == _HERE:
+        sys.stdout.write("\n" + _flow_text(fold))
+    if arguments.stats:
+        display.columns(counts)
+    sys.stdout.flush()
+    if unwritten:
+        return 1
+    if runner.stopped_by is not None:
+        return 128 + runner.stopped_by
+    return 1 if report.failures or runner.log_failed else 0
+
+
+def _show(display: Display, report: Report, unwritten: Sequence[str]) -> None:
+    """What there is to see at the end."""
+    display.table(report.rows)
+    results = table.rows(report)
+    if results:
+        display.columns(results)
+    for sentence in (*table.sentences(report), *unwritten):
+        display.message(sentence)
+
+
+def _view(*, live: bool) -> Plain | LiveView:
+    """What the display writes to: with the status area where there is a terminal, and somebody to look at it."""
+    stream = sys.stdout
+    variables = os.environ
+    if not live or not stream.isatty() or variables.get("TERM", "dumb") == "dumb" or variables.get("CI"):
+        return Plain(stream.write, stream.flush)
+    # Those that cut long lines when they get narrower; all others of today break them anew.
+    cuts = "XTERM_VERSION" in variables or variables["TERM"].startswith(("linux", "screen.", "vt"))
+    return LiveView(
+        stream.write,
+        stream.flush,
+        _terminal_size,
+        reflows=not cuts,
+        colour=wants_colour(stream),
+    )
+
+
+def _terminal_size() -> tuple[int, int]:
+    """Width and height; 0 and 0 if the terminal is gone."""
+    try:
+        return os.get_terminal_size(sys.stdout.fileno())
+    except OSError:
+        return 0, 0
+
+
+def _configuration(path: Path | None) -> Configuration:
+    if path is None:
+        return Configuration()
+    try:
+        return parse_configuration(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--device-config {path}: {error}") from error
+
+
+def _check_reports(arguments: argparse.Namespace) -> None:
+    """Raises UsageError or SetupError for reports that could not be written at the end."""
+    named: dict[Path, str] = {}
+    for option in ("--group-log", "--junit", "--results", "--flow"):
+        path = getattr(arguments, option[2:].replace("-", "_"))
+        if path is None or path == _HERE or (path.exists() and not path.is_file()):
+            continue
+        first = named.setdefault(path.resolve(), option)
+        if first != option:
+            raise UsageError(f"{first} and {option}: {path} can't be both; give one of them another name")
+    for option, path in _report_files(arguments):
+        try:
+            if option == "--flow":
+                format_of(path)
+            check_writable(path)
+        except UsageError as error:
+            raise UsageError(f"{option}: {error}") from error
+        except OSError as error:
+            raise SetupError(f"{option}: {error}") from error
+
+
+def _report_files(arguments: argparse.Namespace) -> list[tuple[str, Path]]:
+    """The options that name a file to be written at the end, and these files."""
+    flow = None if arguments.flow == _HERE else arguments.flow
+    named = (("--junit", arguments.junit), ("--results", arguments.results), ("--flow", flow))
+    return [(option, path) for option, path in named if path is not None]
+
+
+def _flow_text(fold: Fold) -> str:
+    width = shutil.get_terminal_size((120, 24)).columns
+    return written(fold.finish(), "text", "", width=width).decode()
+
+
+def _write_reports(arguments: argparse.Namespace, report: Report, fold: Fold) -> list[str]:
+    """Write the reports that are wanted; returns sentences on those that could not be."""
+    unwritten = []
+    with undisturbed():
+        for option, path in _report_files(arguments):
+            try:
+                write_whole(path, _document(option, path, report, fold))
+            except OSError as error:
+                unwritten.append(f"{option}: {path} could not be written: {error}")
+    return unwritten
+
+
+def _document(option: str, path: Path, report: Report, fold: Fold) -> bytes:
+    if option == "--junit":
+        return junit.document(report)
+    if option == "--results":
+        return jsonfile.document(report)
+    flow = fold.finish()
+    return written(flow, format_of(path), f"Flow of {enumerated(list(flow.devices))}")
+
+
+def _write_stats(directory: Path | None, counts: Sequence[Sequence[str]]) -> list[str]:
+    """Write the table, its columns parted by tabs; returns a sentence if that could not be done."""
+    if directory is None:
+        return []
+    text = "".join("\t".join(line) + "\n" for line in counts)
+    try:
+        with undisturbed():
+            write_whole(directory / "stats.txt", text.encode())
+    except OSError as error:
+        return [f"--log-dir: stats.txt could not be written: {error}"]
+    return []
+
+
+def _allow_descriptors(wanted: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        if hard != resource.RLIM_INFINITY and hard < wanted:
+            raise SetupError(
+                f"so many devices take {wanted} open files, and {hard} are allowed; see `ulimit -Hn`"
+            )
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _console_logs(directory: Path | None, names: Sequence[str], *, keep: bool) -> ConsoleLogs | None:
+    if directory is None:
+        return None
+    try:
+        return ConsoleLogs(directory, names, keep=keep)
+    except OSError as error:
+        raise SetupError(f"--log-dir: can't write there: {error}") from error
+
+
+@contextmanager
+def _group_log(path: Path | None, *, fresh: bool) -> Iterator[GroupLog]:
+    if path is None:
+        yield MemoryGroupLog()
+        return
+    # What is amiss with the end of the file, it logs.
+    logging.basicConfig(format="lavabox: %(message)s")
+    try:
+        log = FileGroupLog(path)
+    except (OSError, ValueError) as error:
+        raise SetupError(f"--group-log: {error}") from error
+    with log:
+        if fresh and log.events:
+            raise UsageError(f"--group-log: {path} holds another run; name a new file, or remove this one")
+        yield log

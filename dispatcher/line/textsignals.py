@@ -1,0 +1,319 @@
+# SPDX-License-Identifier: MIT
+"""LAVA's own text signals, read from what a device prints.
+
+    <LAVA_SIGNAL_TESTCASE TEST_CASE_ID=ping RESULT=pass MEASUREMENT=0.4 UNITS=ms>
+
+Scripts print them on stdout or write them to /dev/kmsg, so they stand anywhere in the
+output, alone on a line or behind a time stamp. They carry no checksum: damage to them
+can't be repaired, only noticed. One kind can be undone, since it shows itself: a kernel
+message with a time stamp that cuts into a signal. It goes to the end of its line, and the
+signal goes on behind it. Any other line break in a signal means that something else came
+in between, and nobody can tell what: the signal is malformed.
+
+Signals stay in the output; this only reads along. No I/O; memory is bounded, and the time
+linear in the number of bytes.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dispatcher.group.events import check_report
+
+MARKER = b"<LAVA_SIGNAL_"
+# Bytes of a signal. LAVA itself looks back no further than 8184.
+MAX_SIGNAL = 8192
+# Bytes that are kept of a malformed one.
+MAX_SHOWN = 200
+
+# What a kernel message begins with: a time stamp, the level before it in syslog's format, the
+# caller behind it. And what may yet become that.
+_STAMP = re.compile(rb"(?:<\d{1,3}>)?\[ {0,11}\d{1,8}\.\d{6}\][ \[]")
+_STAMP_BEGUN = (
+    rb"(?:<(?:\Z|\d{1,3}(?:\Z|>)))?"
+    rb"(?:\Z|\[ {0,11}(?:\Z|\d{1,8}(?:\Z|\.(?:\d{0,6}\Z|\d{6}\](?:\Z|[ \[])))))"
+)
+_MAYBE_STAMP = re.compile(_STAMP_BEGUN)
+
+
+def _beginning_of(text: bytes) -> bytes:
+    """A pattern for as much of the beginning of `text` as there is, nothing included."""
+    pattern = b""
+    for character in reversed(text.decode()):
+        pattern = b"(?:%b%b)?" % (re.escape(character.encode()), pattern)
+    return pattern
+
+
+# A marker, or the beginning of one where the data ends or a kernel message may begin.
+_START = re.compile(b"<(?:%b|%b(?=%b))" % (MARKER[1:], _beginning_of(MARKER[1:]), _STAMP_BEGUN))
+_SPECIAL = re.compile(rb"[<>\[\n]")
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """`kind` and `fields` as in `events.Reported`.
+
+    `offset` is where it begins in the output; that of "case-start" is where it ends.
+    """
+
+    kind: str
+    fields: tuple[str | None, ...]
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """What begins as a signal and is none: its first bytes, and a reason for a person."""
+
+    text: bytes
+    reason: str
+    offset: int
+
+
+Found = Signal | Malformed
+
+
+class Scanner:
+    """Reads the output of one device, or a kernel message inside it."""
+
+    def __init__(self, offset: int = 0, *, inside_message: bool = False) -> None:
+        """
+        :param offset: of the first byte that will come.
+        :param inside_message: kernel messages do not cut into each other.
+        """
+        self._end = offset  # of what has come
+        self._held = b""  # the end of it, if that may be the beginning of a marker or time stamp
+        self._inside_message = inside_message
+        self._message: Scanner | None = None  # reads the kernel message that has begun
+        # The signal that has begun: its text so far; where its pieces stand in that and in the output; and
+        # where in it another one may begin, 0: nowhere.
+        self._text = bytearray()
+        self._pieces: list[tuple[int, int]] = []
+        self._another = 0
+
+    def receive_data(self, data: bytes) -> list[Found]:
+        """Take output in any chunking; returns the signals that end in it."""
+        found: list[Found] = []
+        self._end += len(data)
+        data, self._held = self._held + data, b""
+        position = 0
+        while position < len(data):
+            if self._message is not None:
+                position = self._read_message(self._message, data, position, found)
+            elif self._text:
+                position = self._read_signal(data, position, found)
+            else:
+                position = self._find_start(data, position)
+        return found
+
+    def flush(self) -> list[Found]:
+        """The output has ended, perhaps inside a signal."""
+        found: list[Found] = [] if self._message is None else self._message.flush()
+        if self._begun:
+            found.append(self._malformed("the output ended inside it"))
+        self._message, self._held = None, b""
+        self._drop(len(self._text))
+        return found
+
+    # Each of these takes some of the data, and returns the position behind it.
+
+    def _find_start(self, data: bytes, position: int) -> int:
+        match = _START.search(data, position)
+        if match is None:
+            return len(data)
+        if len(match.group()) < len(MARKER) and not _STAMP.match(data, match.end()):
+            return self._hold(data, match.start())
+        return self._take(data, match.start(), match.end())
+
+    def _read_signal(self, data: bytes, position: int, found: list[Found]) -> int:
+        match = _SPECIAL.search(data, position)
+        if match is None or match.start() > position:
+            end = len(data) if match is None else match.start()
+            return self._add(data, position, min(end, position + MAX_SIGNAL - len(self._text)), found)
+        character = match.group()
+        if character in b"<[" and not self._inside_message:
+            if _STAMP.match(data, position):
+                self._message = Scanner(self._offset(data, position), inside_message=True)
+                return position
+            if _MAYBE_STAMP.match(data, position):
+                return self._hold(data, position)
+        if self._begun and character == b">":
+            found += self._whole(self._offset(data, position + 1))
+            return position + 1
+        if self._begun and character == b"\n":
+            found.append(self._malformed("there is a line break in it"))
+            self._drop(len(self._text))
+            return position + 1
+        if self._begun and character == b"<":
+            self._another = len(self._text)
+        return self._add(data, position, position + 1, found)
+
+    def _read_message(self, message: "Scanner", data: bytes, position: int, found: list[Found]) -> int:
+        end = data.find(b"\n", position) + 1
+        if end:
+            self._message = None
+        else:
+            end = len(data)
+        found += message.receive_data(data[position:end])
+        return end
+
+    def _add(self, data: bytes, start: int, end: int, found: list[Found]) -> int:
+        """Take a piece of a signal, if it is one."""
+        wanted = MARKER[len(self._text) :]
+        if not data.startswith(wanted[: end - start], start):
+            self._drop(len(self._text))
+            return start
+        self._take(data, start, end)
+        if self._another and len(self._text) >= self._another + len(MARKER):
+            if self._text.startswith(MARKER, self._another):
+                found.append(self._malformed("another one begins in it", self._another))
+                self._drop(self._another)
+            self._another = 0
+        if len(self._text) == MAX_SIGNAL:
+            found.append(self._malformed(f"it is longer than {MAX_SIGNAL} bytes"))
+            self._drop(self._another or len(self._text))
+        return end
+
+    def _take(self, data: bytes, start: int, end: int) -> int:
+        offset = self._offset(data, start)
+        if not self._pieces or offset - len(self._text) != self._pieces[-1][1] - self._pieces[-1][0]:
+            self._pieces.append((len(self._text), offset))
+        self._text += data[start:end]
+        return end
+
+    def _hold(self, data: bytes, start: int) -> int:
+        self._held = data[start:]
+        return len(data)
+
+    # The signal that has begun.
+
+    @property
+    def _begun(self) -> bool:
+        """Whether its marker is there."""
+        return len(self._text) >= len(MARKER)
+
+    def _offset(self, data: bytes, position: int) -> int:
+        return self._end - len(data) + position
+
+    def _whole(self, end: int) -> list[Found]:
+        text = bytes(self._text[len(MARKER) :])
+        try:
+            read = _read(text)
+        except ValueError as error:
+            found: list[Found] = [self._malformed(str(error))]
+        else:
+            found = [Signal(*read, end if read[0] == "case-start" else self._pieces[0][1])] if read else []
+        self._drop(len(self._text))
+        return found
+
+    def _malformed(self, reason: str, size: int = MAX_SHOWN) -> Malformed:
+        return Malformed(bytes(self._text[: min(size, MAX_SHOWN)]), reason, self._pieces[0][1])
+
+    def _drop(self, size: int) -> None:
+        """Take so much from the beginning of its text; what is left begins another signal."""
+        if self._text:
+            *_, (start, offset) = (piece for piece in self._pieces if piece[0] <= size)
+            later = [(start - size, offset) for start, offset in self._pieces if start > size]
+            del self._text[:size]
+            self._pieces = [(0, offset + size - start), *later] if self._text else []
+        self._another = 0
+
+
+# What the signals say. Each reader takes the text behind the signal's name, and returns the kind and the
+# fields. Words that it does not look at LAVA does not look at either.
+
+_Fields = list[bytes | None]
+
+# Of LAVA's own dispatcher, or of versions long gone: nothing to record.
+_IGNORED = {
+    *(b"RETRUNCODE", b"RETURNCODE", b"LXCDEVICEADD", b"LXCDEVICEWAITADD"),
+    *(b"START_METADATA_CAPTURE", b"END_METADATA_CAPTURE"),
+}
+# How results are spelled besides the words themselves.
+_SPELLINGS = {b"PASS": b"pass", b"FAIL": b"fail", b"SKIP": b"skip", b"UNKNOWN": b"unknown"}
+
+
+def _read(text: bytes) -> tuple[str, tuple[str | None, ...]] | None:
+    """What a signal says; None if that is nothing to record. Raises ValueError with a sentence for a person."""
+    name, _, rest = text.partition(b" ")
+    if name in _IGNORED:
+        return None
+    if name not in _READERS:
+        raise ValueError(f"there is no signal '{name[:40].decode(errors='backslashreplace')}'")
+    kind, values = _READERS[name](rest)
+    fields = tuple(None if value is None else value.decode("utf-8", "surrogateescape") for value in values)
+    check_report(kind, fields)
+    return kind, fields
+
+
+def _first_words(text: bytes, number: int, what: str) -> _Fields:
+    words = text.split()
+    if len(words) < number:
+        raise ValueError(f"it should have {what}")
+    return [*words[:number]]
+
+
+def _start_run(text: bytes) -> tuple[str, _Fields]:
+    return "run-start", _first_words(text, 2, "the name of a run and a uuid")
+
+
+def _end_run(text: bytes) -> tuple[str, _Fields]:
+    return "run-end", [*_first_words(text, 2, "the name of a run and a uuid"), None]
+
+
+def _start_test_case(text: bytes) -> tuple[str, _Fields]:
+    return "case-start", _first_words(text, 1, "the id of a test case")
+
+
+def _end_test_case(text: bytes) -> tuple[str, _Fields]:
+    return "case-end", _first_words(text, 1, "the id of a test case")
+
+
+def _test_case(text: bytes) -> tuple[str, _Fields]:
+    values = {}
+    for word in text.split():
+        key, equals, value = word.partition(b"=")
+        if not equals:
+            raise ValueError(f"'{word[:40].decode(errors='backslashreplace')}' is no KEY=VALUE")
+        values[key.lower()] = value
+    result = values.get(b"result")
+    return "result", [
+        values.get(b"test_case_id"),
+        None if result is None else _SPELLINGS.get(result, result),
+        values.get(b"measurement"),
+        values.get(b"units") or None,
+    ]
+
+
+def _test_set(text: bytes) -> tuple[str, _Fields]:
+    match text.split():
+        case [b"START", name, *_]:
+            return "set-start", [name]
+        case [b"STOP", *_]:
+            return "set-stop", []
+    raise ValueError("it should have START and a name, or STOP")
+
+
+def _test_reference(text: bytes) -> tuple[str, _Fields]:
+    match text.split():
+        case [case_id, result, url]:
+            return "reference", [case_id, _SPELLINGS.get(result, result), url]
+    raise ValueError("it should have the id of a test case, a result and a URL without spaces")
+
+
+def _message(kind: str) -> Callable[[bytes], tuple[str, _Fields]]:
+    return lambda text: (kind, [text.strip()])
+
+
+_READERS: dict[bytes, Callable[[bytes], tuple[str, _Fields]]] = {
+    b"STARTRUN": _start_run,
+    b"ENDRUN": _end_run,
+    b"STARTTC": _start_test_case,
+    b"ENDTC": _end_test_case,
+    b"TESTCASE": _test_case,
+    b"TESTSET": _test_set,
+    b"TESTREFERENCE": _test_reference,
+    b"TESTRAISE": _message("raise"),
+    b"TESTEVENT": _message("event"),
+    b"TESTFEEDBACK": _message("feedback"),
+}

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: MIT
+"""The multi-node calls that a definition makes on one device, read from its shell text. Nothing is run.
+
+definition --shellwalk--> items in the order in which the device comes to them: calls, local work,
+                          and what could not be read
+
+What can't be known from the text alone stays open: a part of an id ("ready-*"), whether a call
+is made at all (`perhaps`), how often (`repeatedly`).
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from dispatcher.group.operations import MAX_ID
+from dispatcher.jobs.model import Place
+from dispatcher.jobs.text import Text, known
+from toolkit.wire import vocabulary
+
+# The message that lava-network uses, as text.
+NETWORK_ID = vocabulary.NETWORK_ID.decode()
+
+COMMANDS = ("lava-send", "lava-wait", "lava-wait-all", "lava-sync", "lava-network")
+
+
+class CallKind(Enum):
+    """What a call does."""
+
+    SEND = "lava-send"
+    WAIT = "lava-wait"
+    WAIT_ALL = "lava-wait-all"
+    SYNC = "lava-sync"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A multi-node call; `text` is the command, with its arguments as far as they are known.
+
+    `background`: the device goes on meanwhile. `timed`: the wait ends by itself. `refused` says why the
+    command would not accept its arguments, "" if it would. `dropped` are arguments that it leaves out.
+    """
+
+    place: Place
+    text: str
+    kind: CallKind
+    message_id: Text
+    role: Text | None = None
+    data: tuple[tuple[Text, Text], ...] = ()
+    perhaps: bool = False
+    repeatedly: bool = False
+    background: bool = False
+    timed: bool = False
+    refused: str = ""
+    dropped: tuple[Text, ...] = ()
+
+    @property
+    def sends(self) -> bool:
+        """Whether others can wait for it."""
+        return self.kind in (CallKind.SEND, CallKind.SYNC)
+
+    @property
+    def certain(self) -> bool:
+        """Whether it is made, once, and nothing else happens meanwhile on the device."""
+        return not (self.perhaps or self.repeatedly or self.background)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A script or function that the device runs and that makes no call."""
+
+    place: Place
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A command that may make calls, which are not known; `content` is its text, if it is at hand."""
+
+    place: Place
+    text: str
+    content: str = ""
+
+
+Item = Call | Work | Unread
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceNames:
+    """What lava-self, lava-role and lava-group say on a device: `group` is (device, role) of all."""
+
+    device: str
+    role: str
+    group: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptFile:
+    """A file that a script calls; `name` is for messages."""
+
+    name: str
+    text: str
+
+
+# From a path, relative to the definition's folder, to the file; None if there is none to be read.
+ReadFile = Callable[[str], ScriptFile | None]
+
+
+def call_of(words: Sequence[Text], place: Place) -> Call | None:
+    """The call that these words of a command line make; None for a command or action that is none."""
+    command = words[0].exact
+    if command == "lava-network":
+        return _network_call(words, place)
+    if command not in COMMANDS:
+        return None
+    kind = CallKind(command)
+    text = " ".join(map(str, words))
+    if kind is CallKind.SEND:
+        return _send(words, text, place)
+    operands, timed, refused = _operands(words[1:])
+    most = 2 if kind is CallKind.WAIT_ALL else 1
+    refused = refused or _count_refused(operands, most)
+    message_id = operands[0] if operands else known("")
+    role = operands[1] if most == 2 and len(operands) > 1 else None
+    refused = refused or _id_refused(message_id)
+    return Call(place, text, kind, message_id, role, timed=timed, refused=refused)
+
+
+def _network_call(words: Sequence[Text], place: Place) -> Call | None:
+    text = " ".join(map(str, words))
+    action = words[1].exact if len(words) > 1 else None
+    if action == "broadcast":
+        refused = "an interface is missing" if len(words) == 2 else ""
+        return Call(place, text, CallKind.SEND, known(NETWORK_ID), refused=refused)
+    if action == "collect":
+        operands, timed, refused = _operands(words[2:])
+        role = operands[1] if len(operands) > 1 else None
+        if len(operands) > 2:
+            refused = refused or f"'{operands[2]}' is an argument too many"
+        return Call(place, text, CallKind.WAIT_ALL, known(NETWORK_ID), role, timed=timed, refused=refused)
+    return None
+
+
+def _send(words: Sequence[Text], text: str, place: Place) -> Call:
+    arguments = list(words[1:])
+    refused = ""
+    if arguments and arguments[0].exact == "--":
+        del arguments[0]
+    elif arguments and arguments[0].parts[0].startswith("-"):
+        refused = f"'{arguments[0]}' is an unknown option"
+    if not arguments:
+        return Call(place, text, CallKind.SEND, known(""), refused="a message id is missing")
+    data, dropped = [], []
+    for argument in arguments[1:]:
+        pair = argument.partition("=")
+        if pair is not None and pair[0] != known(""):
+            data.append(pair)
+            refused = refused or _pair_refused(*pair)
+        elif argument.exact is not None:
+            dropped.append(argument)
+    refused = refused or _id_refused(arguments[0])
+    return Call(
+        place, text, CallKind.SEND, arguments[0], data=tuple(data), refused=refused, dropped=tuple(dropped)
+    )
+
+
+def _operands(arguments: Sequence[Text]) -> tuple[list[Text], bool, str]:
+    """The operands of a wait, whether it has a time-out, and why it is refused."""
+    operands: list[Text] = []
+    timed, refused = False, ""
+    rest = iter(arguments)
+    for argument in rest:
+        if argument.exact == "--":
+            operands.extend(rest)
+        elif argument.exact != "-" and argument.parts[0].startswith("-"):
+            if not argument.parts[0].startswith("--timeout"):
+                refused = refused or f"'{argument}' is an unknown option"
+            elif argument.exact == "--timeout" and next(rest, None) is None:
+                refused = refused or "--timeout needs a value"
+            timed = True
+        else:
+            operands.append(argument)
+    return operands, timed, refused
+
+
+def _count_refused(operands: list[Text], most: int) -> str:
+    if not operands:
+        return "a message id is missing"
+    # What isn't known may be no word at all, where it isn't quoted.
+    if len(operands) > most and all(operand.exact is not None for operand in operands):
+        return f"'{operands[most]}' is an argument too many"
+    return ""
+
+
+_NO_WORD = re.compile(r"[\x00-\x20\x7f]")
+
+
+def _id_refused(message_id: Text) -> str:
+    if message_id == known(""):
+        return "the message id is empty"
+    for part in message_id.parts:
+        if _NO_WORD.search(part) or "=" in part:
+            return f"'{message_id}' is no message id: it has white space, a control character or '=' in it"
+    if sum(len(part.encode("utf-8", "replace")) for part in message_id.parts) > MAX_ID:
+        return f"the message id has more than {MAX_ID} bytes"
+    return ""
+
+
+def _pair_refused(key: Text, value: Text) -> str:
+    if any(map(_NO_WORD.search, key.parts)):
+        return f"the key '{key}' has white space or a control character in it"
+    if any("\n" in part or "\r" in part for part in value.parts):
+        return f"the value of {key} has a line break in it"
+    return ""

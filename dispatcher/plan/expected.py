@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: MIT
+"""The expected run of a job: its calls, played through the real coordinator in made-up time.
+
+It goes in rounds: in each, every device that is not blocked does its next thing, and what that
+releases goes on in the next. So the rounds are the rows of a flow table as one plans it by hand.
+
+A wait that nobody can end is judged with care. Where it may not be made at all, or ends by itself,
+or one that it waits for may send after all (perhaps, in a loop, in what can't be read), it is taken
+to end, and `Step.doubt` says so. Only what is left then stays blocked.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from dispatcher.group.coordinator import Coordinator
+from dispatcher.group.events import Event, Joined, Released, Sent, Waiting, WaitKind
+from dispatcher.plan.calls import Call, CallKind, Unread, Work
+from dispatcher.plan.programs import Program
+from toolkit.wire.vocabulary import NO
+
+_KINDS = {CallKind.WAIT: WaitKind.WAIT, CallKind.WAIT_ALL: WaitKind.WAIT_ALL, CallKind.SYNC: WaitKind.SYNC}
+# Pieces of work that one row names.
+_MOST_NAMED = 2
+
+
+@dataclass(slots=True)
+class Step:
+    """What a device begins in a round; a call that blocks it lasts for `rounds` more.
+
+    `ended` is False for one that stays blocked, `doubt` says why it was taken to end, `failed` why it ends
+    in vain.
+    """
+
+    round: int
+    item: Call | Work
+    rounds: int = 0
+    ended: bool = True
+    doubt: str = ""
+    failed: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """A device that stays blocked, and those that have still to send (of a lava-wait: one of them)."""
+
+    device: str
+    call: Call
+    missing: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Expected:
+    """What is expected; `steps` are by device, in order, `events` what a group log of it would hold."""
+
+    programs: Sequence[Program]
+    steps: dict[str, list[Step]]
+    events: list[Event]
+    blocked: list[Blocked]
+    rounds: int
+
+
+def expect(programs: Sequence[Program]) -> Expected:
+    """Play the programs."""
+    return _Play(programs).run()
+
+
+class _Player:
+    """One device in the play."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.items = list(_without_unread(program))
+        self.position = 0
+        self.waits_in: tuple[bytes, Step] | None = None
+
+
+def _without_unread(program: Program) -> Iterator[Call | Work]:
+    """What has a row: what can't be read has none, and work in a row shares one."""
+    work: list[Work] = []
+    for item in program.items:
+        if isinstance(item, Work):
+            work.append(item)
+        elif isinstance(item, Call):
+            yield from _together(work)
+            work = []
+            yield item
+    yield from _together(work)
+
+
+def _together(work: Sequence[Work]) -> Iterator[Work]:
+    if work:
+        names = list(dict.fromkeys(item.text for item in work))
+        named = [*names[:_MOST_NAMED], "..."] if len(names) > _MOST_NAMED else names
+        yield Work(work[0].place, ", ".join(named))
+
+
+class _Play:
+    def __init__(self, programs: Sequence[Program]) -> None:
+        self._players = {program.device: _Player(program) for program in programs}
+        self._coordinator = Coordinator()
+        self._round = 0
+        self._requests = 0
+        self._result = Expected(programs, {program.device: [] for program in programs}, [], [], 0)
+
+    def run(self) -> Expected:
+        for program in self._result.programs:
+            self._apply(Joined(0.0, program.device, program.role))
+        while True:
+            ready = [player for player in self._players.values() if self._is_ready(player)]
+            if ready:
+                for player in ready:
+                    self._go_on(player)
+                self._round += 1
+            elif not self._release():
+                break
+        self._result.rounds = self._round
+        for player in self._players.values():
+            if player.waits_in is not None:
+                request, step = player.waits_in
+                step.ended, step.rounds = False, self._round - step.round - 1
+                assert isinstance(step.item, Call)
+                missing = tuple(self._coordinator.missing(request))
+                self._result.blocked.append(Blocked(player.program.device, step.item, missing))
+        return self._result
+
+    def _is_ready(self, player: _Player) -> bool:
+        return player.waits_in is None and player.position < len(player.items)
+
+    def _go_on(self, player: _Player) -> None:
+        item = player.items[player.position]
+        player.position += 1
+        step = Step(self._round, item)
+        self._result.steps[player.program.device].append(step)
+        if isinstance(item, Call) and not item.refused:
+            self._call(player, item, step)
+
+    def _call(self, player: _Player, call: Call, step: Step) -> None:
+        device = player.program.device
+        self._requests += 1
+        request = b"%d" % self._requests
+        message_id = str(call.message_id).encode("utf-8", "surrogateescape")
+        if call.kind is CallKind.SEND or (call.background and call.kind is CallKind.SYNC):
+            data = tuple((_bytes(str(key)), _bytes(str(value))) for key, value in call.data)
+            self._apply(Sent(float(self._round), device, request, message_id, data))
+        elif not call.background:
+            role = None if call.role is None else str(call.role)
+            if call.role is not None and call.role.exact is None:
+                # Some role, and it is not known which: no more than a lava-wait can be said of it.
+                step.doubt = "the role is not known before it runs"
+                return
+            player.waits_in = (request, step)
+            self._apply(
+                Waiting(float(self._round), device, request, _KINDS[call.kind], message_id, role, None)
+            )
+
+    def _apply(self, event: Event) -> None:
+        self._result.events.append(event)
+        for outcome in self._coordinator.apply(event):
+            waiting = self._players[outcome.device].waits_in
+            if waiting is not None and waiting[0] == outcome.request:
+                step = waiting[1]
+                step.rounds = max(0, self._round - step.round)
+                step.failed = "" if step.doubt else outcome.reason
+                self._players[outcome.device].waits_in = None
+
+    def _release(self) -> bool:
+        """Of the waits that are open although nobody can go on, end the one that is most doubtful.
+
+        Together with it those of the same call on other devices.
+        """
+        doubtful: list[tuple[int, int, str, bytes, Step]] = []
+        for player in self._players.values():
+            if player.waits_in is not None:
+                request, step = player.waits_in
+                found = self._doubt(request, step)
+                if found is not None:
+                    doubtful.append((found[0], step.round, found[1], request, step))
+        if not doubtful:
+            return False
+        first = min(doubtful, key=lambda entry: entry[:2])
+        for rank, began, doubt, request, step in doubtful:
+            if (rank, began, step.item.place) == (*first[:2], first[4].item.place):
+                step.doubt = doubt
+                self._apply(Released(float(self._round), request, NO, doubt))
+        return True
+
+    def _doubt(self, request: bytes, step: Step) -> tuple[int, str] | None:
+        """How doubtful it is that this wait blocks for ever (the least number is the most), and why."""
+        call = step.item
+        assert isinstance(call, Call)
+        if call.perhaps:
+            return 0, "perhaps it is not made"
+        if call.timed:
+            return 1, "it ends by itself"
+        missing = self._coordinator.missing(request)
+        able = [name for name in missing if may_send(self._players[name].program, call)]
+        if able and (len(able) == len(missing) or call.kind is CallKind.WAIT):
+            return 2, f"perhaps {able[0]} sends"
+        if call.repeatedly:
+            return 3, "it is not known how often it is made"
+        return None
+
+
+def may_send(program: Program, call: Call) -> bool:
+    """Whether this device may send what `call` waits for in a way that the play does not know of."""
+    if any(isinstance(item, Unread) for item in program.items):
+        return True
+    return any(
+        own.sends and own.message_id.may_be(call.message_id) and not (own.certain and _exact(own, call))
+        for own in program.calls
+    )
+
+
+def _exact(own: Call, call: Call) -> bool:
+    return own.message_id.exact is not None and call.message_id.exact is not None
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")

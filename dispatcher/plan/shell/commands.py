@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: MIT
+"""Simple commands: multi-node calls, functions, scripts, and programs that run other commands."""
+
+import posixpath
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from tree_sitter import Node
+
+from dispatcher.jobs.model import Place
+from dispatcher.jobs.text import Text, known
+from dispatcher.plan.calls import COMMANDS, Call, Unread, call_of
+from dispatcher.plan.shell.assignments import assigned_value, redirect
+from dispatcher.plan.shell.builtins import BUILTINS, exists
+from dispatcher.plan.shell.conditions import Status
+from dispatcher.plan.shell.scope import Function
+from dispatcher.plan.shell.scripts import SYSTEM, program, script
+from dispatcher.plan.shell.walker import MULTINODE, Stop, Walker
+
+_SHELLS = ("sh", "bash", "dash", "ash", "ksh", "mksh", "zsh")
+_INTERPRETERS = re.compile(r"(python|perl|ruby|lua|node|tclsh|expect)[\d.]*")
+# Programs that run another: their options that have a value, and how many operands come first.
+_RUNNERS: dict[str, tuple[str, int]] = {
+    "sudo": ("ugCp", 0),
+    "env": ("uC", 0),
+    "nohup": ("", 0),
+    "time": ("of", 0),
+    "timeout": ("sk", 1),
+    "nice": ("n", 0),
+    "ionice": ("cnp", 0),
+    "stdbuf": ("ioe", 0),
+    "setsid": ("", 0),
+    "taskset": ("", 1),
+    "chrt": ("TPD", 1),
+    "command": ("", 0),
+    "builtin": ("", 0),
+    "exec": ("a", 0),
+    "busybox": ("", 0),
+    "unbuffer": ("", 0),
+}
+# They succeed, as far as a test has to do with it.
+_GOOD = set(["echo", "printf", "mkdir", "sleep", "touch", "rm", "cat", "date", "sync", "pwd"])
+
+
+def command(walker: Walker, node: Node) -> Status:
+    """A command with its arguments, and assignments that hold for it alone."""
+    given: dict[str, Text] = {}
+    nodes: list[Node] = []
+    for child in node.children:
+        if child.type == "variable_assignment":
+            name, value = assigned_value(walker, child)
+            if name is not None:
+                given[name] = value
+        elif child.type == "command_name":
+            nodes += child.children
+        elif child.type.endswith("redirect"):
+            redirect(walker, child)
+        elif child.type != "<<<":
+            nodes.append(child)
+    words = walker.words().fields(nodes)
+    if not words:
+        walker.scope.variables.update(given)
+        return Status.LIKELY
+    if not given:
+        return _run(walker, words, walker.source.place(node))
+    outer, walker.scope = walker.scope, walker.scope.copy()
+    walker.scope.variables.update(given)
+    walker.scope.exported |= given.keys()
+    try:
+        status = _run(walker, words, walker.source.place(node))
+    finally:
+        for name in given:
+            walker.scope.variables.pop(name, None)
+            if name in outer.variables:
+                walker.scope.variables[name] = outer.variables[name]
+        walker.scope.exported = outer.exported
+    return status
+
+
+def _run(walker: Walker, words: Sequence[Text], place: Place) -> Status:
+    name = words[0].exact
+    if name is None:
+        return _unknown_command(walker, words, place)
+    if name in walker.scope.functions:
+        return _call_function(walker, walker.scope.functions[name], words, place)
+    if name in COMMANDS:
+        return _note(walker, words, place)
+    builtin = BUILTINS.get(name)
+    if builtin is not None:
+        return builtin(walker, words, place)
+    base = posixpath.basename(name)
+    if base in _RUNNERS and (base == name or posixpath.dirname(name) in SYSTEM):
+        return _runner(walker, base, words, place)
+    if base in _SHELLS and (base == name or posixpath.dirname(name) in SYSTEM):
+        return _run_shell(walker, words, place)
+    if _INTERPRETERS.fullmatch(base):
+        return _run_interpreter(walker, words, place)
+    if "/" in name:
+        return script(walker, words[0], list(words[1:]), place)
+    if name == "lava-test-case":
+        return _test_case(walker, words, place)
+    return Status.LIKELY if name in _GOOD or name.startswith("lava-") else Status.UNKNOWN
+
+
+def _unknown_command(walker: Walker, words: Sequence[Text], place: Place) -> Status:
+    text = str(words[0])
+    # With a known name behind an unknown folder it is a program as others are.
+    if "/" not in text or text.endswith("*") or text.endswith((".sh", ".bash")):
+        walker.items.append(Unread(place, text))
+    return Status.UNKNOWN
+
+
+def _note(walker: Walker, words: Sequence[Text], place: Place) -> Status:
+    call = call_of(words, place)
+    if call is None:
+        return Status.LIKELY
+    walker.items.append(
+        replace(
+            call,
+            perhaps=walker.perhaps,
+            repeatedly=walker.repeatedly,
+            background=walker.background,
+            timed=call.timed or walker.timed or "LAVA_WAIT_TIMEOUT" in walker.scope.exported,
+        )
+    )
+    return Status.LIKELY
+
+
+def _call_function(walker: Walker, function: Function, words: Sequence[Text], place: Place) -> Status:
+    scope, before = walker.scope, len(walker.items)
+    arguments, perhaps = scope.arguments, walker.perhaps
+    scope.arguments = list(words[1:])
+    outer, walker.source = walker.source, function.source
+    with walker.one_deeper():
+        try:
+            walker.visit(function.body)
+        except Stop as stop:
+            if stop.what != "return":
+                raise
+            walker.perhaps = perhaps
+        finally:
+            walker.source = outer
+            walker.scope.arguments = arguments
+    if function.source.own:
+        walker.note_work(str(words[0]), place, before)
+    # What it returns is not known; what it does is most of what a test does.
+    return Status.LIKELY if any(isinstance(item, Call) for item in walker.items[before:]) else Status.UNKNOWN
+
+
+def _runner(walker: Walker, name: str, words: Sequence[Text], place: Place) -> Status:
+    with_value, operands = _RUNNERS[name]
+    rest = list(words[1:])
+    if name == "command" and rest and rest[0].exact in ("-v", "-V"):
+        return exists(walker, rest, place)
+    while rest:
+        first = rest[0].exact
+        if first is None or not (first.startswith("-") or (name in ("env", "sudo") and "=" in first)):
+            break
+        del rest[0]
+        if first == "--":
+            break
+        if len(first) == 2 and first[1] in with_value and rest:
+            del rest[0]
+    rest = rest[operands:]
+    if not rest:
+        return Status.LIKELY
+    timed, walker.timed = walker.timed, walker.timed or name == "timeout"
+    try:
+        _run(walker, rest, place)
+    finally:
+        walker.timed = timed
+    if name == "exec":
+        raise Stop("exit")
+    return Status.UNKNOWN if name == "timeout" else Status.LIKELY
+
+
+def _run_shell(walker: Walker, words: Sequence[Text], place: Place) -> Status:
+    """`sh -c TEXT`, `bash -x FILE`."""
+    rest = list(words[1:])
+    while rest and rest[0].exact is not None and rest[0].exact[:1] in ("-", "+"):
+        option = rest.pop(0).exact or ""
+        if "c" in option and not option.startswith("--"):
+            if not rest:
+                return Status.UNKNOWN
+            outer = walker.scope
+            walker.scope = outer.for_script(rest[1] if len(rest) > 1 else known("sh"), rest[2:])
+            try:
+                return walker.evaluate(rest[0], place, "sh -c")
+            except Stop:
+                return Status.UNKNOWN
+            finally:
+                walker.scope = outer
+        if option in ("-o", "+o") and rest:
+            del rest[0]
+    return script(walker, rest[0], rest[1:], place) if rest else Status.UNKNOWN
+
+
+def _run_interpreter(walker: Walker, words: Sequence[Text], place: Place) -> Status:
+    for word in words[1:]:
+        text = str(word)
+        if MULTINODE.search(text):
+            walker.items.append(Unread(place, str(words[0])))
+            break
+        if not text.startswith("-"):
+            where = walker.scope.path(word)
+            file = None if where is None else walker.read_file(where)
+            if file is not None:
+                return program(walker, text, file.text, place)
+            if text.endswith((".py", ".pl")):
+                walker.items.append(Unread(place, text))
+            break
+    return Status.UNKNOWN
+
+
+def _test_case(walker: Walker, words: Sequence[Text], place: Place) -> Status:
+    """`lava-test-case ID --shell COMMAND...`: one word is shell text, several are a command."""
+    marks = [number for number, word in enumerate(words) if word.exact == "--shell"]
+    if marks:
+        rest = list(words[marks[0] + 1 :])
+        outer, walker.scope = walker.scope, walker.scope.copy()
+        try:
+            if len(rest) == 1:
+                walker.evaluate(rest[0], place, "lava-test-case")
+            elif rest:
+                _run(walker, rest, place)
+        except Stop:
+            pass
+        finally:
+            walker.scope = outer
+    return Status.LIKELY

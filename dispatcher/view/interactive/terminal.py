@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: MIT
+"""The user's terminal as that of one device at a time; a key leads to the next one.
+
+keyboard --> EscapeKeys --> console of the current device
+screen <-- output of the current device, byte for byte; that of the others waits in a Backlog
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import termios
+import tty
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from dispatcher.consoles import Console
+from dispatcher.consoles.ptyprocess import PtyProcess
+from dispatcher.group.events import readable
+from dispatcher.group.results import Case, Counts
+from dispatcher.view.display import harmless
+from dispatcher.view.interactive import ConsoleDisplay
+from dispatcher.view.interactive.backlog import Backlog
+from dispatcher.view.interactive.escapekeys import HELP, Action, EscapeKeys
+
+_KEYBOARD, _SCREEN = 0, 1
+
+
+@contextmanager
+def kept_modes() -> Iterator[None]:
+    """Leave the terminal as it was, whatever happens in the block."""
+    modes = termios.tcgetattr(_KEYBOARD)
+    try:
+        yield
+    finally:
+        # It may be gone.
+        with contextlib.suppress(termios.error):
+            termios.tcsetattr(_KEYBOARD, termios.TCSADRAIN, modes)
+
+
+class TerminalDisplay(ConsoleDisplay):
+    """Shows the console of one device as it is."""
+
+    def __init__(
+        self, write: Callable[[str], object], devices: Sequence[str], *, colour: bool, chosen: str
+    ) -> None:
+        """
+        :param chosen: the device whose console is shown first.
+        """
+        super().__init__(write, devices, colour=colour)
+        self._devices = list(devices)
+        self._current = chosen
+        self._backlogs = {device: Backlog() for device in devices}
+        self._keys = EscapeKeys()
+        self._modes: list[object] | None = None  # what the terminal had; None: it is not open
+
+    # As a terminal of the run
+
+    async def open(self, consoles: Mapping[str, Console], leave: Callable[[], None]) -> None:
+        """Begin to pass on what is typed."""
+        self._consoles = consoles
+        self._leave = leave
+        self._loop = asyncio.get_running_loop()
+        sys.stdout.flush()
+        self._modes = termios.tcgetattr(_KEYBOARD)
+        tty.setraw(_KEYBOARD, termios.TCSADRAIN)
+        self._loop.add_reader(_KEYBOARD, self._typed)
+        self._loop.add_signal_handler(signal.SIGWINCH, self._resize)
+        self._resize()
+        self._say(HELP)
+        self._show_current()
+
+    async def close(self) -> None:
+        """Give the terminal back."""
+        if self._modes is None:
+            return
+        self._loop.remove_reader(_KEYBOARD)
+        self._loop.remove_signal_handler(signal.SIGWINCH)
+        with contextlib.suppress(OSError, termios.error):
+            self._put(b"\r\n")
+            termios.tcsetattr(_KEYBOARD, termios.TCSADRAIN, self._modes)  # type: ignore[arg-type]
+        self._modes = None
+
+    def _typed(self) -> None:
+        try:
+            data = os.read(_KEYBOARD, 4096)
+        except OSError:
+            data = b""
+        if not data:
+            self._loop.remove_reader(_KEYBOARD)
+            self._leave()
+        for item in self._keys.receive(data):
+            if isinstance(item, bytes):
+                self._consoles[self._current].write(item)
+            elif item is Action.LEAVE:
+                self._leave()
+            elif item is Action.NEXT:
+                following = self._devices.index(self._current) + 1
+                self._current = self._devices[following % len(self._devices)]
+                self._show_current()
+            else:
+                self._say(HELP)
+
+    def _show_current(self) -> None:
+        self._say(f"this is {self._current}")
+        self._put(self._backlogs[self._current].take())
+
+    def _resize(self) -> None:
+        size = os.get_terminal_size(_SCREEN)
+        for console in self._consoles.values():
+            if isinstance(console, PtyProcess):
+                console.resize(size.lines, size.columns)
+
+    def _put(self, data: bytes) -> None:
+        while data:
+            data = data[os.write(_SCREEN, data) :]
+
+    def _say(self, sentence: str) -> None:
+        self._put(f"\r\nlavabox: {harmless(sentence, colour=False)}\r\n".encode(errors="replace"))
+
+    # As a display
+
+    def output(self, device: str, data: bytes, now: float) -> None:
+        """Show the bytes, now or later."""
+        if self._modes is not None and device == self._current:
+            self._put(data)
+        else:
+            self._backlogs[device].add(data)
+
+    def notice(self, device: str, sentence: str) -> None:
+        """Say something about a device."""
+        if self._modes is None:
+            super().notice(device, sentence)
+        else:
+            self._say(f"{device} {sentence}")
+
+    def result(self, case: Case, counts: Counts) -> None:
+        """Show a result that has come."""
+        self.notice(case.device, f"{case.result}  {readable(case.id)}")
+
+    def message(self, sentence: str) -> None:
+        """Say something that is not about one device."""
+        if self._modes is None:
+            super().message(sentence)
+        else:
+            self._say(sentence)

@@ -1,0 +1,345 @@
+# SPDX-License-Identifier: MIT
+"""What the devices of a run do at the moment: a status area on a terminal, a sentence now and then elsewhere.
+
+    -- 3 devices: 1 running, 2 waiting; 2 min 5 s left --------------
+    client-1  waiting  12 s  `lava-wait-all ready server` for server-1; 48 s left (2 passed)
+    client-2  waiting   3 s  `lava-sync start` for client-1 and server-1
+    server-1  running
+
+The area stands below what the devices print. It is erased before lines are written and put below them
+again, so that the terminal scrolls as ever. No I/O and no clock: text goes to a function, the
+time is an argument.
+"""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from dispatcher.group.coordinator import Coordinator, WaitGroup
+from dispatcher.group.events import Waiting
+from dispatcher.group.results import Counts
+from dispatcher.group.wording import command, counted, duration, enumerated
+from dispatcher.view.display import harmless
+
+# Seconds between two pictures at least; and at most, as times go on.
+REDRAW, TICK = 0.2, 0.5
+# Seconds after which the area is put again below lines that have come, with what it said before.
+REPLACE = 0.03
+# Part of the terminal's height that the area takes at most.
+_SHARE = 3
+# Seconds of silence after which a sentence is written where there is no area; each is twice as long.
+FIRST_SILENCE, LONGEST_SILENCE = 30.0, 600.0
+# Devices that such a sentence names.
+_MAX_NAMED = 4
+
+_NONE = Counts()
+
+# The states, those first that one wants to see when not all have room.
+STUCK, WAITING, RUNNING, GONE = "stuck", "waiting", "running", "gone"
+_STATES = (STUCK, WAITING, RUNNING, GONE)
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What one device does.
+
+    :param wait: the wait that it began first of those that are open, and for whom it waits.
+    :param remark: how it ended.
+    """
+
+    device: str
+    state: str
+    wait: Waiting | None = None
+    whom: str = ""
+    more_waits: int = 0
+    counts: Counts = _NONE
+    remark: str = ""
+
+    def said(self, now: float) -> str:
+        """All but the name, the state and since when."""
+        text = self.remark
+        if self.wait is not None:
+            text = f"{command(self.wait)} for {self.whom}"
+            if self.more_waits:
+                text += f" (and {self.more_waits} more)"
+            if self.wait.timeout is not None:
+                text += f"; {_left(self.wait.time + self.wait.timeout - now)}"
+        if any(self.counts):
+            text += f" ({self.counts})"
+        return text.strip()
+
+
+def statuses(
+    devices: Iterable[str],
+    coordinator: Coordinator,
+    *,
+    ended: Mapping[str, str],
+    counts: Mapping[str, Counts],
+    stuck: frozenset[bytes] = frozenset(),
+) -> list[Status]:
+    """What the devices do, in their order.
+
+    :param ended: how those have ended that have.
+    :param stuck: requests of waits that are known to be dead ends.
+    """
+    waits: dict[str, list[tuple[Waiting, WaitGroup]]] = {}
+    for group in coordinator.wait_groups():
+        for wait in group.waits:
+            waits.setdefault(wait.device, []).append((wait, group))
+    found = []
+    for name in devices:
+        own = waits.get(name, [])
+        if name in ended:
+            status = Status(name, GONE, counts=counts.get(name, _NONE), remark=ended[name])
+        elif own:
+            wait, group = min(own, key=lambda pair: pair[0].time)
+            state = STUCK if any(one.request in stuck for one, _ in own) else WAITING
+            status = Status(name, state, wait, _whom(wait, group), len(own) - 1, counts.get(name, _NONE))
+        else:
+            status = Status(name, RUNNING, counts=counts.get(name, _NONE))
+        found.append(status)
+    return found
+
+
+def _whom(wait: Waiting, group: WaitGroup) -> str:
+    own = wait.device in group.lacking
+    # No more than are named, and one: there may be a great many.
+    names = list(islice((name for name in group.lacking if name != wait.device), 4))
+    count = len(group.lacking) - own
+    names += [""] * (count - len(names))
+    return enumerated(names, "and" if group.times else "or") if names else "nobody"
+
+
+def area(found: Sequence[Status], now: float, width: int, height: int, run_left: float | None) -> list[str]:
+    """The lines of the area, each at most `width` - 1 columns wide.
+
+    :param now: on the clock of the events.
+    :param height: of the terminal.
+    :param run_left: seconds until the run's own time-out.
+    """
+    room = height // _SHARE
+    if room < 1 or width < 2:
+        return []
+    head = f"-- {counted(len(found), 'device')}: {_totals(found)}"
+    if run_left is not None:
+        head += f"; {_left(run_left)}"
+    lines = [head + " " + "-" * max(0, width - 2 - _cells(head))]
+    chosen = found
+    if len(found) > room - 1:
+        ordered = sorted(
+            found, key=lambda one: (_STATES.index(one.state), one.wait.time if one.wait is not None else 0.0)
+        )
+        chosen = ordered[: max(0, room - 2)]
+    names = max((_cells(one.device) for one in chosen), default=0)
+    times = [_since(one, now) for one in chosen]
+    times_width = max(map(len, times), default=0)
+    for one, time in zip(chosen, times, strict=True):
+        name = one.device + " " * (names - _cells(one.device))
+        lines.append(f"{name}  {one.state:<7}  {time:>{times_width}}  {one.said(now)}".rstrip())
+    if len(chosen) < len(found) and room > 1:
+        rest = ordered[len(chosen) :]
+        lines.append(f"... and {len(rest)} more: {_totals(rest)}")
+    return [_cut(harmless(line, colour=False), width - 1) for line in lines]
+
+
+def summary(found: Sequence[Status], now: float, silence: float) -> str:
+    """One sentence for a log: who waits for whom."""
+    waiting = [one for one in found if one.wait is not None]
+    waiting.sort(key=lambda one: one.wait.time if one.wait is not None else 0.0)
+    parts = [f"{one.device} has waited {_since(one, now)} in {one.said(now)}" for one in waiting[:_MAX_NAMED]]
+    rest = [one for one in found if one not in waiting[:_MAX_NAMED]]
+    if rest:
+        parts.append(f"of the others {_totals(rest)}" if parts else _totals(rest))
+    return f"nothing has happened for {_whole(silence)}: {'; '.join(parts)}"
+
+
+def _totals(found: Iterable[Status]) -> str:
+    counts = Counter(one.state for one in found)
+    return ", ".join(f"{counts[state]} {state}" for state in _STATES if counts[state])
+
+
+def _since(status: Status, now: float) -> str:
+    return "" if status.wait is None else _whole(now - status.wait.time)
+
+
+def _left(seconds: float) -> str:
+    return f"{_whole(seconds)} left"
+
+
+def _whole(seconds: float) -> str:
+    """A time without fractions, which would be read by nobody."""
+    return f"{max(0, int(seconds))} s" if seconds < 60 else duration(int(seconds))
+
+
+def _cells(text: str) -> int:
+    """Columns that a text takes on a terminal."""
+    return sum(map(_cell, text)) if not text.isascii() else len(text)
+
+
+def _cell(character: str) -> int:
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def _cut(text: str, width: int) -> str:
+    """The text, cut to so many columns."""
+    if _cells(text) <= width:
+        return text
+    dots = "..." if width > 10 else ""
+    used, end = len(dots), 0
+    for character in text:
+        used += _cell(character)
+        if used > width:
+            break
+        end += 1
+    return text[:end] + dots
+
+
+class Plain:
+    """Writes at once what there is; for everything that is no terminal."""
+
+    live = False
+
+    def __init__(self, write: Callable[[str], object], flush: Callable[[], object]) -> None:
+        self.write = write
+        self._flush = flush
+
+    def flush(self, now: float) -> None:
+        """Make visible what was written."""
+        self._flush()
+
+    def next_timeout(self) -> float | None:
+        """When `flush` has to be called, whatever happens."""
+        return None
+
+    def close(self) -> None:
+        """The run is over."""
+
+
+class LiveView:
+    """Writes lines to a terminal, and keeps the status area below them."""
+
+    live = True
+
+    def __init__(
+        self,
+        write: Callable[[str], object],
+        flush: Callable[[], object],
+        size: Callable[[], tuple[int, int]],
+        *,
+        reflows: bool,
+        colour: bool,
+    ) -> None:
+        """
+        :param size: tells width and height of the terminal.
+        :param reflows: whether the terminal breaks long lines anew when it gets narrower.
+        """
+        self._write = write
+        self._flush = flush
+        self._size = size
+        self._reflows = reflows
+        self._dim, self._reset = ("\x1b[2m", "\x1b[0m") if colour else ("", "")
+        self._source: Callable[[float, int, int], list[str]] | None = None
+        self._pending: list[str] = []
+        self._lines: list[str] = []  # the newest picture
+        self._visible = False
+        self._of_size = (0, 0)  # for which size the picture was made
+        self._drawn = self._put = -TICK  # when the picture was made; when it was last put on the screen
+        self._late = False  # whether something has happened since
+
+    def show(self, source: Callable[[float, int, int], list[str]]) -> None:
+        """Begin: `source` makes the lines of the area for a time, a width and a height."""
+        self._source = source
+
+    def write(self, text: str) -> None:
+        """One or more whole lines, which scroll above the area."""
+        if self._source is None:
+            self._write(text)
+        else:
+            self._pending.append(text)
+
+    def flush(self, now: float) -> None:
+        """Make visible what was written, and what has changed."""
+        text = ""
+        size = self._size()
+        if self._pending:
+            text = self._erased() + "".join(self._pending)
+            self._pending.clear()
+        if self._source is not None:
+            if now >= self._drawn + REDRAW or size != self._of_size:
+                lines = self._source(now, *size)
+                if lines != self._lines or size != self._of_size or not self._visible:
+                    text += self._erased()
+                    self._lines, self._of_size = lines, size
+                    text += self._area(now)
+                self._drawn, self._late = now, False
+            else:
+                self._late = True
+                if not self._visible and now >= self._put + REPLACE:
+                    text += self._area(now)
+        if text:
+            self._write(text)
+        self._flush()
+
+    def next_timeout(self) -> float | None:
+        """When `flush` has to be called, whatever happens."""
+        if self._source is None:
+            return None
+        due = self._drawn + (REDRAW if self._late else TICK)
+        return due if self._visible or not self._lines else min(due, self._put + REPLACE)
+
+    def hide(self) -> None:
+        """Take the area away until the next `flush`."""
+        self._write(self._erased() + "".join(self._pending))
+        self._pending.clear()
+        self._drawn = -TICK
+        self._flush()
+
+    def close(self) -> None:
+        """Take the area away for good; what is written from now on is written at once."""
+        self._source = None
+        self.hide()
+
+    def _area(self, now: float) -> str:
+        self._put = now
+        self._visible = bool(self._lines)
+        # No line end behind the last one: it would make the terminal scroll.
+        return "\n".join(f"{self._dim}{line}{self._reset}" for line in self._lines)
+
+    def _erased(self) -> str:
+        if not self._visible:
+            return ""
+        self._visible = False
+        rows = len(self._lines)
+        width = self._size()[0]
+        if self._reflows and 0 < width < self._of_size[0]:
+            rows = sum(max(1, -(-_cells(line) // width)) for line in self._lines)
+        return "\r" + (f"\x1b[{rows - 1}A" if rows > 1 else "") + "\x1b[J"
+
+
+class Silence:
+    """Says when a sentence about those that wait is due, where there is no area."""
+
+    def __init__(self) -> None:
+        self._heard = 0.0
+        self._pause = self._due = FIRST_SILENCE
+
+    def next_timeout(self, heard: float, waiting: bool) -> float | None:
+        """When to write it.
+
+        :param heard: when something last happened.
+        :param waiting: whether anybody waits.
+        """
+        if heard != self._heard:
+            self._heard = heard
+            self._pause = FIRST_SILENCE
+            self._due = heard + self._pause
+        return self._due if waiting else None
+
+    def told(self, now: float) -> None:
+        """It was written."""
+        self._pause = min(2 * self._pause, LONGEST_SILENCE)
+        self._due = now + self._pause

@@ -1,0 +1,516 @@
+# SPDX-License-Identifier: MIT
+"""Consoles: commands on ptys, serial ports, sockets; how they end, drop and come back."""
+
+import asyncio
+import contextlib
+import os
+import pty
+import select
+import socket
+import termios
+import threading
+import tty
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import pytest
+import serial
+import serial.rfc2217
+
+from dispatcher.consoles import Console, ConsoleError, open_console
+from dispatcher.consoles.pacer import Pacer
+from dispatcher.consoles.processes import become_subreaper, everything_below, reap_orphans
+from dispatcher.consoles.ptyprocess import PtyProcess, ending_in_words
+from dispatcher.consoles.serialport import SerialPort
+
+# Seconds that anything may take; only a failure takes so long.
+PATIENCE = 30
+
+
+class Recorder:
+    """A listener that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.chunks: list[bytes] = []
+        self.events: list[str] = []
+        self._changed = asyncio.Event()
+
+    def received(self, data: bytes) -> None:
+        assert data
+        self.data += data
+        self.chunks.append(data)
+        self._changed.set()
+
+    def dropped(self, reason: str) -> None:
+        self._add(f"dropped: {reason}")
+
+    def restored(self) -> None:
+        self._add("restored")
+
+    def ended(self, reason: str, status: int) -> None:
+        self._add(f"{reason}, {status}")
+
+    def _add(self, event: str) -> None:
+        self.events.append(event)
+        self._changed.set()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while not condition():
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def until_data(self, text: bytes) -> None:
+        await self.until(lambda: text in self.data)
+
+    async def until_events(self, count: int) -> None:
+        await self.until(lambda: len(self.events) >= count)
+
+
+@asynccontextmanager
+async def started(console: Console) -> AsyncIterator[Recorder]:
+    recorder = Recorder()
+    await console.start(recorder)
+    try:
+        yield recorder
+    finally:
+        await console.close()
+
+
+def shell(command: str, baud: int | None = None) -> PtyProcess:
+    return PtyProcess("test", ["/bin/sh", "-c", command], baud=baud, tty_variable="CONSOLE")
+
+
+@pytest.fixture(autouse=True)
+def adopted() -> Iterator[None]:
+    """Orphans of what is started here come to this process, as in a run."""
+    become_subreaper()
+    yield
+    reap_orphans([])
+    assert everything_below() == []
+
+
+# Commands on ptys
+
+
+def test_command_has_the_pty_for_its_terminal() -> None:
+    async def body() -> None:
+        async with started(
+            shell('tty; echo "$CONSOLE"; echo controlling >/dev/tty; ps -o sid= -p $$; echo $$')
+        ) as it:
+            await it.until_events(1)
+        path, variable, controlling, session, process = it.data.split()
+        assert path == variable
+        assert path.startswith(b"/dev/pts/")
+        assert controlling == b"controlling"
+        assert session == process
+        assert it.events == ["ended with status 0, 0"]
+
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize(
+    ("command", "reason", "status"),
+    [
+        ("exit 3", "ended with status 3", 3),
+        ("kill -KILL $$", "was killed by SIGKILL", -9),
+        ("nosuchcommand", "ended with status 127 (not found)", 127),
+        ("sh -c 'kill -TERM $$'; exit $?", "ended with status 143 (SIGTERM)", 143),
+    ],
+)
+def test_command_ends(command: str, reason: str, status: int) -> None:
+    async def body() -> None:
+        async with started(shell(command)) as it:
+            await it.until_events(1)
+        assert it.events == [f"{reason}, {status}"]
+
+    asyncio.run(body())
+
+
+def test_status_in_words_that_is_no_signal() -> None:
+    assert ending_in_words(126) == "ended with status 126 (can't be executed)"
+    assert ending_in_words(255) == "ended with status 255"
+
+
+def test_all_output_comes_before_the_end() -> None:
+    # More than a pty holds.
+    async def body() -> None:
+        async with started(shell("seq 1 100000")) as it:
+            await it.until_events(1)
+        assert it.data == b"".join(b"%d\r\n" % number for number in range(1, 100001))
+
+    asyncio.run(body())
+
+
+def test_what_is_typed_is_read() -> None:
+    async def body() -> None:
+        console = open_console('exec:stty sane -echo; echo ready; read line; echo "<$line>"', 0)
+        async with started(console) as it:
+            await it.until_data(b"ready")
+            console.write(b"hello\n")
+            await it.until_data(b"<hello>")
+            await it.until_events(1)
+
+    asyncio.run(body())
+
+
+def test_command_that_does_not_read_holds_nobody_up() -> None:
+    async def body() -> None:
+        console = shell("stty raw -echo; echo ready; sleep 1000")
+        async with started(console) as it:
+            await it.until_data(b"ready")
+            # More than is kept for it. The rest is dropped, as by a real line.
+            for _ in range(400):
+                console.write(b"x" * 1000)
+
+    asyncio.run(body())
+
+
+def test_exec_console_changes_nothing_on_the_way() -> None:
+    every_byte = bytes(range(256))
+
+    async def body() -> None:
+        console = open_console(
+            r"exec:printf 'ready\n'; head -c 256 | od -An -v -tu1; printf '\n\000\377\r'", 0
+        )
+        async with started(console) as it:
+            await it.until_data(b"ready\n")
+            console.write(every_byte)
+            await it.until_events(1)
+        numbers = it.data.removeprefix(b"ready\n").removesuffix(b"\n\0\xff\r").split()
+        assert bytes(map(int, numbers)) == every_byte
+
+    asyncio.run(body())
+
+
+def test_left_over_processes_are_killed() -> None:
+    # One that ignores hangups, one in a session of its own that holds the pty, one that ignores all.
+    leave = "(trap '' HUP; sleep 1000) & setsid sleep 1000 & (trap '' HUP TERM INT; setsid sleep 1000) &"
+
+    async def body() -> None:
+        async with started(shell(f"{leave} sleep 0.1; echo done")) as it:
+            await it.until_events(1)
+            assert everything_below() == []
+        assert it.data == b"done\r\n"
+        assert it.events == ["ended with status 0, 0"]
+
+    asyncio.run(body())
+
+
+def test_close_ends_the_command() -> None:
+    async def body() -> None:
+        async with started(shell("trap 'echo bye; exit 1' TERM; setsid sleep 1000 & echo ready; wait")) as it:
+            await it.until_data(b"ready")
+        assert b"bye" in it.data
+        assert it.events == []
+        assert everything_below() == []
+
+    asyncio.run(body())
+
+
+def test_close_ends_a_command_that_does_not_want_to() -> None:
+    async def body() -> None:
+        async with started(shell("trap '' TERM HUP INT; echo ready; while :; do sleep 1000; done")) as it:
+            await it.until_data(b"ready")
+        assert everything_below() == []
+
+    asyncio.run(body())
+
+
+def test_close_ends_a_stopped_command() -> None:
+    async def body() -> None:
+        async with started(shell("echo ready; kill -STOP $$")) as it:
+            await it.until_data(b"ready")
+        assert everything_below() == []
+
+    asyncio.run(body())
+
+
+def test_close_of_a_console_that_was_not_started_or_has_ended() -> None:
+    async def body() -> None:
+        console = shell("true")
+        await console.close()
+        async with started(console) as it:
+            await it.until_events(1)
+            console.write(b"too late")
+        await console.close()
+
+    asyncio.run(body())
+
+
+def test_tty_that_is_hung_up_and_opened_again() -> None:
+    hang_up = "import ctypes; ctypes.CDLL(None).vhangup()"
+    again = (
+        f"""trap '' HUP; python3 -c '{hang_up}'; exec >"$CONSOLE" 2>&1 <"$CONSOLE"; echo again; sleep 1000"""
+    )
+
+    async def body() -> None:
+        async with started(shell(again)) as it:
+            await it.until_data(b"again\r\n")
+
+    if os.geteuid() != 0:
+        pytest.skip("only root may hang up a terminal")
+    asyncio.run(body())
+
+
+def test_command_that_can_not_be_started() -> None:
+    async def body() -> None:
+        console = PtyProcess("test", ["true"], directory="/nonexistent")
+        with pytest.raises(ConsoleError, match=r"test: can't start the command: .*nonexistent"):
+            await console.start(Recorder())
+        await console.close()
+
+    asyncio.run(body())
+
+
+def test_exec_without_a_command() -> None:
+    with pytest.raises(ConsoleError, match="the command is missing"):
+        open_console("exec: ", 0)
+
+
+# The speed of a line
+
+
+def test_pacer() -> None:
+    pacer = Pacer(9600)  # 960 bytes a second
+    pacer.begin(100.0)
+    assert pacer.allowance(100.0) == 0
+    assert pacer.allowance(100.5) == 480
+    pacer.take(480)
+    assert pacer.allowance(100.5) == 0
+    # Time that the line was busy and nobody looked is not lost.
+    assert pacer.allowance(101.0) == 480
+    # Time that it was idle is.
+    pacer.begin(110.0)
+    assert pacer.allowance(110.0) == 0
+    pacer.begin(109.0)
+    assert pacer.allowance(109.5) == 0
+
+
+def test_slow_line_carries_the_same_bytes_in_small_pieces() -> None:
+    # Each reads what is there, and says how much.
+    read_twice = "for n in 1 2; do dd bs=1000 count=1 2>/dev/null | wc -c; done"
+
+    async def body() -> None:
+        text = b"sixty bytes, which take a second, at sixty bytes in a second"
+        async with started(
+            shell(f"stty raw -echo; stty; printf '{text.decode()}'; sleep 1000", baud=600)
+        ) as it:
+            await it.until_data(text)
+        assert b"speed 600 baud" in it.data
+        pieces = [piece for piece in it.chunks if piece in text]
+        assert len(pieces) >= 3
+
+        console = shell(f"stty raw -echo; printf ready; {read_twice}", baud=600)
+        async with started(console) as it:
+            await it.until_data(b"ready")
+            console.write(text)
+            await it.until_events(1)
+        first, second = it.data.removeprefix(b"ready").split()
+        assert int(first) + int(second) < len(text)
+
+    asyncio.run(body())
+
+
+def test_speed_that_no_terminal_knows() -> None:
+    # The nearest one below counts.
+    async def body() -> None:
+        async with started(shell("stty", baud=12345)) as it:
+            await it.until_events(1)
+        assert b"speed 9600 baud" in it.data
+
+    asyncio.run(body())
+
+
+# Serial ports
+
+
+@contextmanager
+def pty_pair() -> Iterator[tuple[int, str]]:
+    """A raw pty: the descriptor of one end, and the name of the other."""
+    master, slave = pty.openpty()
+    tty.setraw(slave)
+    path = os.ttyname(slave)
+    try:
+        yield master, path
+    finally:
+        os.close(slave)
+        with contextlib.suppress(OSError):
+            os.close(master)
+
+
+def test_serial_port() -> None:
+    async def body() -> None:
+        with pty_pair() as (other_end, path):
+            console = open_console(path, 9600)
+            async with started(console) as it:
+                assert termios.tcgetattr(other_end)[4:6] == [termios.B9600, termios.B9600]
+                os.write(other_end, b"from the device")
+                await it.until_data(b"from the device")
+                console.write(b"to the device")
+                assert await asyncio.to_thread(os.read, other_end, 100) == b"to the device"
+            assert it.events == []
+
+    asyncio.run(body())
+
+
+def test_serial_port_that_goes_away() -> None:
+    async def body() -> None:
+        with pty_pair() as (other_end, path):
+            async with started(SerialPort(path, 9600)) as it:
+                os.close(other_end)
+                await it.until_events(1)
+            assert it.events[0].startswith("dropped: ")
+
+    asyncio.run(body())
+
+
+def test_serial_port_that_another_program_has_open() -> None:
+    async def body(path: str) -> None:
+        console = SerialPort(path, 9600)
+        with pytest.raises(ConsoleError, match=f"{path}: .*another program has it open"):
+            await console.start(Recorder())
+        await console.close()
+
+    with pty_pair() as (_, path), serial.Serial(path, exclusive=True):
+        asyncio.run(body(path))
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["/dev/nonexistent", "socket://localhost:1", "socket://nowhere", "rfc2217://localhost:1", "nosuch://x"],
+)
+def test_port_that_can_not_be_opened(address: str) -> None:
+    async def body() -> None:
+        console = open_console(address, 9600)
+        with pytest.raises(ConsoleError, match=f"^{address}: "):
+            await console.start(Recorder())
+        await console.close()
+
+    asyncio.run(body())
+
+
+def test_port_without_a_file_descriptor() -> None:
+    async def body() -> None:
+        console = open_console("loop://", 115200)
+        async with started(console) as it:
+            console.write(b"comes back")
+            await it.until_data(b"comes back")
+
+    asyncio.run(body())
+
+
+# Sockets
+
+
+def listen(port: int = 0) -> socket.socket:
+    return socket.create_server(("127.0.0.1", port), reuse_port=True)
+
+
+async def accept(listener: socket.socket) -> socket.socket:
+    connection, _ = await asyncio.wait_for(asyncio.to_thread(listener.accept), PATIENCE)
+    return connection
+
+
+def test_socket() -> None:
+    async def body() -> None:
+        with listen() as listener:
+            console = open_console(f"socket://127.0.0.1:{listener.getsockname()[1]}", 0)
+            async with started(console) as it:
+                with await accept(listener) as device:
+                    data = bytes(range(256)) * 1000
+                    device.sendall(data)
+                    await it.until(lambda: len(it.data) == len(data))
+                    assert it.data == data
+                    console.write(b"to the device")
+                    assert await asyncio.to_thread(device.recv, 100) == b"to the device"
+
+    asyncio.run(body())
+
+
+def test_what_comes_while_the_connection_is_made_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    create_connection = socket.create_connection
+
+    def connect_slowly(*arguments: Any, **options: Any) -> socket.socket:
+        connection = create_connection(*arguments, **options)
+        select.select([connection], [], [], PATIENCE)
+        return connection
+
+    def greet(listener: socket.socket) -> None:
+        connections.append(listener.accept()[0])
+        connections[0].sendall(b"welcome")
+
+    connections: list[socket.socket] = []
+    monkeypatch.setattr(socket, "create_connection", connect_slowly)
+
+    async def body() -> None:
+        with listen() as listener:
+            threading.Thread(target=greet, args=(listener,)).start()
+            async with started(open_console(f"socket://127.0.0.1:{listener.getsockname()[1]}", 0)) as it:
+                await it.until_data(b"welcome")
+                connections[0].close()
+
+    asyncio.run(body())
+
+
+def test_lost_connection_is_tried_until_it_is_back() -> None:
+    async def body() -> None:
+        listener = listen()
+        port = listener.getsockname()[1]
+        console = SerialPort(f"socket://127.0.0.1:{port}", 0, retry_pause=0.05)
+        async with started(console) as it:
+            with await accept(listener) as device:
+                device.sendall(b"one ")
+                await it.until_data(b"one ")
+                # Nobody is there for a while: several attempts fail.
+                listener.close()
+            await it.until_events(1)
+            console.write(b"lost, as on a line that is not there")
+            with listen(port) as listener, await accept(listener) as device:
+                await it.until_events(2)
+                device.sendall(b"two")
+                await it.until_data(b"one two")
+                console.write(b"still works")
+                assert await asyncio.to_thread(device.recv, 100) == b"still works"
+        assert it.events == ["dropped: the other end closed the connection", "restored"]
+
+    asyncio.run(body())
+
+
+def test_close_while_the_connection_is_lost() -> None:
+    async def body() -> None:
+        with listen() as listener:
+            console = SerialPort(f"socket://127.0.0.1:{listener.getsockname()[1]}", 0, retry_pause=1000)
+            async with started(console) as it:
+                (await accept(listener)).close()
+                await it.until_events(1)
+        await console.close()
+
+    asyncio.run(body())
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:serial")
+def test_terminal_server() -> None:
+    """rfc2217: telnet, with a serial port's settings in it."""
+
+    def serve(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection, serial.serial_for_url("loop://", timeout=0) as port:
+            # It takes any port, and anything to write to.
+            manager = serial.rfc2217.PortManager(port, connection.makefile("wb", buffering=0))  # type: ignore
+            with contextlib.suppress(OSError):
+                while data := connection.recv(1024):
+                    port.write(b"".join(manager.filter(data)))
+                    connection.sendall(b"".join(manager.escape(port.read(1024))))
+
+    async def body() -> None:
+        with listen() as listener:
+            threading.Thread(target=serve, args=(listener,), daemon=True).start()
+            console = open_console(f"rfc2217://127.0.0.1:{listener.getsockname()[1]}", 9600)
+            async with started(console) as it:
+                console.write(b"there and \xff back")
+                await it.until_data(b"there and \xff back")
+
+    asyncio.run(body())

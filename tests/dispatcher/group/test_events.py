@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: MIT
+"""Events to JSON and back: any event survives, anything else is refused."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dispatcher.group.events import (
+    REPORTS,
+    Event,
+    Joined,
+    Left,
+    Released,
+    Reported,
+    Sent,
+    Waiting,
+    WaitKind,
+    check_report,
+    from_json,
+    readable,
+    to_json,
+)
+
+seconds = st.floats(allow_nan=False, allow_infinity=False)
+# Names from a command line carry undecodable bytes as lone surrogates.
+names = st.one_of(st.text(), st.binary().map(lambda name: name.decode("utf-8", "surrogateescape")))
+texts = names.filter(bool)
+fields = {
+    "result": st.sampled_from(["pass", "fail", "skip", "unknown"]),
+    "measurement": st.none() | st.floats(allow_nan=False, allow_infinity=False).map(str),
+    "units": st.none() | names,
+    "uuid": names,
+    "status": st.none() | st.integers(-255, 255).map(str),
+}
+reports = st.sampled_from(sorted(REPORTS)).flatmap(
+    lambda kind: st.builds(
+        Reported,
+        seconds,
+        names,
+        st.binary(),
+        st.just(kind),
+        st.tuples(*(fields.get(name, texts) for name in REPORTS[kind])),
+        st.integers(0),
+    )
+)
+pairs = st.lists(st.tuples(st.binary(), st.binary())).map(tuple)
+events: st.SearchStrategy[Event] = st.one_of(
+    st.builds(Joined, seconds, names, names),
+    st.builds(Sent, seconds, names, st.binary(), st.binary(), pairs),
+    st.builds(
+        Waiting,
+        seconds,
+        names,
+        st.binary(),
+        st.sampled_from(WaitKind),
+        st.binary(),
+        st.none() | names,
+        st.none() | seconds,
+    ),
+    st.builds(Released, seconds, st.binary(), st.integers(), names),
+    st.builds(Left, seconds, names, names),
+    reports,
+)
+
+WRITTEN = {
+    "joined": (
+        Joined(1.5, "panda01", "client"),
+        {"type": "joined", "time": 1.5, "device": "panda01", "role": "client"},
+    ),
+    "sent": (
+        Sent(2.0, "hb01", b"\x00\xff", b"ready", ((b"ip", "é".encode()), (b"raw", b"\x80\xff"))),
+        {
+            "type": "sent",
+            "time": 2.0,
+            "device": "hb01",
+            "request": "00ff",
+            "message_id": "ready",
+            "data": [["ip", "é"], ["raw", "\udc80\udcff"]],
+        },
+    ),
+    "waiting": (
+        Waiting(3.0, "panda01", b"r", WaitKind.WAIT_ALL, b"ready", "server", 30.0),
+        {
+            "type": "waiting",
+            "time": 3.0,
+            "device": "panda01",
+            "request": "72",
+            "kind": "lava-wait-all",
+            "message_id": "ready",
+            "role": "server",
+            "timeout": 30.0,
+        },
+    ),
+    "released": (
+        Released(4.0, b"r", 1, "timed out"),
+        {"type": "released", "time": 4.0, "request": "72", "status": 1, "reason": "timed out"},
+    ),
+    "left": (
+        Left(5.0, "hb01", "its script ended"),
+        {"type": "left", "time": 5.0, "device": "hb01", "reason": "its script ended"},
+    ),
+    "reported": (
+        Reported(6.0, "hb01", b"r", "result", ("boot", "pass", "12.50", None), 1234),
+        {
+            "type": "reported",
+            "time": 6.0,
+            "device": "hb01",
+            "request": "72",
+            "kind": "result",
+            "fields": ["boot", "pass", "12.50", None],
+            "position": 1234,
+        },
+    ),
+}
+
+
+@settings(deadline=None)
+@given(events)
+def test_every_event_survives(event: Event) -> None:
+    text = json.dumps(to_json(event), allow_nan=False)
+    assert text.isascii()
+    assert from_json(json.loads(text)) == event
+
+
+@pytest.mark.parametrize(("event", "value"), WRITTEN.values(), ids=WRITTEN.keys())
+def test_written_form(event: Event, value: dict[str, Any]) -> None:
+    assert to_json(event) == value
+    assert from_json(value) == event
+
+
+@pytest.mark.parametrize("event_type", WRITTEN)
+def test_a_field_that_lacks_or_is_too_much_is_refused(event_type: str) -> None:
+    value = WRITTEN[event_type][1]
+    for name in value:
+        with pytest.raises(ValueError, match="event"):
+            from_json({key: item for key, item in value.items() if key != name})
+    with pytest.raises(ValueError, match="and no other"):
+        from_json({**value, "more": 1})
+
+
+BAD_FIELDS = [
+    ("joined", "time", "1"),
+    ("joined", "time", True),
+    ("joined", "time", None),
+    ("joined", "time", float("nan")),
+    ("joined", "time", float("inf")),
+    ("joined", "time", 10**400),
+    ("joined", "device", 1),
+    ("joined", "role", None),
+    ("sent", "request", "0"),
+    ("sent", "request", "xy"),
+    ("sent", "request", 7),
+    ("sent", "message_id", None),
+    ("sent", "message_id", "\ud800"),
+    ("sent", "data", None),
+    ("sent", "data", {"k": "v"}),
+    ("sent", "data", "ab"),
+    ("sent", "data", ["kv"]),
+    ("sent", "data", [["k"]]),
+    ("sent", "data", [["k", "v", "w"]]),
+    ("sent", "data", [["k", 1]]),
+    ("waiting", "kind", "lava-send"),
+    ("waiting", "kind", "WAIT"),
+    ("waiting", "kind", []),
+    ("waiting", "role", 1),
+    ("waiting", "timeout", "1"),
+    ("waiting", "timeout", float("nan")),
+    ("released", "status", 1.0),
+    ("released", "status", False),
+    ("released", "status", "1"),
+    ("released", "reason", None),
+    ("left", "reason", b"died"),
+    ("reported", "kind", "results"),
+    ("reported", "kind", []),
+    ("reported", "fields", None),
+    ("reported", "fields", "abcd"),
+    ("reported", "fields", ["boot", "pass", None]),
+    ("reported", "fields", ["boot", "pass", 1, None]),
+    ("reported", "fields", ["", "pass", None, None]),
+    ("reported", "fields", ["boot", "passed", None, None]),
+    ("reported", "fields", ["boot", None, None, None]),
+    ("reported", "fields", ["boot", "pass", "nan", None]),
+    ("reported", "position", "0"),
+    ("reported", "position", True),
+]
+
+
+@pytest.mark.parametrize(("event_type", "name", "value"), BAD_FIELDS)
+def test_a_bad_field_is_refused(event_type: str, name: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"bad {event_type} event: "):
+        from_json({**WRITTEN[event_type][1], name: value})
+
+
+@pytest.mark.parametrize("value", [None, 1, "joined", [], {}, {"type": "gone"}, {"type": 1}, {"type": []}])
+def test_what_is_no_event_is_refused(value: object) -> None:
+    with pytest.raises(ValueError, match="event"):
+        from_json(value)
+
+
+@settings(deadline=None)
+@given(
+    st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists),
+    st.sampled_from(sorted(WRITTEN)),
+)
+def test_no_value_of_a_field_raises_anything_else(value: object, event_type: str) -> None:
+    for name in WRITTEN[event_type][1]:
+        try:
+            event = from_json({**WRITTEN[event_type][1], name: value})
+        except ValueError:
+            continue
+        assert from_json(to_json(event)) == event
+
+
+@pytest.mark.parametrize("time", [float("nan"), float("inf")])
+def test_a_time_without_a_json_form_is_not_written(time: float) -> None:
+    with pytest.raises(ValueError, match="has no JSON form"):
+        to_json(Left(time, "hb01", "died"))
+
+
+def test_a_whole_number_of_seconds_is_read() -> None:
+    event = from_json({"type": "left", "time": 5, "device": "hb01", "reason": ""})
+    assert isinstance(event.time, float)
+    assert event == Left(5.0, "hb01", "")
+
+
+# A measurement, and whether it is a number.
+MEASUREMENTS = {
+    **dict.fromkeys(["0", "-1", "+1.5", "1.", ".5", "1e9", "1.5E-3", "00012"], True),
+    **dict.fromkeys(
+        ["", " ", "1 ", "1,5", "nan", "inf", "-inf", "1e999", "1_0", "0x10", "1e", ".", "\u0661", "1\n"],
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("text", MEASUREMENTS)
+def test_measurements(text: str) -> None:
+    try:
+        check_report("result", ("boot", "pass", text, None))
+    except ValueError as error:
+        assert not MEASUREMENTS[text]
+        assert str(error) == f"a measurement is a number, not {text!r}"
+    else:
+        assert MEASUREMENTS[text]
+
+
+@pytest.mark.parametrize("status", ["", "0", "-9", "255", "1.5", "x", "1" * 10, " 1"])
+def test_statuses(status: str) -> None:
+    if status in ("0", "-9", "255"):
+        check_report("run-end", ("smoke", "", status))
+    else:
+        with pytest.raises(ValueError, match="a status is a whole number"):
+            check_report("run-end", ("smoke", "", status))
+
+
+def test_readable() -> None:
+    assert readable("gr\u00fcn \udcff\udc80\ud800 \x04") == "gr\u00fcn \\xff\\x80\\ud800 \x04"
+
+
+@settings(deadline=None)
+@given(names)
+def test_readable_text_is_unicode(text: str) -> None:
+    readable(text).encode("utf-8")

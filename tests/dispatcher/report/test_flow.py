@@ -1,0 +1,437 @@
+# SPDX-License-Identifier: MIT
+"""Flows: what is folded from a group's log, the table that is drawn of it, and `lavabox flow`."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dispatcher import cli
+from dispatcher.group.coordinator import Coordinator
+from dispatcher.group.events import Event, Joined, Left, Released, Reported, Sent, Waiting, WaitKind, to_json
+from dispatcher.report.flow import table, tables, words
+from dispatcher.report.flow.model import Flow, Fold, How
+from dispatcher.report.flow.table import Cell, Column, Kind, Row, Table
+
+WAIT, WAIT_ALL, SYNC = WaitKind.WAIT, WaitKind.WAIT_ALL, WaitKind.SYNC
+
+
+class Log:
+    """A log that is written as a test tells it, `step` seconds between the events."""
+
+    def __init__(self, **roles: str) -> None:
+        self.events: list[Event] = []
+        self.now, self.step = 1e9, 0.1
+        for device, role in roles.items():
+            self.events.append(Joined(self.now, device, role))
+
+    def _next(self) -> tuple[float, bytes]:
+        self.now += self.step
+        return self.now, len(self.events).to_bytes(2, "big")
+
+    def send(self, device: str, message_id: str, **data: str) -> "Log":
+        time, request = self._next()
+        pairs = tuple((key.encode(), value.encode()) for key, value in data.items())
+        self.events.append(Sent(time, device, request, message_id.encode(), pairs))
+        return self
+
+    def wait(
+        self,
+        kind: WaitKind,
+        device: str,
+        message_id: str,
+        role: str | None = None,
+        timeout: float | None = None,
+    ) -> "Log":
+        time, request = self._next()
+        self.events.append(Waiting(time, device, request, kind, message_id.encode(), role, timeout))
+        return self
+
+    def release(self, device: str, status: int, reason: str, after: float = 0.0) -> "Log":
+        """End the newest wait of the device."""
+        self.now += after
+        time, _ = self._next()
+        newest = [event for event in self.events if isinstance(event, Waiting) and event.device == device][-1]
+        self.events.append(Released(time, newest.request, status, reason))
+        return self
+
+    def report(self, device: str, kind: str, *fields: str | None) -> "Log":
+        time, request = self._next()
+        self.events.append(Reported(time, device, request, kind, fields, 0))
+        return self
+
+    def leave(self, device: str, reason: str = "ended with status 0") -> "Log":
+        self.events.append(Left(self._next()[0], device, reason))
+        return self
+
+    def flow(self) -> Flow:
+        return fold(self.events)
+
+
+def fold(events: list[Event]) -> Flow:
+    folder = Fold()
+    for event in events:
+        folder.apply(event)
+    return folder.finish()
+
+
+def reference() -> Log:
+    """The job of the reference's flow table: server and client work for a while."""
+    log = Log(s="server", c="client", o="observer")
+    log.step = 0.001
+    for device in "sco":
+        log.wait(SYNC, device, "start")
+    log.wait(WAIT_ALL, "c", "ready", "server").wait(SYNC, "o", "fin")
+    log.now += 0.3
+    log.send("s", "ready").wait(SYNC, "s", "fin")
+    log.now += 0.3
+    return log.wait(SYNC, "c", "fin")
+
+
+def cells(drawn: Table) -> list[list[str]]:
+    return [[table.shown(cell).partition(" (")[0] for cell in row.cells] for row in drawn.rows]
+
+
+# The model
+
+
+def test_waits_know_what_released_them() -> None:
+    flow = reference().flow()
+    assert all(wait.how is How.FULFILLED for wait in flow.waits)
+    ready = flow.waits[3]
+    assert (ready.call, ready.device) == ("lava-wait-all ready server", "c")
+    assert [flow.messages[number].device for number in ready.needed] == ["s"]
+    assert ready.last is not None
+    assert flow.messages[ready.last].released == [3]
+    assert ready.seconds == pytest.approx(0.302)
+    observer = flow.waits[4]
+    assert {flow.messages[number].device for number in observer.needed} == {"s", "c"}
+    assert observer.last is not None
+    assert flow.messages[observer.last].wait == 6  # the client's lava-sync came last
+    assert flow.end == pytest.approx(0.608)
+
+
+def test_a_sync_that_stands_for_one_in_vain_sends_nothing() -> None:
+    log = Log(a="x", b="x").wait(SYNC, "a", "go", timeout=1).release("a", 1, "timed out waiting for b", 1)
+    flow = log.wait(SYNC, "a", "go").wait(SYNC, "b", "go").flow()
+    assert [(message.device, message.nth) for message in flow.messages] == [("a", 1), ("b", 1)]
+    assert [wait.how for wait in flow.waits] == [How.TIMED_OUT, How.FULFILLED, How.FULFILLED]
+    assert flow.waits[0].missing == ("b",)
+
+
+def test_how_waits_end() -> None:
+    log = Log(a="x", b="y", c="z")
+    log.wait(WAIT_ALL, "a", "1", "nobody")
+    log.wait(WAIT, "a", "2").release("a", 130, "cancelled")
+    log.wait(WAIT_ALL, "a", "3", "y").leave("b")
+    log.wait(WAIT, "a", "4")
+    flow = log.wait(WAIT, "c", "5").leave("c").flow()
+    assert [wait.how for wait in flow.waits] == [
+        How.FAILED,
+        How.INTERRUPTED,
+        How.FAILED,
+        How.FAILED,
+        How.INTERRUPTED,
+    ]
+    assert flow.waits[2].missing == ("b",)
+    assert [wait.stuck for wait in flow.waits] == [False, False, False, False, True]
+
+
+def test_who_is_blocked_at_the_end() -> None:
+    log = Log(s="server", a="client", b="client").send("s", "redy")
+    log.wait(WAIT_ALL, "a", "ready", "server").wait(WAIT_ALL, "b", "ready", "server").wait(SYNC, "s", "fin")
+    flow = log.flow()
+    assert words.ending(flow) == "3 of 3 devices are still blocked after 400 ms."
+    first, second = words.troubles(flow)
+    assert words.sentence(first) == (
+        "a and b have been blocked for 200 ms in 'lava-wait-all ready server', waiting for s."
+    )
+    assert words.sentence(second) == "s has been blocked for 0 ms in 'lava-sync fin', waiting for a and b."
+    assert words.doings(flow, first) == ["s is blocked itself, in 'lava-sync fin'; it sent 'redy' and 'fin'."]
+    assert not words.good(flow)
+    assert words.good(reference().flow())
+
+
+def test_blocked_until_stopped() -> None:
+    log = Log(a="x", b="x").wait(WAIT, "a", "1").send("b", "2").release("a", 130, "cancelled")
+    assert words.ending(log.flow()) == "1 of 2 devices was blocked until stopped."
+    went_on = log.send("a", "3").flow()
+    assert words.ending(went_on).endswith("none is blocked. Waits of 1 of 2 devices came to nothing.")
+
+
+def test_a_repeated_request_is_one() -> None:
+    log = reference()
+    assert fold([event for event in log.events for _ in (1, 2)]) == log.flow()
+
+
+def test_times_never_run_backwards() -> None:
+    events = [Joined(100.0, "a", "x"), Sent(90.0, "a", b"1", b"i", ()), Sent(1e300, "a", b"2", b"i", ())]
+    flow = fold(events)
+    assert [message.time for message in flow.messages] == [0.0, 1e12]
+
+
+DEVICES = {"a": "x", "b": "x", "c": "y"}
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(
+            ["send", "wait", "all", "sync", "release", "leave", "join", "result", "run", "repeat"]
+        ),
+        st.sampled_from(sorted(DEVICES)),
+        st.sampled_from([b"i", b"j"]),
+        st.sampled_from([None, "x", "y", "nobody"]),
+        st.floats(-1, 5),
+    ),
+    max_size=40,
+)
+
+
+def made(steps: list[tuple[str, str, bytes, str | None, float]]) -> list[Event]:
+    events: list[Event] = [Joined(0.0, "a", "x"), Joined(0.0, "b", "x")]
+    joined, waits, now = {"a", "b"}, [], 0.0
+    for number, (what, device, message_id, role, gap) in enumerate(steps):
+        now += gap
+        request = bytes([number])
+        if what == "join":
+            joined.add(device)
+            events.append(Joined(now, device, DEVICES[device]))
+        elif device not in joined:
+            continue
+        elif what == "send":
+            events.append(Sent(now, device, request, message_id, ((b"k", b"v"),)))
+        elif what in ("wait", "all", "sync"):
+            kind = {"wait": WAIT, "all": WAIT_ALL, "sync": SYNC}[what]
+            events.append(
+                Waiting(now, device, request, kind, message_id, role if what == "all" else None, 1.0)
+            )
+            waits.append(request)
+        elif what == "release" and waits:
+            events.append(Released(now, waits[number % len(waits)], 1 if gap > 1 else 130, "for some reason"))
+        elif what == "leave":
+            events.append(Left(now, device, "ended with status 0"))
+        elif what == "result":
+            events.append(Reported(now, device, request, "result", ("t", "fail", None, None), 0))
+        elif what == "run":
+            kind_of, status = ("run-start", ()) if gap > 1 else ("run-end", ("0",))
+            events.append(Reported(now, device, request, kind_of, ("r", "u", *status), 0))
+        elif what == "repeat":
+            events.append(events[-1])
+    return events
+
+
+@given(STEPS)
+def test_flows_agree_with_the_coordinator(steps: list[tuple[str, str, bytes, str | None, float]]) -> None:
+    events = made(steps)
+    flow = fold(events)
+    coordinator = Coordinator()
+    ended = {}
+    for event in events:
+        for outcome in coordinator.apply(event):
+            ended[outcome.request] = outcome
+    requests = dict.fromkeys(event.request for event in events if isinstance(event, Waiting))
+    assert len(flow.waits) == len(requests)
+    open_ = {wait.waiting.request: tuple(wait.missing) for wait in coordinator.open_waits()}
+    for wait, request in zip(flow.waits, requests, strict=True):
+        assert (wait.how is How.OPEN) == (request in open_)
+        if wait.how is How.OPEN:
+            assert wait.missing == open_[request]
+            continue
+        assert (wait.how is How.FULFILLED) == (ended[request].status == 0)
+        assert wait.reason == ended[request].reason
+        if wait.how is How.FULFILLED:
+            senders = [flow.messages[number].device for number in wait.needed]
+            assert len(set(senders)) == len(senders)
+            assert wait.device not in senders
+            assert all(flow.messages[number].id == wait.id for number in wait.needed)
+            assert wait.ended is not None
+            assert all(flow.messages[number].time <= wait.ended for number in wait.needed)
+            # It ended at the very moment at which the last of them came, or began later.
+            if wait.last is not None:
+                assert wait.ended == max(flow.messages[wait.last].time, wait.began)
+    for device in DEVICES:
+        for message_id in (b"i", b"j"):
+            sent = [m for m in flow.messages if (m.device, m.id) == (device, message_id.decode())]
+            assert [m.nth for m in sent] == list(range(1, len(sent) + 1))
+            assert len(sent) == coordinator.times_sent(device, message_id)
+
+
+@given(STEPS, st.sampled_from(["role", "device"]), st.integers(20, 200))
+def test_any_flow_can_be_drawn(
+    steps: list[tuple[str, str, bytes, str | None, float]], by: str, width: int
+) -> None:
+    flow = fold(made(steps))
+    drawn = tables.table(flow, by)
+    for row in drawn.rows:
+        assert len(row.cells) == len(drawn.columns)
+        assert any(cell.kind is Kind.CALL for cell in row.cells)
+    lines = table.text(drawn, width).splitlines()
+    assert max(map(len, lines)) <= max(width, 45)
+    columns = {line.count(" | ") for line in table.markdown(drawn).splitlines() if line.startswith("| ")}
+    assert columns == {len(drawn.columns)}
+
+
+# The table
+
+
+def test_the_table_is_the_references() -> None:
+    drawn = tables.table(reference().flow())
+    assert [column.name for column in drawn.columns] == ["s", "c", "o"]
+    assert cells(drawn) == [
+        ["lava-sync start", "lava-sync start", "lava-sync start"],
+        ["...", "lava-wait-all ready server", "lava-sync fin"],
+        ["lava-send ready", "", ""],
+        ["lava-sync fin", "...", ""],
+        ["", "lava-sync fin", ""],
+    ]
+
+
+def test_a_message_stands_between_the_wait_that_it_ended_and_what_came_of_it() -> None:
+    log = Log(a="x", b="y", c="z")
+    log.step = 0.001
+    log.send("c", "other").wait(WAIT, "b", "go").send("a", "go").send("b", "went")
+    log.now += 5
+    assert cells(tables.table(log.leave("c").flow())) == [
+        ["...", "lava-wait go", "lava-send other"],
+        ["lava-send go", "", "..."],
+        ["...", "lava-send went", "..."],
+        ["...", "...", "ended with status 0"],
+    ]
+
+
+def test_devices_of_a_role_that_do_the_same_share_a_column() -> None:
+    log = Log(s="server", a="client", b="client")
+    log.wait(WAIT, "a", "ready").wait(WAIT, "b", "ready").send("s", "ready", ip="::1")
+    log.send("a", "done", by="a").send("b", "done", by="b")
+    drawn = tables.table(log.flow())
+    assert [(column.name, column.detail) for column in drawn.columns] == [
+        ("s", "server"),
+        ("client", "2 devices"),
+    ]
+    assert [[table.shown(cell) for cell in row.cells] for row in drawn.rows] == [
+        ["...", "lava-wait ready (100 ms to 200 ms)"],
+        ["lava-send ready ip=::1", ""],
+        ["...", "lava-send done by=..."],
+    ]
+    assert len(tables.table(log.flow(), "device").columns) == 3
+    differently = tables.table(log.send("b", "more").flow())
+    assert [column.name for column in differently.columns] == ["s", "a", "b"]
+
+
+def test_of_many_devices_those_that_differ_stand_apart() -> None:
+    names = {f"c{number}": "client" for number in range(50)}
+    log = Log(**names)
+    for name in names:
+        log.send(name, "hello")
+    log.send("c7", "odd")
+    drawn = tables.table(log.flow())
+    assert [(column.name, column.detail) for column in drawn.columns] == [
+        ("client", "49 of 50 devices: c0, c1, c2 and 46 more"),
+        ("c7", "client"),
+    ]
+
+
+def test_results_and_what_went_wrong_stand_in_the_table() -> None:
+    log = Log(a="x", b="y").report("a", "run-start", "smoke", "u")
+    log.report("a", "result", "t1", "pass", None, None).report("a", "result", "t2", "fail", None, None)
+    log.report("a", "run-end", "smoke", "u", "1").wait(WAIT, "a", "never", timeout=1)
+    log.release("a", 1, "timed out waiting for b", 1).report("a", "raise", "help").wait(WAIT, "b", "x")
+    drawn = tables.table(log.flow())
+    own = [
+        (row.cells[0].text, row.cells[0].note, row.cells[0].bad) for row in drawn.rows if row.cells[0].text
+    ]
+    assert own == [
+        ("begin run smoke", "", False),
+        ("1 pass, 1 fail", "failed: t2", True),
+        ("run smoke ended", "status 1", True),
+        ("lava-wait never", "1.10 s", False),
+        ("timed out", "waiting for b", True),
+        ("lava-test-raise help", "", True),
+    ]
+    assert (drawn.rows[-1].cells[1].text, drawn.rows[-1].cells[1].note) == ("still blocked", "waits for a")
+
+
+def test_wide_tables_are_parted() -> None:
+    columns = tuple(Column(f"device-{number}") for number in range(50))
+    cell = Cell(Kind.CALL, "lava-wait-all ready server")
+    text = table.text(Table(columns, (Row((cell,) * 50, "0.1 s"),), "time"), 80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert set(re.findall(r"device-\d+", text)) == {column.name for column in columns}
+    assert text.count("| time ") > 5
+
+
+def test_texts_cannot_harm() -> None:
+    hostile = "\x1b[2Ja|b`c``<script>\n\u202e\udcff"
+    drawn = Table(
+        (Column(hostile),), (Row((Cell(Kind.CALL, hostile, hostile),), hostile),), "time", (hostile,)
+    )
+    text = table.text(drawn, 100)
+    assert text.replace("\n", "").isprintable()
+    assert "\\xff" in text
+    markdown = table.markdown(drawn).splitlines()
+    assert markdown[2].startswith("| a\\|b\\`c\\`\\`\\<script\\>")
+    assert "``` a\\|b`c``<script>^J\\u202e\\xff ```" in markdown[2].replace("```a", "``` a").replace(
+        "ff```", "ff ```"
+    )
+
+
+# lavabox flow
+
+
+def store(path: Path, events: list[Event]) -> Path:
+    path.write_text("".join(json.dumps(to_json(event)) + "\n" for event in events))
+    return path
+
+
+def test_a_stored_log_is_drawn(
+    tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    log = store(tmp_path / "group.log", reference().events)
+    assert cli.main(["flow", str(log)]) == 0
+    assert b"lava-wait-all ready server" in capsysbinary.readouterr().out
+    for suffix, begin in ((".html", b"<!DOCTYPE html>"), (".md", b"| time |"), (".txt", b"+----")):
+        path = tmp_path / f"flow{suffix}"
+        assert cli.main(["flow", str(log), "-o", str(path)]) == 0
+        assert path.read_bytes().startswith(begin)
+    assert cli.main(["flow", str(log), "--format", "markdown", "-o", str(tmp_path / "other")]) == 0
+    assert (tmp_path / "other").read_bytes() == (tmp_path / "flow.md").read_bytes()
+
+
+def test_a_log_that_is_being_written_is_only_read(tmp_path: Path) -> None:
+    log = store(tmp_path / "group.log", reference().events)
+    with open(log, "ab") as file:
+        file.write(b'{"type":"se')
+    before = log.read_bytes()
+    assert cli.main(["flow", str(log), "-o", str(tmp_path / "flow.md")]) == 0
+    assert log.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "sentence"),
+    [
+        (["bad.log"], 1, "bad.log, line 2: there is no event type 'x'"),
+        (["stranger.log"], 1, "stranger.log, line 1: 'a' never joined the group"),
+        (["empty.log"], 1, "empty.log is empty"),
+        (["missing.log"], 1, "missing.log"),
+        (["good.log", "-o", "flow.pdf"], 2, "Give it the suffix .html, .md or .txt"),
+        (["good.log", "-o", "missing/flow.md"], 1, "there is no folder"),
+        ([], 2, "name the log of a group"),
+    ],
+)
+def test_mistakes_are_told(
+    arguments: list[str],
+    status: int,
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    good = store(tmp_path / "good.log", reference().events).read_text()
+    (tmp_path / "bad.log").write_text(good.splitlines()[0] + '\n{"type": "x"}\n')
+    store(tmp_path / "stranger.log", [Left(1.0, "a", "gone")])
+    (tmp_path / "empty.log").touch()
+    assert cli.main(["flow", *arguments]) == status
+    assert sentence in capsys.readouterr().err
