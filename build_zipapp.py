@@ -7,21 +7,23 @@
 The file is a few lines of /bin/sh, which start Python on the file itself, and a
 zip archive behind them, in this order:
 
-    __main__.py       what imports the modules, and starts the command
-    __main__.bytecode the same, compiled
-    version           magic number and name of the Python that the bytecode is for
+    __main__.py       where each command begins
+    importer.py       what imports the modules
+    __main__.bytecode both compiled
+    importer.bytecode
     inflate.py        for Pythons without zlib
+    version           magic number and name of the Python that the bytecode is for, and a hash of the source
     bytecode/front    modules, compiled: those that any command needs to say what it is
     bytecode/rest     ... and all others
     source/front      the same as source, for every other Python from 3.6 on
     source/rest
     LICENSE
 
-The first four are not compressed. Modules are a dict {path: content}, in the form
+The first six are not compressed. Modules are a dict {path: content}, in the form
 of `marshal`. `python3 FILE` works too, but starts more slowly.
 
-With --python the bytecode is for that Python and has no line numbers, there is no
-source, and the box runs on no other version of Python.
+With --python the bytecode is for that Python, there is no source, and the box runs
+on no other version of Python.
 
 The same tree and Python make the same bytes: names are sorted, dates and modes
 fixed, and nothing says where the tree lay.
@@ -32,11 +34,13 @@ import ast
 import io
 import marshal
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import tokenize
 import zipfile
+from hashlib import sha256
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
@@ -47,13 +51,16 @@ DEFAULT_OUTPUT = Path("build", "lavabox")
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 # What has to be read before anything can be inflated.
-NOT_COMPRESSED = ("__main__.py", "__main__.bytecode", "version", "inflate.py")
+NOT_COMPRESSED = (
+    *("__main__.py", "__main__.bytecode", "importer.py", "importer.bytecode"),
+    *("inflate.py", "version"),
+)
 
 # Where the modules are that a command needs to say what it is: for the rest, to inflate it takes a tenth
 # of the time that the bare interpreter takes to start.
 FRONT = (
     *("toolkit/__init__", "toolkit/cli", "toolkit/context", "toolkit/arguments", "toolkit/reports"),
-    *("toolkit/commands/", "toolkit/wire/__init__", "toolkit/wire/vocabulary"),
+    *("toolkit/thin", "toolkit/commands/", "toolkit/wire/__init__", "toolkit/wire/vocabulary"),
 )
 
 # What marshal has written in this version, every Python 3 reads.
@@ -75,7 +82,7 @@ exit 127
 # Run by the Python that the bytecode is for, and in a process of its own: marshal writes what is
 # shared with the rest of a process in another way, so that the bytes would depend on what else the
 # builder has imported. Columns (3.11 and later) take a fifth of the room, and serve nobody; line
-# numbers (3.10 and later) another seventh.
+# numbers (3.10 and later) another seventh: whoever has to know them runs the source.
 COMPILE = """
 import marshal, sys
 from importlib.util import MAGIC_NUMBER
@@ -88,10 +95,30 @@ sources = marshal.loads(sys.stdin.buffer.read())
 codes = {}
 for path in sorted(sources):
     code = compile(sources[path], path, "exec", 0, True, 2)
-    if not %s and sys.version_info >= (3, 10):
+    if sys.version_info >= (3, 10):
         code = lean(code)
     codes[path] = marshal.dumps(code)
 sys.stdout.buffer.write(marshal.dumps((MAGIC_NUMBER, sys.implementation.cache_tag, codes), %d))
+"""
+
+
+# The archive's first entry is __main__.py, as it is; and, if this is the Python that the bytecode is for, compiled
+# behind a mark. `python3 lavabox` runs the same.
+START = r"""
+import marshal, posix, sys
+from _frozen_importlib_external import MAGIC_NUMBER
+try:
+    del sys.argv[0]
+    file = posix.open(sys.argv[0], posix.O_RDONLY)
+    data = posix.read(file, 16384)
+    posix.close(file)
+    at = data.find(MAGIC_NUMBER + b"__main__") + 12
+    if at > 12:
+        exec(marshal.loads(data[at:]))
+    at = data.index(b"\0\0__main__.py") + 13
+    exec(data[at : data.index(b"PK\3\4", at)])
+except KeyboardInterrupt:
+    posix._exit(130)
 """
 
 
@@ -109,12 +136,14 @@ def build(output: Path, python: str | None = None) -> Path:
     if output.name.startswith("lava-"):
         raise BuildError(f"{output.name} would pass for a command, whose names begin with lava-")
     sources = _sources()
-    magic, tag, main_code, codes = _bytecode(sources, python or sys.executable, line_numbers=python is None)
+    magic, tag, codes = _bytecode(sources, python or sys.executable)
     entries = [
         ("__main__.py", _stripped(sources["__main__.py"])),
-        ("__main__.bytecode", magic + b"__main__" + main_code),
-        ("version", f"{magic.hex()} {tag}".encode()),
+        ("importer.py", _stripped(sources["importer.py"])),
+        ("__main__.bytecode", magic + b"__main__" + codes.pop("__main__.py")),
+        ("importer.bytecode", magic + b"importer" + codes.pop("importer.py")),
         ("inflate.py", _stripped(_read("zipapp/inflate.py"))),
+        ("version", f"{magic.hex()} {tag} {_build(sources)}".encode()),
         *_streams("bytecode", codes),
     ]
     if python is None:
@@ -140,13 +169,7 @@ def build(output: Path, python: str | None = None) -> Path:
 
 def header() -> str:
     """The lines of /bin/sh before the archive."""
-    return HEADER % f"\n{start_text()}"
-
-
-def start_text() -> str:
-    """What Python is started with."""
-    lines = _stripped(_read("zipapp/start.py")).decode().splitlines(keepends=True)
-    return "".join(filter(str.strip, lines))
+    return HEADER % START
 
 
 def _read(path: str) -> bytes:
@@ -155,16 +178,24 @@ def _read(path: str) -> bytes:
 
 def _sources() -> dict[str, bytes]:
     """Path that a module is imported by, and content."""
-    sources = {name: _read(f"zipapp/{name}") for name in ("__main__.py", "msgpack.py")}
+    sources = {name: _read(f"zipapp/{name}") for name in ("importer.py", "msgpack.py")}
     for path in TOOLKIT.rglob("*.py"):
         inside = path.relative_to(TOOLKIT)
         if inside.parts[0] != "zipapp":
             sources[f"toolkit/{inside.as_posix()}"] = path.read_bytes()
+    build = f'BUILD = b"{_build(sources)}"'.encode()
+    sources["__main__.py"] = re.sub(rb"(?m)^BUILD = .*", build, _read("zipapp/__main__.py"))
     return sources
 
 
+def _build(sources: dict[str, bytes]) -> str:
+    """What tells this version of the box from others, whichever Python they are built for."""
+    hashed = [path.encode() + sources[path] for path in sorted(sources) if path != "__main__.py"]
+    return sha256(b"".join(hashed)).hexdigest()[:16]
+
+
 def _stripped(source: bytes) -> bytes:
-    """The source without comments and docstrings; every line keeps its number."""
+    """The source without comments, docstrings and annotations; every line keeps its number."""
     lines = source.decode().splitlines()
     # From where to where, as (line, column), and what comes there instead.
     gone: list[tuple[tuple[int, int], tuple[int, int], str]] = []
@@ -174,23 +205,32 @@ def _stripped(source: bytes) -> bytes:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
             text = node.body[0]
-            assert text.end_lineno is not None and text.end_col_offset is not None
             alone = len(node.body) == 1 and not isinstance(node, ast.Module)
-            end = (text.end_lineno, text.end_col_offset)
-            gone.append(((text.lineno, text.col_offset), end, "pass" if alone else ""))
-    for (first, start), (last, stop), instead in gone:
+            gone.append(((text.lineno, text.col_offset), _end(text), "pass" if alone else ""))
+        if isinstance(node, ast.arg) and node.annotation:
+            gone.append(((node.lineno, node.col_offset + len(node.arg)), _end(node), ""))
+        if isinstance(node, ast.FunctionDef) and node.returns:
+            line = node.returns.lineno
+            gone.append(
+                ((line, lines[line - 1].rindex("->", 0, node.returns.col_offset)), _end(node.returns), "")
+            )
+    # From the last one to the first, as each moves what follows it in its line.
+    for (first, start), (last, stop), instead in sorted(gone, reverse=True):
         line = lines[first - 1][:start] + instead + lines[last - 1][stop:]
         lines[first - 1 : last] = [line] + [""] * (last - first)
     return ("\n".join(line.rstrip() for line in lines).rstrip("\n") + "\n").encode()
 
 
-def _bytecode(
-    sources: dict[str, bytes], python: str, line_numbers: bool
-) -> tuple[bytes, str, bytes, dict[str, bytes]]:
-    """Magic number and name of a Python; what it compiles of __main__.py, and of all others."""
+def _end(node: ast.stmt | ast.expr | ast.arg) -> tuple[int, int]:
+    assert node.end_lineno is not None and node.end_col_offset is not None
+    return node.end_lineno, node.end_col_offset
+
+
+def _bytecode(sources: dict[str, bytes], python: str) -> tuple[bytes, str, dict[str, bytes]]:
+    """Magic number and name of a Python, and what it makes of the sources."""
     try:
         compiler = subprocess.run(
-            [*(python, "-I", "-S", "-X", "no_debug_ranges", "-c"), COMPILE % (line_numbers, MARSHAL_VERSION)],
+            [*(python, "-I", "-S", "-X", "no_debug_ranges", "-c"), COMPILE % MARSHAL_VERSION],
             input=marshal.dumps(sources, MARSHAL_VERSION),
             capture_output=True,
             check=True,
@@ -200,13 +240,13 @@ def _bytecode(
     except subprocess.CalledProcessError as error:
         raise BuildError(f"{python} compiles nothing: {error.stderr.decode().strip()}") from error
     magic, tag, codes = marshal.loads(compiler.stdout)
-    return magic, tag, codes.pop("__main__.py"), codes
+    return magic, tag, codes
 
 
 def _streams(kind: str, modules: dict[str, bytes]) -> list[tuple[str, bytes]]:
     """The two entries for all modules in one of the forms."""
     streams: dict[str, dict[str, bytes]] = {"front": {}, "rest": {}}
-    for path in sorted(modules.keys() - {"__main__.py"}):
+    for path in sorted(modules.keys() - {"__main__.py", "importer.py"}):
         streams["front" if path.startswith(FRONT) else "rest"][path] = modules[path]
     return [(f"{kind}/{name}", marshal.dumps(stream, MARSHAL_VERSION)) for name, stream in streams.items()]
 

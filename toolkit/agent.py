@@ -24,7 +24,9 @@ import os
 import select
 import time
 
-from .client import LENGTH_SIZE, STOPPING, peer
+from .client import peer
+from .thin import ASK_TO_STOP as STOPPING
+from .thin import ERRAND, LENGTH_SIZE
 from .sharing import Sharing
 from .wire.device_link import DeviceLink
 from .wire.packets import LINK_TIMEOUT
@@ -52,6 +54,7 @@ class _Client:
     __slots__ = (
         "closed",
         "done",
+        "errand",
         "input",
         "output",
         "pid",
@@ -64,6 +67,7 @@ class _Client:
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
+        self.errand = None
         self.input = b""
         self.output = b""
         self.tag = 0  # of its request, 0 as long as that is not whole
@@ -120,6 +124,10 @@ class Agent:
         self._link = DeviceLink(int.from_bytes(os.urandom(4), "big"), boot_hash(), console.baud())
         self._clients = {}  # type: dict[int, _Client]
         self._hushed = False  # the console is ours alone
+        from .errand import greeting
+
+        g = greeting()
+        self._greeting = len(g).to_bytes(LENGTH_SIZE, "big") + g
         self._idle_since = time.monotonic()
         self._looked = 0.0
         self._others = 0  # the process group in the foreground, of which a shell may set its modes any moment
@@ -296,6 +304,7 @@ class Agent:
             connection.close()
             return
         self._clients[fd] = _Client(pid)
+        self._clients[fd].output = self._greeting
         connection.detach()
 
     def _serve(self, fd: int, event: int) -> None:
@@ -326,6 +335,10 @@ class Agent:
 
     def _take(self, fd: int, client: _Client, data: bytes) -> None:
         now = time.monotonic()
+        if client.errand is not None and not client.tag:
+            client.errand.acted()
+            self._run_errand(fd, client)
+            return
         if client.tag:
             client.stopping = data.endswith(STOPPING)
             client.told = False
@@ -336,12 +349,42 @@ class Agent:
         if size > MAX_REQUEST:
             self._drop(fd)
         elif len(client.input) == LENGTH_SIZE + size:
-            client.tag = self._link.submit(client.input[LENGTH_SIZE:], now)
-            client.input = b""
+            message, client.input = client.input[LENGTH_SIZE:], b""
+            if message.startswith(ERRAND):
+                self._begin_errand(fd, client, message)
+            else:
+                client.tag = self._link.submit(message, now)
             if self._hushed:
                 # A shell sets its own modes again when the command before this one was killed.
                 self._console.hush()
             self._look(now)
+
+    def _begin_errand(self, fd: int, client: _Client, message: bytes) -> None:
+        from .errand import Errand, Refused
+
+        try:
+            client.errand = Errand(message)
+        except Exception:
+            self._drop(fd)
+        else:
+            self._run_errand(fd, client)
+
+    def _run_errand(self, fd: int, client: _Client) -> None:
+        from .errand import ASK, END
+
+        try:
+            what, message = client.errand.next()
+        except Exception:
+            self._drop(fd)
+            return
+        client.tag = 0
+        if what == ASK:
+            client.tag = self._link.submit(message, time.monotonic())
+        elif what == END:
+            client.reply = message
+            client.reply_since = time.monotonic()
+        else:
+            client.output += len(message).to_bytes(LENGTH_SIZE, "big") + message
 
     def _withdraw(self, fd: int, client: _Client, gone: bool) -> None:
         """The command needs no reply any more; if it is not gone it waits until the console is clean."""
@@ -355,8 +398,12 @@ class Agent:
     def _collect(self) -> None:
         """Note replies that have come."""
         replies = dict(self._link.replies())
-        for client in self._clients.values():
+        for fd, client in list(self._clients.items()):
             if client.tag in replies and not client.closed:
+                if client.errand is not None:
+                    client.errand.reply(replies[client.tag])
+                    self._run_errand(fd, client)
+                    continue
                 client.reply = replies[client.tag]
                 client.reply_since = time.monotonic()
         if replies:

@@ -5,18 +5,18 @@ It is the name of the box, where that is a link: `lava-send ID`; else the first
 argument: `lavabox lava-send ID`.
 """
 
-import _signal  # `signal` would import enum, and `os` takes longer to start than all of this
-import posix
+import posix  # `os` takes longer to start than all of this
 import sys
 
 from . import VERSION
 from .commands import COMMANDS, module_name
+from .thin import unwind_when_told_to_end
 from .wire.vocabulary import INTERRUPTED, NO, OK, USAGE, CommandError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import NoReturn, Protocol
+    from typing import Protocol
 
     from .context import Context
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
         path: str
         version: str
+        build: bytes
 
     Run = Callable[[list[str], Context], int]
 
@@ -59,22 +60,34 @@ Example:
 """ % "".join("  %-29s  %s\n" % entry for entry in sorted(COMMANDS.items()))
 
 
-def main(argv: "list[str]", box: "Box | None" = None) -> int:
-    """The exit status of what `argv` asks for. `box` is the zipapp, where this runs from it."""
+def main(argv: "list[str]", box: "Box | None" = None, identity: "bytes | None" = None) -> int:
+    """The exit status of what `argv` asks for.
+
+    :param box: the zipapp, where this runs from it.
+    :param identity: of the command's first request, where that may have been sent already.
+    """
     from .context import Context
 
     _mend_standard_files()
-    _unwind_when_told_to_end()
-    environ = {_decoded(name): _decoded(value) for name, value in posix.environ.items()}
-    name, arguments = argv[0].rpartition("/")[2], argv[1:]
-    if not name.startswith("lava-"):
-        if not arguments or arguments[0].startswith("-"):
-            context = Context("lavabox", environ)
-            return _run(BOX_USAGE, lambda options, context: _box(options, context, box), arguments, context)
-        name, arguments = arguments[0], arguments[1:]
+    unwind_when_told_to_end()
+    environ = {decoded(name): decoded(value) for name, value in posix.environ.items()}
+    name, arguments = meant(argv)
+    if not name:
+        context = Context("lavabox", environ)
+        return _run(BOX_USAGE, lambda options, context: _box(options, context, box), arguments, context)
     if name not in COMMANDS:
         return _unknown(Context("lavabox", environ), name)
-    return run(arguments, Context(name, environ))
+    return run(arguments, Context(name, environ, identity))
+
+
+def meant(argv: "list[str]") -> "tuple[str, list[str]]":
+    """The command that is meant, "" for the box itself, and its arguments."""
+    name, arguments = argv[0].rpartition("/")[2], argv[1:]
+    if name.startswith("lava-"):
+        return name, arguments
+    if not arguments or arguments[0].startswith("-"):
+        return "", arguments
+    return arguments[0], arguments[1:]
 
 
 def run(arguments: "list[str]", context: "Context") -> int:
@@ -142,7 +155,8 @@ def _unknown(context: "Context", name: str) -> int:
     return NOT_FOUND
 
 
-def _decoded(data: bytes) -> str:
+def decoded(data: bytes) -> str:
+    """What os.fsdecode returns."""
     return data.decode(sys.getfilesystemencoding(), "surrogateescape")
 
 
@@ -161,14 +175,3 @@ def _mend_standard_files() -> None:
         sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
     if sys.stderr is None:
         sys.stderr = open("/dev/null", "w")  # noqa: SIM115
-
-
-def _unwind_when_told_to_end() -> None:
-    """Let SIGTERM and SIGHUP, where they end a process, clean up on the way."""
-    for number in (_signal.SIGTERM, _signal.SIGHUP):
-        if _signal.getsignal(number) == _signal.SIG_DFL:
-            _signal.signal(number, _end)
-
-
-def _end(number: int, frame: object) -> "NoReturn":
-    raise SystemExit(128 + number)

@@ -8,6 +8,7 @@ import struct
 import time
 
 from . import console
+from .thin import converse, receive
 from .wire.vocabulary import INTERRUPTED, LINK_FAILED, NO_DISPATCHER, CommandError
 
 TYPE_CHECKING = False
@@ -17,10 +18,7 @@ if TYPE_CHECKING:
     from .context import Context as Context  # noqa: PLC0414
 
 # Between command and agent, each message has its length in front: bytes, big endian.
-LENGTH_SIZE = 4
 # What a command says to the agent while it waits: it is about to be stopped (Ctrl-Z); it goes on.
-STOPPING = b"z"
-RESUMED = b"c"
 # An agent that is killed is replaced, and the request sent again, so often.
 TRIES = 5
 # Seconds to wait for the console to be clean after Ctrl-C, and for another command's new agent.
@@ -43,60 +41,15 @@ def ask(message: bytes, environ: "Mapping[str, str]") -> bytes:
 def _ask(port: console.Console, message: bytes) -> "bytes | None":
     """The packed reply, or None if the agent ended before it had one."""
     agent = _connect(port)
-
-    def ask_to_stop(number: int, frame: object) -> None:
-        agent.send(STOPPING)
-
-    # With Ctrl-Z the shell is about to read the console: the agent has to let go of it first.
-    stoppable = _signal.getsignal(_signal.SIGTSTP) is _signal.SIG_DFL
     try:
-        if stoppable:
-            _signal.signal(_signal.SIGTSTP, ask_to_stop)
-        agent.sendall(len(message).to_bytes(LENGTH_SIZE, "big") + message)
-        while True:
-            head = _receive(agent, LENGTH_SIZE)
-            if head is None:
-                return None
-            if any(head):
-                return _receive(agent, int.from_bytes(head, "big"))
-            _signal.signal(_signal.SIGTSTP, _signal.SIG_DFL)
-            os.kill(os.getpid(), _signal.SIGTSTP)
-            _signal.signal(_signal.SIGTSTP, ask_to_stop)
-            agent.send(RESUMED)
-    except KeyboardInterrupt:
-        _withdraw(agent)
-        raise CommandError(INTERRUPTED, "interrupted") from None
-    except SystemExit:
-        # SIGTERM, of `timeout` for instance: the script goes on and may read the console itself.
-        _withdraw(agent)
-        raise
+        receive(agent)  # its greeting
+        return converse(agent, message)  # type: ignore[return-value]
     except OSError:
         return None
+    except KeyboardInterrupt:
+        raise CommandError(INTERRUPTED, "interrupted") from None
     finally:
-        if stoppable:
-            _signal.signal(_signal.SIGTSTP, _signal.SIG_DFL)
         agent.close()
-
-
-def _receive(agent: "_socket.socket", size: int) -> "bytes | None":
-    data = b""
-    while len(data) < size:
-        chunk = agent.recv(min(size - len(data), 65536))
-        if not chunk:
-            return None
-        data += chunk
-    return data
-
-
-def _withdraw(agent: "_socket.socket") -> None:
-    """Cancel, and wait until nothing will be typed for us any more: a shell is about to read."""
-    try:
-        agent.shutdown(_socket.SHUT_WR)
-        agent.settimeout(CLEAN_UP)
-        while agent.recv(65536):
-            pass
-    except (OSError, KeyboardInterrupt):
-        pass
 
 
 def _connect(port: console.Console) -> "_socket.socket":

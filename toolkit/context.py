@@ -4,6 +4,7 @@
 import posix
 import sys
 
+from .thin import complain
 from .wire.vocabulary import IDENTITY_SIZE, OK, CommandError, pack_request, unpack_reply
 
 TYPE_CHECKING = False
@@ -13,15 +14,18 @@ if TYPE_CHECKING:
 
 
 class Context:
-    """What a command works with.
+    """What a command works with, as a process of its own.
 
     :param name: the command's name, for messages.
     :param environ: the environment.
+    :param identity: of its first request, 8 random bytes; those of further ones follow from it, so that a command
+        which begins again asks nothing that is carried out twice.
     """
 
-    def __init__(self, name: str, environ: "Mapping[str, str]") -> None:
+    def __init__(self, name: str, environ: "Mapping[str, str]", identity: "bytes | None" = None) -> None:
         self.name = name
         self.environ = environ
+        self._identity = identity
 
     def write(self, data: "bytes | str") -> None:
         """Print an answer; raises OSError where that fails."""
@@ -32,11 +36,7 @@ class Context:
 
     def complain(self, text: str) -> None:
         """Print lines on stderr, where that can be done."""
-        try:
-            sys.stderr.write(text + "\n")
-            sys.stderr.flush()
-        except OSError:
-            pass  # there is nobody to tell; the exit status stands
+        complain(text + "\n")
 
     def warn(self, text: str) -> None:
         """Say something to the user, on stderr."""
@@ -44,11 +44,19 @@ class Context:
 
     def request(self, operation: str, *arguments: object) -> "list[Any]":
         """The values of the dispatcher's reply; raises CommandError for any answer but yes."""
-        from .client import ask
-
-        status, values = unpack_reply(
-            ask(pack_request(posix.urandom(IDENTITY_SIZE), operation, *arguments), self.environ)
+        identity = self._identity or posix.urandom(IDENTITY_SIZE)
+        self._identity = (int.from_bytes(identity, "big") + 1 & (1 << 8 * IDENTITY_SIZE) - 1).to_bytes(
+            IDENTITY_SIZE, "big"
         )
+        status, values = unpack_reply(self._ask(pack_request(identity, operation, *arguments)))
         if status != OK:
             raise CommandError(status, values[0])
         return values
+
+    def _ask(self, message: bytes) -> bytes:
+        from .client import ask
+
+        return ask(message, self.environ)
+
+    def need_device(self) -> None:
+        """To be called before a command uses anything but this context: programs, other files, the network."""

@@ -24,7 +24,7 @@ import pytest
 from dispatcher.group.events import Sent, Waiting
 from tests.consoles import PATIENCE, Board, Lab, eventually
 from tests.toolkit.test_console import needs_tiocsti
-from toolkit.client import LENGTH_SIZE
+from toolkit.thin import LENGTH_SIZE
 from toolkit.console import Console
 from toolkit.wire.vocabulary import pack_request
 

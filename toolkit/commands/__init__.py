@@ -49,6 +49,34 @@ COMMANDS = {
     "lava-wait-for-vms": "(gone)",
 }
 
+# Those that need nothing but their context, or call `context.need_device()` first where they do: an agent can run
+# them for a thin client.
+NEED_ONLY_CONTEXT = frozenset(
+    "lava-" + name
+    for name in (
+        *(
+            "echo-config",
+            "group",
+            "probe-channel",
+            "probe-ip",
+            "role",
+            "self",
+            "send",
+            "target-ip",
+            "target-mac",
+        ),
+        *(
+            "target-storage",
+            "test-case",
+            "test-event",
+            "test-feedback",
+            "test-raise",
+            "test-reference",
+            "test-set",
+        ),
+    )
+)
+
 # To be read by shells, which know nothing of the box: `--install` writes what it prints to a file.
 SOURCED = "lava-common-functions"
 

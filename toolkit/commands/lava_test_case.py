@@ -66,10 +66,11 @@ def run(arguments: "list[str]", context: "Context") -> int:
 
 
 def _run_test(test_case: bytes, name: str, command: "list[str]", context: "Context") -> None:
-    from toolkit.processes import command_line, environment, run
-
     if not command or command == [""]:
         raise UsageError("--shell needs a command")
+    context.need_device()
+    from toolkit.processes import command_line, environment, run
+
     context.request("case-start", test_case)
     status = run(command_line(command), environment(context.environ, TEST_CASE_ID=name))
     context.request("case-end", test_case)
@@ -84,6 +85,7 @@ def _record(test_case: bytes, arguments: "list[str]", context: "Context") -> Non
     measurement = parse_measurement(options["--measurement"]) if "--measurement" in options else None
     units = parse_name(options["--units"], "unit") if options.get("--units") else None
     if "--output" in options:
+        context.need_device()
         _show(test_case, options["--output"], context)
     context.request("result", test_case, result, measurement, units)
 

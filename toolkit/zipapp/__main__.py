@@ -1,117 +1,58 @@
 # SPDX-License-Identifier: MIT
-"""Starts the box: imports modules out of the archive that it is, and runs the command that is meant.
+"""Where each command begins: it has the agent of the console do the work, or loads the box and does it itself.
 
-The first entry of the archive, and not compressed, so that start.py can find and run it; what that has
-read already is in `box`, the path, and `data`, the content. `python3 lavabox` runs it without these.
-
-The modules are there as bytecode of one version of Python, and as source for all others; of each kind in
-two streams. zipimport, which wants an entry for each, takes three times as long.
+Where there is no bytecode for this Python it is compiled for each command, so it is short. The agent greets with
+toolkit/thin.py, compiled, which is the rest of the client. What goes wrong before it has run goes the long way.
 """
 
 import marshal
 import posix
 import sys
-from _frozen_importlib import ModuleSpec
 from _frozen_importlib_external import MAGIC_NUMBER
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from types import ModuleType
+BUILD = b"(put in by build_zipapp.py)"
 
-    box = ""
-    data = b""
-
-
-class Box:
-    """The archive, as an importer (PEP 451) of the modules in it.
-
-    `path` is where it is; `version` the Python that it has bytecode for, such as "cpython-311".
-    """
-
-    def __init__(self, path: str, data: bytes) -> None:
-        self.path = path
-        self._entries = {}  # type: dict[str, bytes]
-        at = data.index(b"PK\3\4")
-        while data[at : at + 4] == b"PK\3\4":
-            # Before each entry: its compressed size, and the length of its name.
-            size, name = int.from_bytes(data[at + 18 : at + 22], "little"), data[at + 26]
-            start = at + 30 + name
-            self._entries[data[at + 30 : start].decode()] = data[start : start + size]
-            at = start + size
-        magic, self.version = self._entries["version"].decode().split()
-        self._compiled = magic == "".join(["%02x" % byte for byte in MAGIC_NUMBER])
-        kind = "bytecode" if self._compiled else "source"
-        # Most commands that only say something need the first alone.
-        self._streams = [kind + "/rest", kind + "/front"]
-        self._modules = {}  # type: dict[str, bytes]
-        if kind + "/rest" not in self._entries:
-            sys.stderr.write(
-                "lavabox: this one is for %s alone, and python3 is %s: take one that is built for it, or for all\n"
-                % (self.version, sys.implementation.cache_tag)
-            )
-            sys.stderr.flush()
-            posix._exit(127)
-
-    def _inflate(self, data: bytes) -> bytes:
-        try:
-            from zlib import decompress
-        except ImportError:
-            found = {}  # type: ignore[var-annotated]
-            exec(self._entries["inflate.py"], found)
-            inflated = found["inflate"](data)  # type: bytes
-            return inflated
-        return decompress(data, -15)
-
-    def find_spec(self, name: str, path: object = None, target: object = None) -> "ModuleSpec | None":
-        stem = name.replace(".", "/")
-        if stem.partition("/")[0] not in ("toolkit", "msgpack"):
-            return None
-        while True:
-            for file in (stem + ".py", stem + "/__init__.py"):
-                if file in self._modules:
-                    package = file != stem + ".py"
-                    where = self.path + "/" + file
-                    spec = ModuleSpec(name, self, origin=where, is_package=package)  # type: ignore[arg-type]
-                    spec.loader_state = file
-                    return spec
-            if not self._streams:
-                return None
-            self._modules.update(marshal.loads(self._inflate(self._entries[self._streams.pop()])))
-
-    def create_module(self, spec: "ModuleSpec") -> None:
-        """The usual one will do."""
-
-    def exec_module(self, module: "ModuleType") -> None:
-        file = module.__spec__.loader_state  # type: ignore[union-attr]
-        content = self._modules[file]
-        if self._compiled:
-            exec(marshal.loads(content), module.__dict__)
-        else:
-            exec(compile(content, file, "exec", 0, True, 2), module.__dict__)
-
-
-def run(box: Box) -> None:
-    """Run the command that `sys.argv` names, and end."""
+status = identity = agent = None
+try:
     try:
-        sys.meta_path.insert(0, box)
-        from toolkit.cli import main
+        import _socket
 
-        status = main(sys.argv, box)
-    except KeyboardInterrupt:
-        status = 130
-    try:
-        sys.stderr.flush()
-    except OSError:
+        # The name of the agent is made of Console.key, for where the console is plain to see.
+        ttys = [posix.ttyname(fd) for fd in (0, 1, 2) if posix.isatty(fd)]
+        path = posix.environ.get(b"LAVA_CONSOLE") or (ttys + ["/dev/tty"])[0]
+        number, instance = posix.stat(path).st_rdev, 0
+        if number >> 8 == 5 or number == 0x400:
+            # /dev/tty, /dev/console, /dev/tty0 are names for another terminal: TIOCGDEV tells which.
+            import fcntl
+
+            terminal = posix.open(path, posix.O_NOCTTY | posix.O_NONBLOCK)
+            number = int.from_bytes(fcntl.ioctl(terminal, 0x80045432, bytes(4)), sys.byteorder)
+        if 136 <= number >> 8 & 0xFFF < 144:
+            instance = posix.stat("/dev/pts/%d" % (number & 0xFF | number >> 12 & 0xFFF00)).st_dev
+        agent = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        agent.connect(b"\0lavabox/%d/%x-%x" % (posix.geteuid(), number, instance))
+        # Our own user has to be at the other end, or root. With a standard file closed, the socket has its place.
+        user = agent.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)[4:8]
+        if int.from_bytes(user, sys.byteorder) in (0, posix.geteuid()) and agent.fileno() > 2:
+            greeting = agent.recv(int.from_bytes(agent.recv(4), "big"), _socket.MSG_WAITALL)
+            if greeting[:20] == BUILD + MAGIC_NUMBER:
+                thin = {}  # type: ignore[var-annotated]
+                exec(marshal.loads(greeting[20:]), thin)
+                status, identity = thin["run"](agent)
+    except Exception:
         pass
-    # To take the interpreter apart costs a tenth of a short command's time. Answers are written unbuffered.
-    posix._exit(status)
-
-
-if __name__ == "__main__":
-    if "box" not in globals():
-        box = sys.argv[0]
-        if box[0] != "/":
-            box = posix.getcwd() + "/" + box
-        with open(box, "rb") as file:
+    if agent:
+        agent.close()
+    if status is None:
+        with open(sys.argv[0], "rb") as file:
             data = file.read()
-    run(Box(box, data))
+        # It lies in the archive as it is, behind its name; and compiled, behind a mark, if that is for this Python.
+        mark, at = MAGIC_NUMBER + b"importer", data.index(b"\0\0importer.py") + 13
+        exec(
+            marshal.loads(data[data.index(mark) + 12 :])
+            if mark in data
+            else data[at : data.index(b"PK\3\4", at)]
+        )
+except KeyboardInterrupt:
+    status = 130
+posix._exit(status)  # type: ignore[arg-type]
