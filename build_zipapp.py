@@ -210,14 +210,13 @@ def _stripped(source: bytes) -> bytes:
         if isinstance(node, ast.arg) and node.annotation:
             gone.append(((node.lineno, node.col_offset + len(node.arg)), _end(node), ""))
         if isinstance(node, ast.FunctionDef) and node.returns:
-            line = node.returns.lineno
-            gone.append(
-                ((line, lines[line - 1].rindex("->", 0, node.returns.col_offset)), _end(node.returns), "")
-            )
+            number = node.returns.lineno
+            start = lines[number - 1].rindex("->", 0, node.returns.col_offset)
+            gone.append(((number, start), _end(node.returns), ""))
     # From the last one to the first, as each moves what follows it in its line.
     for (first, start), (last, stop), instead in sorted(gone, reverse=True):
-        line = lines[first - 1][:start] + instead + lines[last - 1][stop:]
-        lines[first - 1 : last] = [line] + [""] * (last - first)
+        lines[first - 1] = lines[first - 1][:start] + instead + lines[last - 1][stop:]
+        lines[first:last] = [""] * (last - first)
     return ("\n".join(line.rstrip() for line in lines).rstrip("\n") + "\n").encode()
 
 

@@ -219,7 +219,7 @@ class FakeLine:
             self._receive_frame(heapq.heappop(self.up)[2])
         if self.down and self.down[0][0] <= self.now:
             line = heapq.heappop(self.down)[2]
-            self.strays += not any(link.listening(self.now) for link in self.links)
+            self.strays += not any(link.listening() for link in self.links)
             for link in self.links:
                 link.receive_line(line, self.now)
         self.session.handle_timeout(self.now)

@@ -274,7 +274,7 @@ class Device:
     def _line(self, line: bytes) -> None:
         if self.world.faults.echo:
             self._echo(line)
-        if self.link is None or not self.link.listening(self.world.now):
+        if self.link is None or not self.link.listening():
             self.strays.append(line)
             faults = self.world.faults
             if self.clean and not (faults.damaging or faults.delay or faults.background):

@@ -195,6 +195,9 @@ def lines(data: bytes) -> None:
             link.submit(pack_request(b"87654321", "self"), now)
         if number & 32:
             link.attend(bool(number & 64))
+            if not link.attended:
+                link.answer_lost()
+                link.keep()
         now += number / 64
         link.handle_timeout(now)
         for _ in range(4):

@@ -8,8 +8,6 @@ import os
 import sys
 import termios
 
-import pytest
-
 from toolkit.console import Console
 from toolkit.wire.framing import encode_line
 
@@ -72,18 +70,3 @@ class Terminal:
     def close(self) -> None:
         for fd in (self.master, self.slave, self.console.read_fd, self.console.write_fd):
             os.close(fd)
-
-
-def may_give_back() -> bool:
-    master, slave = os.openpty()
-    try:
-        fcntl.ioctl(slave, termios.TIOCSTI, b"x")
-    except OSError:
-        return False
-    finally:
-        os.close(master)
-        os.close(slave)
-    return True
-
-
-needs_tiocsti = pytest.mark.skipif(not may_give_back(), reason="the kernel lets nobody give input back here")

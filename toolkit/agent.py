@@ -6,28 +6,40 @@ same console, and ends when none has come for LINGER seconds. It is in a session
 of its own, without a controlling terminal: so job control does not stop it, it
 outlives a command that is killed, tells the host, and puts the echo back.
 
-A command connects to an abstract socket named after console and user, sends
-its packed request, and gets the packed reply, each with its length in front
-(four bytes, big endian). Closing the connection cancels the request.
+A command connects to the socket of `meeting`, and is greeted with `thin`. Either
+it sends its packed request, and gets the packed reply. Or it is a thin client and
+sends all that it was called with, an `errand`; then it gets messages that say what
+to do, the last of which has its exit status, and says ACTED after each other one.
+Messages have their length in front (four bytes, big endian). Closing the connection
+cancels. In between a command may send ASK_TO_STOP and RESUMED, a byte each; an empty
+message says that it may stop now. Where the agent closes the connection without an
+answer, the command begins anew, and does itself what it can.
 
-As long as one of the commands is in the foreground, nobody else reads the
-console, and the agent reads it all the time. Commands in the background share it
-with a shell at its prompt (`sharing`): then the agent turns to the console for a
-moment every now and then, asks, gets its answer, and leaves it as it was.
+Only one process can read a console. As long as one of the commands is in its
+foreground, nobody else reads it: then the agent does, all the time. Otherwise
+the agent reads it, and asks, only while nobody else does, and leaves its modes
+alone. A command that finds somebody else reading is refused; a wait that the
+dispatcher knows of already rests for a while before.
 """
 
 import _signal
 import _socket
 import binascii
 import errno
+import marshal
 import os
 import select
 import time
+from _frozen_importlib_external import MAGIC_NUMBER
 
-from .client import peer
-from .thin import ASK_TO_STOP as STOPPING
-from .thin import ERRAND, LENGTH_SIZE
-from .sharing import Sharing
+import toolkit
+
+from . import thin
+from .console import HungUp, nobody_answers
+from .entropy import random_bytes
+from .foreground import has_foreground, owner
+from .meeting import peer
+from .thin import ACTED, ASK_TO_STOP, ERRAND, LENGTH_SIZE, RESUMED
 from .wire.device_link import DeviceLink
 from .wire.packets import LINK_TIMEOUT
 from .wire.vocabulary import LINK_FAILED, MAX_REQUEST, NO_DISPATCHER
@@ -37,6 +49,7 @@ if TYPE_CHECKING:
     from _socket import socket as Socket
 
     from .console import Console
+    from .errand import Errand
 
 # Seconds without a command after which the agent ends.
 LINGER = 2.0
@@ -44,43 +57,80 @@ LINGER = 2.0
 LOOK_INTERVAL = 1.0
 # Seconds that a reply is kept back at most while the console is not clean.
 PATIENCE = 1.0
-# Seconds to look away when somebody else is reading the console at the moment.
-_BUSY = 0.01
+# Seconds for which a new request waits while somebody else reads: a shell may be between two commands.
+BUSY = 1.0
+# Seconds between signs of life of waits that cannot ask; the host gives them up after 120.
+KEEP_INTERVAL = 30.0
+# Seconds between looks whether somebody else reads, and at the modes of a terminal that has to be mended.
+_GLANCE = 0.05
+# Seconds that a read of an inherited file may block, where another process was quicker.
+_BLOCKED = 0.2
+
+# What the agent does with the console. In this table and the next one, None: the event changes nothing.
+AWAY = "AWAY"  # nothing: it is somebody else's
+ALONE = "ALONE"  # a command has the foreground: it reads all the time, without echo
+BESIDE = "BESIDE"  # nobody reads: it asks, and reads the answer, with the modes as they are
+
+_CONSOLE_EVENTS = ("foreground", "background", "free", "reader", "quiet")
+# fmt: off
+_CONSOLE_ROWS = {
+    AWAY:   (ALONE, None, BESIDE, None, None),
+    ALONE:  (None,  AWAY, None,   None, AWAY),
+    BESIDE: (ALONE, None, None,   AWAY, AWAY),
+}
+# fmt: on
+CONSOLE = {state: dict(zip(_CONSOLE_EVENTS, row)) for state, row in _CONSOLE_ROWS.items()}
+
+# States of a command.
+CONNECTED = "CONNECTED"  # its request is not whole
+ACTING = "ACTING"  # it does what it was told
+WAITING = "WAITING"  # for its reply
+STOPPING = "STOPPING"  # it wants to be stopped (Ctrl-Z)
+STOPPED = "STOPPED"  # it was told that it may
+ANSWERED = "ANSWERED"  # its reply waits until the console is clean
+LEAVING = "LEAVING"  # it wants no reply, and waits until the console is clean
+DONE = "DONE"  # its reply is being written
+GONE = "GONE"
+
+# A command that "leaves" waits for the end of the connection; one that is "killed" is not there any more.
+_COMMAND_EVENTS = ("request", "act", "stop", "resume", "reply", "clean", "leave", "killed", "written")
+# fmt: off
+_COMMAND_ROWS = {
+    CONNECTED: (WAITING, ACTING, None,     None,    ANSWERED, None,    GONE,    GONE, None),
+    ACTING:    (WAITING, None,   STOPPING, None,    ANSWERED, None,    GONE,    GONE, None),
+    WAITING:   (None,    ACTING, STOPPING, None,    ANSWERED, None,    LEAVING, GONE, None),
+    STOPPING:  (None,    None,   None,     WAITING, ANSWERED, STOPPED, LEAVING, GONE, None),
+    STOPPED:   (None,    None,   STOPPING, WAITING, ANSWERED, None,    LEAVING, GONE, None),
+    ANSWERED:  (None,    None,   None,     None,    None,     DONE,    LEAVING, GONE, None),
+    LEAVING:   (None,    None,   None,     None,    None,     GONE,    None,    GONE, None),
+    DONE:      (None,    None,   None,     None,    None,     None,    GONE,    GONE, GONE),
+}
+# fmt: on
+COMMAND = {state: dict(zip(_COMMAND_EVENTS, row)) for state, row in _COMMAND_ROWS.items()}
 
 
-class _Client:
+class _Command:
     """A connected command."""
 
-    __slots__ = (
-        "closed",
-        "done",
-        "errand",
-        "input",
-        "output",
-        "pid",
-        "reply",
-        "reply_since",
-        "stopping",
-        "tag",
-        "told",
-    )
+    __slots__ = ("errand", "input", "output", "pid", "reply", "since", "state", "tag")
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
-        self.errand = None
+        self.errand: "Errand | None" = None
+        self.state = CONNECTED
         self.input = b""
         self.output = b""
-        self.tag = 0  # of its request, 0 as long as that is not whole
-        self.reply = b""  # waits until the console is clean
-        self.reply_since = 0.0
-        self.stopping = False  # it wants to be stopped, or is
-        self.told = False  # that it may
-        self.closed = False  # it has closed its end
-        self.done = False  # its reply is in `output`
+        self.tag = 0  # of its request in the link
+        self.reply = b""
+        self.since = 0.0  # when that came
 
-    @property
-    def waits(self) -> bool:
-        return bool(self.tag) and not (self.closed or self.reply or self.done)
+    def step(self, event: str) -> bool:
+        """Whether this event changes the state; does so."""
+        state = COMMAND[self.state][event]
+        if state is None:
+            return False
+        self.state = state
+        return True
 
 
 def boot_hash() -> int:
@@ -92,26 +142,14 @@ def boot_hash() -> int:
         return 0
 
 
-def _status(pid: int) -> "list[bytes]":
-    """State, parent, group, session, terminal, its foreground group, ... of a process; raises OSError."""
-    with open("/proc/%d/stat" % pid, "rb") as file:
-        # Behind the name in parentheses.
-        return file.read().rpartition(b")")[2].split()
+def _greeting() -> bytes:
+    """What each client gets first: the box that this is, the Python that runs it, and the client for these."""
+    code = thin.__spec__.loader.get_code(thin.__name__)  # type: ignore[union-attr]
+    return _message(toolkit.BUILD + MAGIC_NUMBER + marshal.dumps(code))
 
 
-def _place(pid: int, terminal: int) -> "tuple[bool, int]":
-    """Whether a process is what the shell on this terminal waits for, so that nobody else reads it;
-    and the process group in the foreground of the terminal, 0 if that is not the terminal of the process.
-
-    (True, 0) where it can't be told.
-    """
-    try:
-        state, _, group, _, tty, foreground = _status(pid)[:6]
-    except OSError:
-        return True, 0
-    if int(tty) != terminal:
-        return False, 0
-    return group == foreground and state not in (b"T", b"t"), max(int(foreground), 0)
+def _message(content: bytes) -> bytes:
+    return len(content).to_bytes(LENGTH_SIZE, "big") + content
 
 
 class Agent:
@@ -120,24 +158,27 @@ class Agent:
     def __init__(self, listener: "Socket", console: "Console") -> None:
         self._listener = listener
         self._console = console
-        self._sharing = Sharing(console)
-        self._link = DeviceLink(int.from_bytes(os.urandom(4), "big"), boot_hash(), console.baud())
-        self._clients = {}  # type: dict[int, _Client]
-        self._hushed = False  # the console is ours alone
-        from .errand import greeting
-
-        g = greeting()
-        self._greeting = len(g).to_bytes(LENGTH_SIZE, "big") + g
-        self._idle_since = time.monotonic()
+        nonce = int.from_bytes(random_bytes(4), "big")
+        self._link = DeviceLink(nonce, boot_hash(), console.baud(), nobody_answers(console.path))
+        self._commands = {}  # type: dict[int, _Command]
+        self._greeting = _greeting()
+        self._state = AWAY
+        self._foreground = False  # a command that waits, or is about to be stopped, has it
         self._looked = 0.0
-        self._others = 0  # the process group in the foreground, of which a shell may set its modes any moment
+        self._idle_since = time.monotonic()
+        self._busy_since = None  # type: float | None
+        self._kept = 0.0
         self._blocked_since = None  # type: float | None
+        self._returns = 0  # of the console, after hang-ups, since something was heard there
 
     def run(self) -> None:
         """Serve until no command has come for LINGER seconds, or the console is gone."""
         try:
-            while self._clients or not self._link.idle or time.monotonic() < self._idle_since + LINGER:
-                self._turn()
+            while self._commands or not self._link.idle or time.monotonic() < self._idle_since + LINGER:
+                try:
+                    self._turn()
+                except HungUp as error:
+                    self._reopen(error)
         except OSError as error:
             self._link.abort(
                 NO_DISPATCHER, "the console %s is gone: %s" % (self._console.path, error.strerror)
@@ -147,28 +188,29 @@ class Agent:
         finally:
             # First, so that a command that comes now finds no agent and makes its own.
             self._listener.close()
-            self._let_go()
+            self._move("quiet")
             self._collect()
-            self._deliver()
-            for fd, client in self._clients.items():
+            self._deliver(time.monotonic())
+            for fd, command in self._commands.items():
                 os.set_blocking(fd, True)
-                _write_all(fd, client.output)
+                _write_all(fd, command.output)
 
     def _turn(self) -> None:
         link, console = self._link, self._console
-        for fd, event in self._wait():
-            if fd == self._listener.fileno():
-                self._accept()
-            elif fd == console.read_fd:
-                if event & (select.POLLHUP | select.POLLERR):
-                    raise OSError(errno.EIO, "it was hung up")
-                self._read_console()
-            elif fd == console.write_fd:
-                self._write_console()
-            elif fd in self._clients:
-                self._serve(fd, event)
-        if self._sharing.held and self._sharing.muffled:
+        events = dict(self._wait())
+        # First: what was typed since a command has ended is for somebody else.
+        if self._listener.fileno() in events:
+            self._accept()
+        for fd in list(self._commands):
+            if fd in events:
+                self._serve(fd, events[fd])
+        if events.get(console.read_fd, 0) & (select.POLLHUP | select.POLLERR):
+            raise HungUp(errno.EIO, "it was hung up")
+        self._share_console(time.monotonic())
+        if console.read_fd in events and self._state != AWAY:
             self._read_console()
+        if console.write_fd in events:
+            self._write_console()
         now = time.monotonic()
         deadline = link.next_timeout()
         if deadline is not None and now >= deadline:
@@ -178,98 +220,136 @@ class Agent:
         if now >= self._looked + LOOK_INTERVAL:
             self._look(now)
         self._share_console(now)
-        self._deliver()
-
-    @property
-    def _reads(self) -> bool:
-        """Whether the console's input is ours at the moment."""
-        return self._hushed or self._sharing.held
-
-    @property
-    def _alone(self) -> bool:
-        """Whether nobody else reads the console, as far as can be told."""
-        return self._link.attended or (not self._others and self._console.canonical)
-
-    def _share_console(self, now: float) -> None:
-        """Take the console as long as the host may type, and then give it back."""
-        link, console, sharing = self._link, self._console, self._sharing
-        if not self._hushed:
-            console.mend()
-            sharing.mend()
-        if not link.listening(now):
-            # Before replies are delivered: what runs next finds the console as it was.
-            self._let_go()
-            return
-        if (self._hushed and not self._alone) or (sharing.held and (link.attended or sharing.lost())):
-            self._let_go()
-        if self._reads:
-            return
-        if not link.attended:
-            self._look(now)
-        if self._alone:
-            sharing.release()
-            console.hush()
-            self._hushed = True
-        else:
-            sharing.take(now, self._others)
-
-    def _let_go(self) -> None:
-        if self._hushed:
-            self._hushed = False
-            self._console.restore()
-        self._sharing.release()
+        self._deliver(now)
 
     def _wait(self) -> "list[tuple[int, int]]":
         poll = select.poll()
         poll.register(self._listener.fileno(), select.POLLIN)
-        poll.register(self._console.read_fd, select.POLLIN if self._reads else 0)
+        poll.register(self._console.read_fd, 0 if self._state == AWAY else select.POLLIN)
         if self._may_write:
             poll.register(self._console.write_fd, select.POLLOUT)
-        for fd, client in self._clients.items():
-            poll.register(
-                fd, (0 if client.closed else select.POLLIN) | (select.POLLOUT if client.output else 0)
-            )
-        # (Without clients the link is soon idle, or has something to wait for.)
-        end = self._looked + LOOK_INTERVAL if self._clients else self._idle_since + LINGER
+        for fd, command in self._commands.items():
+            reads = 0 if command.state == LEAVING else select.POLLIN
+            poll.register(fd, reads | (select.POLLOUT if command.output else 0))
+        # (Without commands the link is soon idle, or has something to wait for.)
+        end = self._looked + LOOK_INTERVAL if self._commands else self._idle_since + LINGER
         deadline = self._link.next_timeout()
-        if self._clients or self._link.idle or deadline is None:
+        if self._commands or self._link.idle or deadline is None:
             deadline = end if deadline is None else min(deadline, end)
         timeout = max(0.0, deadline - time.monotonic())
-        waits_for_console = not self._link.attended and (self._reads or self._link.wants_to_send)
-        if waits_for_console or (self._sharing.used and not self._clients):
-            # The modes of the console change without telling, also to what has to be mended; and a muffled one does
-            # not say when it has input.
-            timeout = min(timeout, _BUSY)
+        if self._console.marked or (self._state == AWAY and self._link.listening()):
+            # Nothing tells when a terminal changes its modes or its reader.
+            timeout = min(timeout, _GLANCE)
         return poll.poll(int(timeout * 1000) + 1)
+
+    # -- the console
+
+    def _move(self, event: str) -> bool:
+        """Whether this event changes what is done with the console; does so."""
+        before, after = self._state, CONSOLE[self._state][event]
+        if after is None:
+            return False
+        self._state = after
+        if after == ALONE:
+            self._console.hush()
+        elif before == ALONE:
+            self._console.restore()
+        return True
+
+    def _share_console(self, now: float) -> None:
+        """Read the console as long as the host may type, and nobody else reads it."""
+        if self._console.marked:
+            self._console.mend()
+        if not self._link.listening():
+            # Before replies are delivered: what runs next finds the console as it was.
+            self._move("quiet")
+            self._busy_since = None
+        elif self._foreground:
+            self._move("foreground")
+            self._busy_since = None
+        else:
+            self._move("background")
+            if self._state == AWAY:
+                if self._console.free():
+                    self._move("free")
+                else:
+                    self._rest(now)
+
+    def _rest(self, now: float) -> None:
+        """Somebody else reads: ask nothing, and end what has rested for too long."""
+        self._link.answer_lost()
+        if self._busy_since is None:
+            self._busy_since = self._kept = now
+        if now < self._busy_since + BUSY:
+            return
+        if now >= self._kept + KEEP_INTERVAL:
+            self._kept = now
+            self._link.keep()
+        late = now >= self._busy_since + LINK_TIMEOUT
+        refused = [
+            command
+            for command in self._commands.values()
+            if command.state == WAITING and (late or not self._link.accepted(command.tag))
+        ]
+        if refused:
+            text = (
+                "%s reads the console %s, and would get the answers: run this command in the foreground there,"
+                " for instance from a script, or end that program"
+                % (owner(self._console.number) or "another program", self._console.path)
+            )
+            for command in refused:
+                self._link.refuse(command.tag, NO_DISPATCHER, text)
+            self._collect()
+
+    def _reopen(self, error: HungUp) -> None:
+        self._returns += 1
+        if self._returns > 100:
+            raise error
+        self._state = AWAY
+        self._console.reopen()
 
     def _look(self, now: float) -> None:
         """See whether a command in the foreground waits: then only we read, and replies may come any time."""
         self._looked = now
-        waiting = [client for client in self._clients.values() if client.waits]
-        if waiting:
-            places = [_place(client.pid, self._console.number) for client in waiting]
-            self._link.attend(any(not c.stopping and alone for c, (alone, _) in zip(waiting, places)))
-            self._others = max(group for _, group in places)
+        ahead = {
+            command.state
+            for command in self._commands.values()
+            if command.state in (WAITING, STOPPING, LEAVING)
+            and has_foreground(command.pid, self._console.number)
+        }
+        self._foreground = bool(ahead)
+        if self._commands:
+            self._link.attend(WAITING in ahead)
 
     def _read_console(self) -> None:
-        if self._sharing.held and self._sharing.lost():
+        if self._state == BESIDE and not self._console.free():
+            self._move("reader")
             return
+        if self._console.inherited:
+            _signal.setitimer(_signal.ITIMER_REAL, _BLOCKED)
         try:
             lines = self._console.read_lines()
-        except BlockingIOError:
-            if not self._sharing.muffled:
-                time.sleep(_BUSY)
+        except (BlockingIOError, TimeoutError):
+            # Somebody in the same foreground reads, too, and was quicker.
+            time.sleep(_GLANCE)
             return
+        finally:
+            if self._console.inherited:
+                _signal.setitimer(_signal.ITIMER_REAL, 0)
         now = time.monotonic()
         for line in lines:
-            self._console.sort(line, self._link.receive_line(line, now))
+            if self._link.receive_line(line, now):
+                self._busy_since = None
+                self._returns = 0
 
     @property
     def _may_write(self) -> bool:
-        # Before the console is ours, an answer would come as an echo, and to somebody else.
-        return self._link.wants_to_send and (self._reads or self._link.wants_no_answer)
+        # Before we read the console, an answer would come to somebody else.
+        return self._link.wants_to_send and (self._state != AWAY or self._link.wants_no_answer)
 
     def _write_console(self) -> None:
+        if self._state == BESIDE and not self._console.free():
+            self._move("reader")
         if not self._may_write:
             return
         frame = self._link.next_frame(time.monotonic(), self._console.backlog())
@@ -284,12 +364,14 @@ class Agent:
 
     def _give_up_when_blocked(self, now: float) -> None:
         """End the requests when the console takes no output: it was stopped by Ctrl-S, or nobody reads it."""
-        if not self._link.wants_to_send:
+        if not self._may_write:
             self._blocked_since = None
         elif self._blocked_since is None:
             self._blocked_since = now
         elif now >= self._blocked_since + LINK_TIMEOUT:
             self._link.abort(LINK_FAILED, "the console %s takes no output" % self._console.path)
+
+    # -- the commands
 
     def _accept(self) -> None:
         try:
@@ -303,21 +385,21 @@ class Agent:
             # Anybody can connect; only who may open our console may use it.
             connection.close()
             return
-        self._clients[fd] = _Client(pid)
-        self._clients[fd].output = self._greeting
+        self._commands[fd] = _Command(pid)
+        self._commands[fd].output = self._greeting
         connection.detach()
 
     def _serve(self, fd: int, event: int) -> None:
-        client = self._clients[fd]
-        if event & select.POLLOUT and client.output:
+        command = self._commands[fd]
+        if event & select.POLLOUT and command.output:
             try:
-                client.output = client.output[os.write(fd, client.output) :]
+                command.output = command.output[os.write(fd, command.output) :]
             except BlockingIOError:
                 pass
             except OSError:
-                client.output = b""
-                client.done = True
-            if client.done and not client.output:
+                self._end(fd, command, "killed")
+                return
+            if not command.output and command.step("written"):
                 self._drop(fd)
                 return
         if not event & (select.POLLIN | select.POLLHUP | select.POLLERR):
@@ -329,105 +411,117 @@ class Agent:
         except OSError:
             data = b""
         if data:
-            self._take(fd, client, data)
+            self._take(fd, command, data)
         else:
-            self._withdraw(fd, client, bool(event & (select.POLLHUP | select.POLLERR)))
+            gone = event & (select.POLLHUP | select.POLLERR)
+            self._end(fd, command, "killed" if gone else "leave")
 
-    def _take(self, fd: int, client: _Client, data: bytes) -> None:
-        now = time.monotonic()
-        if client.errand is not None and not client.tag:
-            client.errand.acted()
-            self._run_errand(fd, client)
+    def _take(self, fd: int, command: _Command, data: bytes) -> None:
+        if command.state != CONNECTED:
+            for byte in data:
+                self._hear(fd, command, byte)
+            self._look(time.monotonic())
             return
-        if client.tag:
-            client.stopping = data.endswith(STOPPING)
-            client.told = False
-            self._look(now)
-            return
-        client.input += data
-        size = int.from_bytes(client.input[:LENGTH_SIZE], "big")
+        command.input += data
+        size = int.from_bytes(command.input[:LENGTH_SIZE], "big")
         if size > MAX_REQUEST:
             self._drop(fd)
-        elif len(client.input) == LENGTH_SIZE + size:
-            message, client.input = client.input[LENGTH_SIZE:], b""
+        elif len(command.input) == LENGTH_SIZE + size:
+            message, command.input = command.input[LENGTH_SIZE:], b""
             if message.startswith(ERRAND):
-                self._begin_errand(fd, client, message)
+                self._begin(fd, command, message)
             else:
-                client.tag = self._link.submit(message, now)
-            if self._hushed:
-                # A shell sets its own modes again when the command before this one was killed.
-                self._console.hush()
-            self._look(now)
+                self._submit(command, message)
 
-    def _begin_errand(self, fd: int, client: _Client, message: bytes) -> None:
-        from .errand import Errand, Refused
+    def _hear(self, fd: int, command: _Command, byte: int) -> None:
+        if byte == ord(ASK_TO_STOP):
+            command.step("stop")
+        elif byte == ord(RESUMED):
+            command.step("resume")
+        elif byte == ord(ACTED) and command.errand is not None:
+            command.errand.acted()
+            self._go_on(fd, command)
+
+    def _submit(self, command: _Command, message: bytes) -> None:
+        now = time.monotonic()
+        command.tag = self._link.submit(message, now)
+        command.step("request")
+        if self._state == ALONE:
+            # A shell sets its own modes again when the command before this one was killed.
+            self._console.hush()
+        self._look(now)
+
+    def _begin(self, fd: int, command: _Command, message: bytes) -> None:
+        from .errand import Errand
 
         try:
-            client.errand = Errand(message)
+            command.errand = Errand(message)
         except Exception:
-            self._drop(fd)
+            self._end(fd, command, "killed")
         else:
-            self._run_errand(fd, client)
+            self._go_on(fd, command)
 
-    def _run_errand(self, fd: int, client: _Client) -> None:
-        from .errand import ASK, END
+    def _go_on(self, fd: int, command: _Command) -> None:
+        """The next step of an errand. One that is refused, or fails, the command has to do itself."""
+        from .errand import ACT, ASK
 
+        assert command.errand is not None
         try:
-            what, message = client.errand.next()
+            what, message = command.errand.next()
         except Exception:
-            self._drop(fd)
+            self._end(fd, command, "killed")
             return
-        client.tag = 0
         if what == ASK:
-            client.tag = self._link.submit(message, time.monotonic())
-        elif what == END:
-            client.reply = message
-            client.reply_since = time.monotonic()
-        else:
-            client.output += len(message).to_bytes(LENGTH_SIZE, "big") + message
+            self._submit(command, message)
+        elif what == ACT:
+            command.output += _message(message)
+            command.step("act")
+        elif command.step("reply"):
+            command.reply = message
+            command.since = time.monotonic()
 
-    def _withdraw(self, fd: int, client: _Client, gone: bool) -> None:
-        """The command needs no reply any more; if it is not gone it waits until the console is clean."""
-        client.closed = True
-        if client.tag:
-            self._link.cancel(client.tag, time.monotonic(), gone)
-        if gone or not client.tag:
+    def _end(self, fd: int, command: _Command, event: str) -> None:
+        """The command needs no reply any more."""
+        command.step(event)
+        if command.tag:
+            self._link.cancel(command.tag, time.monotonic(), event == "killed")
+        if command.state == GONE:
             self._drop(fd)
         self._look(time.monotonic())
 
     def _collect(self) -> None:
         """Note replies that have come."""
         replies = dict(self._link.replies())
-        for fd, client in list(self._clients.items()):
-            if client.tag in replies and not client.closed:
-                if client.errand is not None:
-                    client.errand.reply(replies[client.tag])
-                    self._run_errand(fd, client)
-                    continue
-                client.reply = replies[client.tag]
-                client.reply_since = time.monotonic()
+        for fd, command in list(self._commands.items()):
+            if command.tag not in replies or command.state == LEAVING:
+                continue
+            if command.errand is not None:
+                command.errand.reply(replies[command.tag])
+                self._go_on(fd, command)
+            elif command.step("reply"):
+                command.reply = replies[command.tag]
+                command.since = time.monotonic()
         if replies:
             self._look(time.monotonic())
 
-    def _deliver(self) -> None:
+    def _deliver(self, now: float) -> None:
         """Hand over what commands wait for, once the console is as the shell expects it."""
         # As long as another one waits in the foreground, no shell reads.
-        shared = any(client.waits and not client.stopping for client in self._clients.values())
-        clean = not self._reads or (shared and self._link.attended)
-        for fd, client in list(self._clients.items()):
-            if client.reply and (clean or time.monotonic() > client.reply_since + PATIENCE):
-                client.output += len(client.reply).to_bytes(LENGTH_SIZE, "big") + client.reply
-                client.reply = b""
-                client.done = True
-            elif client.stopping and not client.told and client.waits and clean:
-                # An empty message: the command may be stopped now.
-                client.told = True
-                client.output = b"\0" * LENGTH_SIZE
-            elif client.closed and clean and not self._link.active(client.tag):
+        clean = self._state == AWAY or (self._state == ALONE and self._link.attended)
+        for fd, command in list(self._commands.items()):
+            if command.state == ANSWERED:
+                if (clean or now > command.since + PATIENCE) and command.step("clean"):
+                    command.output += _message(command.reply)
+            elif command.state == STOPPING:
+                if clean and command.step("clean"):
+                    # An empty message: the command may be stopped now.
+                    command.output += _message(b"")
+            elif command.state == LEAVING and clean and not self._link.active(command.tag):
+                command.step("clean")
                 self._drop(fd)
 
     def _drop(self, fd: int) -> None:
-        del self._clients[fd]
+        del self._commands[fd]
         os.close(fd)
         self._idle_since = time.monotonic()
 

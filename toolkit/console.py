@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
 """The console: finding it, its modes, writing frames, reading lines."""
 
+import errno
 import fcntl
 import os
 import struct
 import termios
+import time
 
-from .wire.framing import ALPHABET, CHECK_SIZE, LINE_KILL, LINE_MARKER
 from .wire.vocabulary import NO_DISPATCHER, CommandError
 
 TYPE_CHECKING = False
@@ -17,6 +18,14 @@ if TYPE_CHECKING:
 # this request differs between architectures (<asm/ioctls.h>: _IOR('T', 0x32, unsigned int)).
 _TIOCGDEV = (0x80045432, 0x40045432)
 _PTY_MAJORS = range(136, 144)
+
+_STANDARD = (0, 1, 2)
+_ACTIVE = "/sys/class/tty/console/active"
+_CONSOLE = "/dev/console"
+_TTY = "/dev/tty"
+# Seconds for which a device that was hung up may be gone, and between looks.
+RETURN_TIME = 5.0
+_RETRY = 0.1
 
 # Longest input that may be a line of ours without its end (bytes); a tty holds 4096.
 _MAX_INPUT = 8192
@@ -47,78 +56,183 @@ _BAUDS = {
 }
 
 
-def find(environ: "Mapping[str, str]") -> str:
-    """The path of the console: LAVA_CONSOLE, or the terminal this process has, or the kernel's.
+def find(environ: "Mapping[str, str]") -> "Console":
+    """Open the console: LAVA_CONSOLE, or the terminal this process has, or the kernel's.
 
-    Raises CommandError if there is none.
+    A terminal that another user owns cannot be opened by its name; then it serves as this process has it,
+    as /dev/tty or as an inherited file. Raises CommandError if there is none.
     """
     named = environ.get("LAVA_CONSOLE", "")
     if named == "off":
         raise CommandError(NO_DISPATCHER, "switched off by LAVA_CONSOLE=off")
     if named:
-        return named
-    for fd in (0, 1, 2):
+        path = named if "/" in named else "/dev/" + named
         try:
-            return os.ttyname(fd)
-        except OSError:
+            return Console(path)
+        except CommandError:
+            port = _inherited(_device(path))
+            if port is None:
+                raise
+            return port
+    for fd in _STANDARD:
+        try:
+            return Console(os.ttyname(fd))
+        except (OSError, CommandError):
             continue
+    port = _inherited(None)
+    if port is not None:
+        return port
+    return _of_kernel()
+
+
+def _inherited(number: "int | None") -> "Console | None":
+    """The terminal that this process has without opening it by name; `number`: only if it is this device."""
+    for path, fd in [(_TTY, None)] + [("inherited file %d" % fd, fd) for fd in _STANDARD]:
+        try:
+            port = Console(path, fd)
+        except CommandError:
+            continue
+        if number in (None, port.number):
+            return port
+        port.close()
+    return None
+
+
+def _device(path: str) -> int:
     try:
-        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
-        return "/dev/tty"
+        return os.stat(path).st_rdev
     except OSError:
-        pass
+        return -1
+
+
+def kernel_consoles() -> "list[str]":
+    """Paths of the kernel's consoles, the most likely one first: serial ports before screens, the last one first."""
     try:
-        with open("/sys/class/tty/console/active") as file:
-            return "/dev/" + file.read().split()[-1]
-    except (OSError, IndexError):
-        raise CommandError(
-            NO_DISPATCHER,
-            "no console found; name the device that the lab is connected to: LAVA_CONSOLE=/dev/ttyS0",
-        ) from None
+        with open(_ACTIVE) as file:
+            names = file.read().split()[::-1]
+    except OSError:
+        return []
+    return ["/dev/" + name for name in sorted(names, key=_is_screen)]
+
+
+def _is_screen(name: str) -> bool:
+    """Whether no lab can be behind this console: tty1 is a virtual terminal, ttynull is nothing."""
+    return name[:3] == "tty" and (name[3:].isdigit() or name == "ttynull")
+
+
+def _of_kernel() -> "Console":
+    failed = None
+    for path in kernel_consoles() or [_CONSOLE] * os.path.exists(_CONSOLE):
+        try:
+            return Console(path)
+        except CommandError as error:
+            failed = failed or error
+    raise failed or CommandError(
+        NO_DISPATCHER,
+        "no console found; name the device that the lab is connected to: LAVA_CONSOLE=/dev/ttyS0",
+    )
+
+
+def nobody_answers(path: str) -> str:
+    """The sentence for a console behind which no dispatcher answers, with what may be wrong."""
+    others = [other[len("/dev/") :] for other in kernel_consoles() if other != path]
+    return (
+        "no dispatcher answers on the console %s: either none listens there, or tmux, screen or another program"
+        " between here and the lab keeps its messages, or this is not the console that the lab is connected to"
+        " (name it by LAVA_CONSOLE=ttyS0%s)"
+        % (path, "; the kernel also has " + ", ".join(others) if others else "")
+    )
+
+
+class HungUp(OSError):
+    """The console was hung up. `reopen` may find it again."""
 
 
 class Console:
-    """An open console. Raises CommandError if it can't be opened."""
+    """An open console. Raises CommandError if it can't be opened.
+
+    :param path: of the device, or what to call it.
+    :param fd: an open file to use in place of the path.
+    """
 
     __slots__ = (
-        "_after_ours",
-        "_foreign",
         "_input",
         "_marked",
         "_ours",
         "_theirs",
+        "inherited",
         "number",
         "path",
         "read_fd",
         "write_fd",
     )
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, fd: "int | None" = None) -> None:
         self.path = path
         self._input = b""
-        self._foreign = []  # type: list[bytes]
         self._ours = None  # type: int | None
         self._theirs = 0
-        self._after_ours = False
-        self._marked = False  # whether we ever left our mark
+        self._marked = False  # whether our mark may still be there
+        self.inherited = fd is not None  # its files are shared with other programs, and a read may block
         try:
-            # Two open files of our own: a frame has to go out in one blocking write, and a
-            # read must not block when somebody else was quicker. Neither disturbs the caller's.
-            self.read_fd = os.open(path, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
-            self.write_fd = os.open(path, os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
-            os.set_blocking(self.write_fd, True)
+            if fd is None:
+                self._open()
+            else:
+                self.read_fd, self.write_fd = os.dup(fd), os.dup(fd)
         except OSError as error:
-            raise CommandError(
-                NO_DISPATCHER, "can't open the console %s: %s" % (path, error.strerror)
-            ) from None
+            text = "can't open the console %s: %s" % (path, error.strerror)
+            if error.errno == errno.EACCES:
+                text += "; run the command as the user who may, or with that terminal as its standard input"
+            raise CommandError(NO_DISPATCHER, text) from None
         if not os.isatty(self.read_fd):
+            self.close()
             raise CommandError(NO_DISPATCHER, "the console %s is not a terminal" % path)
         self.number = self._find_number()  # of the terminal's device, as in /proc/PID/stat
+
+    def _open(self) -> None:
+        # Two open files of our own: a frame has to go out in one blocking write, and a read must not
+        # block when somebody else was quicker. Neither disturbs the caller's.
+        self.read_fd = os.open(self.path, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
+        try:
+            self.write_fd = os.open(self.path, os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
+        except OSError:
+            os.close(self.read_fd)
+            raise
+        os.set_blocking(self.write_fd, True)
+
+    def reopen(self) -> None:
+        """After a hang-up: open it again, if it is there again soon; else raises OSError."""
+        if self.inherited:
+            raise HungUp(errno.EIO, "it was hung up")
+        # The number of a pty that is gone may soon be that of another terminal.
+        tries = 1 if self._is_pty else int(RETURN_TIME / _RETRY)
+        self.close()
+        self._ours = None
+        self._input = b""
+        for left in range(tries - 1, -1, -1):
+            try:
+                self._open()
+                if self._find_number() == self.number:
+                    return
+                self.close()
+                raise HungUp(errno.ENODEV, "it is another device now")
+            except OSError:
+                if not left:
+                    raise
+            time.sleep(_RETRY)
+
+    def close(self) -> None:
+        os.close(self.read_fd)
+        os.close(self.write_fd)
+
+    @property
+    def _is_pty(self) -> bool:
+        return (self.number >> 8) & 0xFFF in _PTY_MAJORS
 
     def key(self) -> str:
         """What tells this console from every other one of the machine."""
         instance = 0
-        if (self.number >> 8) & 0xFFF in _PTY_MAJORS:
+        if self._is_pty:
             # Containers have ptys of the same numbers; the file system they lie on differs.
             try:
                 instance = os.stat(
@@ -150,16 +264,25 @@ class Console:
         except OSError:
             return 0
 
-    def waiting(self) -> int:
-        """Bytes of input that can be read."""
-        try:
-            return _number(fcntl.ioctl(self.read_fd, termios.FIONREAD, b"\0\0\0\0"))
-        except OSError:
-            return 0
+    def free(self) -> bool:
+        """Whether nobody else reads the console, as far as the kernel tells. Changes nothing.
 
-    @property
-    def canonical(self) -> bool:
-        """Whether input comes in whole lines, not to a line editor."""
+        A shell that edits lines, a getty and an editor have turned whole lines off. Who is in read(2) holds
+        the terminal's lock for readers: then even a read of nothing does not get it.
+        """
+        if not self._canonical():
+            return False
+        if self.inherited:
+            return True  # such a file may block, and then the kernel does not tell
+        try:
+            os.read(self.read_fd, 0)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            raise HungUp(error.errno, error.strerror) from None
+        return True
+
+    def _canonical(self) -> bool:
         try:
             return bool(termios.tcgetattr(self.read_fd)[_LFLAG] & termios.ICANON)
         except termios.error:
@@ -168,8 +291,7 @@ class Console:
     def hush(self) -> None:
         """Have the console's input in whole lines and without echo, until `restore`.
 
-        For one that nobody else reads; beside a shell see `sharing`. To be called again when somebody may
-        have set other modes since.
+        Only while nobody else reads it. To be called again when somebody may have set other modes since.
         """
         try:
             modes = termios.tcgetattr(self.read_fd)
@@ -187,45 +309,56 @@ class Console:
         except termios.error:
             pass
 
+    @property
+    def marked(self) -> bool:
+        """Whether somebody may have taken over modes without echo from us: then `mend` has to look."""
+        return self._marked and self._ours is None
+
     def mend(self) -> None:
         """Turn the echo on again if a shell has put back modes that it had found while the input was ours."""
-        if not self._marked:
-            return
         try:
             modes = termios.tcgetattr(self.read_fd)
             # (In raw mode they are those of a line editor, which knows what it wants.)
-            if modes[_CC][_MARK_AT] == _MARK and modes[_LFLAG] & termios.ICANON:
-                modes[_LFLAG] |= termios.ECHO
-                modes[_CC][_MARK_AT] = b"\0"
-                termios.tcsetattr(self.read_fd, termios.TCSANOW, modes)
+            if modes[_LFLAG] & termios.ICANON:
+                self._marked = False
+                if modes[_CC][_MARK_AT] == _MARK:
+                    modes[_LFLAG] |= termios.ECHO
+                    modes[_CC][_MARK_AT] = b"\0"
+                    termios.tcsetattr(self.read_fd, termios.TCSANOW, modes)
         except termios.error:
-            pass
+            self._marked = False
 
     def restore(self) -> None:
-        """Put the modes back, unless somebody else has set some since; give typed lines back."""
+        """Put the modes back, unless somebody else has set some since."""
         try:
             modes = termios.tcgetattr(self.read_fd)
-            untouched, marked = modes[_LFLAG] == self._ours, modes[_CC][_MARK_AT] == _MARK
-            canonical = modes[_LFLAG] & termios.ICANON
-            if self._ours not in (None, self._theirs) and (untouched or (marked and canonical)):
-                if untouched:
-                    modes[_LFLAG] = self._theirs
+            if self._ours is not None and modes[_LFLAG] == self._ours != self._theirs:
+                modes[_LFLAG] = self._theirs
                 modes[_CC][_MARK_AT] = b"\0"
                 termios.tcsetattr(self.read_fd, termios.TCSANOW, modes)
         except termios.error:
             pass
         self._ours = None
-        self.give_back(self.foreign())
+        if self._marked:
+            self.mend()
 
     def write(self, frame: bytes) -> None:
-        """Write a frame in one piece; raises OSError."""
+        """Write a frame in one piece; raises HungUp, or OSError when it takes too long."""
         # One write(2) is one piece among those of other processes, and only if it is whole.
-        while frame:
-            frame = frame[os.write(self.write_fd, frame) :]
+        try:
+            while frame:
+                frame = frame[os.write(self.write_fd, frame) :]
+        except OSError as error:
+            raise _told(error) from None
 
     def read_lines(self) -> "list[bytes]":
-        """The input lines that are there, without waiting; raises OSError when the console is gone."""
-        data = os.read(self.read_fd, 4096)
+        """The input lines that are there, without waiting; raises BlockingIOError, or HungUp."""
+        try:
+            data = os.read(self.read_fd, 4096)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            raise _told(error) from None
         if not data:
             # End of file in canonical mode is somebody's ^D; a console that is gone also says so by poll.
             return []
@@ -234,48 +367,13 @@ class Console:
         self._input = lines.pop()[-_MAX_INPUT:]
         return lines
 
-    def sort(self, line: bytes, ours: bool) -> None:
-        """Note a line that was read; what somebody typed for another reader `restore` gives back."""
-        # (An end of line that the way has made CR LF comes as two.)
-        doubled = self._after_ours and not line
-        self._after_ours = ours or _was_ours(line)
-        if not (self._after_ours or doubled):
-            self._foreign.append(line + b"\n")
-            return
-        # Half a line that a tty in canonical mode would have taken away.
-        self._foreign.append(line.rpartition(LINE_KILL)[0])
-        if not (ours or doubled) and LINE_MARKER not in line and not self.canonical:
-            # The line editor has the beginning, a comment that takes in whatever is typed next: that is to end here.
-            self._foreign.append(b"\n")
 
-    def foreign(self) -> bytes:
-        """What was read and is somebody else's; it is up to the caller to give it back."""
-        typed = b"".join(self._foreign) + self._input
-        self._foreign = []
-        self._input = b""
-        return typed
-
-    def give_back(self, typed: bytes) -> bool:
-        """Put input back, behind what is waiting by now; False if the kernel does not let us."""
-        try:
-            for byte in typed:
-                fcntl.ioctl(self.read_fd, termios.TIOCSTI, bytes((byte,)))
-        except OSError:
-            return False  # it does for root, or where dev.tty.legacy_tiocsti is set
-        return True
-
-
-def _was_ours(line: bytes) -> bool:
-    """Whether this may be a line of the host that the way has damaged: no shell may get to see it.
-
-    What a person types, `python3 run-tests.py`, must not pass for one: the dot before the checksum has
-    its place, and a body is long, and has capitals.
-    """
-    if LINE_MARKER[1:] in line[:6]:
-        return True
-    strange = line.translate(None, ALPHABET + b".#")
-    dot = b"." in line[-CHECK_SIZE - 2 : -CHECK_SIZE + 1]
-    return dot and len(line) > 3 * CHECK_SIZE and len(strange) <= 1 and line.lower() != line
+def _told(error: OSError) -> OSError:
+    return (
+        HungUp(error.errno, error.strerror)
+        if error.errno in (errno.EIO, errno.ENXIO, errno.ENODEV)
+        else error
+    )
 
 
 def _number(raw: bytes) -> int:

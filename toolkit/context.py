@@ -44,7 +44,9 @@ class Context:
 
     def request(self, operation: str, *arguments: object) -> "list[Any]":
         """The values of the dispatcher's reply; raises CommandError for any answer but yes."""
-        identity = self._identity or posix.urandom(IDENTITY_SIZE)
+        from .entropy import random_bytes
+
+        identity = self._identity or random_bytes(IDENTITY_SIZE)
         self._identity = (int.from_bytes(identity, "big") + 1 & (1 << 8 * IDENTITY_SIZE) - 1).to_bytes(
             IDENTITY_SIZE, "big"
         )

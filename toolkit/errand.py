@@ -6,10 +6,6 @@ a reply of the dispatcher. When that is here, `run` is called again from its beg
 that it has had so far. So commands are written as if they could wait.
 """
 
-import marshal
-from _frozen_importlib_external import MAGIC_NUMBER
-
-from . import BUILD, thin
 from .arguments import to_bytes
 from .cli import decoded, meant, run
 from .commands import NEED_ONLY_CONTEXT
@@ -77,7 +73,7 @@ class Errand(Context):
 
     def _to_do(self) -> bytes:
         # Files first: where one cannot be written, nothing has been printed yet.
-        return b"".join(sorted(self._actions[self._acted :], key=lambda item: item[0] != FILE))
+        return b"".join(sorted(self._actions[self._acted :], key=_order))
 
     # -- what commands call
 
@@ -104,10 +100,8 @@ class Errand(Context):
         raise _Pause
 
 
-def greeting() -> bytes:
-    """What the agent says first to each client: whose it is, and the module `thin` for the same Python."""
-    code = thin.__spec__.loader.get_code(thin.__name__)  # type: ignore[union-attr]
-    return BUILD + MAGIC_NUMBER + marshal.dumps(code)
+def _order(item: bytes) -> bool:
+    return item[0] != FILE
 
 
 def _item(kind: int, data: bytes) -> bytes:

@@ -130,53 +130,46 @@ def other(lab: Lab) -> Shell:
     return Shell(lab["hb01"], "sh -i")
 
 
-def test_a_wait_in_the_background_does_not_disturb_typing(lab: Lab, shell: Shell, other: Shell) -> None:
+def test_a_wait_in_the_background_rests_while_the_shell_reads(lab: Lab, shell: Shell, other: Shell) -> None:
     start = shell.begin("lava-wait ready")
     lab.until_waiting("ready")
     shell.board.type(CTRL_Z)
     shell.wait_for_prompt(start)
     shell.run("bg")
-    counters = lab.engine.counters("panda01")
-    frames = counters.frames
-    number = 0
-    # As long as it takes to ask twice how things stand.
-    while counters.frames < frames + 2:
-        number += 1
-        shell.check_typing(number)
-        # A shell that is never idle for a moment is not asked beside.
-        shell.run("sleep 0.2")
+    typed = len(lab.typed)
     assert other.run("lava-send ready k=v")[0] == 0
+    for number in range(3):
+        shell.check_typing(number)
+    assert [name for name, _ in lab.typed[typed:]].count("panda01") == 0
+    # Now it does not read any more.
     assert shell.run("wait")[0] == 0
     assert b"k=v" in (shell.board.directory / "cache").read_bytes()
 
 
-def test_a_wait_that_starts_in_the_background(lab: Lab, shell: Shell, other: Shell) -> None:
-    shell.run("lava-wait ready &")
-    for number in range(3):
-        shell.check_typing(number)
-    # Now the shell reads no more.
-    start = shell.begin("wait $!; echo waited $?")
-    lab.until_waiting("ready")
-    assert other.run("lava-send ready")[0] == 0
-    match = shell.until(rb"waited (\d+)\r\n", start)
-    assert match[1] == b"0"
-    shell.wait_for_prompt(match.end())
+def test_a_command_that_starts_beside_a_prompt_is_refused(lab: Lab, shell: Shell) -> None:
+    # By then the shell is at its prompt.
+    start = shell.begin("{ sleep 0.3; lava-wait ready; echo ended with $?; } &")
+    refusal = shell.until(rb"lava-wait: (\S+) \(process \d+\) reads the console [^\r]*\r\n", start)
+    assert refusal[1] in (b"bash", b"dash", b"busybox")
+    assert b"run this command in the foreground" in refusal[0]
+    shell.until(rb"ended with 69\r\n", refusal.end())
+    assert lab.typed == []
+    shell.check_typing(1)
 
 
-def test_sends_in_the_background(shell: Shell) -> None:
-    for number in range(5):
-        shell.run(f"lava-send y{number} &")
-        shell.check_typing(number)
-    assert shell.run("wait")[0] == 0
+def test_commands_in_the_background_of_a_line_that_waits(shell: Shell) -> None:
+    status, output = shell.run("for i in 0 1 2 3 4; do lava-send y$i & done; wait")
+    assert status == 0, output
     assert shell.sent() == [b"y%d" % number for number in range(5)]
 
 
 def test_the_line_after_a_killed_wait_runs_untouched(lab: Lab, shell: Shell) -> None:
     for number in range(3):
-        shell.begin(f"lava-wait never{number}")
+        start = shell.begin(f"lava-wait never{number}")
         lab.until_waiting(f"never{number}")
         (process,) = shell.board.commands("lava-wait")
         os.kill(process, signal.SIGKILL)
+        shell.wait_for_prompt(start)
         shell.check_typing(number)
         lab.until_waiting()
 

@@ -23,9 +23,9 @@ import pytest
 
 from dispatcher.group.events import Sent, Waiting
 from tests.consoles import PATIENCE, Board, Lab, eventually
-from tests.toolkit.test_console import needs_tiocsti
-from toolkit.thin import LENGTH_SIZE
+from toolkit.agent import COMMAND, CONNECTED, CONSOLE, GONE, _Command
 from toolkit.console import Console
+from toolkit.thin import LENGTH_SIZE
 from toolkit.wire.vocabulary import pack_request
 
 ROOT = Path(__file__).parents[2]
@@ -167,8 +167,9 @@ def test_a_waiting_command_that_is_killed_leaves_nothing_behind(lab: Lab, board:
         if turn % 2:
             eventually(lambda: not board.echoes, "no echo while it waits")
         (command,) = board.commands("lava-wait")
-        typed = len(lab.typed)
+        typed, prompts = len(lab.typed), board.output.count(b"ready> ")
         os.kill(command, signal.SIGKILL)
+        lab.wait_for(lambda prompts=prompts: board.output.count(b"ready> ") > prompts, "a prompt")  # type: ignore[misc]
         board.type(b"echo un''touched %d; stty -a >modes\n" % turn)
         board.until_printed(f"untouched {turn}")
         lab.until_waiting()
@@ -269,7 +270,9 @@ def test_a_reply_at_the_moment_of_ctrl_c(lab: Lab, board: Board, sent_before: bo
 def test_a_console_that_nobody_reads(lab: Lab, board: Board) -> None:
     lab.deaf = True
     assert board.run("lava-self 2>err") == 69
-    assert (board.directory / "err").read_text() == "lava-self: no dispatcher answers on this console\n"
+    error = (board.directory / "err").read_text()
+    assert error.startswith(f"lava-self: no dispatcher answers on the console {board.path}: ")
+    assert "tmux" in error and "LAVA_CONSOLE" in error and error.count("\n") == 1
     assert board.echoes
     # What went out was small, and shows on no terminal.
     os.set_blocking(board.master, False)
@@ -312,7 +315,7 @@ import os, signal
 from toolkit.console import Console
 signal.signal(signal.SIGALRM, toolkit.agent._stop_writing)
 agent = toolkit.agent.Agent(None, Console(os.environ["LAVA_CONSOLE"]))
-agent._hushed = True
+agent._state = toolkit.agent.ALONE
 agent._link.submit(b"request", 0.0)
 agent._link.next_frame = lambda now, backlog: b"f" * 720
 try:
@@ -401,20 +404,91 @@ def test_an_agent_serves_its_own_user_only(lab: Lab, board: Board) -> None:
     assert lab.events(Sent) == [] and process.poll() is None
 
 
+# -- a socket that another user has taken ----------------------------------------------------------
+
+SQUATTER = """
+import socket, sys, time
+taken = socket.socket(socket.AF_UNIX)
+taken.bind(b"\\0lavabox/0/" + sys.argv[1].encode())
+if sys.argv[2] == "listens":
+    taken.listen()
+print("taken", flush=True)
+time.sleep(1000)
+"""
+SQUATTERS = {
+    "listens": ([], "listens"),
+    "does not listen": ([], "sleeps"),
+    # Root of a name space of its own.
+    "is root elsewhere": (["unshare", "--user", "--map-root-user"], "listens"),
+}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.parametrize("name", SQUATTERS)
+def test_a_socket_that_another_user_has_taken_is_passed_by(lab: Lab, board: Board, name: str) -> None:
+    wrapper, what = SQUATTERS[name]
+    python = "/usr/bin/python3"
+    if shutil.which("setpriv") is None or not os.path.exists(python):
+        pytest.skip("no setpriv, or no Python for everybody")
+    if wrapper and subprocess.run([*wrapper, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("no user name spaces here")
+    console = Console(board.path)
+    become = ["setpriv", "--reuid", "65534", "--clear-groups"]
+    squatter = subprocess.Popen(
+        [*become, *wrapper, python, "-c", SQUATTER, console.key(), what], stdout=subprocess.PIPE
+    )
+    console.close()
+    try:
+        assert squatter.stdout is not None and squatter.stdout.readline() == b"taken\n"
+        process = board.start("lava-wait go & lava-wait go & lava-self; wait $! && lava-send up; echo $?")
+        lab.until_waiting("go", "go")
+        assert len(board.agents()) == 1
+        send(lab, "go")
+        assert process.wait(PATIENCE) == 0
+        board.until_printed("a\r\n0\r\n")
+    finally:
+        squatter.kill()
+        squatter.communicate()
+
+
+def test_an_agent_that_was_stopped_goes_on(lab: Lab, board: Board) -> None:
+    process = board.start("lava-wait go; echo status $?")
+    lab.until_waiting("go")
+    (agent,) = board.agents()
+    os.kill(agent, signal.SIGSTOP)
+    send(lab, "go")
+    os.kill(agent, signal.SIGCONT)
+    assert process.wait(PATIENCE) == 0
+    board.until_printed("status 0")
+    assert board.echoes
+
+
+# -- the tables ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("table", [COMMAND, CONSOLE], ids=["commands", "console"])
+def test_the_tables_are_closed(table: dict[str, dict[str, str | None]]) -> None:
+    """An event that is missing in a state, or misspelt, is a KeyError."""
+    assert len({tuple(row) for row in table.values()}) == 1
+    states = {state for row in table.values() for state in row.values() if state}
+    assert states - {GONE} <= set(table)
+    assert set(table) <= states | {CONNECTED}
+    command = _Command(1)
+    with pytest.raises(KeyError):
+        command.step("stopp")
+
+
 # -- what somebody types meanwhile -----------------------------------------------------------------
 
 
-@needs_tiocsti
-def test_what_is_typed_during_a_wait_reaches_its_reader(lab: Lab, board: Board) -> None:
-    process = board.start('lava-wait go; read line; echo "read <$line>"; read line; echo "read <$line>"')
+def test_what_is_typed_during_a_wait_is_read_by_nobody_else(lab: Lab, board: Board) -> None:
+    process = board.start('lava-wait go; read line; echo "read <$line>"')
     lab.until_waiting("go")
     eventually(lambda: not board.echoes, "that it waits")
-    board.type(b"python3 run-Tests.py\n")
+    board.type(b"reboot\n")
     eventually(lambda: board.unread() == 0, "that the agent has read it")
-    # Half a line does not survive the next line of the host, which begins with ^U.
-    board.type(b"lost ")
     send(lab, "go")
-    board.until_printed("read <python3 run-Tests.py>")
+    eventually(lambda: board.echoes, "its end")
     board.type(b"second\n")
     assert process.wait(PATIENCE) == 0
     board.until_printed("read <second>")

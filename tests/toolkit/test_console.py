@@ -1,31 +1,54 @@
 # SPDX-License-Identifier: MIT
 from __future__ import annotations
 
-import io
+import fcntl
 import os
+import subprocess
+import sys
 import termios
 import tty
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from tests.terminal import OURS, Terminal, needs_tiocsti
+from tests.terminal import OURS, Terminal
 from toolkit import console as console_module
-from toolkit.console import Console, _was_ours, find
-from toolkit.wire.framing import LINE_KILL, MAX_FRAME, MAX_LINE_BODY, encode_line
+from toolkit.console import Console, HungUp, find, kernel_consoles, nobody_answers
+from toolkit.wire.framing import MAX_FRAME
 from toolkit.wire.vocabulary import NO_DISPATCHER, CommandError
 
 LFLAG = 3
+TIOCVHANGUP = 0x5437
 OSPEED = 5
 
 
 # -- finding it --------------------------------------------------------------------------------
 
 
-def test_the_variable_names_it() -> None:
-    assert find({"LAVA_CONSOLE": "/dev/ttyS7"}) == "/dev/ttyS7"
+@pytest.fixture
+def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """No terminal, and a /sys whose list of consoles is the file that is returned."""
+    null = os.open("/dev/null", os.O_RDWR)
+    monkeypatch.setattr(console_module, "_STANDARD", (null, null, null))
+    monkeypatch.setattr(console_module, "_TTY", str(tmp_path / "none"))
+    monkeypatch.setattr(console_module, "_CONSOLE", str(tmp_path / "none"))
+    monkeypatch.setattr(console_module, "_ACTIVE", str(tmp_path / "active"))
+    return tmp_path / "active"
+
+
+def found(environ: dict[str, str]) -> str:
+    port = find(environ)
+    port.close()
+    return port.path
+
+
+def test_the_variable_names_it(terminal: Terminal, nowhere: Path) -> None:
+    assert found({"LAVA_CONSOLE": terminal.console.path}) == terminal.console.path
+
+
+def test_a_name_without_a_folder_is_a_device(nowhere: Path) -> None:
+    with pytest.raises(CommandError, match="can't open the console /dev/ttyNONE0: No such file"):
+        find({"LAVA_CONSOLE": "ttyNONE0"})
 
 
 def test_it_can_be_switched_off() -> None:
@@ -34,54 +57,127 @@ def test_it_can_be_switched_off() -> None:
     assert caught.value.status == NO_DISPATCHER
 
 
-PLACES = {
-    "stdin": ({0: "/dev/a"}, True, "ttyS0", "/dev/a"),
-    "stdout, stdin being a file": ({1: "/dev/b"}, True, "ttyS0", "/dev/b"),
-    "stderr": ({2: "/dev/c"}, True, "ttyS0", "/dev/c"),
-    "the process's terminal": ({}, True, "ttyS0", "/dev/tty"),
-    "the kernel's console": ({}, False, "tty0 ttyS1\n", "/dev/ttyS1"),
+@pytest.mark.parametrize("empty", [{}, {"LAVA_CONSOLE": ""}], ids=["not set", "set empty"])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_standard_file_is_looked_at(
+    terminal: Terminal, nowhere: Path, monkeypatch: pytest.MonkeyPatch, place: int, empty: dict[str, str]
+) -> None:
+    files = list(console_module._STANDARD)
+    files[place] = terminal.slave
+    monkeypatch.setattr(console_module, "_STANDARD", tuple(files))
+    assert found(empty) == terminal.console.path
+
+
+def test_then_the_terminal_of_the_process(
+    terminal: Terminal, nowhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere.write_text("ttyNONE0\n")
+    monkeypatch.setattr(console_module, "_TTY", terminal.console.path)
+    assert found({}) == terminal.console.path
+
+
+KERNEL = {
+    "ttyAMA0 tty1": ["ttyAMA0", "tty1"],
+    "tty1 ttyAMA0": ["ttyAMA0", "tty1"],
+    "tty0 ttyS0 ttyS1\n": ["ttyS1", "ttyS0", "tty0"],
+    "tty0": ["tty0"],
+    "hvc0 tty0 ttynull": ["hvc0", "ttynull", "tty0"],
+    "": [],
+    "\n": [],
 }
 
 
-@pytest.mark.parametrize("empty", [{}, {"LAVA_CONSOLE": ""}], ids=["not set", "set empty"])
-@pytest.mark.parametrize("name", PLACES)
-def test_it_is_looked_for(monkeypatch: pytest.MonkeyPatch, name: str, empty: dict[str, str]) -> None:
-    names, has_terminal, active, expected = PLACES[name]
-    pretend(monkeypatch, names, has_terminal, active)
-    assert find(empty) == expected
+@pytest.mark.parametrize("active", KERNEL)
+def test_then_the_kernel_s_which_is_no_screen_if_there_is_another(nowhere: Path, active: str) -> None:
+    nowhere.write_text(active)
+    assert kernel_consoles() == ["/dev/" + name for name in KERNEL[active]]
+
+
+def test_one_of_the_kernel_s_that_cannot_be_opened_is_passed_by(terminal: Terminal, nowhere: Path) -> None:
+    nowhere.write_text(f"{terminal.console.path[len('/dev/') :]} ttyNONE0")
+    assert found({}) == terminal.console.path
+
+
+def test_without_sys_it_is_dev_console(
+    terminal: Terminal, nowhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console_module, "_CONSOLE", terminal.console.path)
+    assert found({}) == terminal.console.path
 
 
 @pytest.mark.parametrize("active", [None, "", "\n"])
-def test_without_any_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch, active: str | None) -> None:
-    pretend(monkeypatch, {}, False, active)
+def test_without_any_it_says_what_to_do(nowhere: Path, active: str | None) -> None:
+    if active is not None:
+        nowhere.write_text(active)
     with pytest.raises(CommandError, match="LAVA_CONSOLE=/dev/ttyS0") as caught:
         find({})
     assert caught.value.status == NO_DISPATCHER
 
 
-def pretend(
-    monkeypatch: pytest.MonkeyPatch, names: dict[int, str], has_terminal: bool, active: str | None
-) -> None:
-    def ttyname(fd: int) -> str:
-        if fd in names:
-            return names[fd]
-        raise OSError(25, "no tty")
+def test_when_nobody_answers_the_other_consoles_are_named(nowhere: Path) -> None:
+    nowhere.write_text("tty1 ttyS0 ttyS1")
+    text = nobody_answers("/dev/ttyS1")
+    assert "on the console /dev/ttyS1:" in text and "the kernel also has ttyS0, tty1)" in text
+    nowhere.write_text("ttyS1")
+    assert "the kernel also has" not in nobody_answers("/dev/ttyS1")
 
-    def open_tty(path: str, flags: int) -> int:
-        assert path == "/dev/tty"
-        if has_terminal:
-            return os.dup(0)
-        raise OSError(6, "no such device")
 
-    def open_file(path: str) -> io.StringIO:
-        assert path == "/sys/class/tty/console/active"
-        if active is None:
-            raise FileNotFoundError(path)
-        return io.StringIO(active)
+# -- the terminal of another user ----------------------------------------------------------------
 
-    monkeypatch.setattr(os, "ttyname", ttyname)
-    monkeypatch.setattr(os, "open", open_tty)
-    monkeypatch.setattr(console_module, "open", open_file, raising=False)
+# What a child says that cannot open the terminal by name: root may open anything, so it is another user.
+OTHER_USER = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from toolkit.console import find
+from toolkit.wire.vocabulary import CommandError
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+try:
+    port = find(os.environ)
+except CommandError as error:
+    print(error.text)
+else:
+    print(port.path, port.inherited, "%x" % port.number)
+"""
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+
+
+def as_other_user(terminal: Terminal, *, ctty: bool, stdin: bool, named: str = "") -> str:
+    command = [sys.executable, "-c", OTHER_USER, str(Path(__file__).parents[2])]
+    result = subprocess.run(
+        ["setsid", "--ctty", *command] if ctty else ["setsid", *command],
+        stdin=terminal.slave if stdin else subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "LAVA_CONSOLE": named},
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return result.stdout.strip()
+
+
+@needs_root
+@pytest.mark.parametrize("named", [False, True])
+def test_of_another_user_it_is_dev_tty_or_the_inherited_file(terminal: Terminal, named: bool) -> None:
+    os.chmod(terminal.console.path, 0o600)
+    number = f"{terminal.console.number:x}"
+    name = terminal.console.path if named else ""
+    assert as_other_user(terminal, ctty=True, stdin=True, named=name) == f"/dev/tty False {number}"
+    assert as_other_user(terminal, ctty=False, stdin=True, named=name) == f"inherited file 0 True {number}"
+
+
+@needs_root
+def test_another_user_without_it_is_told_what_to_do(terminal: Terminal) -> None:
+    os.chmod(terminal.console.path, 0o600)
+    other = Terminal()
+    os.chmod(other.console.path, 0o600)
+    for stdin in (other, None):
+        text = as_other_user(
+            stdin or terminal, ctty=False, stdin=stdin is not None, named=terminal.console.path
+        )
+        assert text.startswith(f"can't open the console {terminal.console.path}: Permission denied; run the")
+    other.close()
 
 
 NO_CONSOLES = {
@@ -169,7 +265,8 @@ def test_modes_that_somebody_else_has_set_since_are_his(terminal: Terminal, mode
     modes = terminal.lflag ^ mode
     terminal.stty(on=modes, off=~modes)
     terminal.console.restore()
-    assert terminal.lflag == modes
+    # But for the echo: that it was off in what he found was our doing. (A line editor sets it anyway.)
+    assert terminal.lflag == (modes | termios.ECHO if mode == termios.ISIG else modes)
 
 
 def test_the_echo_comes_back_after_an_agent_was_killed(terminal: Terminal) -> None:
@@ -256,88 +353,67 @@ def test_a_frame_is_written_whole(terminal: Terminal) -> None:
     assert terminal.console.backlog() == 0
 
 
-# -- what is whose -------------------------------------------------------------------------------
-
-TYPED = [
-    b"",
-    b"ls",
-    b"exit 1",
-    b"./run-tests.sh",
-    b"./configure.sh --prefix=/usr",
-    b"python3 run-tests.py",
-    b"python3 Test.py",
-    b"sh ./my-test.sh",
-    b"vi results.txt",
-    b"cat test-results.output",
-    b"lava-test-case Boot --result pass",
-    b"# a comment",
-    b"root",
-    b"aVeryLongPasswordWithCapitals1234567890",
-    b"http://192.168.1.1/Image.gz",
-    "grüße an alle".encode(),
-]
+# -- who reads it --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("line", TYPED)
-def test_what_people_type_is_theirs(line: bytes) -> None:
-    assert not _was_ours(line)
+def test_a_terminal_that_nobody_reads_is_free_and_stays_as_it_is(terminal: Terminal) -> None:
+    before = termios.tcgetattr(terminal.slave)
+    assert terminal.console.free()
+    terminal.type(b"typed ahead\n")
+    terminal.until_waiting(12)
+    assert terminal.console.free()
+    assert terminal.input() == b"typed ahead\n" and termios.tcgetattr(terminal.slave) == before
 
 
-@settings(max_examples=300)
-@given(st.binary(min_size=10, max_size=MAX_LINE_BODY), st.data())
-def test_damaged_lines_of_ours_are_ours(body: bytes, data: st.DataObject) -> None:
-    """A flipped, lost or doubled byte anywhere, or the beginning lost to an overrun."""
-    line = encode_line(body)[1:-1]
-    position = data.draw(st.integers(0, len(line) - 1))
-    kind = data.draw(st.sampled_from(["flip", "drop", "double", "overrun"]))
-    if kind == "flip":
-        changed = line[position] ^ 1 << data.draw(st.integers(0, 7))
-        damaged = line[:position] + bytes((changed,)) + line[position + 1 :]
-    elif kind == "drop":
-        damaged = line[:position] + line[position + 1 :]
-    elif kind == "double":
-        damaged = line[:position] + line[position:]
-    else:
-        damaged = line[min(position, len(line) - 22) :]
-    if damaged.lower() == damaged:
-        return  # (One body in a thousand has no capitals.)
-    assert _was_ours(damaged)
-
-
-@needs_tiocsti
-def test_what_somebody_typed_meanwhile_is_given_back(terminal: Terminal) -> None:
-    terminal.console.hush()
-    for line, ours in (
-        (b"echo hello", False),
-        (OURS[1:-1], True),
-        (OURS[1:30], False),
-        (b"", False),
-        (b"echo again", False),
-        (b"", False),
-    ):
-        terminal.console.sort(line, ours)
-    terminal.console.restore()
-    # An empty line behind one of ours is what a terminal server makes of its end.
-    assert terminal.input() == b"echo hello\necho again\n\n"
-    terminal.console.hush()
-    terminal.console.restore()
-    assert terminal.input() == b""
-
-
-@needs_tiocsti
-def test_cr_lf_leaves_nothing_behind(terminal: Terminal) -> None:
-    terminal.console.hush()
-    terminal.type(LINE_KILL + OURS[1:-1] + b"\r\n" + b"typed\n")
-    for line in terminal.lines():
-        terminal.console.sort(line, line == OURS[1:-1])
-    terminal.console.restore()
-    assert terminal.input() == b"typed\n"
-
-
-@needs_tiocsti
-def test_half_a_line_is_given_back(terminal: Terminal) -> None:
-    tty.setraw(terminal.slave)
+def test_who_is_in_a_read_has_it(terminal: Terminal) -> None:
+    reader = subprocess.Popen(["head", "-n", "1"], stdin=terminal.slave, stdout=subprocess.PIPE)
+    while terminal.console.free():
+        os.sched_yield()
     terminal.type(b"half")
-    assert terminal.lines() == []
-    terminal.console.restore()
-    assert terminal.input() == b"half"
+    assert not terminal.console.free()
+    # It got all of it, and nothing from us.
+    terminal.type(b" a line\n")
+    assert reader.communicate(timeout=60)[0] == b"half a line\n"
+    assert terminal.console.free()
+
+
+def test_who_edits_lines_has_it(terminal: Terminal) -> None:
+    tty.setcbreak(terminal.slave)
+    assert not terminal.console.free()
+
+
+def test_what_cannot_be_told_of_an_inherited_file_does_not_block(terminal: Terminal) -> None:
+    reader = subprocess.Popen(["cat"], stdin=terminal.slave, stdout=subprocess.PIPE)
+    while terminal.console.free():
+        os.sched_yield()
+    inherited = Console("inherited file", terminal.slave)
+    assert inherited.free()
+    inherited.close()
+    reader.kill()
+    reader.communicate()
+
+
+# -- hung up -------------------------------------------------------------------------------------
+
+
+def test_a_terminal_that_was_hung_up_is_opened_again(terminal: Terminal) -> None:
+    fcntl.ioctl(terminal.slave, TIOCVHANGUP)
+    with pytest.raises(HungUp):
+        terminal.console.write(b"frame")
+    terminal.console.reopen()
+    assert terminal.console.free()
+    terminal.console.write(b"frame")
+    assert os.read(terminal.master, 100) == b"frame"
+    # For whoever closes it.
+    os.close(terminal.slave)
+    terminal.slave = os.open(terminal.console.path, os.O_RDWR | os.O_NOCTTY)
+
+
+def test_a_terminal_that_is_gone_is_not_waited_for() -> None:
+    terminal = Terminal()
+    os.close(terminal.master)
+    with pytest.raises(HungUp):
+        terminal.console.write(b"frame")
+    with pytest.raises(OSError, match=r"No such file|Input/output"):
+        terminal.console.reopen()
+    os.close(terminal.slave)

@@ -13,11 +13,15 @@ from hypothesis import strategies as st
 from tests.fakeline import CALM, FakeLine, Faults
 from toolkit.wire import packets
 from toolkit.wire.device_link import (
+    CALLED,
+    CALLING,
     CANCELLING,
+    CLOSED,
     DONE,
     FIRST_WINDOW,
-    MAX_RTO,
+    LINK,
     MAX_UNANSWERED,
+    OPEN,
     RECEIVING,
     SENDING,
     SETTLING,
@@ -27,6 +31,7 @@ from toolkit.wire.device_link import (
 )
 from toolkit.wire.framing import MARKER, TERMINATOR, decode_frame, encode_line
 from toolkit.wire.packets import ACK, CANCEL, FENCE, HELLO, LINK_TIMEOUT, POLL, REPLY, REQUEST, WELCOME
+from toolkit.wire.timing import MAX_RTO
 from toolkit.wire.transfer import seal
 from toolkit.wire.vocabulary import LINK_FAILED, MAX_DATA, NO_DISPATCHER, OK, pack_reply, pack_request
 
@@ -117,7 +122,7 @@ def test_a_command_that_was_killed_is_taken_back_and_nothing_is_typed() -> None:
     typed = len(line.typed)
     line.links[0].cancel(tag, line.now, gone=True)
     # At once: a shell may be reading.
-    assert line.links[0].idle and not line.links[0].listening(line.now)
+    assert line.links[0].idle and not line.links[0].listening()
     assert line.links[0].wants_no_answer
     line.run(LONG)
     assert line.kinds() == [HELLO, REQUEST, CANCEL, CANCEL]
@@ -268,11 +273,17 @@ class InState:
 
     def welcome(self) -> None:
         for _ in range(20):
-            if self.link._state == "HELLO" or self.state == DONE:
+            if self.link._state in (CALLING, CALLED) or self.state == DONE:
                 break
             self.time_out()
         self.send()
         self.down(WELCOME, packets.VERSION, 1, self.sequence, self.SESSION + 1, self.GROUP)
+
+    def answer_lost(self) -> None:
+        if self.state == WAITING:
+            self.time_out()
+        self.send()
+        self.link.answer_lost()
 
     def settled(self) -> None:
         self.down(FENCE, self.SESSION, self.sequence, 999)
@@ -288,6 +299,7 @@ EVENTS = {
     "time-out": InState.time_out,
     "link failed": InState.link_failed,
     "settled": InState.settled,
+    "answer lost": InState.answer_lost,
 }
 STATES = [SENDING, WAITING, RECEIVING, SETTLING, CANCELLING]
 # What also happens: a line that is an answer settles what was to be answered.
@@ -296,13 +308,29 @@ ALSO_SETTLES = {"part acknowledged", "all acknowledged", "part of reply", "whole
 
 def test_the_table_is_closed_and_leads_to_the_end() -> None:
     assert list(TRANSITIONS) == STATES
-    events = {event for row in TRANSITIONS.values() for event in row}
-    assert events == {*EVENTS, "welcome", "gave up"}
+    # An event that is missing in a state, or misspelt, is a KeyError.
+    assert all(set(row) == {*EVENTS, "welcome", "gave up"} for row in TRANSITIONS.values())
     reached = {SENDING}
     for _ in STATES:
-        reached |= {state for known in reached for state in TRANSITIONS.get(known, {}).values()}
+        reached |= {state for known in reached for state in TRANSITIONS.get(known, {}).values() if state}
     assert reached == {*STATES, DONE}
     assert all(row["link failed"] == DONE for row in TRANSITIONS.values())
+
+
+def test_the_table_of_the_link_is_closed_and_leads_back() -> None:
+    assert list(LINK) == [CLOSED, CALLING, CALLED, OPEN]
+    assert len({tuple(row) for row in LINK.values()}) == 1
+    assert {state for row in LINK.values() for state in row.values() if state} == set(LINK)
+    assert all(row["close"] == CLOSED for state, row in LINK.items() if state != CLOSED)
+
+
+@pytest.mark.parametrize("misspelt", ["ack", ""])
+def test_a_misspelt_event_is_an_error(misspelt: str) -> None:
+    case = InState(SENDING)
+    with pytest.raises(KeyError):
+        case.link._step(case.request, misspelt)
+    with pytest.raises(KeyError):
+        case.link._advance(misspelt)
 
 
 @pytest.mark.parametrize("event", EVENTS)
@@ -310,7 +338,7 @@ def test_the_table_is_closed_and_leads_to_the_end() -> None:
 def test_each_event_in_each_state(state: str, event: str) -> None:
     case = InState(state)
     EVENTS[event](case)
-    expected = TRANSITIONS[state].get(event, state)
+    expected = TRANSITIONS[state][event] or state
     if event == "whole reply":
         # All that was sent is answered by it.
         expected = DONE if expected == SETTLING else expected
@@ -349,7 +377,7 @@ def test_a_new_session_begins_each_request_anew(state: str) -> None:
 
 def test_a_reply_that_is_whole_survives_a_new_session() -> None:
     case = InState(SETTLING)
-    case.link._say_hello(case.now)
+    case.link._call("silence")
     case.send()
     case.down(WELCOME, packets.VERSION, 1, case.sequence, case.SESSION + 1, case.GROUP + 1)
     assert case.state == TRANSITIONS[SETTLING]["welcome"] == DONE
@@ -508,7 +536,7 @@ def test_a_long_request_that_is_cancelled_holds_nobody_up(gone: bool) -> None:
     # A burst of it is lost, and never asked for again.
     line.lose_frame = lambda body: True
     line.run(0.1)
-    assert link._unanswered > MAX_UNANSWERED
+    assert link._timing.unanswered > MAX_UNANSWERED
     tag = line.submit("echo", b"short")
     link.cancel(long, line.now, gone)
     while link.wants_to_send:
@@ -667,7 +695,7 @@ def test_nothing_is_typed_while_somebody_else_reads(name: str) -> None:
     tag = line.submit("wait")
     listened = 0.0
     for _ in range(3000):
-        before = link.listening(line.now)
+        before = link.listening()
         line.run(0.01)
         listened += 0.01 * before
     line.release(b"done")
@@ -698,11 +726,85 @@ def test_who_goes_to_the_background_takes_the_lease_back() -> None:
     line.run(1)
     line.links[0].attend(False)
     line.run(0.1)
-    assert not line.links[0].listening(line.now)
+    assert not line.links[0].listening()
     line.release(b"done")
     assert not line.down
     assert line.run(3 * packets.UNATTENDED_POLL_INTERVAL, lambda: line.idle)
     assert line.reply(tag) == (OK, [b"done"]) and line.strays == 0
+
+
+def test_an_agent_that_was_stopped_for_minutes_asks_again() -> None:
+    """Its clock may have jumped as well: the host has given the wait up by then."""
+    line = FakeLine()
+    tag = line.submit("wait")
+    line.run(3)
+    line.now += 600
+    line.session.handle_timeout(line.now)
+    assert line.dispatcher.cancelled == ["its command has stopped asking"]
+    line.dispatcher.asked.clear()  # on this link it comes again
+    line.run(3)
+    assert line.dispatcher.open_waits == 1
+    line.release(b"done")
+    assert line.run(1, lambda: line.idle)
+    assert line.reply(tag) == (OK, [b"done"])
+
+
+def test_answers_that_somebody_else_has_read_are_asked_for_again() -> None:
+    line = FakeLine()
+    link = line.new_link()
+    link.attend(False)
+    lost: list[bytes] = []
+    line.lose_line = lambda body: len(lost) < 4 and not lost.append(body)  # type: ignore[func-returns-value]
+    tag = line.submit("echo", b"hello")
+    for number in range(1, 5):
+        assert line.run(1, lambda number=number: len(lost) == number)  # type: ignore[misc]
+        link.answer_lost()
+        assert link.listening()
+    assert line.run(1, lambda: line.idle)
+    assert line.reply(tag) == (OK, [b"hello"])
+
+
+def test_a_wait_that_rests_is_kept_by_the_host_which_types_nothing() -> None:
+    line = FakeLine()
+    link = line.new_link()
+    tag = line.submit("wait")
+    line.run(1)
+    link.attend(False)
+    frame = link.next_frame(line.now)  # takes the lease back
+    assert frame is not None and packet_of(frame)[0] == POLL
+    line._receive_frame(frame)
+    line.run(1)
+    typed = len(line.typed)
+    for _ in range(20):
+        link.answer_lost()
+        link.keep()
+        while link.wants_no_answer:
+            kept = link.next_frame(line.now)
+            assert kept is not None and packet_of(kept)[0] == REQUEST
+            line._receive_frame(kept)
+        line.now += 30
+        line.session.handle_timeout(line.now)
+    assert line.dispatcher.open_waits == 1 and len(line.typed) == typed
+    line.release(b"done")
+    assert len(line.typed) == typed
+    link.attend(True)
+    assert line.run(1, lambda: line.idle)
+    assert line.reply(tag) == (OK, [b"done"])
+
+
+@pytest.mark.parametrize("state", [SENDING, WAITING, RECEIVING])
+def test_a_refused_request_is_taken_back(state: str) -> None:
+    case = InState(state)
+    case.link.refuse(case.tag, NO_DISPATCHER, "busy")
+    assert case.link.replies() == [(case.tag, pack_reply(NO_DISPATCHER, "busy"))]
+    assert case.link.accepted(case.tag) is False and case.link.idle
+    for _ in range(2):
+        frame = case.link.next_frame(case.now)
+        assert frame is not None
+        assert packet_of(frame) == [CANCEL, case.SESSION, case.sequence, case.tag, 0]
+    assert not case.link.wants_to_send
+    case.link.refuse(case.tag, NO_DISPATCHER, "busy")
+    assert case.link.replies() == []
 
 
 # -- faults --------------------------------------------------------------------------------------

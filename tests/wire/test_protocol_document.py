@@ -10,7 +10,7 @@ import pytest
 from dispatcher.group import operations
 from dispatcher.line import demultiplexer, session
 from dispatcher.line.repair import MAX_GUESSES
-from toolkit.wire import device_link, framing, packets, transfer
+from toolkit.wire import device_link, framing, packets, timing, transfer
 from toolkit.wire.vocabulary import (
     MAX_DATA,
     MAX_NAME,
@@ -29,7 +29,7 @@ def table(columns, rows, corner):
     """A Markdown table of `{column: {row: cell}}`."""
     lines = [f"| {corner} | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
     for row in rows:
-        lines.append(f"| {row} | " + " | ".join(cells.get(row, "") for cells in columns.values()) + " |")
+        lines.append(f"| {row} | " + " | ".join((cells.get(row) or "") for cells in columns.values()) + " |")
     return "\n".join(lines)
 
 
@@ -39,6 +39,11 @@ def rows_of(columns):
 
 def test_table_of_the_device_link():
     columns = device_link.TRANSITIONS
+    assert table(columns, rows_of(columns), "event") in DOCUMENT
+
+
+def test_table_of_the_link():
+    columns = device_link.LINK
     assert table(columns, rows_of(columns), "event") in DOCUMENT
 
 
@@ -74,9 +79,9 @@ def test_operations():
         f"| {device_link.MAX_WINDOW} upwards, {packets.REPLY_WINDOW} downwards; {device_link.FIRST_WINDOW} at first",
         f"while {device_link.MAX_UNANSWERED} bytes are unanswered",
         f"| {device_link.MAX_CHUNK} bytes upwards ({device_link.SLOW_CHUNK} at first up to "
-        f"{device_link.SLOW_BAUD} baud), {session.MAX_CHUNK} downwards; halved by each loss, down to {transfer.MIN_CHUNK} |",
-        f"| after {device_link.FIRST_RTO} s and the time",
-        f"at least {device_link.MIN_RTO} s, doubled each time up to {device_link.MAX_RTO:g} s |",
+        f"{timing.SLOW_BAUD} baud), {session.MAX_CHUNK} downwards; halved by each loss, down to {transfer.MIN_CHUNK} |",
+        f"| after {timing.FIRST_RTO} s and the time",
+        f"at least {timing.MIN_RTO} s, doubled each time up to {timing.MAX_RTO:g} s |",
         f"| {packets.POLL_INTERVAL:g} s, {packets.LEASE:g} s |",
         f"a lease of {packets.LEASE} s as long as",
         f"| {packets.UNATTENDED_POLL_INTERVAL:g} s, 0 s |",

@@ -8,22 +8,40 @@ The device drives every exchange. The host answers frames, and may type
 unasked only while a lease runs: the reply to a wait, once. So all repetition
 is here, and a host that hears nothing types nothing.
 
-A link is CLOSED until something is requested, says HELLO until it is welcomed,
-and is OPEN from then on; after too long a silence it says HELLO again, and its
-requests, which keep their identities, begin anew in the new session.
-
-Each request goes through the states of TRANSITIONS.
+The link goes through the states of LINK: after too long a silence it says HELLO
+again, and its requests, which keep their identities, begin anew in the new
+session. Each request goes through the states of TRANSITIONS. Both tables have
+an entry for each event in each state, None where it changes nothing; an event
+that is not in them is a KeyError.
 """
 
 from . import packets
 from .framing import MAX_FRAME_BODY, MAX_LINE, decode_line, encode_frame
 from .packets import ACK, CANCEL, FENCE, HELLO, POLL, REPLY, REQUEST, WELCOME
+from .timing import Timing
 from .transfer import SEAL_SIZE, Incoming, Outgoing
 from .vocabulary import LINK_FAILED, MAX_REPLY, NO_DISPATCHER, ProtocolError, pack_reply
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+# States of the link.
+CLOSED = "CLOSED"  # nothing is asked
+CALLING = "CALLING"  # a HELLO is to be sent
+CALLED = "CALLED"  # it was sent
+OPEN = "OPEN"  # the host has welcomed it
+
+_LINK_EVENTS = ("request", "hello sent", "time-out", "answer lost", "welcome", "silence", "close")
+# fmt: off
+_LINK_ROWS = {
+    CLOSED:  (CALLING, None,   None,    None,    None, None,    None),
+    CALLING: (None,    CALLED, None,    None,    OPEN, None,    CLOSED),
+    CALLED:  (None,    None,   CALLING, CALLING, OPEN, None,    CLOSED),
+    OPEN:    (None,    None,   None,    None,    None, CALLING, CLOSED),
+}
+# fmt: on
+LINK = {state: dict(zip(_LINK_EVENTS, row)) for state, row in _LINK_ROWS.items()}
 
 # States of a request.
 SENDING = "SENDING"  # the host has not all of it
@@ -33,50 +51,23 @@ SETTLING = "SETTLING"  # the reply is whole, but a frame may still be answered
 CANCELLING = "CANCELLING"  # nobody wants the reply; the host has to know
 DONE = "DONE"
 
-# What happens to a request. What is not in the table changes nothing.
-TRANSITIONS = {
-    SENDING: {
-        "part acknowledged": SENDING,
-        "all acknowledged": WAITING,
-        "part of reply": RECEIVING,
-        "whole reply": SETTLING,
-        "welcome": SENDING,
-        "time-out": SENDING,
-        "cancel": CANCELLING,
-        "link failed": DONE,
-    },
-    WAITING: {
-        "part acknowledged": SENDING,
-        "all acknowledged": WAITING,
-        "part of reply": RECEIVING,
-        "whole reply": SETTLING,
-        "welcome": SENDING,
-        "time-out": WAITING,
-        "cancel": CANCELLING,
-        "link failed": DONE,
-    },
-    RECEIVING: {
-        "part acknowledged": SENDING,
-        "part of reply": RECEIVING,
-        "whole reply": SETTLING,
-        "welcome": SENDING,
-        "time-out": RECEIVING,
-        "cancel": CANCELLING,
-        "link failed": DONE,
-    },
-    SETTLING: {
-        "settled": DONE,
-        "time-out": DONE,
-        "welcome": DONE,
-        "link failed": DONE,
-    },
-    CANCELLING: {
-        "fence": DONE,
-        "time-out": CANCELLING,
-        "gave up": DONE,
-        "link failed": DONE,
-    },
+_EVENTS = {
+    # event: the state that follows, in the order of _STATES; None: nothing changes
+    "part acknowledged": (SENDING, SENDING, SENDING, None, None),
+    "all acknowledged": (WAITING, WAITING, None, None, None),
+    "part of reply": (RECEIVING, RECEIVING, RECEIVING, None, None),
+    "whole reply": (SETTLING, SETTLING, SETTLING, None, None),
+    "welcome": (SENDING, SENDING, SENDING, DONE, None),
+    "time-out": (SENDING, WAITING, RECEIVING, DONE, CANCELLING),
+    "answer lost": (SENDING, WAITING, RECEIVING, DONE, DONE),
+    "cancel": (CANCELLING, CANCELLING, CANCELLING, None, None),
+    "link failed": (DONE, DONE, DONE, DONE, DONE),
+    "settled": (None, None, None, DONE, None),
+    "fence": (None, None, None, None, DONE),
+    "gave up": (None, None, None, None, DONE),
 }
+_STATES = (SENDING, WAITING, RECEIVING, SETTLING, CANCELLING)
+TRANSITIONS = {state: {event: row[i] for event, row in _EVENTS.items()} for i, state in enumerate(_STATES)}
 
 # Frames of one request that go before an answer is due: at first one, as a line has to show what it carries.
 FIRST_WINDOW = 1
@@ -84,25 +75,14 @@ MAX_WINDOW = 8
 # While so many bytes are unanswered (of frames, with what their answers take), no request begins to
 # send. A slow line needs two seconds for them.
 MAX_UNANSWERED = 2048
-ANSWER = 64  # bytes of most answers
 MAX_CHUNK = MAX_FRAME_BODY - packets.OVERHEAD
 # On a slow line a long frame is likely to be cut by a kernel message.
-SLOW_BAUD = 57600
 SLOW_CHUNK = 200
-# The speed that ptys show, and that says nothing; and what is assumed until something is measured.
-UNKNOWN_BAUD = 38400
-FIRST_RATE = 100000.0  # bytes a second
 
-# Seconds.
-FIRST_RTO = 0.4
-MIN_RTO = 0.2
-MAX_RTO = 8.0
+# Seconds after which nobody is taken to listen, where nobody ever answered.
 HELLO_TIMEOUT = 5.0
-UNATTENDED_HELLO_TIMEOUT = 12.0
 # Output of others that may lie in buffers between us and the host (bytes).
 HIDDEN_QUEUE = 8192
-# Unanswered frames in a row after which the link says hello again.
-SILENCE = 4
 CANCEL_TRIES = 3
 
 
@@ -139,37 +119,29 @@ class DeviceLink:
     :param nonce: 32 random bits that name the agent.
     :param boot: 32 bits that change with every boot of the device.
     :param baud: line speed in bits per second, 0 where unknown.
+    :param nobody: the sentence for commands that no dispatcher answers.
     """
 
-    def __init__(self, nonce: int, boot: int, baud: int = 0) -> None:
+    def __init__(
+        self, nonce: int, boot: int, baud: int = 0, nobody: str = "no dispatcher answers on this console"
+    ) -> None:
         self._nonce = nonce
         self._boot = boot
-        self._measured = baud in (0, UNKNOWN_BAUD)
-        self._rate = FIRST_RATE if self._measured else baud / 10.0  # bytes a second
-        self._slow = 0 < baud <= SLOW_BAUD and baud != UNKNOWN_BAUD
-        self._state = "CLOSED"
+        self._nobody = nobody
+        self._timing = Timing(baud)
+        self._state = CLOSED
         self._session = 0
         self._group = None  # type: int | None
-        self._sequence = 0
-        self._answered = 0
-        self._sent_at = {}  # type: dict[int, tuple[float, int, int]]
-        self._sent_bytes = 0  # of frames, and of the answers to them
-        self._answered_bytes = 0
+        self._sequence = 0  # of our newest frame
+        self._answered = 0  # the newest that the host has seen
         self._requests = {}  # type: dict[int, _Request]
         self._queue = []  # type: list[int]
-        self._farewells = []  # type: list[int]
+        self._unasked = []  # type: list[tuple[int, int, tuple[object, ...]]]
         self._next_tag = 1
-        self._events = []  # type: list[tuple[int, bytes]]
-        self._hello_due = False
+        self._replies = []  # type: list[tuple[int, bytes]]
         self._hello_deadline = None  # type: float | None
         self._hello_tries = 0
-        self._heard = 0.0
-        self._silence = 0  # rounds of frames without any answer, one after the other
-        self._counted = 0  # newest sequence number of these rounds
-        self._srtt = None  # type: float | None
-        self._rttvar = 0.0
         self.attended = True  # set by `attend`
-        self._answer_due = 0.0  # when the answer to the newest frame should be here; 0: that is past
         self.repeats = 0  # frames sent again
 
     # -- what the agent calls ------------------------------------------------------------------
@@ -180,13 +152,13 @@ class DeviceLink:
             self._next_tag = self._next_tag % 0xFFFF + 1
         tag = self._next_tag
         self._next_tag = tag % 0xFFFF + 1
-        chunk = SLOW_CHUNK if self._slow else MAX_CHUNK
+        chunk = SLOW_CHUNK if self._timing.slow else MAX_CHUNK
         request = _Request(tag, Outgoing(message, MAX_CHUNK, MAX_WINDOW, chunk, FIRST_WINDOW))
         self._requests[tag] = request
-        if self._state == "CLOSED":
-            self._say_hello(now)
-        elif self._state == "OPEN":
+        if self._state == OPEN:
             self._start(request)
+        else:
+            self._call("request")
         return tag
 
     def cancel(self, tag: int, now: float, gone: bool = False) -> None:
@@ -199,13 +171,11 @@ class DeviceLink:
         if request is None:
             return
         if gone:
-            self._drop(request)
-            if self._state == "OPEN" and request.last_sequence:
-                # Twice, as nothing will tell whether it has arrived.
-                self._farewells += [tag, tag]
-            elif not self._requests:
+            request.reply = b""
+            self._abandon(request)
+            if self._state != OPEN and not self._requests:
                 self._stop_greeting(now)
-        elif self._state != "OPEN" or request.last_sequence == 0:
+        elif self._state != OPEN or request.last_sequence == 0:
             self._drop(request)
             if not self._requests:
                 self._stop_greeting(now)
@@ -224,7 +194,7 @@ class DeviceLink:
             return True
         if packet[0] == WELCOME:
             self._on_welcome(packet, len(line), now)
-        elif self._state == "OPEN" and packet[1] == self._session:
+        elif self._state == OPEN and packet[1] == self._session:
             self._note_answer(packet[2], len(line), now)
             request = self._requests.get(packet[3])
             if request is not None:
@@ -237,27 +207,33 @@ class DeviceLink:
 
     def next_frame(self, now: float, backlog: int = 0) -> "bytes | None":
         """The next frame to write, or None. `backlog`: bytes not yet out on the line."""
-        if self._hello_due:
-            self._hello_due = False
+        if self._state == CALLING:
+            return self._hello(now, backlog)
+        if self._unasked:
+            kind, tag, fields = self._unasked.pop(0)
             self._sequence += 1
-            frame = self._encode(HELLO, packets.VERSION, self._nonce, self._sequence, self._boot)
-            self._note_sent(frame, now, backlog)
-            self._hello_deadline = now + self._patience(self._hello_tries, len(frame) + backlog)
-            return frame
-        if self._farewells:
-            self._sequence += 1
-            return self._encode(CANCEL, self._session, self._sequence, self._farewells.pop(0), 0)
+            return self._encode(kind, self._session, self._sequence, tag, *fields)
         request = self._next_in_queue()
         if request is None:
             return None
         self._queue.remove(request.tag)
         frame = self._transmit(request)
-        self._note_sent(frame, now, backlog)
+        self._timing.sent(self._sequence, len(frame), now)
         # Of a burst only the last frame is answered.
         request.asked = not request.burst
         request.deadline = None
         if request.asked:
-            request.deadline = now + self._patience(request.tries, len(frame) + backlog)
+            request.deadline = now + self._timing.patience(request.tries, len(frame) + backlog)
+        return frame
+
+    def _hello(self, now: float, backlog: int) -> bytes:
+        if self._hello_tries == 0 and self._group is None:
+            self._timing.listen(now)
+        self._sequence += 1
+        frame = self._encode(HELLO, packets.VERSION, self._nonce, self._sequence, self._boot)
+        self._timing.sent(self._sequence, len(frame), now)
+        self._hello_deadline = now + self._timing.patience(self._hello_tries, len(frame) + backlog)
+        self._advance("hello sent")
         return frame
 
     def attend(self, attended: bool) -> None:
@@ -269,25 +245,62 @@ class DeviceLink:
             if request.state == WAITING:
                 self._enqueue(request)
 
-    def listening(self, now: float) -> bool:
-        """Whether the agent has to read: the host may be about to type, or we are about to ask it.
+    def answer_lost(self) -> None:
+        """Somebody else reads the console, and so the answers: what was asked is asked again.
 
-        Unattended it gives an answer no longer than it usually takes: whoever else reads the
-        console must not wait for all our repetitions.
+        To be called where no lease is given, before the next frame is written.
         """
+        if self._advance("answer lost"):
+            self._hello_deadline = None
+            self._hello_tries = 0
+            if not self._requests:
+                self._close()
+        for request in list(self._requests.values()):
+            if request.state == CANCELLING:
+                self._step(request, "answer lost")
+                self._abandon(request)
+            elif request.state == SETTLING:
+                self._step(request, "answer lost")
+                self._finish(request)
+            elif request.asked and self._step(request, "answer lost"):
+                request.tries = 0
+                request.asked = False
+                self._repeat(request)
+
+    def refuse(self, tag: int, status: int, text: str) -> None:
+        """End this request with this answer: it could not be asked about for too long."""
+        request = self._requests.get(tag)
+        if request is None:
+            return
+        if request.state not in (SETTLING, CANCELLING):
+            request.reply = pack_reply(status, text)
+        self._step(request, "link failed")
+        self._abandon(request)
+        if self._state == CALLING and not self._requests:
+            self._close()
+
+    def accepted(self, tag: int) -> bool:
+        """Whether the host has all of this request."""
+        return tag in self._requests and self._requests[tag].state != SENDING
+
+    def keep(self) -> None:
+        """Tell the host that the waits go on, and ask for no answer."""
+        for request in self._requests.values():
+            if self._state == OPEN and request.state == WAITING:
+                self._unasked.append((REQUEST, request.tag, (0, 0, request.outgoing.total, 0, b"")))
+
+    def listening(self) -> bool:
+        """Whether the agent has to read: the host may be about to type, or we are about to ask it."""
         if self.attended:
             return not self.idle
-        asking = self._hello_due or self._next_in_queue() is not None
-        return asking or (now < self._answer_due and self._open_question)
-
-    @property
-    def _open_question(self) -> bool:
-        return self._greeting or any(r.asked or r.state != WAITING for r in self._requests.values())
+        return self._greeting or any(
+            r.asked or r.state != WAITING or r.tag in self._queue for r in self._requests.values()
+        )
 
     def replies(self) -> "list[tuple[int, bytes]]":
         """Replies that came since the last call, as `(tag, packed reply)`."""
-        events, self._events = self._events, []
-        return events
+        replies, self._replies = self._replies, []
+        return replies
 
     @property
     def idle(self) -> bool:
@@ -296,42 +309,38 @@ class DeviceLink:
 
     @property
     def _greeting(self) -> bool:
-        """Whether a HELLO may still be answered."""
-        return self._hello_deadline is not None
+        """Whether a HELLO is due, or may still be answered."""
+        return self._state in (CALLING, CALLED)
 
     def active(self, tag: int) -> bool:
         """Whether the host may still type because of this request."""
-        return tag in self._requests or self._greeting
+        return tag in self._requests or self._state == CALLED
 
     @property
     def wants_to_send(self) -> bool:
-        return self._hello_due or bool(self._farewells) or self._next_in_queue() is not None
+        return self._state == CALLING or bool(self._unasked) or self._next_in_queue() is not None
 
     @property
     def wants_no_answer(self) -> bool:
         """Whether the next frame will not be answered."""
-        return bool(self._farewells) and not self._hello_due
+        return bool(self._unasked) and self._state != CALLING
 
     def next_timeout(self) -> "float | None":
         """When `handle_timeout` has to be called, on the clock of `now`."""
         deadlines = [r.deadline for r in self._requests.values() if r.deadline is not None]
-        if self._answer_due and not self.attended and self._open_question:
-            deadlines.append(self._answer_due)
         if self._hello_deadline is not None:
             deadlines.append(self._hello_deadline)
         return min(deadlines) if deadlines else None
 
     def handle_timeout(self, now: float) -> None:
-        if now >= self._answer_due:
-            self._answer_due = 0.0
         if self._hello_deadline is not None and now >= self._hello_deadline:
             self._on_hello_timeout(now)
         for request in list(self._requests.values()):
             if request.deadline is not None and now >= request.deadline:
                 self._on_request_timeout(request, now)
         wanted = any(request.state in (SENDING, WAITING, RECEIVING) for request in self._requests.values())
-        if self._state == "OPEN" and self._silence >= SILENCE and wanted:
-            self._say_hello(now)
+        if self._timing.silent and wanted:
+            self._call("silence")
 
     def abort(self, status: int, text: str) -> None:
         """End every request with this answer: there is no link any more."""
@@ -341,12 +350,20 @@ class DeviceLink:
 
     # -- the link ------------------------------------------------------------------------------
 
-    def _say_hello(self, now: float) -> None:
-        if self._state == "CLOSED":
-            self._heard = now
-        self._state = "HELLO"
+    def _advance(self, event: str) -> bool:
+        """Whether this event changes the state of the link; does so."""
+        state = LINK[self._state][event]
+        if state is None:
+            return False
+        self._state = state
+        return True
+
+    def _call(self, event: str) -> None:
+        """Something happened after which the host may have to be greeted."""
+        if not self._advance(event):
+            return
         self._queue = []
-        self._farewells = []
+        self._unasked = []
         for request in list(self._requests.values()):
             if request.state == CANCELLING:
                 # A host that is there hears no more of it, and gives it up.
@@ -355,41 +372,37 @@ class DeviceLink:
             elif request.state != SETTLING:
                 request.deadline = None
         self._hello_tries = 0
-        self._hello_due = True
 
     def _on_hello_timeout(self, now: float) -> None:
         self._hello_deadline = None
         known = self._group is not None
-        # (Unattended, somebody else may have read the answers so far.)
-        first = HELLO_TIMEOUT if self.attended else UNATTENDED_HELLO_TIMEOUT
-        patience = packets.LINK_TIMEOUT if known else first + HIDDEN_QUEUE / self._rate
+        patience = packets.LINK_TIMEOUT if known else HELLO_TIMEOUT + HIDDEN_QUEUE / self._timing.rate
         if not self._requests:
             self._close()
-        elif now - self._heard < patience:
+        elif now - self._timing.heard < patience:
             self._hello_tries += 1
-            self._hello_due = True
+            self._advance("time-out")
         elif known:
             self.abort(LINK_FAILED, "the dispatcher has not answered for %d seconds" % patience)
         else:
-            self.abort(NO_DISPATCHER, "no dispatcher answers on this console")
+            self.abort(NO_DISPATCHER, self._nobody)
 
     def _stop_greeting(self, now: float) -> None:
         """Nobody needs the link any more; what may still come is the answer to the last HELLO."""
-        if self._hello_deadline is None:
-            self._close()
+        if self._state == CALLED and self._hello_deadline is not None:
+            self._hello_deadline = min(self._hello_deadline, now + self._timing.patience(0))
         else:
-            self._hello_deadline = min(self._hello_deadline, now + self._patience(0))
+            self._close()
 
     def _close(self) -> None:
-        self._state = "CLOSED"
+        self._advance("close")
         self._group = None
-        self._farewells = []
-        self._hello_due = False
+        self._unasked = []
         self._hello_deadline = None
 
     def _on_welcome(self, packet: "list[Any]", size: int, now: float) -> None:
         _, version, nonce, answers, session, group = packet
-        if nonce != self._nonce or self._state != "HELLO":
+        if nonce != self._nonce or not self._greeting:
             return
         if version != packets.VERSION:
             self.abort(
@@ -399,10 +412,9 @@ class DeviceLink:
             )
             return
         lost = self._group not in (None, group)
-        self._state = "OPEN"
+        self._advance("welcome")
         self._session = session
         self._group = group
-        self._hello_due = False
         self._hello_deadline = None
         self._note_answer(answers, size, now)
         for request in list(self._requests.values()):
@@ -415,56 +427,19 @@ class DeviceLink:
                 else:
                     self._finish(request)
 
-    def _note_sent(self, frame: bytes, now: float, backlog: int) -> None:
-        self._answer_due = now + self._patience(0, len(frame) + backlog)
-        self._sent_bytes += len(frame) + ANSWER
-        self._sent_at[self._sequence] = (now, self._sent_bytes, self._unanswered)
-        if len(self._sent_at) > 64:
-            del self._sent_at[min(self._sent_at)]
-
     def _note_answer(self, answers: int, size: int, now: float) -> None:
         """A line of `size` bytes came, typed when `answers` was the newest frame."""
-        self._heard = now
-        self._silence = 0
         self._answered = max(self._answered, min(answers, self._sequence))
-        sent = self._sent_at.get(answers)
-        self._sent_at = {s: t for s, t in self._sent_at.items() if s > answers}
-        if sent is not None:
-            time, total, on_the_way = sent
-            self._answered_bytes = max(self._answered_bytes, total)
-            self._measure(now - time, on_the_way - ANSWER + size)
-
-    def _measure(self, rtt: float, size: int) -> None:
-        """A frame was answered after `rtt` seconds, in which `size` bytes crossed the line."""
-        # Jacobson and Karels' estimate; an answer names its frame, so repeats do not blur it.
-        if self._srtt is None:
-            self._srtt, self._rttvar = rtt, rtt / 2
-        else:
-            self._rttvar += (abs(self._srtt - rtt) - self._rttvar) / 4
-            self._srtt += (rtt - self._srtt) / 8
-        if self._measured:
-            # The line is at least so fast. That it once was faster is forgotten slowly.
-            rate = size / max(rtt, 1e-6)
-            self._rate = rate if self._rate == FIRST_RATE else max(rate, self._rate * 0.75)
-
-    @property
-    def _unanswered(self) -> int:
-        """Bytes that may be on the line, up and down."""
-        return self._sent_bytes - self._answered_bytes
+        self._timing.answered(answers, size, now)
 
     def _look_for_losses(self, now: float) -> None:
         """The host answers in order: a frame it has not come to is late, one it has passed is lost."""
         for request in self._requests.values():
             if request.asked and request.deadline is not None and request.state != SETTLING:
                 if request.last_sequence > self._answered:
-                    request.deadline = max(request.deadline, now + self._patience(request.tries))
+                    request.deadline = max(request.deadline, now + self._timing.patience(request.tries))
                 else:
                     request.deadline = now
-
-    def _patience(self, tries: int, on_the_way: int = 0) -> float:
-        """Seconds to wait for the answer to the newest frame; at least so many bytes go before it."""
-        rto = FIRST_RTO if self._srtt is None else max(MIN_RTO, self._srtt + 4 * self._rttvar)
-        return min(MAX_RTO, rto * 2.0**tries) + (max(on_the_way, self._unanswered) + MAX_LINE) / self._rate
 
     @staticmethod
     def _encode(kind: int, *fields: object) -> bytes:
@@ -473,7 +448,8 @@ class DeviceLink:
     # -- one request ---------------------------------------------------------------------------
 
     def _step(self, request: _Request, event: str) -> bool:
-        state = TRANSITIONS[request.state].get(event)
+        """Whether this event changes anything for the request; sets its state."""
+        state = TRANSITIONS[request.state][event]
         if state is None:
             return False
         request.state = state
@@ -499,9 +475,9 @@ class DeviceLink:
 
     def _next_in_queue(self) -> "_Request | None":
         """Whose frame is due: in turn, but no request begins to send while much is unanswered."""
-        if self._state == "OPEN":
+        if self._state == OPEN:
             # (What a cancelled request has sent may stay without an answer.)
-            room = self._unanswered < MAX_UNANSWERED or not any(
+            room = self._timing.unanswered < MAX_UNANSWERED or not any(
                 request.asked and request.deadline is not None for request in self._requests.values()
             )
             for tag in self._queue:
@@ -564,7 +540,7 @@ class DeviceLink:
             self._unqueue(request)
             request.reply = message
             # What may still come is the answer to a frame of ours that crossed the reply.
-            request.deadline = now + self._patience(0)
+            request.deadline = now + self._timing.patience(0)
             return
         self._step(request, "part of reply")
         request.tries = 0
@@ -572,7 +548,7 @@ class DeviceLink:
             self._enqueue(request)
         else:
             self._unqueue(request)
-            request.deadline = now + self._patience(0, packets.REPLY_WINDOW * MAX_LINE)
+            request.deadline = now + self._timing.patience(0, packets.REPLY_WINDOW * MAX_LINE)
 
     def _settle(self, now: float) -> None:
         for request in list(self._requests.values()):
@@ -594,20 +570,17 @@ class DeviceLink:
             return
         if not polling:
             self.repeats += 1
-            self._note_silence(request)
+            self._timing.unheard(request.last_sequence, self._sequence)
         request.tries += 1
+        self._repeat(request)
+
+    def _repeat(self, request: _Request) -> None:
+        """Send again what the host may not have got, or ask for what it may have answered."""
         if request.state == SENDING:
             request.outgoing.lost()
             self._send_burst(request)
         else:
             self._enqueue(request)
-
-    def _note_silence(self, request: _Request) -> None:
-        """A frame was not answered; whatever else is on the line is taken for lost with it."""
-        self._answered_bytes = self._sent_bytes
-        if request.last_sequence > self._counted:
-            self._counted = self._sequence
-            self._silence += 1
 
     def _fail(self, request: _Request, status: int, text: str) -> None:
         if request.state not in (SETTLING, CANCELLING):
@@ -617,8 +590,14 @@ class DeviceLink:
 
     def _finish(self, request: _Request) -> None:
         if request.reply:
-            self._events.append((request.tag, request.reply))
+            self._replies.append((request.tag, request.reply))
         self._drop(request)
+
+    def _abandon(self, request: _Request) -> None:
+        """End it now, and have no answer to that: the host is told twice, as nothing says whether it has heard."""
+        self._finish(request)
+        if self._state == OPEN and request.last_sequence:
+            self._unasked += [(CANCEL, request.tag, (0,))] * 2
 
     def _drop(self, request: _Request) -> None:
         self._requests.pop(request.tag, None)

@@ -35,9 +35,10 @@ if TYPE_CHECKING:
 
 VERSION = 1
 
-# Seconds. A waiting command polls so often, and each poll lets the host type for so long.
+# Seconds. A waiting command polls so often, and each poll lets the host type until the next one is due: a
+# reply that comes while that is on its way is the answer to it. A device that crashes is typed to no longer.
 POLL_INTERVAL = 5.0
-LEASE = 15
+LEASE = 5
 # The same where somebody else reads the console, and no lease can be given.
 UNATTENDED_POLL_INTERVAL = 2.0
 # A device that hears nothing for so long gives its requests up.

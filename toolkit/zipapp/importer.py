@@ -92,7 +92,7 @@ class Box:
         content = self._modules[file]
         if self._compiled:
             return marshal.loads(content)  # type: ignore[no-any-return]
-        return compile(content, file, "exec", 0, True, 2)  # type: ignore[no-any-return]
+        return compile(content, file, "exec", 0, True, 2)
 
 
 def run(box: Box, identity: "bytes | None") -> None:
@@ -107,7 +107,7 @@ def run(box: Box, identity: "bytes | None") -> None:
     except KeyboardInterrupt:
         status = 130
     except SystemExit as end:
-        status = end.code
+        status = end.code  # type: ignore[assignment]
     try:
         sys.stderr.flush()
     except (OSError, AttributeError):

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: MIT
+"""How the commands of one user meet the agent of their console.
+
+They meet at an abstract socket named after user and console, which vanishes with the agent. Anybody may take
+that name, or listen there. Who listens is known by the kernel's word (SO_PEERCRED): a socket of another
+user is passed by, and the agent takes a name that nobody could foresee, behind the first one. It is found in
+the kernel's list of sockets.
+"""
+
+import _socket
+import os
+import struct
+import time
+
+from .entropy import random_bytes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket as Socket
+
+# Seconds for which a name is left to a process that has taken it, and does not listen yet.
+_PATIENCE = 0.2
+_SO_PEERCRED = getattr(_socket, "SO_PEERCRED", 17)
+
+
+def peer(connection: "Socket") -> "tuple[int, int]":
+    """Process and user at the other end."""
+    pid, uid, _ = struct.unpack("3i", connection.getsockopt(_socket.SOL_SOCKET, _SO_PEERCRED, 12))
+    return pid, uid
+
+
+def trusted(connection: "Socket") -> bool:
+    """Whether our own user is at the other end, or root."""
+    return peer(connection)[1] in (0, os.geteuid())
+
+
+def meet(key: str) -> "tuple[Socket, bool]":
+    """A connection to the agent of the console with this key, and False; or the socket to listen on, and True.
+
+    In the latter case the caller becomes the agent. Raises OSError.
+    """
+    name = b"\0lavabox/%d/%s" % (os.geteuid(), key.encode())
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        agent = _connected(name)
+        if agent is not None:
+            if trusted(agent):
+                return agent, False
+            agent.close()
+            break
+        listener = _listening(name)
+        if listener is not None:
+            return listener, True
+        # Another command has just taken it and does not listen yet.
+        time.sleep(0.005)
+    # Somebody else has the name.
+    return _meet_elsewhere(name + b"/")
+
+
+def _meet_elsewhere(prefix: bytes) -> "tuple[Socket, bool]":
+    agent = _first(prefix, None)
+    if agent is not None:
+        return agent, False
+    name = prefix + random_bytes(8).hex().encode()
+    listener = _listening(name)
+    if listener is None:
+        raise OSError("the name %r is taken, too" % name)
+    # Of several commands that come here at once, the one with the first name wins.
+    agent = _first(prefix, name)
+    if agent is None:
+        return listener, True
+    listener.close()
+    return agent, False
+
+
+def _first(prefix: bytes, before: "bytes | None") -> "Socket | None":
+    """A connection to the first of our own agents under this prefix, by name; `before`: only before this one."""
+    with open("/proc/net/unix", "rb") as file:
+        # The last column is the name; a NUL is shown as @.
+        found = {line.split()[-1] for line in file if prefix[1:] in line}
+    for name in sorted(b"\0" + shown[1:] for shown in found if shown[1:].startswith(prefix[1:])):
+        if before is not None and name >= before:
+            break
+        agent = _connected(name)
+        if agent is not None:
+            if trusted(agent):
+                return agent
+            agent.close()
+    return None
+
+
+def _connected(name: bytes) -> "Socket | None":
+    agent = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    try:
+        agent.connect(name)
+    except OSError:
+        agent.close()
+        return None
+    return agent
+
+
+def _listening(name: bytes) -> "Socket | None":
+    """A socket that listens there: only one process can have the name."""
+    listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    try:
+        listener.bind(name)
+    except OSError:
+        listener.close()
+        return None
+    listener.listen(128)
+    return listener
