@@ -67,15 +67,16 @@ FRONT = (
 MARSHAL_VERSION = 2
 
 # PATH first, then where python3 mostly is: PATH may be empty. Python must not look at the
-# environment (-I) nor for installed packages (-S). `exec` is the last that the shell reads:
-# the archive follows.
+# environment (-E -s; -I, which is short for it, Python 2 does not know) nor for installed packages
+# (-S) nor in the current directory. `exec` is the last that the shell reads: the archive follows.
 HEADER = """\
 #!/bin/sh
 # lavabox: the lava-* commands of a test device, and a zip archive that holds them.
-for python in python3 /usr/bin/python3 /usr/local/bin/python3 /bin/python3; do
-    command -v "$python" >/dev/null 2>&1 && exec "$python" -I -S -c '%s' "$0" "$@"
+for python in "$LAVABOX_PYTHON" python3 /usr/bin/python3 /usr/local/bin/python3 /bin/python3; do
+    command -v "$python" >/dev/null 2>&1 && exec "$python" -E -s -S -c '%s' "$0" "$@"
 done
-echo "${0##*/}: needs python3, 3.6 or later: there is none in PATH, /usr/bin, /usr/local/bin or /bin" >&2
+echo "${0##*/}: needs Python 3.6 or later, and there is no python3 in PATH, /usr/bin, /usr/local/bin or /bin:" \\
+    "LAVABOX_PYTHON=PROGRAM names another" >&2
 exit 127
 """
 
@@ -102,13 +103,19 @@ sys.stdout.buffer.write(marshal.dumps((MAGIC_NUMBER, sys.implementation.cache_ta
 """
 
 
-# The archive's first entry is __main__.py, as it is; and, if this is the Python that the bytecode is for, compiled
-# behind a mark. `python3 lavabox` runs the same.
+# What Python is started with. Any Python reads it, from 2.7 on. The archive's first entry is __main__.py, as it is;
+# further on it is compiled, behind a mark, for one version of Python.
 START = r"""
-import marshal, posix, sys
+import sys
+sys.path[:1] = []
+del sys.argv[0]
+if sys.version_info < (3, 6):
+    sys.stderr.write("%s: needs Python 3.6 or later, and %s is %s: LAVABOX_PYTHON=PROGRAM names another\n"
+        % (sys.argv[0].split("/")[-1], sys.executable, sys.version.split()[0]))
+    sys.exit(127)
+import marshal, posix
 from _frozen_importlib_external import MAGIC_NUMBER
 try:
-    del sys.argv[0]
     file = posix.open(sys.argv[0], posix.O_RDONLY)
     data = posix.read(file, 16384)
     posix.close(file)
@@ -138,8 +145,8 @@ def build(output: Path, python: str | None = None) -> Path:
     sources = _sources()
     magic, tag, codes = _bytecode(sources, python or sys.executable)
     entries = [
-        ("__main__.py", _stripped(sources["__main__.py"])),
-        ("importer.py", _stripped(sources["importer.py"])),
+        ("__main__.py", sources["__main__.py"]),
+        ("importer.py", sources["importer.py"]),
         ("__main__.bytecode", magic + b"__main__" + codes.pop("__main__.py")),
         ("importer.bytecode", magic + b"importer" + codes.pop("importer.py")),
         ("inflate.py", _stripped(_read("zipapp/inflate.py"))),
@@ -147,7 +154,7 @@ def build(output: Path, python: str | None = None) -> Path:
         *_streams("bytecode", codes),
     ]
     if python is None:
-        entries += _streams("source", {path: _stripped(source) for path, source in sources.items()})
+        entries += _streams("source", sources)
     entries.append(("LICENSE", (ROOT / "LICENSE").read_bytes()))
     output.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.")
@@ -177,15 +184,16 @@ def _read(path: str) -> bytes:
 
 
 def _sources() -> dict[str, bytes]:
-    """Path that a module is imported by, and content."""
+    """Path that a module is imported by, and content, stripped."""
     sources = {name: _read(f"zipapp/{name}") for name in ("importer.py", "msgpack.py")}
     for path in TOOLKIT.rglob("*.py"):
         inside = path.relative_to(TOOLKIT)
         if inside.parts[0] != "zipapp":
             sources[f"toolkit/{inside.as_posix()}"] = path.read_bytes()
-    build = f'BUILD = b"{_build(sources)}"'.encode()
-    sources["__main__.py"] = re.sub(rb"(?m)^BUILD = .*", build, _read("zipapp/__main__.py"))
-    return sources
+    stripped = {path: _stripped(source) for path, source in sources.items()}
+    build = f'BUILD = b"{_build(stripped)}"'.encode()
+    stripped["__main__.py"] = re.sub(rb"(?m)^BUILD = .*", build, _stripped(_read("zipapp/__main__.py")))
+    return stripped
 
 
 def _build(sources: dict[str, bytes]) -> str:

@@ -226,12 +226,18 @@ class Engine:
         return pack_reply(OK)
 
     def wait(
-        self, call: Call, kind: WaitKind, message_id: bytes, role: str | None, timeout: float | None
+        self,
+        call: Call,
+        kind: WaitKind,
+        message_id: bytes,
+        role: str | None,
+        timeout: float | None,
+        own_timeout: bool = False,
     ) -> bytes | None:
         """Begin a wait, or find it again; returns the packed reply if it has ended already."""
         if not self.coordinator.known(call.request):
             time = self.epoch + call.now
-            event = Waiting(time, call.device, call.request, kind, message_id, role, timeout)
+            event = Waiting(time, call.device, call.request, kind, message_id, role, timeout, own_timeout)
             self._record(event, len(message_id), call.now)
         outcome = self.coordinator.outcome(call.request)
         return None if outcome is None else self._outcome_reply(outcome, message_id)
@@ -247,6 +253,8 @@ class Engine:
             self._end_lines(call, kind)
             self._record(event, _size(fields), call.now)
             self._begin_lines(call, kind, fields)
+            if kind == "refused":
+                self._notices.append((call.device, f"refused: {fields[0]}: {fields[1]}"))
         return pack_reply(OK)
 
     def _begin_lines(self, call: Call, kind: str, fields: tuple[str | None, ...]) -> None:

@@ -6,8 +6,8 @@ IMPORTER = r"""
 import sys
 with open(sys.argv[1], "rb") as file:
     data = file.read()
-at = data.index(b"PK\3\4")
+at = data.index(b"\0\0importer.py") + 13
 found = {"__name__": "box"}
-exec(data[at + 41 : at + 41 + int.from_bytes(data[at + 18 : at + 22], "little")], found)
+exec(data[at : data.index(b"PK\3\4", at)], found)
 sys.meta_path.insert(0, found["Box"](sys.argv[1], data))
 """

@@ -9,6 +9,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from .context import Context
+
 # Bytes of a message id. The dispatcher refuses a longer one.
 MAX_ID = 1024
 
@@ -16,6 +18,9 @@ MAX_ID = 1024
 MAX_TIMEOUT = 1e9
 
 TIMEOUT_VARIABLE = "LAVA_WAIT_TIMEOUT"
+
+# What a duration may end with, in seconds.
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 # White space and control characters, which neither ids nor keys have.
 _FORBIDDEN = bytes(range(0x21)) + b"\x7f"
@@ -31,7 +36,7 @@ def to_text(argument: str) -> str:
     try:
         return to_bytes(argument).decode("utf-8")
     except UnicodeDecodeError:
-        raise UsageError("%s is no UTF-8 text" % quote(argument)) from None
+        raise UsageError("%s is not UTF-8 text" % quote(argument)) from None
 
 
 def quote(argument: "str | bytes") -> str:
@@ -47,12 +52,17 @@ def is_word(data: bytes) -> bool:
 
 
 def parse(
-    arguments: "list[str]", minimum: int, maximum: int, options: "tuple[str, ...]" = ()
+    arguments: "list[str]",
+    minimum: int,
+    maximum: int,
+    options: "tuple[str, ...]" = (),
+    context: "Context | None" = None,
 ) -> "tuple[list[str], dict[str, str]]":
     """The operands, from `minimum` to `maximum` of them, and the values of the `options` given.
 
     Options, as `--name VALUE` or `--name=VALUE`, may stand anywhere before a `--`.
-    Raises UsageError for all else.
+    Raises UsageError for all else. More operands are ignored with a warning if there is a
+    `context` to warn with: of the commands whose LAVA counterparts ignore them.
     """
     operands = []  # type: list[str]
     values = {}
@@ -73,8 +83,31 @@ def parse(
     if len(operands) < minimum:
         raise UsageError("an argument is missing")
     if len(operands) > maximum:
-        raise UsageError("%s is an argument too many" % quote(operands[maximum]))
-    return operands, values
+        if context is None:
+            raise UsageError("too many arguments: %s" % _quoted(operands[maximum:]))
+        _ignore(operands[maximum:], context)
+    return operands[:maximum], values
+
+
+def parse_words(arguments: "list[str]", maximum: int, context: "Context") -> "list[str]":
+    """The first words, up to `maximum`; the others are ignored with a warning, as LAVA's scripts ignore them.
+
+    For commands without options: a word may begin with '-'. Empty words at the end are left out.
+    """
+    words = arguments[1:] if arguments[:1] == ["--"] else arguments
+    while words and not words[-1]:
+        words = words[:-1]
+    if len(words) > maximum:
+        _ignore(words[maximum:], context)
+    return words[:maximum]
+
+
+def _ignore(words: "list[str]", context: "Context") -> None:
+    context.warn("ignored: %s" % _quoted(words))
+
+
+def _quoted(words: "list[str]") -> str:
+    return ", ".join([quote(word) for word in words])
 
 
 def parse_message_id(argument: str) -> bytes:
@@ -84,28 +117,36 @@ def parse_message_id(argument: str) -> bytes:
         raise UsageError("the message id is empty")
     if not is_word(data) or b"=" in data:
         raise UsageError(
-            "%s is no message id: it has white space, a control character or '=' in it" % quote(argument)
+            "%s cannot be a message id: it has white space, a control character or '=' in it"
+            % quote(argument)
         )
     if len(data) > MAX_ID:
-        raise UsageError("the message id has %d bytes; it may have %d" % (len(data), MAX_ID))
+        raise UsageError("the message id has %d bytes; at most %d are allowed" % (len(data), MAX_ID))
     return data
 
 
-def parse_timeout(options: "Mapping[str, str]", environ: "Mapping[str, str]") -> "int | None":
-    """Milliseconds to wait, of --timeout or else of LAVA_WAIT_TIMEOUT; None: for ever. Raises UsageError."""
-    if "--timeout" in options:
+def parse_timeout(options: "Mapping[str, str]", environ: "Mapping[str, str]") -> "tuple[int | None, bool]":
+    """What a wait tells the dispatcher of time: milliseconds, None: for ever; and whether it is of --timeout.
+
+    Only a script that gives --timeout has a plan for a wait that ends without what it waits for;
+    LAVA_WAIT_TIMEOUT is of whoever runs the script. Raises UsageError.
+    """
+    given = "--timeout" in options
+    if given:
         name, text = "--timeout", options["--timeout"]
     elif environ.get(TIMEOUT_VARIABLE):
         name, text = TIMEOUT_VARIABLE, environ[TIMEOUT_VARIABLE]
     else:
-        return None
-    seconds = parse_number(text)
+        return None, False
+    unit = _UNITS.get(text[-1:], 0)
+    number = parse_number(text[:-1] if unit else text)
+    seconds = None if number is None else number * (unit or 1)
     if seconds is None or not 0 < seconds <= MAX_TIMEOUT:
         raise UsageError(
-            "%s is %s, and not a number of seconds greater than 0 and at most %d"
-            % (name, quote(text), MAX_TIMEOUT)
+            "%s must be seconds, or a number and s, m, h or d, as in 90 or 1.5m; more than 0, at most %d s; not %s"
+            % (name, MAX_TIMEOUT, quote(text))
         )
-    return max(1, round(seconds * 1000))
+    return max(1, round(seconds * 1000)), given
 
 
 def parse_number(text: str) -> "float | None":

@@ -17,6 +17,7 @@ import time
 
 from .arguments import quote
 from .processes import SHELL, become, environment
+from .sharedfiles import Folder, open_folder
 from .wire.vocabulary import MAX_DATA, NO, CommandError, UsageError
 
 TYPE_CHECKING = False
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 VARIABLE = "LAVA_BACKGROUND_PROCESS"
 RESULT_VARIABLE = "LAVA_RESULT_DIR"
+
+_NOT_STARTED = "it has not been started, or has been stopped already"
 
 # Seconds to end in after SIGTERM, and then after SIGKILL.
 GRACE = 5.0
@@ -37,96 +40,126 @@ _STATE, _SESSION, _START_TIME = 0, 3, 19
 class BackgroundProcess:
     """A background process of a name, running or not; raises UsageError for what is no name."""
 
-    __slots__ = ("_folder", "_name")
+    __slots__ = ("_base", "_folders")
 
     def __init__(self, name: str, environ: "Mapping[str, str]") -> None:
-        if "/" in name or name in ("", ".", ".."):
-            raise UsageError("%s is no name: it is to be the name of a folder" % quote(name))
+        parts = name.split("/")
+        if any([part in ("", ".", "..") for part in parts]):
+            raise UsageError("%s cannot be a name: it has to be the name of a folder" % quote(name))
         results = environ.get(RESULT_VARIABLE)
-        base = results + "/results" if results else "/tmp/lava_background_processes.%d" % os.geteuid()
-        self._name = name
-        self._folder = os.path.join(base, name)
+        self._base = results or "/tmp"
+        self._folders = ["results" if results else "lava_background_processes.%d" % os.geteuid()] + parts
 
-    def start(self, command: str, environ: "Mapping[str, str]") -> None:
-        """Run shell code in the background; returns when it has begun. Raises CommandError."""
-        mark = self._mark()
-        if mark and _members(mark):
-            raise CommandError(NO, "%s is running: stop it first" % quote(self._name))
+    def start(self, command: str, environ: "Mapping[str, str]") -> bool:
+        """Run shell code in the background; returns when it has begun. Raises CommandError.
+
+        Returns whether one of this name was running: that has been ended.
+        """
+        path = os.path.join(self._base, *self._folders)
         try:
-            os.makedirs(self._folder, exist_ok=True)
-            if os.stat(os.path.dirname(self._folder)).st_uid not in (0, os.geteuid()):
-                raise PermissionError(0, "the folder above it belongs to another user")
-            problem = self._start(command, environ)
+            with open_folder(self._base, self._folders, make=True) as folder:
+                mark = _mark(folder)
+                running = bool(mark and _members(mark))
+                if running:
+                    _end_all(mark)
+                problem = _start(folder, command, environ)
         except OSError as error:
             problem = str(error.strerror)
         if problem:
-            raise CommandError(NO, "cannot run it in the folder %s: %s" % (self._folder, problem))
-
-    def stop(self) -> bool:
-        """End all of its processes; returns whether there were any.
-
-        Raises CommandError if it has not been started, or cannot be ended.
-        """
-        mark = self._mark()
-        if not mark:
-            raise CommandError(NO, "%s has not been started, or has been stopped already" % quote(self._name))
-        running = bool(_members(mark))
-        left = _told_to_end(mark, _signal.SIGTERM) and _told_to_end(mark, _signal.SIGKILL)
-        if left:
-            raise CommandError(NO, "these of its processes do not end: %s" % " ".join(map(str, left)))
-        os.unlink(self._path("mark"))
+            raise CommandError(NO, "cannot run it in the folder %s: %s" % (path, problem))
         return running
 
-    def output(self) -> bytes:
-        """What it has printed; of much, the end."""
-        with open(self._path("output"), "rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - MAX_DATA))
-            return file.read()
+    def stop(self) -> "tuple[str, bytes]":
+        """End all of its processes, if there are any. Raises CommandError if they do not end.
 
-    def _path(self, name: str) -> str:
-        return os.path.join(self._folder, name)
-
-    def _mark(self) -> str:
-        """What its processes are known by; "" if it does not run, or was started before the system was."""
+        Returns a sentence to warn with, or "", and what it has printed: of much, the end.
+        """
+        path = os.path.join(self._base, *self._folders)
         try:
-            with open(self._path("mark")) as file:
-                mark = file.read()
+            with open_folder(self._base, self._folders) as folder:
+                mark = _mark(folder)
+                if not mark:
+                    return _NOT_STARTED, b""
+                running = bool(_members(mark))
+                _end_all(mark)
+                folder.remove("mark")
+                return "" if running else "it had ended before", _output(folder)
+        except FileNotFoundError:
+            return _NOT_STARTED, b""
+        except OSError as error:
+            raise CommandError(NO, "cannot use the folder %s: %s" % (path, error.strerror)) from None
+
+
+def _output(folder: Folder) -> bytes:
+    with open(folder.open("output"), "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - MAX_DATA))
+        return file.read()
+
+
+def _mark(folder: Folder) -> str:
+    """What its processes are known by; "" if it does not run, or was started before the system was."""
+    try:
+        mark = folder.read("mark").decode("ascii", "replace")
+    except FileNotFoundError:
+        return ""
+    leader, _, rest = mark.partition(" ")
+    return mark if leader.isdigit() and mark.count(" ") == 2 and rest.endswith(_boot_id()) else ""
+
+
+def _start(folder: Folder, command: str, environ: "Mapping[str, str]") -> str:
+    """Returns what has hindered it."""
+    read_end, write_end = os.pipe()
+    if not os.fork():
+        try:
+            _become(folder, command, environ, write_end)
+        except OSError as error:
+            os.write(write_end, str(error).encode("utf-8", "replace"))
+        finally:
+            os._exit(1)
+    os.close(write_end)
+    # It ends when the process goes on as the shell, which does not have it any more.
+    with open(read_end, "rb") as pipe:
+        return pipe.read().decode("utf-8", "replace")
+
+
+def _become(folder: Folder, command: str, environ: "Mapping[str, str]", pipe: int) -> None:
+    """In the new process."""
+    os.setsid()
+    pid = os.getpid()
+    mark = "%d %s %s" % (pid, _status(pid)[_START_TIME], _boot_id())
+    for name, content in (("pid", "%d\n" % pid), ("mark", mark)):
+        folder.replace(name, content.encode())
+    # Nothing of the caller's stays open: `x=$(...)` waits until nobody has its pipe.
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(folder.create("output"), 1)
+    os.dup2(1, 2)
+    for entry in os.listdir("/proc/self/fd"):
+        if int(entry) > 2 and int(entry) != pipe:
+            _close(int(entry))
+    become([SHELL, "-c", command], environment(environ, **{VARIABLE: mark}))
+
+
+def _end_all(mark: str) -> None:
+    """End all processes of the mark; raises CommandError for those that do not end."""
+    _told_to_end(mark, _signal.SIGTERM)
+    # Whole groups at one moment: of a fork bomb, each process may be gone before it can be found.
+    for group in _groups(mark):
+        _kill(-group, _signal.SIGKILL)
+    left = _told_to_end(mark, _signal.SIGKILL)
+    if left:
+        raise CommandError(NO, "these of its processes do not end: %s" % " ".join(map(str, left)))
+
+
+def _groups(mark: str) -> "set[int]":
+    """The process groups of the mark, but for that of this process."""
+    found = {int(mark.partition(" ")[0])} if _is_in_use(mark) else set()
+    for pid in _members(mark):
+        try:
+            found.add(os.getpgid(pid))
         except OSError:
-            return ""
-        return mark if mark.endswith(_boot_id()) else ""
-
-    def _start(self, command: str, environ: "Mapping[str, str]") -> str:
-        """Returns what has hindered it."""
-        read_end, write_end = os.pipe()
-        if not os.fork():
-            try:
-                self._become(command, environ, write_end)
-            except OSError as error:
-                os.write(write_end, str(error).encode("utf-8", "replace"))
-            finally:
-                os._exit(1)
-        os.close(write_end)
-        # It ends when the process goes on as the shell, which does not have it any more.
-        with open(read_end, "rb") as pipe:
-            return pipe.read().decode("utf-8", "replace")
-
-    def _become(self, command: str, environ: "Mapping[str, str]", pipe: int) -> None:
-        """In the new process."""
-        os.setsid()
-        pid = os.getpid()
-        mark = "%d %s %s" % (pid, _status(pid)[_START_TIME], _boot_id())
-        for name, content in (("pid", "%d\n" % pid), ("mark", mark)):
-            with open(self._path(name), "w") as file:
-                file.write(content)
-        # Nothing of the caller's stays open: `x=$(...)` waits until nobody has its pipe.
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.dup2(os.open(self._path("output"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644), 1)
-        os.dup2(1, 2)
-        for entry in os.listdir("/proc/self/fd"):
-            if int(entry) > 2 and int(entry) != pipe:
-                _close(int(entry))
-        become([SHELL, "-c", command], environment(environ, **{VARIABLE: mark}))
+            pass  # it has ended
+    return found - {os.getpgrp()}
 
 
 def _told_to_end(mark: str, number: int) -> "list[int]":
@@ -147,12 +180,7 @@ def _told_to_end(mark: str, number: int) -> "list[int]":
 
 def _members(mark: str) -> "list[int]":
     """The processes that belong to the mark and have not ended."""
-    leader, start_time, _ = mark.split(" ")
-    try:
-        # As long as a process of the session is left, its number is not given to another process.
-        in_use = _status(int(leader))[_START_TIME] == start_time
-    except OSError:
-        in_use = True
+    leader, in_use = mark.partition(" ")[0], _is_in_use(mark)
     variable = ("%s=%s" % (VARIABLE, mark)).encode()
     found = []
     for pid in [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]:
@@ -164,6 +192,18 @@ def _members(mark: str) -> "list[int]":
         if ours and fields[_STATE] not in "ZX" and pid != os.getpid():
             found.append(pid)
     return found
+
+
+def _is_in_use(mark: str) -> bool:
+    """Whether the number of its first process, which is that of session and group, means this mark still.
+
+    As long as a process of the session is left, its number is not given to another process.
+    """
+    leader, start_time, _ = mark.split(" ")
+    try:
+        return _status(int(leader))[_START_TIME] == start_time
+    except OSError:
+        return True
 
 
 def _status(pid: int) -> "list[str]":

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from _socket import socket as Socket
     from collections.abc import Mapping
 
-    from .context import Context as Context  # noqa: PLC0414
-
 # An agent that is killed is replaced, and the request sent again, so often.
 TRIES = 5
 

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
 """What the dispatcher's configuration says of this device, for the commands that print it."""
 
-from .arguments import parse
+from .arguments import parse_words
 from .wire.vocabulary import OK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .client import Context
+    from .context import Context
 
 # Of a command's name, a sentence, and an example.
 USAGE = """\
@@ -17,7 +17,7 @@ It stands in the dispatcher's configuration of this device;
 where that has none, the line is empty.
 
 Options:
-  --help, --version
+  -h, --help, --version
 
 Exit status:
   0    the line has been printed
@@ -33,7 +33,7 @@ Example:
 
 def print_value(key: str, arguments: "list[str]", context: "Context") -> int:
     """Print the value of a key, or an empty line: scripts compare it with nothing."""
-    parse(arguments, 0, 0)
+    parse_words(arguments, 0, context)
     values = context.request("config", key)
     context.write("".join(values[:1]) + "\n")
     return OK

@@ -60,5 +60,13 @@ class Context:
 
         return ask(message, self.environ)
 
+    def replace(self, path: str, content: bytes) -> None:
+        """Put a new file in the place of another; raises OSError."""
+        from .sharedfiles import Folder, split
+
+        folder, name = split(path)
+        with Folder(folder) as opened:
+            opened.replace(name, content)
+
     def need_device(self) -> None:
         """To be called before a command uses anything but this context: programs, other files, the network."""

@@ -7,7 +7,7 @@ that it has had so far. So commands are written as if they could wait.
 """
 
 from .arguments import to_bytes
-from .cli import decoded, meant, run
+from .cli import environment, meant, run, without_cr
 from .commands import NEED_ONLY_CONTEXT
 from .context import Context
 from .thin import ERR, ERRAND, FILE, OUT, STATUS
@@ -37,10 +37,10 @@ class Errand(Context):
         start = len(ERRAND)
         count, *words = data[start + IDENTITY_SIZE :].split(b"\0")
         argv, environ = words[: int(count)], words[int(count) :]
-        name, self._arguments = meant([decoded(word) for word in argv])
-        if name not in NEED_ONLY_CONTEXT:
+        name, self._arguments = meant(without_cr(argv))
+        if name is None or name not in NEED_ONLY_CONTEXT:
             raise Refused
-        super().__init__(name, dict([decoded(pair).split("=", 1) for pair in environ]))
+        super().__init__(name, environment(dict([pair.split(b"=", 1) for pair in environ])))
         self._first_identity = data[start : start + IDENTITY_SIZE]
         self._replies = []  # type: list[bytes]
         self._acted = 0  # how much of `_actions` the client has done
@@ -73,7 +73,8 @@ class Errand(Context):
 
     def _to_do(self) -> bytes:
         # Files first: where one cannot be written, nothing has been printed yet.
-        return b"".join(sorted(self._actions[self._acted :], key=_order))
+        actions = self._actions[self._acted :]
+        return b"".join([item for item in actions if item[0] == FILE] + [i for i in actions if i[0] != FILE])
 
     # -- what commands call
 
@@ -98,10 +99,6 @@ class Errand(Context):
         if self._acted == len(self._actions):
             self._question = message
         raise _Pause
-
-
-def _order(item: bytes) -> bool:
-    return item[0] != FILE
 
 
 def _item(kind: int, data: bytes) -> bytes:

@@ -5,6 +5,7 @@ import errno
 import os
 
 from .arguments import quote
+from .sharedfiles import open_named, resolved, write_all
 from .wire.vocabulary import NO, CommandError
 
 BEGIN = b"# lavabox: devices of the group\n"
@@ -17,9 +18,9 @@ _IN_PLACE = (errno.EBUSY, errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS)
 
 def replace_block(path: str, lines: "list[bytes]") -> None:
     """Put the lines in the place of the earlier block, or else at the end. Raises CommandError."""
-    # What a link leads to is the file, and not the link.
-    path = os.path.realpath(path)
     try:
+        # What a link leads to is the file, and not the link.
+        path = resolved(path)
         old = _read(path)
         new = _replaced(old, BEGIN + b"".join(lines) + END)
         if new != old:
@@ -32,7 +33,7 @@ def replace_block(path: str, lines: "list[bytes]") -> None:
 
 def _read(path: str) -> bytes:
     try:
-        with open(path, "rb") as file:
+        with open(open_named(path), "rb") as file:
             return file.read()
     except FileNotFoundError:
         return b""
@@ -53,16 +54,17 @@ def _replaced(old: bytes, block: bytes) -> bytes:
 
 def _write(path: str, content: bytes) -> None:
     """In the place of the old file, or into it where that cannot be."""
-    new_path = "%s.%d" % (path, os.getpid())
+    new_path = "%s.%s" % (path, os.urandom(6).hex())
     try:
-        _write_all(_open_alike(path, new_path), content)
+        write_all(_open_alike(path, new_path), content)
         os.rename(new_path, path)
     except OSError as error:
         if os.path.lexists(new_path):
             os.unlink(new_path)
         if error.errno not in _IN_PLACE:
             raise
-        _write_all(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644), content)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        write_all(os.open(path, flags, 0o644), content)
 
 
 def _open_alike(path: str, new_path: str) -> int:
@@ -77,11 +79,3 @@ def _open_alike(path: str, new_path: str) -> int:
         os.close(descriptor)
         raise
     return descriptor
-
-
-def _write_all(descriptor: int, content: bytes) -> None:
-    try:
-        while content:
-            content = content[os.write(descriptor, content) :]
-    finally:
-        os.close(descriptor)

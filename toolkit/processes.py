@@ -25,6 +25,7 @@ _ENDINGS = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)
 
 # What shells report for a program that is not there, and for one that cannot be run.
 _NOT_FOUND, _NOT_RUN = 127, 126
+NOT_STARTED = (_NOT_FOUND, _NOT_RUN)
 
 
 def command_line(arguments: "list[str]") -> "list[str]":
@@ -108,13 +109,38 @@ def become(argv: "list[str]", environ: "Mapping[str, str]") -> None:
     except OSError as error:
         if isinstance(error, FileNotFoundError):
             status = _NOT_FOUND
-        _complain(argv[0], error)
+        sentence = why_not_started(argv[0])
+        if sentence:
+            os.write(2, sentence.encode("utf-8", "surrogateescape") + b"\n")
+        else:
+            _complain(argv[0], error)
     finally:
         os._exit(status)
 
 
 def _complain(program: str, error: OSError) -> None:
     os.write(2, ("%s: %s\n" % (program, error.strerror)).encode("utf-8", "surrogateescape"))
+
+
+def why_not_started(path: str) -> str:
+    """What is wrong with the first line of a script, which its shell or the kernel does not name; or ""."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            line = os.read(descriptor, 256).partition(b"\n")[0]
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return ""
+    if not line.startswith(b"#!"):
+        return ""
+    if line.endswith(b"\r"):
+        return "%s: its lines end with CR LF, so that there is no interpreter %s: remove the CRs" % (
+            path,
+            repr(line[2:].strip(b" ").decode("utf-8", "replace")),
+        )
+    interpreter = os.fsdecode(line[2:].split()[0]) if line[2:].split() else ""
+    return "" if os.path.exists(interpreter) else "%s: there is no interpreter %s" % (path, interpreter)
 
 
 def run(argv: "list[str]", environ: "Mapping[str, str]", folder: "str | None" = None) -> int:

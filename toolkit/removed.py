@@ -16,7 +16,7 @@ This command is here for test definitions that call it, and only says:
   %s
 
 Options:
-  --help, --version
+  -h, --help, --version
 
 Exit status:
   1    always

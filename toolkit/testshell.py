@@ -4,6 +4,7 @@
 import os
 
 from .processes import environment, run
+from .sharedfiles import Folder
 from .wire.vocabulary import NO, CommandError
 
 TYPE_CHECKING = False
@@ -13,23 +14,23 @@ if TYPE_CHECKING:
 RESULT_VARIABLE = "LAVA_RESULT_DIR"
 
 
-def run_in(results: str, argv: "list[str]", environ: "Mapping[str, str]", folder: "str | None" = None) -> int:
+def run_in(
+    results: Folder, argv: "list[str]", environ: "Mapping[str, str]", folder: "str | None" = None
+) -> int:
     """Run a program with LAVA_RESULT_DIR=`results`; its exit status is returned, and in the file return_code.
 
     Raises CommandError, with nothing run, where that cannot be written.
     """
-    results = os.path.abspath(results)
     write_number(results, "return_code", None)
-    status = run(argv, environment(environ, **{RESULT_VARIABLE: results}), folder)
+    path = os.path.abspath(results.path)
+    status = run(argv, environment(environ, **{RESULT_VARIABLE: path}), folder)
     write_number(results, "return_code", status)
     return status
 
 
-def write_number(folder: str, name: str, number: "int | None") -> None:
+def write_number(folder: Folder, name: str, number: "int | None") -> None:
     """Write a line with the number into a file; None: nothing, to see whether it can be written."""
     try:
-        with open(os.path.join(folder, name), "w") as file:
-            if number is not None:
-                file.write("%d\n" % number)
+        folder.replace(name, b"" if number is None else b"%d\n" % number)
     except OSError as error:
-        raise CommandError(NO, "cannot write %s in %s: %s" % (name, folder, error.strerror)) from None
+        raise CommandError(NO, "cannot write %s in %s: %s" % (name, folder.path, error.strerror)) from None

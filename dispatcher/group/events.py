@@ -29,6 +29,7 @@ REPORTS = {
     "set-stop": (),
     "run-start": ("name", "uuid"),
     "run-end": ("name", "uuid", "status"),
+    "refused": ("command", "reason"),  # a command that was to report something was called wrongly
     "raise": ("message",),
     "event": ("message",),
     "feedback": ("namespace",),
@@ -72,7 +73,8 @@ class Waiting:
 
     `role` is whom a lava-wait-all waits for, None for everybody; the other kinds
     have none. `timeout` is in seconds, None for no limit; whoever appends to the
-    log keeps the time and appends `Released`.
+    log keeps the time and appends `Released`. `own_timeout` is whether the script
+    gave it, with --timeout, and so has a plan for a wait that ends without success.
     """
 
     time: float
@@ -82,6 +84,7 @@ class Waiting:
     message_id: bytes
     role: str | None
     timeout: float | None
+    own_timeout: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,10 +190,12 @@ def from_json(value: object) -> Event:
     if event_type is None:
         raise ValueError(f"there is no event type {name!r:.80}")
     fields = _FIELDS[event_type]
-    if value.keys() != {"type", *fields}:
+    if value.keys() | _MAY_BE_MISSING != {"type", *fields} | _MAY_BE_MISSING:
         raise ValueError(f"bad {name} event: the fields are {', '.join(fields)} and no other")
     try:
-        event: Event = event_type(**{field: decode(value[field]) for field, (_, decode) in fields.items()})
+        event: Event = event_type(
+            **{field: decode(value[field]) for field, (_, decode) in fields.items() if field in value}
+        )
     except ValueError as error:
         raise ValueError(f"bad {name} event: {error}") from error
     return event
@@ -213,6 +218,12 @@ def _text(value: Any) -> str:
 def _whole_number(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise ValueError(f"not a whole number: {value!r:.80}")
+    return value
+
+
+def _yes_or_no(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"neither true nor false: {value!r:.80}")
     return value
 
 
@@ -288,6 +299,7 @@ _FIELDS: dict[type[Event], dict[str, _Codec]] = {
         "message_id": _BYTES,
         "role": _optional(_TEXT),
         "timeout": _optional(_SECONDS),
+        "own_timeout": (_same, _yes_or_no),
     },
     Released: {"time": _SECONDS, "request": _IDENTITY, "status": (_same, _whole_number), "reason": _TEXT},
     Left: {"time": _SECONDS, "device": _TEXT, "reason": _TEXT},
@@ -300,4 +312,6 @@ _FIELDS: dict[type[Event], dict[str, _Codec]] = {
         "position": (_same, _whole_number),
     },
 }
+# Fields that older logs do not have.
+_MAY_BE_MISSING = {"own_timeout"}
 _TYPES = {event_type.__name__.lower(): event_type for event_type in _FIELDS}

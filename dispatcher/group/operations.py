@@ -120,18 +120,31 @@ def _send(engine: Engine, call: Call) -> bytes:
 
 
 def _wait(engine: Engine, call: Call) -> bytes | None:
+    given = _taken_given(call, 2)
     message_id, timeout = _fields(call, _is_id, _is_timeout)
-    return engine.wait(call, WaitKind.WAIT, message_id, None, _seconds(timeout))
+    return engine.wait(call, WaitKind.WAIT, message_id, None, _seconds(timeout), given)
 
 
 def _wait_all(engine: Engine, call: Call) -> bytes | None:
+    given = _taken_given(call, 3)
     message_id, role, timeout = _fields(call, _is_id, _is_role, _is_timeout)
-    return engine.wait(call, WaitKind.WAIT_ALL, message_id, role, _seconds(timeout))
+    return engine.wait(call, WaitKind.WAIT_ALL, message_id, role, _seconds(timeout), given)
 
 
 def _sync(engine: Engine, call: Call) -> bytes | None:
+    given = _taken_given(call, 2)
     message_id, timeout = _fields(call, _is_id, _is_timeout)
-    return engine.wait(call, WaitKind.SYNC, message_id, None, _seconds(timeout))
+    return engine.wait(call, WaitKind.SYNC, message_id, None, _seconds(timeout), given)
+
+
+def _taken_given(call: Call, place: int) -> bool:
+    """Take the last argument of a wait, which may be missing: whether its script gave --timeout."""
+    if len(call.arguments) <= place:
+        return False
+    given = call.arguments.pop(place)
+    if type(given) is not bool:
+        raise ProtocolError(f"whether {call.operation} has a time-out of its own is yes or no")
+    return given
 
 
 def _seconds(milliseconds: int | None) -> float | None:
@@ -189,6 +202,7 @@ OPERATIONS: dict[str, Handler] = {
     "set-stop": _set_stop,
     "run-start": _report(_is_name, _is_name_or_nothing),
     "run-end": _report(_is_name, _is_name_or_nothing, _is_status),
+    "refused": _report(_is_text, _is_text),
     "raise": _report(_is_text),
     "event": _report(_is_text),
     "feedback": _report(_is_name),

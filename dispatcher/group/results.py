@@ -68,7 +68,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """What lava-test-raise, lava-test-event or lava-test-feedback (`kind`) said."""
+    """What lava-test-raise, lava-test-event or lava-test-feedback (`kind`) said; or what was refused."""
 
     device: str
     run: int | None
@@ -90,7 +90,7 @@ class Malformed:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why the tests have failed, or one of the reasons: `kind` is "case", "run" or "raise"."""
+    """Why the tests have failed, or one of the reasons: `kind` is "case", "run", "raise" or "refused"."""
 
     kind: str
     device: str
@@ -111,6 +111,9 @@ class Counts(NamedTuple):
         parts = [f"{number} {name}" for name, number in self._asdict().items() if number]
         return ", ".join(parts) or "no results"
 
+
+# Remarks that make the tests a failure, and how it is said.
+FAILING = {"raise": "lava-test-raise", "refused": "refused"}
 
 _WORDS = {"pass": "passed", "fail": "failed", "skip": "skipped", "unknown": "unknown"}
 
@@ -208,9 +211,9 @@ class Results:
             if sentence:
                 failures.append(Failure("run", run.device, number, f"run {named(run.name)} {sentence}"))
         failures += [
-            Failure("raise", remark.device, remark.run, f"lava-test-raise: {remark.text}")
+            Failure(remark.kind, remark.device, remark.run, f"{FAILING[remark.kind]}: {remark.text}")
             for remark in self.remarks
-            if remark.kind == "raise"
+            if remark.kind in FAILING
         ]
         return failures
 
@@ -218,8 +221,8 @@ class Results:
         device, kind = self._devices[event.device], event.kind
         if kind in ("result", "reference"):
             return self._add_case(device, event)
-        if kind in ("raise", "event", "feedback"):
-            (text,) = _texts(event)
+        if kind in ("raise", "event", "feedback", "refused"):
+            text = ": ".join(_texts(event))
             remark = Remark(event.device, device.run, kind, text, event.time, event.position)
             self.remarks.append(remark)
         elif kind == "case-start":

@@ -42,7 +42,7 @@ def document(report: Report) -> bytes:
     return (json.dumps(_readable(value), indent=1, allow_nan=False) + "\n").encode()
 
 
-_REMARKS = {"raise": "raises", "event": "events", "feedback": "feedback"}
+_REMARKS = {"raise": "raises", "event": "events", "feedback": "feedback", "refused": "refused"}
 
 
 def _device(report: Report, name: str, role: str) -> dict[str, Any]:

@@ -9,12 +9,13 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from toolkit import VERSION, cli
 from toolkit.commands import COMMANDS, SOURCED, lava_common_functions, lava_self
-from toolkit.wire.vocabulary import LINK_FAILED, CommandError, UsageError
+from toolkit.wire.vocabulary import LINK_FAILED, USAGE, CommandError, UsageError
 
 NAMES = sorted(COMMANDS)
 # Those that --install makes links for.
@@ -71,21 +72,128 @@ def test_a_command_is_found_by_name_and_by_argument(
         (["lava-"], "lava-"),
     ],
 )
-def test_an_unknown_name_exits_127_with_the_list(
+def test_an_unknown_name_exits_127_and_says_how_to_list_them(
     argv: list[str], name: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(argv) == 127
     captured = capfd.readouterr()
     assert captured.out == ""
     assert f"'{name}'" in captured.err
-    for command in NAMES:
-        assert f"  {command}\n" in captured.err
+    assert "lavabox --list" in captured.err
+    assert len(captured.err.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("lava-snyc", "lava-sync"),
+        ("lava-wait-al", "lava-wait-all"),
+        ("lava_test_case", "lava-test-case"),
+        ("LAVA-SELF", "lava-self"),
+        ("self", "lava-self"),
+        ("grup", "lava-group"),
+        ("lava-tst-case", "lava-test-case"),
+        ("lava-nothing-alike", ""),
+        ("x" * 10_000, ""),
+    ],
+)
+def test_the_command_that_was_meant_is_named(
+    name: str, meant: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["lavabox", name]) == 127
+    error = capfd.readouterr().err
+    assert f"did you mean {meant}?" in error if meant else "mean" not in error
+    assert len(error) < 200
+
+
+@pytest.mark.parametrize(
+    ("argv", "arguments"),
+    [
+        (["lava-self", "a\r", "b"], ["a", "b"]),
+        (["lava-self", "\r"], []),
+        (["lava-self\r"], []),
+        (["lavabox", "lava-self\r", "k=v\r\r"], ["k=v"]),
+        (["lava-self", "a\rb", ""], ["a\rb", ""]),
+    ],
+)
+def test_a_carriage_return_at_the_end_of_a_word_is_dropped(
+    argv: list[str], arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[list[str]] = []
+    monkeypatch.setattr(lava_self, "run", lambda words, context: given.append(words) or 0)
+    assert cli.main(argv) == 0
+    assert given == [arguments]
+
+
+def test_also_of_the_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[str] = []
+    monkeypatch.setitem(posix.environ, b"LAVA_WAIT_TIMEOUT", b"5\r")
+    monkeypatch.setattr(lava_self, "run", lambda words, context: given.append(context.environ) or 0)
+    assert cli.main(["lava-self"]) == 0
+    assert given[0]["LAVA_WAIT_TIMEOUT"] == "5"  # type: ignore[index]
+
+
+def test_in_a_set_user_id_program_the_variables_of_its_user_do_not_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """LAVA_MULTI_NODE_CACHE=/etc/passwd would be written to."""
+    given: list[Any] = []
+    monkeypatch.setitem(posix.environ, b"LAVA_MULTI_NODE_CACHE", b"/etc/passwd")
+    monkeypatch.setattr(cli.posix, "geteuid", lambda: os.getuid() + 1)
+    monkeypatch.setattr(lava_self, "run", lambda words, context: given.append(context.environ) or 0)
+    assert cli.main(["lava-self"]) == 0
+    assert not [name for name in given[0] if name.startswith("LAVA_")]
+    assert given[0]["PATH"] == os.environ["PATH"]
+
+
+# Refusals that the dispatcher is told of
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (["lava-test-case", "x", "--result", "bogus"], "lava-test-case x --result bogus"),
+        (["lava-test-reference", "x", "--result", "pass"], "lava-test-reference x --result pass"),
+        (["lava-test-set", "begin"], "lava-test-set begin"),
+        (["lava-test-raise"], "lava-test-raise"),
+        (["lava-send", "two words"], None),
+        (["lava-test-event", "two", "words"], None),
+    ],
+)
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_result_that_is_refused_is_told_of(
+    answers: bool,
+    argv: list[str],
+    told: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    from toolkit import context
+
+    asked: list[Any] = []
+
+    def request(self: object, *arguments: object) -> list[Any]:
+        asked.append(arguments)
+        if not answers:
+            raise CommandError(USAGE, "this dispatcher knows no operation 'refused'")
+        return []
+
+    monkeypatch.setattr(context.Context, "request", request)
+    assert cli.main(argv) == 2
+    error = capfd.readouterr().err
+    assert "knows no operation" not in error
+    if told is None:
+        assert asked == []
+    else:
+        ((operation, line, reason),) = asked
+        assert (operation, line) == ("refused", told.encode())
+        assert f"{argv[0]}: {reason}\n" in error
 
 
 @pytest.mark.parametrize("name", ["sim", "serve"])
 def test_a_command_of_the_host_is_explained(name: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["lavabox", name, "--role", "x=y"]) == 127
-    assert f"'{name}' runs on the host" in capfd.readouterr().err
+    assert f"'{name}' runs on the lab's host" in capfd.readouterr().err
 
 
 def test_list(capfd: pytest.CaptureFixture[str]) -> None:
@@ -113,6 +221,10 @@ def test_help_of_the_box_names_each_command(capfd: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize("name", NAMES)
 def test_help_and_version_of_each_command(name: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.main([name, "--help"]) == 0
+    usage = capfd.readouterr().out
+    assert cli.main([name, "-h"]) == 0
+    assert capfd.readouterr().out == usage
+    assert cli.main([name, "--help"]) == 0
     assert capfd.readouterr().out.startswith(f"usage: {'. ' if name == SOURCED else ''}{name}")
     assert cli.main(["lavabox", name, "--version"]) == 0
     assert capfd.readouterr() == (f"{name} (lavabox) {VERSION}\n", "")
@@ -135,9 +247,14 @@ def test_version_of_the_box(capfd: pytest.CaptureFixture[str]) -> None:
         (
             OSError(28, "No space left on device"),
             1,
-            "lava-self: failed: [Errno 28] No space left on device\n",
+            "lava-self: failed: No space left on device\n",
         ),
-        (BrokenPipeError(32, "Broken pipe"), 1, "lava-self: failed: [Errno 32] Broken pipe\n"),
+        (BrokenPipeError(32, "Broken pipe"), 1, "lava-self: failed: Broken pipe\n"),
+        (
+            BlockingIOError(11, "Resource temporarily unavailable"),
+            75,
+            "lava-self: no process can be started: too many are running\n",
+        ),
         (KeyboardInterrupt(), 130, ""),
         (
             UsageError("that is wrong"),
@@ -145,7 +262,7 @@ def test_version_of_the_box(capfd: pytest.CaptureFixture[str]) -> None:
             "lava-self: that is wrong\nusage: lava-self\nTry `lava-self --help`.\n",
         ),
     ],
-    ids=["yes", "no", "link failed", "full", "pipe", "interrupted", "usage"],
+    ids=["yes", "no", "link failed", "full", "pipe", "processes", "interrupted", "usage"],
 )
 def test_ends(
     end: BaseException | int,
@@ -165,7 +282,6 @@ def test_sigterm_cleans_up_on_the_way(
     from toolkit import context
 
     def told_to_end(self: object, *request: object) -> list[object]:
-        assert len(list(tmp_path.iterdir())) == 1
         os.kill(os.getpid(), signal.SIGTERM)
         raise AssertionError("not reached")
 
@@ -175,7 +291,7 @@ def test_sigterm_cleans_up_on_the_way(
     with pytest.raises(SystemExit) as caught:
         cli.main(["lava-wait", "ready"])
     assert caught.value.code == 128 + signal.SIGTERM
-    assert list(tmp_path.iterdir()) == []
+    assert [path.read_text() for path in tmp_path.iterdir()] == [""]
 
 
 def test_a_signal_that_is_ignored_stays_ignored() -> None:
@@ -277,7 +393,41 @@ def test_links_beside_the_box_are_relative(local_box: Path) -> None:
 
 def test_install_by_a_relative_path(local_box: Path, bin_directory: Path) -> None:
     subprocess.run(["./lavabox", "--install", "-s", "bin"], cwd=local_box.parent, check=True)
-    assert os.readlink(bin_directory / "lava-self") == str(local_box)
+    assert os.readlink(bin_directory / "lava-self") == "../lavabox"
+
+
+@pytest.mark.parametrize("folder", ["usr/bin", "usr/local/sbin", "bin"])
+@pytest.mark.parametrize("options", [[], ["-s"]])
+def test_install_into_an_image_from_outside(
+    options: list[str], folder: str, local_box: Path, tmp_path: Path
+) -> None:
+    """A link to the host's file would lead nowhere on the device."""
+    image = tmp_path / "image"
+    (image / "etc").mkdir(parents=True)
+    (image / folder).mkdir(parents=True)
+    for _ in range(2):
+        result = subprocess.run(
+            [local_box, "--install", *options, image / folder], capture_output=True, text=True
+        )
+        assert result.returncode == 0, result.stderr
+        assert "is a copy of the box" in result.stderr
+    copy = image / folder / "lavabox"
+    assert copy.read_bytes() == local_box.read_bytes() and not copy.samefile(local_box)
+    assert all((image / folder / name).samefile(copy) for name in LINKS)
+    if options:
+        assert {os.readlink(image / folder / name) for name in LINKS} == {"lavabox"}
+
+
+def test_install_in_an_image_that_has_the_box(local_box: Path, tmp_path: Path) -> None:
+    image = tmp_path / "image"
+    for folder in ("usr/lib/lavabox", "usr/bin"):
+        (image / folder).mkdir(parents=True)
+    inside = image / "usr/lib/lavabox/lavabox"
+    inside.write_bytes(local_box.read_bytes())
+    inside.chmod(0o755)
+    subprocess.run([inside, "--install", "-s", image / "usr/bin"], check=True)
+    assert os.readlink(image / "usr/bin/lava-self") == "../lib/lavabox/lavabox"
+    assert names_in(image / "usr/bin") == NAMES
 
 
 def test_hard_links_are_to_the_box_and_not_to_a_link_to_it(local_box: Path, bin_directory: Path) -> None:
@@ -342,9 +492,9 @@ def test_install_leaves_foreign_files_and_says_so(
         ([], 2, "argument is missing"),
         (["a", "b"], 2, "too many"),
         (["-x", "a"], 2, "unknown option"),
-        (["missing"], 1, "no directory"),
-        (["lavabox"], 1, "no directory"),
-        ([""], 2, "no name"),
+        (["missing"], 1, "not a directory"),
+        (["lavabox"], 1, "not a directory"),
+        ([""], 2, "is empty"),
     ],
 )
 def test_install_needs_a_directory(arguments: list[str], status: int, said: str, local_box: Path) -> None:

@@ -284,10 +284,12 @@ for name in ("v0", "v1", "v9"):
     assert err.startswith("lava-echo-ipv4: there is no network interface 'v9'")
 
 
-def test_echo_ipv4_needs_an_interface(fake_context: Any) -> None:
-    for arguments in ([], ["a", "b"], ["-x"]):
-        with pytest.raises(UsageError):
-            lava_echo_ipv4.run(arguments, fake_context())
+@pytest.mark.parametrize("arguments", [[], [""], ["-x"], ["nope", "lo"]])
+def test_echo_ipv4_without_an_interface_prints_an_empty_line(arguments: list[str], fake_context: Any) -> None:
+    context = fake_context()
+    assert lava_echo_ipv4.run(arguments, context) == OK
+    assert context.written == b"\n"
+    assert context.warnings
 
 
 @pytest.mark.parametrize(
@@ -360,17 +362,24 @@ def test_broadcast_sends_the_fields_and_keeps_them(context: Any, path: Path) -> 
 
 
 def test_broadcast_again_replaces_what_was_told(context: Any, path: Path) -> None:
-    path.write_bytes(b"hb01:ipv4=1.1.1.1\nhb01:ipv6=2001:db8::1\nhb01:dns_2=8.8.8.8\n" + OF_OTHERS)
+    told = b"hb01:ipv4=1.1.1.1\nhb01:ipv6=2001:db8::1\nhb01:dns_2=8.8.8.8\n"
+    path.write_bytes(told + OF_OTHERS)
+    own_path(path).write_bytes(told)
     assert lava_network.run(["broadcast", "eth1"], context) == OK
     sent = context.requests[-1][2]
     assert dict(zip(sent[::2], sent[1::2], strict=True)) == {**dict(FIELDS), b"ipv6": b"", b"dns_2": b""}
     assert path.read_bytes() == OWN + OF_OTHERS
 
 
+def own_path(path: Path) -> Path:
+    return path.with_name(path.name + ".own")
+
+
 def test_collect_keeps_the_own_broadcast(context: Any, path: Path) -> None:
     path.write_bytes(OWN + b"hb01x:ipv4=1.1.1.1\nhb09:ipv4=9.9.9.9\n")
+    own_path(path).write_bytes(OWN)
     assert lava_network.run(["collect", "eth0"], context) == OK
-    assert context.requests == [("self",), ("wait-all", b"network_info", None, None)]
+    assert context.requests == [("wait-all", b"network_info", None, None, False)]
     assert path.read_bytes() == OWN + OF_OTHERS
 
 
@@ -386,6 +395,7 @@ def test_collect_leaves_out_what_a_device_has_emptied(context: Any, path: Path) 
     [
         ([], None, None),
         (["eth0", "server"], "server", None),
+        (["eth0", "", "server"], None, None),
         (["--timeout", "2.5", "eth0"], None, 2500),
         (["eth0", "sérver", "--timeout=1"], "sérver", 1000),
     ],
@@ -394,7 +404,7 @@ def test_collect_waits_for_all_or_a_role(
     arguments: list[str], role: str | None, timeout: int | None, context: Any, path: Path
 ) -> None:
     assert lava_network.run(["collect", *arguments], context) == OK
-    assert context.requests[-1] == ("wait-all", b"network_info", role, timeout)
+    assert context.requests[-1] == ("wait-all", b"network_info", role, timeout, timeout is not None)
     assert path.read_bytes() == OF_OTHERS
 
 
@@ -403,11 +413,9 @@ def test_collect_waits_for_all_or_a_role(
     [
         (["broadcast", "eth0"], "self"),
         (["broadcast", "eth0"], "send"),
-        (["collect", "eth0"], "self"),
-        (["collect", "eth0"], "wait-all"),
     ],
 )
-def test_a_failure_leaves_the_cache_file(
+def test_a_broadcast_that_fails_leaves_the_cache_file(
     arguments: list[str], failing: str, context: Any, path: Path
 ) -> None:
     path.write_bytes(b"old\n")
@@ -415,7 +423,22 @@ def test_a_failure_leaves_the_cache_file(
     with pytest.raises(CommandError):
         lava_network.run(arguments, context)
     assert path.read_bytes() == b"old\n"
-    assert list(path.parent.iterdir()) == [path]
+    assert {file for file in path.parent.iterdir() if file.read_bytes()} == {path}
+
+
+def test_a_collect_that_fails_leaves_nothing_of_an_earlier_one(context: Any, path: Path) -> None:
+    for arguments in (["broadcast", "eth0"], ["collect"]):
+        assert lava_network.run(arguments, context) == OK
+    assert path.read_bytes() == OWN + OF_OTHERS
+    context.replies = {**YES, "wait-all": CommandError(NO_DISPATCHER, "none")}
+    with pytest.raises(CommandError):
+        lava_network.run(["collect", "eth0"], context)
+    assert path.read_bytes() == b""
+    with pytest.raises(CommandError, match="nothing has been collected"):
+        lava_network.run(["query", "hb02", "ipv4"], context)
+    context.replies = YES
+    assert lava_network.run(["collect"], context) == OK
+    assert path.read_bytes() == OWN + OF_OTHERS
 
 
 @pytest.mark.parametrize("arguments", [["broadcast", "eth0"], ["collect", "eth0"]])
@@ -477,7 +500,6 @@ WRONG = [
     ["broadcast"],
     ["broadcast", "eth0", "eth1"],
     ["broadcast", "--all"],
-    ["collect", "eth0", "server", "x"],
     ["collect", "--timeout", "soon"],
     ["query"],
     ["query", "hb01"],

@@ -19,8 +19,6 @@ GONE = {
     "lava-vland-self": ("2026.06", "parameter"),
     "lava-vland-names": ("2026.06", "parameter"),
     "lava-vland-tags": ("2026.06", "parameter"),
-    "lava-start-vms": ("2017.9", "lava-send"),
-    "lava-wait-for-vms": ("2017.9", "lava-wait-all"),
 }
 
 
@@ -42,6 +40,19 @@ def test_what_is_gone_says_since_when_and_what_to_use(
     assert instead in caught.value.text
     assert "\n" not in caught.value.text
     assert caught.value.text in module(command).USAGE
+
+
+def test_what_lava_still_ships_sends_what_it_sends(tmp_path: Path, fake_context: Any) -> None:
+    environ = {"LAVA_MULTI_NODE_CACHE": str(tmp_path / "cache")}
+    context = fake_context({"send": [], "wait-all": []}, environ)
+    assert module("lava-start-vms").run([], context) == OK
+    assert module("lava-wait-for-vms").run([], context) == OK
+    assert context.requests == [
+        ("send", b"lava_vm_start", []),
+        ("send", b"lava_vm_stop", []),
+        ("wait-all", b"lava_vm_stop", None, None, False),
+    ]
+    assert all("gone since LAVA 2017.9" in warning for warning in context.warnings)
 
 
 # Attachments

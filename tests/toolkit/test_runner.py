@@ -181,7 +181,7 @@ def test_a_run_that_cannot_be_announced_is_not_run(stage: Stage, fake_context: A
 
 def test_a_definition_without_a_script(stage: Stage, context: Any) -> None:
     stage.add("0_a", None)
-    with pytest.raises(CommandError, match=r"cannot read .*run\.sh") as caught:
+    with pytest.raises(CommandError, match=r"there is no .*run\.sh") as caught:
         lava_test_runner.run([str(stage.path)], context)
     assert caught.value.status == NO
     assert [asked for asked in context.requests if asked[0] == "run-start"] == []
@@ -202,11 +202,19 @@ def test_interrupted_it_says_that_it_ends(
     assert context.requests[-1][0] == "run-start"
 
 
-@pytest.mark.parametrize("arguments", [[], ["a", "b"], ["--all"]])
-def test_wrong_arguments_of_the_runner(arguments: list[str], context: Any) -> None:
-    with pytest.raises(UsageError):
-        lava_test_runner.run(arguments, context)
-    assert context.written == b""
+def test_the_directory_that_lava_takes_without_an_argument(
+    stage: Stage, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lava_test_runner, "DEFAULT", str(stage.path))
+    stage.add("0_a", "true")
+    assert lava_test_runner.run([], context) == OK
+    assert ("run-start", b"0_a", b"") in [(*asked[:2], b"") for asked in context.requests]
+
+
+def test_lines_that_end_with_cr_lf_are_named(stage: Stage, context: Any) -> None:
+    stage.add("0_a", "true\r\n")
+    lava_test_runner.run([str(stage.path)], context)
+    assert any("CR LF" in warning for warning in context.warnings)
 
 
 # lava-test-shell
@@ -249,7 +257,7 @@ def test_shell_with_an_equals_sign(tmp_path: Path, context: Any) -> None:
 def test_shell_without_a_place_for_results_runs_nothing(place: str, tmp_path: Path, context: Any) -> None:
     (tmp_path / "file").touch()
     arguments = ["--output_dir", str(tmp_path / place), "touch", str(tmp_path / "reached")]
-    with pytest.raises(CommandError, match="cannot write return_code") as caught:
+    with pytest.raises(CommandError, match="cannot use the directory") as caught:
         lava_test_shell.run(arguments, context)
     assert caught.value.status == NO
     assert not (tmp_path / "reached").exists()
@@ -263,7 +271,6 @@ def test_shell_without_a_place_for_results_runs_nothing(place: str, tmp_path: Pa
         ["--output_dir"],
         ["--output_dir", ""],
         ["--output_dir", "/tmp"],
-        ["--output", "/tmp", "true"],
     ],
 )
 def test_wrong_arguments_of_the_shell(arguments: list[str], context: Any) -> None:

@@ -25,7 +25,7 @@ COMMANDS = {
     "lava-role": "print the role of this device, or the roles of all",
     "lava-self": "print the name of this device",
     "lava-send": "send a message to the group",
-    "lava-start-vms": "(gone)",
+    "lava-start-vms": "(old) send lava_vm_start",
     "lava-sync": "wait until all devices have come to the same point",
     "lava-target-ip": "print the IP address of this device",
     "lava-target-mac": "print the MAC address of this device",
@@ -46,36 +46,35 @@ COMMANDS = {
     "lava-vland-tags": "(gone)",
     "lava-wait": "wait until any other device has sent a message",
     "lava-wait-all": "wait until all others, or those of a role, have sent a message",
-    "lava-wait-for-vms": "(gone)",
+    "lava-wait-for-vms": "(old) send and wait for lava_vm_stop",
 }
 
-# Those that need nothing but their context, or call `context.need_device()` first where they do: an agent can run
-# them for a thin client.
-NEED_ONLY_CONTEXT = frozenset(
-    "lava-" + name
-    for name in (
-        *(
-            "echo-config",
-            "group",
-            "probe-channel",
-            "probe-ip",
-            "role",
-            "self",
-            "send",
-            "target-ip",
-            "target-mac",
-        ),
-        *(
-            "target-storage",
-            "test-case",
-            "test-event",
-            "test-feedback",
-            "test-raise",
-            "test-reference",
-            "test-set",
-        ),
-    )
-)
+# Those that record results. If one is refused for what stands on its command line, the dispatcher is told.
+RESULTS = ("lava-test-case", "lava-test-reference", "lava-test-set", "lava-test-raise")
+
+# Those that need nothing but their context, or say so by `context.need_device()`: the agent can run them for a thin
+# client.
+NEED_ONLY_CONTEXT = [
+    "lava-echo-config",
+    "lava-group",
+    "lava-probe-channel",
+    "lava-probe-ip",
+    "lava-role",
+    "lava-self",
+    "lava-send",
+    "lava-sync",
+    "lava-target-ip",
+    "lava-target-mac",
+    "lava-target-storage",
+    "lava-test-case",
+    "lava-test-event",
+    "lava-test-feedback",
+    "lava-test-raise",
+    "lava-test-reference",
+    "lava-test-set",
+    "lava-wait",
+    "lava-wait-all",
+]
 
 # To be read by shells, which know nothing of the box: `--install` writes what it prints to a file.
 SOURCED = "lava-common-functions"

@@ -1,26 +1,25 @@
 # SPDX-License-Identifier: MIT
 """lava-add-sources: add package sources to apt."""
 
-from toolkit.arguments import parse
 from toolkit.distributions import package_manager
 from toolkit.processes import environment, find, run_tool
 from toolkit.wire.vocabulary import NO, OK, CommandError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from toolkit.client import Context
+    from toolkit.context import Context
 
 USAGE = """\
-usage: lava-add-sources SOURCE ...
+usage: lava-add-sources [OPTION ...] SOURCE ...
 
 Add package sources to apt, and read their lists of packages. SOURCE is one argument:
 ppa:OWNER/NAME, which takes the program add-apt-repository; or a line as they stand in
 sources.list(5), with or without `deb` in front, which goes to
-/etc/apt/sources.list.d/lavabox.list. On a system without apt nothing is done, and that
-is said.
+/etc/apt/sources.list.d/lavabox.list. With an OPTION, all arguments go to the program
+add-apt-repository. On a system without apt nothing is done, with a warning.
 
 Options:
-  --help, --version
+  -h, --help, --version
 
 Exit status:
   0    added; or this system has no apt
@@ -36,17 +35,25 @@ PATH = "/etc/apt/sources.list.d/lavabox.list"
 
 
 def run(arguments: "list[str]", context: "Context") -> int:
-    sources, _ = parse(arguments, 1, len(arguments))
-    if not all([source.strip() and "\n" not in source for source in sources]):
+    if not all([source.strip() and "\n" not in source for source in arguments]):
         raise UsageError("a source is one line, and not empty")
+    if not arguments:
+        context.warn("no source is named: nothing has been added")
+        return OK
     manager = package_manager(context.environ)
     if manager is None or not manager.apt:
         context.warn("this system has no apt: no source has been added")
         return OK
     environ = environment(context.environ)
-    for source in sources:
+    options = [word for word in arguments if word.startswith("-")]
+    if options and find("add-apt-repository", environ):
+        _add_archive(arguments, environ)
+        return OK
+    if options:
+        context.warn("ignored, since add-apt-repository is not installed: %s" % " ".join(options))
+    for source in [word for word in arguments if word not in options]:
         if source.startswith("ppa:"):
-            _add_archive(source, environ)
+            _add_archive([source], environ)
         else:
             _add_line(source if source.startswith("deb") else "deb " + source)
     status = run_tool(manager.update, environ)
@@ -55,10 +62,11 @@ def run(arguments: "list[str]", context: "Context") -> int:
     return OK
 
 
-def _add_archive(source: str, environ: "dict[str, str]") -> None:
+def _add_archive(arguments: "list[str]", environ: "dict[str, str]") -> None:
+    source = " ".join(arguments)
     if not find("add-apt-repository", environ):
-        raise CommandError(NO, "%s takes add-apt-repository, which is not installed" % source)
-    status = run_tool(["add-apt-repository", "-y", source], environ)
+        raise CommandError(NO, "%s needs add-apt-repository, which is not installed" % source)
+    status = run_tool(["add-apt-repository", "-y"] + arguments, environ)
     if status:
         raise CommandError(
             NO, "%s has not been added: add-apt-repository ended with status %d" % (source, status)

@@ -3,12 +3,11 @@
 
 from toolkit.arguments import parse
 from toolkit.background import BackgroundProcess
-from toolkit.reports import required
 from toolkit.wire.vocabulary import OK, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from toolkit.client import Context
+    from toolkit.context import Context
 
 USAGE = """\
 usage: lava-background-process-start NAME --cmd COMMAND
@@ -20,15 +19,16 @@ in its folder, LAVA_RESULT_DIR/results/NAME.
 
 Options:
   --cmd COMMAND  what to run
-  --help, --version
+  -h, --help, --version
 
 Environment:
   LAVA_RESULT_DIR  as lava-test-runner sets it; without, the folder is
                    /tmp/lava_background_processes.UID/NAME
 
 Exit status:
-  0    it has been started
-  1    one of this name is running already; or the folder cannot be used
+  0    it has been started; one of this name that was running has been ended, with a
+       warning
+  1    the folder cannot be used
   2    usage
   130  interrupted
 
@@ -39,10 +39,12 @@ Example:
 
 def run(arguments: "list[str]", context: "Context") -> int:
     operands, options = parse(arguments, 1, len(arguments), ("--cmd",))
-    command = required(options, "--cmd")
     if len(operands) > 1:
-        raise UsageError("one name, please, and the command as one argument: quote it")
-    if not command:
-        raise UsageError("the command is empty")
-    BackgroundProcess(operands[0], context.environ).start(command, context.environ)
+        raise UsageError("give one name, and the command as one argument: quote it")
+    process = BackgroundProcess(operands[0], context.environ)
+    if not options.get("--cmd"):
+        context.warn("no command is given: nothing has been started")
+        return OK
+    if process.start(options["--cmd"], context.environ):
+        context.warn("it was running, and has been ended: a name stands for one process")
     return OK

@@ -7,24 +7,24 @@ from toolkit.wire.vocabulary import OK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from toolkit.client import Context
+    from toolkit.context import Context
 
 USAGE = """\
 usage: lava-background-process-stop NAME
 
 End the background process of that name and all that it has started: with SIGTERM, and
 after 5 seconds with SIGKILL. Then print what it has printed; of more than 64 KiB, the
-end. It is said if it had ended before.
+end. That it had ended before, or was not started, is only a warning.
 
 Options:
-  --help, --version
+  -h, --help, --version
 
 Environment:
   LAVA_RESULT_DIR  has to be what it was when the process was started
 
 Exit status:
-  0    all its processes have ended
-  1    it has not been started, or has been stopped already; or a process does not end
+  0    none of its processes runs any more
+  1    a process does not end; or the folder cannot be used
   2    usage
   130  interrupted
 
@@ -34,9 +34,9 @@ Example:
 
 
 def run(arguments: "list[str]", context: "Context") -> int:
-    (name,), _ = parse(arguments, 1, 1)
-    process = BackgroundProcess(name, context.environ)
-    if not process.stop():
-        context.warn("it had ended before")
-    context.write(process.output())
+    (name,), _ = parse(arguments, 1, 1, (), context)
+    warning, output = BackgroundProcess(name, context.environ).stop()
+    if warning:
+        context.warn(warning)
+    context.write(output)
     return OK

@@ -5,12 +5,12 @@ A shell reads what it sources as its own program, so this cannot be the box:
 where commands are installed, the text below is written to a file.
 """
 
-from toolkit.arguments import parse
+from toolkit.arguments import parse_words
 from toolkit.wire.vocabulary import OK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from toolkit.client import Context
+    from toolkit.context import Context
 
 USAGE = """\
 usage: . lava-common-functions
@@ -23,7 +23,7 @@ signal TEXT   print one of LAVA's text signals, with or without its angle bracke
               damage it: lava-test-case and the like are safe from them.
 
 Options:
-  --help, --version
+  -h, --help, --version
 
 Exit status:
   0    done
@@ -58,6 +58,6 @@ signal() {
 
 
 def run(arguments: "list[str]", context: "Context") -> int:
-    parse(arguments, 0, 0)
+    parse_words(arguments, 0, context)
     context.write(TEXT)
     return OK

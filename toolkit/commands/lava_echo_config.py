@@ -3,12 +3,12 @@
 
 import os
 
-from toolkit.arguments import parse
+from toolkit.arguments import parse_words
 from toolkit.wire.vocabulary import NO, OK, CommandError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from toolkit.client import Context
+    from toolkit.context import Context
 
 USAGE = """\
 usage: lava-echo-config [NAME]
@@ -17,7 +17,7 @@ Print the text that the dispatcher's configuration has for all devices of the gr
 With NAME, print only those of its lines in which NAME is a word.
 
 Options:
-  --help, --version
+  -h, --help, --version
 
 Exit status:
   0    done
@@ -33,7 +33,7 @@ Example:
 
 
 def run(arguments: "list[str]", context: "Context") -> int:
-    operands, _ = parse(arguments, 0, 1)
+    operands = parse_words(arguments, 1, context)
     text = "".join(context.request("shared-config")).encode()
     if not text:
         raise CommandError(NO, "no shared config")

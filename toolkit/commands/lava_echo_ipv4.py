@@ -2,13 +2,13 @@
 """lava-echo-ipv4: print the IPv4 address of a network interface."""
 
 from toolkit import netlink
-from toolkit.arguments import parse
+from toolkit.arguments import parse_words
 from toolkit.network import find_link
-from toolkit.wire.vocabulary import OK, CommandError
+from toolkit.wire.vocabulary import NO, OK, CommandError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from toolkit.client import Context
+    from toolkit.context import Context
 
 USAGE = """\
 usage: lava-echo-ipv4 INTERFACE
@@ -17,10 +17,10 @@ Print the IPv4 address of a network interface, the kernel's first if it has seve
 or an empty line if it has none. It is asked of the kernel: no dispatcher is needed.
 
 Options:
-  --help, --version
+  -h, --help, --version
 
 Exit status:
-  0    the line has been printed; also if there is no such interface, which is said
+  0    the line has been printed; also if there is no such interface: that is a warning
   2    usage
   130  interrupted
 
@@ -30,9 +30,11 @@ Example:
 
 
 def run(arguments: "list[str]", context: "Context") -> int:
-    (name,), _ = parse(arguments, 1, 1)
+    words = parse_words(arguments, 1, context)
     try:
-        found = [address.address for address in netlink.addresses(netlink.IPV4, find_link(name).index)]
+        if not words:
+            raise CommandError(NO, "name a network interface")
+        found = [address.address for address in netlink.addresses(netlink.IPV4, find_link(words[0]).index)]
     except CommandError as error:
         # Scripts that look for an empty answer run under `set -e`.
         context.warn(error.text)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
 """lava-group: list the devices of the group, or those of one role."""
 
-from toolkit.arguments import parse, to_text
+from toolkit.arguments import parse_words, to_text
 from toolkit.wire.vocabulary import NO, OK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from toolkit.client import Context
+    from toolkit.context import Context
 
 USAGE = """\
 usage: lava-group [ROLE]
@@ -15,7 +15,7 @@ Print one line per device of the group, this one among them: its name, a tab, it
 With ROLE, print only the names of the devices that play exactly this role.
 
 Options:
-  --help, --version
+  -h, --help, --version
 
 Exit status:
   0    done
@@ -32,7 +32,7 @@ Examples:
 
 
 def run(arguments: "list[str]", context: "Context") -> int:
-    operands, _ = parse(arguments, 0, 1)
+    operands = parse_words(arguments, 1, context)
     wanted = to_text(operands[0]) if operands else None
     members = context.request("group")
     if wanted is None:

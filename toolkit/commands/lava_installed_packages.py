@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: MIT
 """lava-installed-packages: list the packages that are installed."""
 
-from toolkit.arguments import parse
+from toolkit.arguments import parse_words
 from toolkit.distributions import installed_packages, package_manager
 from toolkit.processes import environment
 from toolkit.wire.vocabulary import NO, OK, CommandError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from toolkit.client import Context
+    from toolkit.context import Context
 
 USAGE = """\
 usage: lava-installed-packages
@@ -17,7 +17,7 @@ Print a line `package: NAME : VERSION` for each package that the package manager
 this system has installed: dpkg, rpm, opkg, pacman, apk or slackpkg.
 
 Options:
-  --help, --version
+  -h, --help, --version
 
 Exit status:
   0    they have been printed
@@ -31,7 +31,7 @@ Example:
 
 
 def run(arguments: "list[str]", context: "Context") -> int:
-    parse(arguments, 0, 0)
+    parse_words(arguments, 0, context)
     manager = package_manager(context.environ)
     if manager is None:
         raise CommandError(NO, "this system has no package manager that is known here")

@@ -11,11 +11,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from toolkit.client import Context
+    from toolkit.context import Context
 
 USAGE = """\
 usage: lava-network broadcast INTERFACE
-       lava-network collect [--timeout SECONDS] [INTERFACE] [ROLE]
+       lava-network collect [--timeout TIME] [INTERFACE] [ROLE]
        lava-network query NAME OPTION
        lava-network hosts FILE
        lava-network alias-hosts FILE
@@ -28,7 +28,7 @@ narrower ones. Again, for another interface, it takes the place of what was told
 
 collect waits until all other devices, or those of ROLE, have told theirs, and puts
 everything that is known then into the network cache file, what this device has told
-too. INTERFACE has no effect.
+too. The file is empty meanwhile, and when collect fails. INTERFACE has no effect.
 
 query prints one of the options above of the device that is called NAME in lava-group,
 or nothing if that device has not told it.
@@ -39,8 +39,8 @@ the next time in the place of those from before. alias-hosts adds a third column
 device's role with its number in that role, as in client01.
 
 Options:
-  --timeout SECONDS  give up after so long (a fraction is allowed; default: never)
-  --help, --version
+  --timeout TIME  give up after so long: seconds, or as in 1.5m, 2h (default: never)
+  -h, --help, --version
 
 Environment:
   LAVA_WAIT_TIMEOUT              the default of --timeout
@@ -83,28 +83,41 @@ def _broadcast(arguments: "list[str]", context: "Context") -> None:
     (interface,), _ = parse(arguments, 1, 1)
     fields = describe(interface, context.warn)
     (name,) = context.request("self")
-    with CacheFile(context.environ, VARIABLE, DEFAULT_PATH) as cache:
-        known = _read(cache.path)
-        # The group keeps what it was told before, of another interface perhaps: empty it.
-        gone = set(_fields(known, name.encode())) - {key for key, _ in fields}
-        data = fields + [(key, b"") for key in sorted(gone)]
-        context.request("send", NETWORK_ID, [item for pair in data for item in pair])
-        own = lines([[name] + [item for pair in fields for item in pair]], prefix=True)
-        cache.write(own + [line for line in known if not _is_of(line, name.encode())])
+    cache, told = _cache(context), _told_file(context)
+    # Written back at once: so it is known before anything is sent whether they can be.
+    known, before = cache.read(), told.read()
+    cache.write(known)
+    told.write(before)
+    # The group keeps what it was told before, of another interface perhaps: empty it.
+    gone = set(_fields(before, name.encode())) - {key for key, _ in fields}
+    data = fields + [(key, b"") for key in sorted(gone)]
+    context.request("send", NETWORK_ID, [item for pair in data for item in pair])
+    own = lines([[name] + [item for pair in fields for item in pair]], prefix=True)
+    told.write(own)
+    cache.write(own + [line for line in known if not _is_of(line, name.encode())])
 
 
 def _collect(arguments: "list[str]", context: "Context") -> None:
-    operands, options = parse(arguments, 0, 2, ("--timeout",))
-    role = to_text(operands[1]) if len(operands) > 1 else None
+    operands, options = parse(arguments, 0, 2, ("--timeout",), context)
+    role = to_text(operands[1]) if any(operands[1:]) else None
     timeout = parse_timeout(options, context.environ)
-    with CacheFile(context.environ, VARIABLE, DEFAULT_PATH) as cache:
-        (name,) = context.request("self")
-        rows = context.request("wait-all", NETWORK_ID, role, timeout)
-        own = [line for line in _read(cache.path) if _is_of(line, name.encode())]
-        cache.write(own + lines([_told(*row) for row in rows], prefix=True))
+    cache = _cache(context)
+    own = _told_file(context).read()
+    cache.write([])
+    rows = context.request("wait-all", NETWORK_ID, role, *timeout)
+    cache.write(own + lines([_without_empty(*row) for row in rows], prefix=True))
 
 
-def _told(name: str, *items: bytes) -> "list[Any]":
+def _cache(context: "Context") -> CacheFile:
+    return CacheFile(context, VARIABLE, DEFAULT_PATH)
+
+
+def _told_file(context: "Context") -> CacheFile:
+    """What this device has told: a collect that fails leaves nothing in the cache file, and keeps this."""
+    return CacheFile(context, VARIABLE, DEFAULT_PATH, ".own")
+
+
+def _without_empty(name: str, *items: bytes) -> "list[Any]":
     """A row without the keys that the device has emptied."""
     pairs = zip(items[::2], items[1::2])
     return [name] + [item for pair in pairs if pair[1] for item in pair]
@@ -164,24 +177,10 @@ def _address(fields: "dict[bytes, bytes]") -> bytes:
 
 
 def _collected(context: "Context") -> "list[bytes]":
-    path = context.environ.get(VARIABLE) or DEFAULT_PATH
-    known = _read(path)
+    known = _cache(context).read()
     if not known:
         raise CommandError(NO, "nothing has been collected yet: use `lava-network collect` first")
     return known
-
-
-def _read(path: str) -> "list[bytes]":
-    """The lines of the cache file; none if there is no file."""
-    try:
-        with open(path, "rb") as file:
-            return file.readlines()
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise CommandError(
-            NO, "cannot read the cache file %s: %s. %s=FILE names another" % (path, error.strerror, VARIABLE)
-        ) from None
 
 
 def _is_of(line: bytes, device: bytes) -> bool:

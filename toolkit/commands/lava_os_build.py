@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
 """lava-os-build: print what system this device runs."""
 
-from toolkit.arguments import parse
+from toolkit.arguments import parse_words
 from toolkit.distributions import description
 from toolkit.wire.vocabulary import OK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from toolkit.client import Context
+    from toolkit.context import Context
 
 USAGE = """\
 usage: lava-os-build
@@ -16,7 +16,7 @@ Print the name and the version of the operating system, one line. They come from
 /etc/os-release, else /etc/issue and the like, else the kernel.
 
 Options:
-  --help, --version
+  -h, --help, --version
 
 Exit status:
   0    the line has been printed
@@ -28,6 +28,6 @@ Example:
 
 
 def run(arguments: "list[str]", context: "Context") -> int:
-    parse(arguments, 0, 0)
+    parse_words(arguments, 0, context)
     context.write(description() + "\n")
     return OK

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
 """lava-role: print the role of this device, or the roles of all."""
 
-from toolkit.arguments import parse, quote
-from toolkit.wire.vocabulary import OK, UsageError
+from toolkit.arguments import parse_words
+from toolkit.wire.vocabulary import OK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from toolkit.client import Context
+    from toolkit.context import Context
 
 USAGE = """\
 usage: lava-role [list]
@@ -16,7 +16,7 @@ With `list`, print the role of each device of the group, one line per device,
 in the order of lava-group: a role that three devices play is printed three times.
 
 Options:
-  --help, --version
+  -h, --help, --version
 
 Exit status:
   0    done
@@ -32,12 +32,11 @@ Examples:
 
 
 def run(arguments: "list[str]", context: "Context") -> int:
-    operands, _ = parse(arguments, 0, 1)
-    if not operands:
-        roles = context.request("role")
-    elif operands == ["list"]:
+    if arguments[:1] == ["list"]:
+        parse_words(arguments, 1, context)
         roles = [role for _, role in context.request("group")]
     else:
-        raise UsageError("%s is neither `list` nor nothing" % quote(operands[0]))
+        parse_words(arguments, 0, context)
+        roles = context.request("role")
     context.write("".join(role + "\n" for role in roles))
     return OK

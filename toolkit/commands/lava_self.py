@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
 """lava-self: print the name of this device."""
 
-from toolkit.arguments import parse
+from toolkit.arguments import parse_words
 from toolkit.wire.vocabulary import OK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from toolkit.client import Context
+    from toolkit.context import Context
 
 USAGE = """\
 usage: lava-self
@@ -16,7 +16,7 @@ in lava-group, and before each pair that lava-wait-all leaves in the cache file.
 It need not be the hostname that the device's own system has.
 
 Options:
-  --help, --version
+  -h, --help, --version
 
 Exit status:
   0    the name has been printed
@@ -31,7 +31,7 @@ Example:
 
 
 def run(arguments: "list[str]", context: "Context") -> int:
-    parse(arguments, 0, 0)
+    parse_words(arguments, 0, context)
     (name,) = context.request("self")
     context.write(name + "\n")
     return OK

@@ -12,7 +12,7 @@ from toolkit.wire.vocabulary import MAX_DATA, OK, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from toolkit.client import Context
+    from toolkit.context import Context
 
 USAGE = """\
 usage: lava-send [--] MESSAGE-ID [KEY=VALUE ...]
@@ -25,11 +25,13 @@ MESSAGE-ID and KEY are free of white space, control characters and '='.
 VALUE is any text without line breaks, as it stands; it may be empty.
 All keys and values together have at most 65536 bytes.
 An argument without a key and '=' is left out, with a warning.
-Sent again by the same device, an id gets further keys, and new values for old keys.
+Sent again by the same device with the same id, a message that repeats a key takes the
+place of the earlier message; one that has only new keys is added to it. What holds is
+what the next wait finds.
 
 Options, before MESSAGE-ID:
   --  MESSAGE-ID follows, even if it begins with '-'
-  --help, --version
+  -h, --help, --version
 
 Exit status:
   0    the dispatcher has the message
@@ -57,7 +59,7 @@ def run(arguments: "list[str]", context: "Context") -> int:
         if key and equals:
             data += [_checked_key(key), _checked_value(key, value)]
         else:
-            context.warn("%s is no KEY=VALUE, and is left out" % quote(argument))
+            context.warn("ignored, because it is not KEY=VALUE: %s" % quote(argument))
     _check_size(data)
     context.request("send", message_id, data)
     return OK
@@ -79,6 +81,6 @@ def _check_size(data: "list[bytes]") -> None:
     size = sum(map(len, data))
     if size > MAX_DATA:
         raise UsageError(
-            "the keys and values have %d bytes, and a message may carry %d: "
-            "send less, or several messages with ids of their own" % (size, MAX_DATA)
+            "the keys and values have %d bytes, and a message can carry %d: "
+            "send less, or send several messages with different ids" % (size, MAX_DATA)
         )

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
 """lava-target-storage: print which storage devices of this device a test may write to."""
 
-from toolkit.arguments import parse, to_text
+from toolkit.arguments import parse_words, to_text
 from toolkit.wire.vocabulary import NO, OK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from toolkit.client import Context
+    from toolkit.context import Context
 
 USAGE = """\
 usage: lava-target-storage [METHOD]
@@ -16,7 +16,7 @@ a line: a tab, the method, a tab, the id. With METHOD, such as UMS or SATA, prin
 the id of that method.
 
 Options:
-  --help, --version
+  -h, --help, --version
 
 Exit status:
   0    done
@@ -32,7 +32,7 @@ Example:
 
 
 def run(arguments: "list[str]", context: "Context") -> int:
-    operands, _ = parse(arguments, 0, 1)
+    operands = parse_words(arguments, 1, context)
     values = context.request("config", "target-storage")
     pairs = list(zip(values[::2], values[1::2]))
     if operands:

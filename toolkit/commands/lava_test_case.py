@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: MIT
 """lava-test-case: run a test and record its result, or record a result that is known."""
 
-import os
-
 from toolkit.arguments import parse, quote
 from toolkit.reports import parse_measurement, parse_name, parse_result, required
-from toolkit.wire.vocabulary import NO, OK, CommandError, UsageError
+from toolkit.wire.vocabulary import OK, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from toolkit.client import Context
+    from toolkit.context import Context
 
 USAGE = """\
 usage: lava-test-case [--] ID --shell COMMAND [ARGUMENT ...]
@@ -30,14 +28,13 @@ Options:
   --result RESULT       pass, fail, skip or unknown
   --measurement NUMBER  what was measured: a decimal number, as in 12, -0.5 or 1.5e9
   --units UNITS         and in what units, any text
-  --output FILE         print FILE, as the output of the test
+  --output FILE         print FILE, as the output of the test, if it can be read
   --                    ID follows, even if it begins with '--'
-  --help, --version
+  -h, --help, --version
 
 Exit status:
   0    the dispatcher has the result, be it pass or fail
-  1    FILE cannot be read; nothing has been recorded
-  2    usage; nothing has been run or recorded
+  2    usage; nothing has been run or recorded, and the dispatcher is told of it
   69   no dispatcher answers on this console
   75   the link to the dispatcher failed
   130  interrupted; the test has been ended, and has no result
@@ -53,7 +50,7 @@ _OPTIONS = ("--result", "--measurement", "--units", "--output")
 def run(arguments: "list[str]", context: "Context") -> int:
     if arguments[:1] == ["--"]:
         arguments = arguments[1:]
-    elif arguments and arguments[0].startswith("--"):
+    elif arguments and arguments[0] in _OPTIONS + ("--shell",):
         raise UsageError("the id of the test case comes first, and %s after it" % quote(arguments[0]))
     if not arguments:
         raise UsageError("the id of the test case is missing")
@@ -66,13 +63,16 @@ def run(arguments: "list[str]", context: "Context") -> int:
 
 
 def _run_test(test_case: bytes, name: str, command: "list[str]", context: "Context") -> None:
+    context.need_device()
+    from toolkit.processes import NOT_STARTED, command_line, environment, run, why_not_started
+
     if not command or command == [""]:
         raise UsageError("--shell needs a command")
-    context.need_device()
-    from toolkit.processes import command_line, environment, run
-
     context.request("case-start", test_case)
     status = run(command_line(command), environment(context.environ, TEST_CASE_ID=name))
+    sentence = why_not_started(command[0].split(" ")[0]) if status in NOT_STARTED else ""
+    if sentence:
+        context.warn(sentence)
     context.request("case-end", test_case)
     context.request("result", test_case, "fail" if status else "pass", None, None)
 
@@ -86,33 +86,26 @@ def _record(test_case: bytes, arguments: "list[str]", context: "Context") -> Non
     units = parse_name(options["--units"], "unit") if options.get("--units") else None
     if "--output" in options:
         context.need_device()
-        _show(test_case, options["--output"], context)
+        from toolkit.sharedfiles import PIPES, open_named
+
+        try:
+            descriptor = open_named(options["--output"], PIPES)
+        except OSError as error:
+            # As with LAVA's script, the result counts.
+            context.warn(
+                "recorded without output: cannot read %s: %s" % (options["--output"], error.strerror)
+            )
+        else:
+            _show(test_case, descriptor, context)
     context.request("result", test_case, result, measurement, units)
 
 
-def _show(test_case: bytes, path: str, context: "Context") -> None:
+def _show(test_case: bytes, descriptor: int, context: "Context") -> None:
     """Print the file, between the marks that say whose output it is."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise _unreadable(path, error) from None
-    try:
-        chunk = _read(descriptor, path)
+    with open(descriptor, "rb", buffering=0) as file:
         context.request("case-start", test_case)
+        chunk = file.read(65536)
         while chunk:
             context.write(chunk)
-            chunk = _read(descriptor, path)
-    finally:
-        os.close(descriptor)
+            chunk = file.read(65536)
     context.request("case-end", test_case)
-
-
-def _read(descriptor: int, path: str) -> bytes:
-    try:
-        return os.read(descriptor, 65536)
-    except OSError as error:
-        raise _unreadable(path, error) from None
-
-
-def _unreadable(path: str, error: OSError) -> CommandError:
-    return CommandError(NO, "cannot read %s: %s" % (path, error.strerror))

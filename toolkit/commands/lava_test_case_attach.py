@@ -7,7 +7,7 @@ from toolkit.wire.vocabulary import OK, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from toolkit.client import Context
+    from toolkit.context import Context
 
 USAGE = """\
 usage: lava-test-case-attach ID FILE [MIMETYPE]
@@ -17,7 +17,7 @@ since LAVA 2018.2 nobody collects it. To have a text in the dispatcher's log, us
 `lava-test-case ID --result RESULT --output FILE`.
 
 Options:
-  --help, --version
+  -h, --help, --version
 
 Exit status:
   0    there is a copy

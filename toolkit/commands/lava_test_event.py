@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: MIT
 """lava-test-event: note in the dispatcher's log that something has happened."""
 
-from toolkit.arguments import parse
 from toolkit.reports import parse_text
-from toolkit.wire.vocabulary import OK
+from toolkit.wire.vocabulary import OK, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from toolkit.client import Context
+    from toolkit.context import Context
 
 USAGE = """\
 usage: lava-test-event [--] MESSAGE
@@ -15,8 +14,8 @@ usage: lava-test-event [--] MESSAGE
 Tell the dispatcher that something has happened. MESSAGE is one argument, any text.
 
 Options:
-  --  MESSAGE follows, even if it begins with '-'
-  --help, --version
+  --  MESSAGE follows, even if it is '--help' or the like
+  -h, --help, --version
 
 Exit status:
   0    the dispatcher has the message
@@ -31,6 +30,11 @@ Example:
 
 
 def run(arguments: "list[str]", context: "Context") -> int:
-    (message,), _ = parse(arguments, 1, 1)
-    context.request("event", parse_text(message, "message"))
+    if not any(arguments):
+        context.warn("no message is given: nothing has been sent")
+        return OK
+    words = arguments[1:] if arguments[0] == "--" else arguments
+    if any(words[1:]):
+        raise UsageError("give the message as one argument: quote it")
+    context.request("event", parse_text(words[0] if words else "", "message"))
     return OK

@@ -7,7 +7,7 @@ from toolkit.wire.vocabulary import OK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from toolkit.client import Context
+    from toolkit.context import Context
 
 USAGE = """\
 usage: lava-test-feedback --namespace NAMESPACE
@@ -17,7 +17,7 @@ and note that it has been asked.
 
 Options:
   --namespace NAMESPACE  a name from the job, any text
-  --help, --version
+  -h, --help, --version
 
 Exit status:
   0    the dispatcher has the request
@@ -33,5 +33,9 @@ Example:
 
 def run(arguments: "list[str]", context: "Context") -> int:
     _, options = parse(arguments, 0, 0, ("--namespace",))
-    context.request("feedback", parse_name(required(options, "--namespace"), "namespace"))
+    namespace = required(options, "--namespace")
+    if not namespace:
+        context.warn("the namespace is empty: nothing has been sent")
+        return OK
+    context.request("feedback", parse_name(namespace, "namespace"))
     return OK

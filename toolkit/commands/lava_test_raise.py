@@ -6,7 +6,7 @@ from toolkit.wire.vocabulary import NO, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from toolkit.client import Context
+    from toolkit.context import Context
 
 USAGE = """\
 usage: lava-test-raise [--] MESSAGE ...
@@ -16,11 +16,11 @@ Tell the dispatcher that this test run cannot go on, and why. The exit status is
 
 Options:
   --  MESSAGE follows, even if it begins with '--help' or '--version'
-  --help, --version
+  -h, --help, --version
 
 Exit status:
   1    the dispatcher has the message
-  2    usage; nothing has been sent
+  2    usage; nothing has been recorded, and the dispatcher is told of it
   69   no dispatcher answers on this console
   75   the link to the dispatcher failed
   130  interrupted

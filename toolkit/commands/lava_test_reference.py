@@ -7,7 +7,7 @@ from toolkit.wire.vocabulary import OK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from toolkit.client import Context
+    from toolkit.context import Context
 
 USAGE = """\
 usage: lava-test-reference [--] ID --result RESULT --reference URL
@@ -19,11 +19,11 @@ Options:
   --result RESULT  pass, fail, skip or unknown
   --reference URL  where to read more
   --               what follows is no option
-  --help, --version
+  -h, --help, --version
 
 Exit status:
   0    the dispatcher has the result
-  2    usage; nothing has been recorded
+  2    usage; nothing has been recorded, and the dispatcher is told of it
   69   no dispatcher answers on this console
   75   the link to the dispatcher failed
   130  interrupted

@@ -7,7 +7,7 @@ from toolkit.wire.vocabulary import OK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from toolkit.client import Context
+    from toolkit.context import Context
 
 USAGE = """\
 usage: lava-test-run-attach FILE [MIMETYPE]
@@ -17,7 +17,7 @@ Keep a copy of FILE in LAVA_RESULT_DIR/attachments on this device, and warn: sin
 `lava-test-case ID --result RESULT --output FILE`.
 
 Options:
-  --help, --version
+  -h, --help, --version
 
 Exit status:
   0    there is a copy

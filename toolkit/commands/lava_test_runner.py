@@ -4,24 +4,28 @@
 import os
 import time
 
-from toolkit.arguments import parse
+from toolkit.arguments import parse_words
 from toolkit.processes import SHELL, environment
 from toolkit.processes import run as run_program
+from toolkit.sharedfiles import Folder, open_folder
 from toolkit.testshell import run_in, write_number
 from toolkit.wire.vocabulary import NO, OK, CommandError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from toolkit.client import Context
+    from toolkit.context import Context
 
 USAGE = """\
-usage: lava-test-runner DIRECTORY
+usage: lava-test-runner [DIRECTORY]
 
 Run the test definitions that DIRECTORY/lava-test-runner.conf names, one directory a
 line, in two rounds: in each of them install.sh, if it is there; and when all have been
 installed, in each run.sh, between notes to the dispatcher that the run begins and has
 ended. A run.sh that is executable and begins with `#!` is started as it is, any other
 with `/bin/sh -e`.
+
+DIRECTORY is /lava if it is not given. What it reads there has to belong to this user or
+to root, and nobody else may be able to write to it.
 
 The list is renamed when it has been read, so that nothing is run again after a reboot.
 Results go to DIRECTORY/results/NAME-TIME, which a run finds in LAVA_RESULT_DIR: the
@@ -32,7 +36,7 @@ At the end, and where an installation has failed, it prints the line that LAVA's
 dispatcher waits for.
 
 Options:
-  --help, --version
+  -h, --help, --version
 
 Exit status:
   0    all has been installed and run, and each run.sh has ended with status 0
@@ -45,6 +49,9 @@ Exit status:
 Example:
   lava-test-runner /lava-1234/0
 """
+
+# What LAVA's script takes without an argument.
+DEFAULT = "/lava"
 
 LIST = "lava-test-runner.conf"
 
@@ -61,7 +68,7 @@ class _Definition:
 
     __slots__ = ("directory", "name", "results")
 
-    def __init__(self, directory: str, results: str) -> None:
+    def __init__(self, directory: str, results: Folder) -> None:
         self.directory = directory
         self.name = os.path.basename(directory)
         self.results = results
@@ -69,18 +76,20 @@ class _Definition:
     def path(self, name: str) -> str:
         return os.path.join(self.directory, name)
 
-    def uuid(self) -> str:
-        """Of this run, where the definition has one; LAVA's dispatcher makes it."""
+    def read(self, name: str) -> "bytes | None":
+        """One of its files, None if it has none. Raises CommandError for what others can change."""
         try:
-            with open(self.path("uuid"), errors="surrogateescape") as file:
-                return file.read().strip()
-        except OSError:
-            return ""
+            with Folder(self.directory, private=True) as folder:
+                return folder.read(name)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise CommandError(NO, "cannot read %s: %s" % (self.path(name), error.strerror)) from None
 
 
 def run(arguments: "list[str]", context: "Context") -> int:
-    (directory,), _ = parse(arguments, 1, 1)
-    directory = os.path.abspath(directory)
+    words = parse_words(arguments, 1, context)
+    directory = os.path.abspath(words[0] if words else DEFAULT)
     try:
         return _run_all(directory, context)
     finally:
@@ -90,13 +99,13 @@ def run(arguments: "list[str]", context: "Context") -> int:
 def _run_all(directory: str, context: "Context") -> int:
     path = os.path.join(directory, LIST)
     try:
-        with open(path, errors="surrogateescape") as file:
-            names = [line.strip() for line in file if line.strip()]
-        # Before anything is changed: whether there is a dispatcher.
-        context.request("self")
-        stamp = "%d" % time.time()
-        definitions = [_prepared(os.path.join(directory, name), directory, stamp) for name in names]
-        os.rename(path, "%s-%s" % (path, stamp))
+        with Folder(directory, private=True) as folder:
+            names = [line.strip() for line in os.fsdecode(folder.read(LIST)).split("\n") if line.strip()]
+            # Before anything is changed: whether there is a dispatcher.
+            context.request("self")
+            stamp = "%d" % time.time()
+            definitions = [_prepared(os.path.join(directory, name), directory, stamp) for name in names]
+            os.rename(path, "%s-%s" % (path, stamp))
     except OSError as error:
         raise CommandError(NO, "cannot begin with %s: %s" % (path, error.strerror)) from None
     environ = _environment(directory, context)
@@ -108,9 +117,8 @@ def _run_all(directory: str, context: "Context") -> int:
 
 def _prepared(directory: str, parent: str, stamp: str) -> _Definition:
     directory = os.path.normpath(directory)
-    results = os.path.join(parent, "results", "%s-%s" % (os.path.basename(directory), stamp))
-    os.makedirs(results, exist_ok=True)
-    return _Definition(directory, results)
+    results = ["results", "%s-%s" % (os.path.basename(directory), stamp)]
+    return _Definition(directory, open_folder(parent, results, make=True))
 
 
 def _environment(directory: str, context: "Context") -> "dict[str, str]":
@@ -122,7 +130,7 @@ def _environment(directory: str, context: "Context") -> "dict[str, str]":
 
 
 def _install(definition: _Definition, environ: "dict[str, str]", context: "Context") -> None:
-    if not os.path.exists(definition.path("install.sh")):
+    if definition.read("install.sh") is None:
         return
     status = run_program([SHELL, definition.path("install.sh")], environ, definition.directory)
     write_number(definition.results, "install_return_code", status)
@@ -137,16 +145,17 @@ def _run(definition: _Definition, environ: "dict[str, str]", context: "Context")
     """The exit status of run.sh."""
     script = definition.path("run.sh")
     argv = [SHELL, "-e", script]
-    try:
-        with open(script, "rb") as file:
-            text = file.read()
-        if text.startswith(b"#!") and os.access(script, os.X_OK):
-            argv = [script]
-        if _USE_KMSG in text:
-            environ = dict(environ, KMSG="true")
-    except OSError as error:
-        raise CommandError(NO, "cannot read %s: %s" % (script, error.strerror)) from None
-    identity = [os.fsencode(definition.name), os.fsencode(definition.uuid())]
+    text = definition.read("run.sh")
+    if text is None:
+        raise CommandError(NO, "there is no %s" % script)
+    if b"\r\n" in text:
+        context.warn("%s: the lines of run.sh end with CR LF: remove the CRs" % definition.name)
+    if text.startswith(b"#!") and os.access(script, os.X_OK):
+        argv = [script]
+    if _USE_KMSG in text:
+        environ = dict(environ, KMSG="true")
+    # Of this run, where the definition has one; LAVA's dispatcher makes it.
+    identity = [os.fsencode(definition.name), (definition.read("uuid") or b"").strip()]
     context.request("run-start", *identity)
     status = run_in(definition.results, argv, environ, definition.directory)
     context.request("run-end", *(identity + [status]))

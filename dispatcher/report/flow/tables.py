@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
-from dispatcher.group.results import Case
+from dispatcher.group.results import FAILING, Case
 from dispatcher.group.wording import enumerated
 from dispatcher.report.flow import words
 from dispatcher.report.flow.model import Act, Device, Flow, How, Step, Wait
@@ -160,8 +160,8 @@ def _entry(flow: Flow, step: Step) -> _Entry | None:
             return _Entry((text, how), text, time, bad=run.ended_early or bool(run.status), note=how)
         case Act.REMARK:
             remark = flow.remarks[number]
-            text = f"lava-test-{remark.kind} {remark.text}"
-            return _Entry((text,), text, time, bad=remark.kind == "raise")
+            text = f"{'' if remark.kind == 'refused' else 'lava-test-'}{remark.kind} {remark.text}"
+            return _Entry((text,), text, time, bad=remark.kind in FAILING)
         case _:
             return None
 

@@ -3,6 +3,7 @@
 
 from dataclasses import dataclass
 
+from dispatcher.group.results import FAILING
 from dispatcher.group.wording import counted, enumerated
 from dispatcher.report.flow.model import Flow, How, Wait
 
@@ -127,7 +128,7 @@ def good(flow: Flow) -> bool:
         all(wait.how is How.FULFILLED for wait in flow.waits)
         and all(case.result != "fail" for case in flow.cases)
         and not any(run.ended_early or run.status for run in flow.runs)
-        and all(remark.kind != "raise" for remark in flow.remarks)
+        and all(remark.kind not in FAILING for remark in flow.remarks)
     )
 
 

@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: MIT
+"""Files in places that other users can write to, such as /tmp.
+
+A user who can foresee a name there can put something of his own in its place: a
+link to a file of ours, a FIFO that never ends, a file or a folder. So the box
+opens first and looks then, at what it has opened and not at a name:
+
+* A folder that it uses belongs to this user or to root, and so does a link that
+  leads there. A folder inside, which the box makes itself, nobody else can write to.
+* A file that it takes for its own is a regular file with one name, belongs to this
+  user or to root, and nobody else can write to it.
+* A file that it writes is a new one, which takes the place of the old one.
+
+What is refused raises Refused, whose `strerror` names the owner.
+"""
+
+import errno
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+# What the stat module calls S_IFMT, S_IFDIR, S_IFREG, S_IFLNK, S_IFIFO.
+_TYPE, _DIRECTORY, _REGULAR, _LINK, _FIFO = 0o170000, 0o040000, 0o100000, 0o120000, 0o010000
+
+# As many links as the kernel follows in one path.
+_MAX_LINKS = 40
+
+# A FIFO must not block whoever opens it.
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+# O_PATH: a folder that may be passed through need not be readable.
+_PASS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Refused(OSError):
+    """Something is there, and is not used: `strerror` says whose it is, and what is wrong with it."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(errno.EPERM, sentence)
+
+
+class Folder:
+    """A folder that is held open; what is in it is reached through it. Use as a context manager.
+
+    Raises OSError: Refused where it or a link on the way belongs to another user.
+
+    :param path: may lead through links of this user or of root.
+    :param parent: the folder in which `path` is a name; then nobody else may be able to write to it.
+    :param make: whether to make it where it is not there.
+    :param private: whether nobody else may be able to write to it, also without a `parent`.
+    """
+
+    __slots__ = ("descriptor", "path")
+
+    def __init__(
+        self, path: str, parent: "Folder | None" = None, make: bool = False, private: bool = False
+    ) -> None:
+        if parent is None:
+            self.path = path
+            self.descriptor = _walk(path, make)
+        else:
+            self.path = os.path.join(parent.path, path)
+            self.descriptor = _enter(path, parent, make)
+        try:
+            status = os.fstat(self.descriptor)
+            # In a user namespace, root's number is another one: that of the owner of the root folder.
+            if status.st_uid not in (0, os.geteuid(), os.stat("/").st_uid):
+                raise Refused("the folder %s %s" % (self.path, _belongs(status)))
+            if (private or parent is not None) and _others_write(status):
+                raise Refused("others can write to the folder %s: use chmod go-w" % self.path)
+        except OSError:
+            self.close()
+            raise
+
+    def __enter__(self) -> "Folder":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+
+    def folder(self, name: str, make: bool = False) -> "Folder":
+        """The folder of that name in this one, as the box makes it."""
+        return Folder(name, self, make)
+
+    def open(self, name: str) -> int:
+        """A descriptor to read a file of ours; raises OSError, FileNotFoundError where there is none."""
+        try:
+            descriptor = os.open(name, _READ, dir_fd=self.descriptor)
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            raise Refused("it is a link, and " + _belongs(self._status(name))) from None
+        try:
+            status = os.fstat(descriptor)
+            if status.st_mode & _TYPE != _REGULAR:
+                raise Refused("it is no regular file, and " + _belongs(status))
+            if status.st_uid not in (0, os.geteuid()):
+                raise Refused("it " + _belongs(status))
+            if status.st_nlink > 1:
+                raise Refused("it is the same file as another one, of another name, and " + _belongs(status))
+            if _others_write(status):
+                raise Refused("others can write to it: use chmod go-w; it " + _belongs(status))
+        except OSError:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def read(self, name: str) -> bytes:
+        """What is in a file of ours."""
+        with open(self.open(name), "rb") as file:
+            return file.read()
+
+    def create(self, name: str) -> int:
+        """A descriptor to write a new file, in the place of what has the name now, with."""
+        try:
+            os.unlink(name, dir_fd=self.descriptor)
+        except FileNotFoundError:
+            pass
+        return os.open(name, _NEW, 0o644, dir_fd=self.descriptor)
+
+    def replace(self, name: str, content: bytes) -> None:
+        """Write a file: who reads it sees the old content or the new, never a part.
+
+        It takes the place of a regular file or a link, whosever that is, where the system allows that.
+        """
+        try:
+            old = self._status(name)
+        except FileNotFoundError:
+            old = None
+        # In the place of a folder it cannot be, and in that of /dev/null it must not.
+        if old is not None and old.st_mode & _TYPE not in (_REGULAR, _LINK):
+            raise Refused("it is no regular file, and " + _belongs(old))
+        # A random name: two commands of one device may write at once.
+        new_name = "%s.%s" % (name, os.urandom(6).hex())
+        descriptor = os.open(new_name, _NEW, 0o644, dir_fd=self.descriptor)
+        try:
+            write_all(descriptor, content)
+            os.rename(new_name, name, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
+        except BaseException as error:
+            os.unlink(new_name, dir_fd=self.descriptor)
+            if isinstance(error, PermissionError) and old is not None and old.st_uid != os.geteuid():
+                raise Refused("it " + _belongs(old)) from None
+            raise
+
+    def remove(self, name: str) -> None:
+        os.unlink(name, dir_fd=self.descriptor)
+
+    def _status(self, name: str) -> os.stat_result:
+        return os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
+
+
+def open_folder(path: str, names: "list[str]", make: bool = False) -> Folder:
+    """The folder at `path`, which may be one that all can write to, or with `names` one that lies in it."""
+    opened = Folder(path, make=make)
+    for name in names:
+        with opened:
+            opened = opened.folder(name, make)
+    return opened
+
+
+def split(path: str) -> "tuple[str, str]":
+    """The folder of a file, and its name in it."""
+    folder, slash, name = path.rpartition("/")
+    return folder or slash or ".", name
+
+
+def open_named(path: str, kinds: "Container[int]" = (_REGULAR,)) -> int:
+    """A descriptor to read a file that the user has named: of any owner, and also by a link.
+
+    It need not be ours, only what was meant: a link that another user can change is not followed.
+    Raises OSError.
+
+    :param kinds: what it may be: regular files, or PIPES too.
+    """
+    descriptor = os.open(path, _checked_link(path))
+    status = os.fstat(descriptor)
+    kind = status.st_mode & _TYPE
+    if kind not in kinds or (kind == _FIFO and status.st_uid not in (0, os.geteuid())):
+        os.close(descriptor)
+        raise Refused("it is no regular file, and " + _belongs(status))
+    # To be read to its end.
+    os.set_blocking(descriptor, True)
+    return descriptor
+
+
+# Of open_named: what a shell gives for `<(...)` and for /dev/stdin, too.
+PIPES = (_REGULAR, _FIFO, 0o020000)
+
+
+def resolved(path: str) -> str:
+    """The path that a file named by the user really has: no link any more. Raises OSError as open_named does."""
+    _checked_link(path)
+    return os.path.realpath(path)
+
+
+def _checked_link(path: str) -> int:
+    """How to open it."""
+    status = _link_status(path)
+    if status is None:
+        return _READ
+    folder = os.stat(split(path)[0])
+    if _others_write(folder) and not (folder.st_mode & 0o1000 and status.st_uid in (0, os.geteuid())):
+        raise Refused("it is a link in a folder where others can write, and " + _belongs(status))
+    return _READ & ~os.O_NOFOLLOW
+
+
+def _link_status(path: str) -> "os.stat_result | None":
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    return status if status.st_mode & _TYPE == _LINK else None
+
+
+def write_all(descriptor: int, content: bytes) -> None:
+    """Write everything, and close."""
+    try:
+        while content:
+            content = content[os.write(descriptor, content) :]
+    finally:
+        os.close(descriptor)
+
+
+def _walk(path: str, make: bool) -> int:
+    """A descriptor of the folder at `path`, with nothing passed through that another user has linked."""
+    links = 0
+    parts = path.split("/")[::-1]
+    descriptor = os.open("/" if path.startswith("/") else ".", _PASS)
+    try:
+        while parts:
+            part = parts.pop()
+            if part in ("", "."):
+                continue
+            if make:
+                _make(part, descriptor)
+            status = os.stat(part, dir_fd=descriptor, follow_symlinks=False)
+            if status.st_mode & _TYPE != _LINK:
+                new = os.open(part, _PASS, dir_fd=descriptor)
+            else:
+                links += 1
+                if links > _MAX_LINKS:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+                if status.st_uid not in (0, os.geteuid(), os.stat("/").st_uid):
+                    raise Refused("%s in %s is a link, and %s" % (part, path, _belongs(status)))
+                target = os.readlink(part, dir_fd=descriptor)
+                parts += target.split("/")[::-1]
+                if not target.startswith("/"):
+                    continue
+                new = os.open("/", _PASS)
+            os.close(descriptor)
+            descriptor = new
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _make(name: str, folder: int) -> None:
+    try:
+        os.mkdir(name, 0o755, dir_fd=folder)
+    except OSError:
+        pass  # it is there already; what else it is shows when it is opened
+
+
+def _enter(name: str, parent: Folder, make: bool) -> int:
+    if make:
+        _make(name, parent.descriptor)
+    try:
+        return os.open(name, _PASS, dir_fd=parent.descriptor)
+    except NotADirectoryError:
+        status = os.stat(name, dir_fd=parent.descriptor, follow_symlinks=False)
+        kind = "a link" if status.st_mode & _TYPE == _LINK else "no folder"
+        path = os.path.join(parent.path, name)
+        raise Refused("%s is %s, and %s" % (path, kind, _belongs(status))) from None
+
+
+def _others_write(status: os.stat_result) -> bool:
+    """Whether others than its owner and root can. Many users have a group of their own, which is no other."""
+    group = status.st_mode & 0o020 and status.st_gid not in (0, os.getegid())
+    return bool(group or status.st_mode & 0o002)
+
+
+def _belongs(status: os.stat_result) -> str:
+    return "belongs to " + user(status.st_uid)
+
+
+def user(number: int) -> str:
+    """A user, for a message."""
+    try:
+        import pwd
+
+        return "user %s (%d)" % (pwd.getpwuid(number).pw_name, number)
+    except (ImportError, KeyError):
+        # Not each Python has pwd, and not each number a name.
+        return "user %d" % number
