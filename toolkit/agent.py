@@ -26,6 +26,7 @@ import _signal
 import _socket
 import binascii
 import errno
+import gc
 import marshal
 import os
 import select
@@ -385,24 +386,15 @@ class Agent:
             # Anybody can connect; only who may open our console may use it.
             connection.close()
             return
-        self._commands[fd] = _Command(pid)
-        self._commands[fd].output = self._greeting
         connection.detach()
+        self._commands[fd] = _Command(pid)
+        self._say(fd, self._commands[fd], self._greeting)
 
     def _serve(self, fd: int, event: int) -> None:
         command = self._commands[fd]
         if event & select.POLLOUT and command.output:
-            try:
-                command.output = command.output[os.write(fd, command.output) :]
-            except BlockingIOError:
-                pass
-            except OSError:
-                self._end(fd, command, "killed")
-                return
-            if not command.output and command.step("written"):
-                self._drop(fd)
-                return
-        if not event & (select.POLLIN | select.POLLHUP | select.POLLERR):
+            self._say(fd, command, b"")
+        if fd not in self._commands or not event & (select.POLLIN | select.POLLHUP | select.POLLERR):
             return
         try:
             data = os.read(fd, 65536)
@@ -415,6 +407,19 @@ class Agent:
         else:
             gone = event & (select.POLLHUP | select.POLLERR)
             self._end(fd, command, "killed" if gone else "leave")
+
+    def _say(self, fd: int, command: _Command, data: bytes) -> None:
+        """Write as much as can be written now; `_serve` comes back for the rest."""
+        command.output += data
+        try:
+            command.output = command.output[os.write(fd, command.output) :]
+        except BlockingIOError:
+            return
+        except OSError:
+            self._end(fd, command, "killed")
+            return
+        if not command.output and command.step("written"):
+            self._drop(fd)
 
     def _take(self, fd: int, command: _Command, data: bytes) -> None:
         if command.state != CONNECTED:
@@ -474,8 +479,8 @@ class Agent:
         if what == ASK:
             self._submit(command, message)
         elif what == ACT:
-            command.output += _message(message)
             command.step("act")
+            self._say(fd, command, _message(message))
         elif command.step("reply"):
             command.reply = message
             command.since = time.monotonic()
@@ -511,11 +516,11 @@ class Agent:
         for fd, command in list(self._commands.items()):
             if command.state == ANSWERED:
                 if (clean or now > command.since + PATIENCE) and command.step("clean"):
-                    command.output += _message(command.reply)
+                    self._say(fd, command, _message(command.reply))
             elif command.state == STOPPING:
                 if clean and command.step("clean"):
                     # An empty message: the command may be stopped now.
-                    command.output += _message(b"")
+                    self._say(fd, command, _message(b""))
             elif command.state == LEAVING and clean and not self._link.active(command.tag):
                 command.step("clean")
                 self._drop(fd)
@@ -552,6 +557,7 @@ def spawn(listener: "Socket", console: "Console") -> None:
         _signal.signal(_signal.SIGTERM, _terminate)
         _signal.signal(_signal.SIGALRM, _stop_writing)
         listener.setblocking(False)
+        gc.enable()
         Agent(listener, console).run()
     finally:
         # Never back into the command: its exit handlers and buffers are not ours.

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: MIT
 """lava-network: tell the group the addresses of this device, and look up those of the others."""
 
-import os
-
-from toolkit.arguments import is_word, parse, parse_timeout, quote, to_text
+from toolkit.arguments import is_word, parse, parse_timeout, quote, to_bytes, to_text
 from toolkit.cache import CacheFile, lines
 from toolkit.wire.vocabulary import NETWORK_ID, NO, OK, CommandError, UsageError
 
@@ -126,14 +124,14 @@ def _without_empty(name: str, *items: bytes) -> "list[Any]":
 def _query(arguments: "list[str]", context: "Context") -> None:
     (name, option), _ = parse(arguments, 2, 2)
     known = _collected(context)
-    fields = _fields(known, os.fsencode(name))
+    fields = _fields(known, to_bytes(name))
     if not fields:
         names = ", ".join([device.decode("utf-8", "backslashreplace") for device in _devices(known)])
         raise CommandError(
             NO, "nothing has been collected of %s; of these there is: %s" % (quote(name), names)
         )
-    if os.fsencode(option) in fields:
-        context.write(fields[os.fsencode(option)] + b"\n")
+    if to_bytes(option) in fields:
+        context.write(fields[to_bytes(option)] + b"\n")
 
 
 def _hosts(arguments: "list[str]", context: "Context") -> None:

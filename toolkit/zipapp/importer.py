@@ -8,6 +8,7 @@ The modules are there as bytecode of one version of Python, and as source for al
 two streams. zipimport, which wants an entry for each, takes three times as long.
 """
 
+import gc
 import marshal
 import posix
 import sys
@@ -97,6 +98,8 @@ class Box:
 
 def run(box: Box, identity: "bytes | None") -> None:
     """Run the command that `sys.argv` names, and end. Its first request has that identity."""
+    # No command lives long enough to need the garbage collector. (The agent does.)
+    gc.disable()
     try:
         sys.meta_path.insert(0, box)
         import toolkit
