@@ -188,7 +188,7 @@ async def play(run: Run, folder: Path, figures: Figures, serve: Serve, server: G
         ):
             transcripts = await run_session(figures, (server, client), run.syncs, run.size)
     for shell in run.shells:
-        with stopwatch(f"{shell}: commands killed and interrupted, lines typed ahead"):
+        with stopwatch(f"{shell}: commands killed and interrupted"):
             await use_shell(figures, client, server, shell, serve.group_log)
     counts = [int((await guest.run("sh quiet.sh", QUIET))[1]) for guest in (server, client)]
     # Not before both are quiet: this takes a while, and nobody reads the lines meanwhile.
