@@ -13,8 +13,8 @@ USAGE = """\
 usage: %s
 
 %s
-It stands in the dispatcher's configuration of this device;
-where that has none, the line is empty.
+It comes from the dispatcher's configuration of this device; the line is empty if that
+has none.
 
 Options:
   -h, --help, --version

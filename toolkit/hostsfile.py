@@ -47,7 +47,8 @@ def _replaced(old: bytes, block: bytes) -> bytes:
     end = old.find(b"\n" + END, start)
     if end < 0:
         raise ValueError(
-            "has %s, and not %s: remove it by hand" % (quote(BEGIN.rstrip()), quote(END.rstrip()))
+            "has the line %s without the line %s: remove it by hand"
+            % (quote(BEGIN.rstrip()), quote(END.rstrip()))
         )
     return old[:start] + block + old[end + 1 + len(END) :]
 

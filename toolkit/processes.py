@@ -135,7 +135,7 @@ def why_not_started(path: str) -> str:
     if not line.startswith(b"#!"):
         return ""
     if line.endswith(b"\r"):
-        return "%s: its lines end with CR LF, so that there is no interpreter %s: remove the CRs" % (
+        return "%s: its lines end with CR LF, so its interpreter would be %s: remove the CRs" % (
             path,
             repr(line[2:].strip(b" ").decode("utf-8", "replace")),
         )

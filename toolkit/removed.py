@@ -12,7 +12,7 @@ def usage(command: str, sentence: str) -> str:
     return """\
 usage: %s
 
-This command is here for test definitions that call it, and only says:
+LAVA has this command no more. It is here for test definitions that call it, and says:
   %s
 
 Options:

@@ -24,7 +24,7 @@ def _checked(argument: str, what: str, limit: int) -> bytes:
     if not data:
         raise UsageError("the %s is empty" % what)
     if len(data) > limit:
-        raise UsageError("the %s has %d bytes; it may have %d" % (what, len(data), limit))
+        raise UsageError("the %s has %d bytes; at most %d are allowed" % (what, len(data), limit))
     return data
 
 
@@ -38,7 +38,7 @@ def parse_result(text: str) -> str:
     """One of RESULTS. In capital letters too, as LAVA's dispatcher takes them."""
     result = text.lower() if text.isupper() else text
     if result not in RESULTS:
-        raise UsageError("--result is %s, and not one of %s" % (quote(text), ", ".join(RESULTS)))
+        raise UsageError("--result must be one of %s, not %s" % (", ".join(RESULTS), quote(text)))
     return result
 
 
@@ -46,5 +46,5 @@ def parse_measurement(text: str) -> str:
     """A finite decimal number, in the digits given."""
     digits = text.strip()
     if len(digits) > MAX_NAME or parse_number(digits) is None:
-        raise UsageError("--measurement is %s, and no decimal number" % quote(text))
+        raise UsageError("--measurement must be a decimal number, not %s" % quote(text))
     return digits

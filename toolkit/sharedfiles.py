@@ -98,7 +98,7 @@ class Folder:
         try:
             status = os.fstat(descriptor)
             if status.st_mode & _TYPE != _REGULAR:
-                raise Refused("it is no regular file, and " + _belongs(status))
+                raise Refused("it is not a regular file, and " + _belongs(status))
             if status.st_uid not in (0, os.geteuid()):
                 raise Refused("it " + _belongs(status))
             if status.st_nlink > 1:
@@ -134,7 +134,7 @@ class Folder:
             old = None
         # In the place of a folder it cannot be, and in that of /dev/null it must not.
         if old is not None and old.st_mode & _TYPE not in (_REGULAR, _LINK):
-            raise Refused("it is no regular file, and " + _belongs(old))
+            raise Refused("it is not a regular file, and " + _belongs(old))
         # A random name: two commands of one device may write at once.
         new_name = "%s.%s" % (name, os.urandom(6).hex())
         descriptor = os.open(new_name, _NEW, 0o644, dir_fd=self.descriptor)
@@ -182,7 +182,7 @@ def open_named(path: str, kinds: "Container[int]" = (_REGULAR,)) -> int:
     kind = status.st_mode & _TYPE
     if kind not in kinds or (kind == _FIFO and status.st_uid not in (0, os.geteuid())):
         os.close(descriptor)
-        raise Refused("it is no regular file, and " + _belongs(status))
+        raise Refused("it is not a regular file, and " + _belongs(status))
     # To be read to its end.
     os.set_blocking(descriptor, True)
     return descriptor

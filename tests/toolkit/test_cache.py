@@ -111,12 +111,12 @@ def test_a_place_where_no_file_can_be_made(name: str, tmp_path: Path) -> None:
 
 def test_a_directory_of_that_name(path: Path, environ: dict[str, str]) -> None:
     path.mkdir()
-    assert "no regular file" in refused(environ)
+    assert "not a regular file" in refused(environ)
     assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_device_is_not_replaced_by_a_file() -> None:
-    assert "no regular file" in refused({"LAVA_MULTI_NODE_CACHE": os.devnull})
+    assert "not a regular file" in refused({"LAVA_MULTI_NODE_CACHE": os.devnull})
     assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
 
 

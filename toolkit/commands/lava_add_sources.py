@@ -36,7 +36,7 @@ PATH = "/etc/apt/sources.list.d/lavabox.list"
 
 def run(arguments: "list[str]", context: "Context") -> int:
     if not all([source.strip() and "\n" not in source for source in arguments]):
-        raise UsageError("a source is one line, and not empty")
+        raise UsageError("a source must be one line that is not empty")
     if not arguments:
         context.warn("no source is named: nothing has been added")
         return OK

@@ -20,8 +20,8 @@ usage: lava-network broadcast INTERFACE
 
 broadcast tells the group what the kernel says of the interface, which has to be up,
 and of the system: hostname, hostname-full, ipv4, netmask, broadcast, ipv6,
-default-gateway, mac, and dns_1, dns_2 and so on of /etc/resolv.conf. What there is
-not is left out. Of several addresses it takes the kernel's first, wider scopes before
+default-gateway, mac, and dns_1, dns_2 and so on of /etc/resolv.conf. What does not
+exist is left out. Of several addresses it takes the kernel's first, wider scopes before
 narrower ones. Again, for another interface, it takes the place of what was told before.
 
 collect waits until all other devices, or those of ROLE, have told theirs, and puts
@@ -67,10 +67,10 @@ DEFAULT_PATH = "/tmp/lava_multi_node_network_cache.txt"
 
 def run(arguments: "list[str]", context: "Context") -> int:
     if not arguments:
-        raise UsageError("say what to do: %s" % ", ".join(_ACTIONS))
+        raise UsageError("expected one of: %s" % ", ".join(_ACTIONS))
     action = _ACTIONS.get(arguments[0])
     if action is None:
-        raise UsageError("%s is none of %s" % (quote(arguments[0]), ", ".join(_ACTIONS)))
+        raise UsageError("expected one of %s, not %s" % (", ".join(_ACTIONS), quote(arguments[0])))
     action(arguments[1:], context)
     return OK
 
@@ -127,9 +127,7 @@ def _query(arguments: "list[str]", context: "Context") -> None:
     fields = _fields(known, to_bytes(name))
     if not fields:
         names = ", ".join([device.decode("utf-8", "backslashreplace") for device in _devices(known)])
-        raise CommandError(
-            NO, "nothing has been collected of %s; of these there is: %s" % (quote(name), names)
-        )
+        raise CommandError(NO, "nothing has been collected of %s, only of: %s" % (quote(name), names))
     if to_bytes(option) in fields:
         context.write(fields[to_bytes(option)] + b"\n")
 
@@ -160,7 +158,7 @@ def _write_hosts(arguments: "list[str]", context: "Context", aliases: "dict[byte
         columns = [_address(fields), fields.get(b"hostname-full") or fields.get(b"hostname") or b""]
         # What a device tells is any text: it must not become more than two columns of one line.
         if not all([is_word(column) and b"#" not in column for column in columns]):
-            context.warn("%s has told no address or no name, and is left out" % quote(device))
+            context.warn("%s is left out: it has told no address or no name" % quote(device))
             continue
         if device in aliases:
             columns.append(aliases[device])

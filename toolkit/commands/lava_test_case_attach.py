@@ -33,6 +33,6 @@ Example:
 def run(arguments: "list[str]", context: "Context") -> int:
     operands, _ = parse(arguments, 2, 3)
     if "/" in operands[0] or operands[0] in ("", ".", ".."):
-        raise UsageError("%s is no id: it is to be the name of a folder" % quote(operands[0]))
+        raise UsageError("%s cannot be an id: it has to be the name of a folder" % quote(operands[0]))
     attach(operands[1], operands[2] if len(operands) > 2 else None, ["results", operands[0]], context)
     return OK

@@ -337,3 +337,36 @@ def test_a_dispatcher_that_is_started_again(tmp_path: Path) -> None:
         assert group.ask("result", b"x", "fail", b"1", None, identity=b"same") == (OK, [])
         assert len(group.engine.results.cases) == 1
         assert group.ask("set-start", b"y") == (NO, ["a test set is open already: net"])
+
+
+# What commands have refused, and whose time-out a wait has
+
+
+def test_a_refused_command_is_noted_once_and_fails_the_run() -> None:
+    group = Group()
+    for _ in range(2):
+        asked = group.ask("refused", b"lava-test-case x --result bogus", "no such result", identity=b"same")
+        assert asked == (OK, [])
+    reason = "refused: lava-test-case x --result bogus: no such result"
+    assert [failure.sentence for failure in group.engine.results.failures(over=False)] == [reason]
+    assert group.engine.notices() == [("a", reason)]
+
+
+@pytest.mark.parametrize(
+    ("operation", "before"), [("wait", [b"x"]), ("wait-all", [b"x", None]), ("sync", [b"x"])]
+)
+@pytest.mark.parametrize(("more", "own"), [([], False), ([False], False), ([True], True)])
+def test_a_wait_tells_whether_its_script_gave_the_time_out(
+    operation: str, before: list[Any], more: list[Any], own: bool
+) -> None:
+    group = Group()
+    call = Call("a", b"r", operation, [*before, 5000, *more], 1.0)
+    assert OPERATIONS[operation](group.engine, call) is None
+    (wait,) = group.engine.coordinator.waits()
+    assert (wait.timeout, wait.own_timeout) == (5.0, own)
+
+
+@pytest.mark.parametrize("given", [None, 1, "yes"])
+def test_whether_it_did_is_yes_or_no(given: object) -> None:
+    with pytest.raises(ProtocolError, match="yes or no"):
+        OPERATIONS["wait"](Group().engine, Call("a", b"r", "wait", [b"x", 5000, given], 1.0))
