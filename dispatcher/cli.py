@@ -34,6 +34,7 @@ def _run(argv: "Sequence[str] | None") -> int:
     import signal
 
     from dispatcher.errors import SetupError, UsageError
+    from dispatcher.files import told
 
     arguments, unknown = _parser().parse_known_args(argv)
     if sys.stdout is None:
@@ -49,8 +50,10 @@ def _run(argv: "Sequence[str] | None") -> int:
         # Whoever read our output has gone. Python would try, and complain, once more on its way out.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
-    except (SetupError, OSError) as error:
+    except SetupError as error:
         return _complain(arguments.command, str(error), 1)
+    except OSError as error:
+        return _complain(arguments.command, told(error), 1)
 
 
 def _parser() -> "argparse.ArgumentParser":

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
+from dispatcher.files import open_output
+
 
 class ConsoleLogs:
     """The files DIRECTORY/NAME.log."""
@@ -15,12 +17,12 @@ class ConsoleLogs:
         :param keep: go on behind what the files hold already, instead of beginning anew.
         """
         directory.mkdir(parents=True, exist_ok=True)
+        self._directory = directory
         self._files: dict[str, BinaryIO] = {}
         try:
             for device in devices:
-                path = directory / f"{device}.log"
                 # Unbuffered: whoever looks at a log sees what has come so far.
-                self._files[device] = open(path, "ab" if keep else "wb", buffering=0)  # noqa: SIM115
+                self._files[device] = open_output(self._path(device), append=keep)
         except OSError:
             self.close()
             raise
@@ -31,17 +33,20 @@ class ConsoleLogs:
         return file.tell() if file.seekable() else 0
 
     def write(self, device: str, data: bytes) -> None:
-        """Add console output. Raises OSError once; the log of this device then ends there."""
+        """Add console output. Raises OSError, with the file's name, once; the log of this device then ends there."""
         file = self._files.get(device)
         if file is None:
             return
         try:
             while data:
                 data = data[file.write(data) :]
-        except OSError:
+        except OSError as error:
             del self._files[device]
             file.close()
-            raise
+            raise OSError(error.errno, error.strerror, str(self._path(device))) from error
+
+    def _path(self, device: str) -> Path:
+        return self._directory / f"{device}.log"
 
     def close(self) -> None:
         """Close all files."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from dispatcher.engine import Engine
 from dispatcher.errors import SetupError, UsageError
-from dispatcher.files import check_writable, write_whole
+from dispatcher.files import check_writable, open_regular, told, write_whole
 from dispatcher.group.configuration import Configuration, parse_configuration
 from dispatcher.group.events import Founded
 from dispatcher.group.wording import enumerated
@@ -204,8 +204,11 @@ def _configuration(path: Path | None) -> Configuration:
     if path is None:
         return Configuration()
     try:
-        return parse_configuration(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        with open_regular(path) as file:
+            return parse_configuration(file.read().decode())
+    except OSError as error:
+        raise UsageError(f"--device-config {told(error)}") from error
+    except ValueError as error:
         raise UsageError(f"--device-config {path}: {error}") from error
 
 
@@ -250,7 +253,7 @@ def _write_reports(arguments: argparse.Namespace, report: Report, fold: Fold) ->
             try:
                 write_whole(path, _document(option, path, report, fold))
             except OSError as error:
-                unwritten.append(f"{option}: {path} could not be written: {error}")
+                unwritten.append(f"{option}: {path} could not be written: {error.strerror or error}")
     return unwritten
 
 
@@ -272,7 +275,7 @@ def _write_stats(directory: Path | None, counts: Sequence[Sequence[str]]) -> lis
         with undisturbed():
             write_whole(directory / "stats.txt", text.encode())
     except OSError as error:
-        return [f"--log-dir: stats.txt could not be written: {error}"]
+        return [f"--log-dir: {directory / 'stats.txt'} could not be written: {error.strerror or error}"]
     return []
 
 
@@ -292,12 +295,10 @@ def _console_logs(directory: Path | None, names: Sequence[str], *, keep: bool) -
     try:
         return ConsoleLogs(directory, names, keep=keep)
     except OSError as error:
-        raise SetupError(f"--log-dir: can't write there: {error}") from error
+        raise SetupError(f"--log-dir: can't write {told(error)}") from error
 
 
 def _group_log(path: Path | None, *, fresh: bool) -> GroupLog:
     if path is None:
         return MemoryGroupLog()
-    if fresh and path.is_file() and path.stat().st_size:
-        raise UsageError(f"--group-log: {path} holds another run; name a new file, or remove this one")
-    return FileGroupLog(path)
+    return FileGroupLog(path, fresh=fresh)

@@ -26,6 +26,7 @@ from dispatcher.consoles.processes import (
 )
 from dispatcher.consoles.ptyprocess import PtyProcess
 from dispatcher.engine import Engine
+from dispatcher.files import told
 from dispatcher.group.deadend import DeadEnd
 from dispatcher.group.events import Event, Founded
 from dispatcher.group.results import Case, Counts
@@ -399,7 +400,7 @@ class TerminalRun:
             self._logs.write(device.name, data)
         except OSError as error:
             self.log_failed = True
-            self._display.notice(device.name, f"the log of this device ends here: {error}")
+            self._display.notice(device.name, f"the log of this device ends here: {told(error)}")
 
     def show(self, device: Device, data: bytes, now: float) -> None:
         """Show console output."""

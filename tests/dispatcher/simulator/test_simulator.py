@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """`lavabox sim`, whole: real shells on real ptys, the built box, and every way to end."""
 
+import json
 import os
 import pty
 import re
@@ -548,7 +549,53 @@ def test_log_that_can_not_be_written(sim: Simulator) -> None:
     status, text = sim.run("--role", "a=echo hello", "--log-dir", "logs")
     assert status == 1
     assert "a-1 | hello\n" in text
-    assert "a-1 ! the log of this device ends here: [Errno 28]" in text
+    assert "a-1 ! the log of this device ends here: logs/a-1.log: No space left on device" in text
+
+
+def test_a_log_that_is_a_pipe_without_a_reader(sim: Simulator) -> None:
+    (sim.folder / "logs").mkdir()
+    os.mkfifo(sim.folder / "logs" / "a-1.log")
+    status, text = sim.run("--role", "a=echo hello", "--log-dir", "logs")
+    assert status == 1
+    assert "--log-dir: can't write logs/a-1.log: it is a named pipe or a socket that nobody reads" in text
+
+
+def test_a_device_configuration_that_is_a_pipe(sim: Simulator) -> None:
+    os.mkfifo(sim.folder / "pipe")
+    status, text = sim.run("--role", "a=echo hello", "--device-config", "pipe")
+    assert status == 2
+    assert "--device-config pipe: it is a named pipe, and not a file" in text
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system, which only root may")
+def test_a_disk_that_gets_full(sim: Simulator) -> None:
+    """The run goes on; what could not be written is named; what was acknowledged is there."""
+    disk = sim.folder / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "lavabox-test", disk], check=True)
+    try:
+        send = "i=0; while [ $i -lt 60 ]; do i=$((i+1)); lava-send m$i v=$(printf %01000d 0) || break; done"
+        status, text = sim.run(
+            *("--role", f"a={send}; echo sent until $i; head -c 100000 /dev/zero; echo; echo still here"),
+            *("--role", "b=lava-wait m1; echo had m1"),
+            *("--group-log", "disk/group.jsonl", "--log-dir", "disk/logs", "--junit", "junit.xml"),
+        )
+        events = [json.loads(line) for line in (disk / "group.jsonl").read_text().splitlines()]
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)
+    assert status == 1
+    full = "disk/group.jsonl: No space left on device"
+    assert f"lavabox: the group log can't be written: {full}; trying again" in text
+    assert "lavabox: --log-dir: disk/logs/stats.txt could not be written: No space left on device" in text
+    assert f"a-1 | lava-send: the dispatcher could not write it to the group log: {full}" in text
+    assert "a-1 ! the log of this device ends here: disk/logs/a-1.log: No space left on device" in text
+    assert "a-1 | still here\n" in text
+    assert "\nb-1     b     succeeded " in text
+    found = re.search("sent until ([0-9]+)", text)
+    assert found is not None
+    acknowledged = {f"m{number}" for number in range(1, int(found[1]))}
+    assert {event["message_id"] for event in events if event["type"] == "sent"} == acknowledged
+    assert (sim.folder / "junit.xml").exists()
 
 
 def test_slow_lines(sim: Simulator) -> None:
@@ -575,8 +622,8 @@ def test_group_log(sim: Simulator) -> None:
     assert status == 0
     assert len((sim.folder / "group.jsonl").read_text().splitlines()) == 4
     status, text = sim.run(*arguments)
-    assert status == 2
-    assert "group.jsonl holds another run" in text
+    assert status == 1
+    assert "lavabox sim: --group-log: group.jsonl holds another run; name a new file" in text
 
 
 def test_many_devices(sim: Simulator) -> None:
@@ -621,7 +668,11 @@ REFUSED = {
     "half a quote": (("--shell", "'", "--role", "a=x"), 2, "No closing quotation"),
     "an option": (("--role", "a=x", "--nosuch"), 2, "lavabox sim: unknown argument '--nosuch'"),
     "no abbreviations": (("--role", "a=x", "--time", "3"), 2, "unknown argument '--time'"),
-    "a log folder": (("--role", "a=x", "--log-dir", "/dev/null/x"), 1, "--log-dir: can't write there"),
+    "a log folder": (
+        ("--role", "a=x", "--log-dir", "/dev/null/x"),
+        1,
+        "--log-dir: can't write /dev/null/x: ",
+    ),
     "a group log": (("--role", "a=x", "--group-log", "/nosuch/x"), 1, "lavabox sim: --group-log: "),
     "a box": (("--role", "a=x", "--box", "nosuch"), 1, "--box nosuch: no such executable file"),
     "a box that is none": (("--role", "a=x", "--box", "/bin/false"), 1, "ended with status 1"),
