@@ -26,6 +26,7 @@ from dispatcher.host.consolelog import ConsoleLogs
 from dispatcher.host.deadwatch import Watch
 from dispatcher.host.stopsignals import undisturbed, unwind_when_told_to_end
 from dispatcher.host.terminalrun import Device, TerminalRun
+from dispatcher.host.failedoutput import FailedOutput
 from dispatcher.jobs.rules import JobRules
 from dispatcher.line.textpatterns import Pattern
 from dispatcher.report import Report, jsonfile, junit, stats, table
@@ -33,6 +34,7 @@ from dispatcher.report.flow.files import format_of, written
 from dispatcher.report.flow.model import Fold
 from dispatcher.view.display import Display, wants_colour
 from dispatcher.view.statusview import LiveView, Plain
+from dispatcher.view.timestamps import Clock, Timestamps
 
 # File descriptors that a device takes (a pty's two ends, its process, its log, ...), and all the rest.
 _DESCRIPTORS_PER_DEVICE = 6
@@ -73,6 +75,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--stats", action="store_true", help="show a table of what went over each console, at the end"
     )
     parser.add_argument(
+        "--timestamps",
+        action="store_true",
+        help="show the time before each line; with --log-dir also write DIR/NAME.stamped, which is the log with "
+        "date and time (UTC) before each line",
+    )
+    parser.add_argument(
         "--no-live",
         action="store_true",
         help="do not show on the terminal what each device does at the moment, below what they print",
@@ -92,6 +100,7 @@ def run_group(
     *,
     must_end: bool,
     timeout: float | None = None,
+    fail_fast: bool = False,
     seed: int | None = None,
     rules: JobRules | None = None,
     patterns: Mapping[str, Pattern] | None = None,
@@ -104,6 +113,7 @@ def run_group(
 
     :param messages: what the user should know, shown first.
     :param must_end: whether the devices are to end by themselves; otherwise it goes on until interrupted.
+    :param fail_fast: whether the run ends with the first result or device that has failed.
     :param watch: makes what looks for dead ends.
     :param seed: of what is random; None: different every time.
     :param rules: of the job, if it is one.
@@ -120,9 +130,13 @@ def run_group(
     names = [device.name for device in devices]
     # Whoever works in a device's shell has the terminal.
     view = _view(live=not arguments.no_live and display_class is Display)
-    display = display_class(view.write, names, colour=wants_colour(sys.stdout, os.environ))
+    stamps = Timestamps(view.write, time.time)
+    write = stamps.write if arguments.timestamps else view.write
+    display = display_class(write, names, colour=wants_colour(sys.stdout, os.environ))
     randomness = random.SystemRandom() if seed is None else random.Random(seed)
-    logs = _console_logs(arguments.log_dir, names, keep=not must_end)
+    clock = time.time if arguments.timestamps else None
+    logs = _console_logs(arguments.log_dir, names, keep=not must_end, clock=clock)
+    output = None if arguments.junit is None else FailedOutput()
     epoch = time.time() - time.monotonic()
     engine = Engine(os.urandom(8), epoch, configuration)
     run = TerminalRun(
@@ -133,8 +147,10 @@ def run_group(
         logs,
         view,
         must_end=must_end,
+        fail_fast=fail_fast,
         token=lambda: randomness.getrandbits(32),
         rules=rules,
+        output=output,
         watch=watch(engine),
         readers=[] if arguments.flow is None else [fold.apply],
         patterns=patterns,
@@ -149,9 +165,16 @@ def run_group(
         view.close()
         # The loop took its handlers away.
         unwind_when_told_to_end()
-        report = Report(engine.state.results, run.rows(), over=must_end)
+        report = Report(
+            engine.state.results,
+            run.rows(),
+            over=must_end,
+            logs=arguments.log_dir,
+            output={} if output is None else output.pieces,
+        )
         counts = stats.rows(run.counters())
         unwritten = _write_reports(arguments, report, fold) + _write_stats(arguments.log_dir, counts)
+    stamps.on = False
     _show(display, report, unwritten)
     if arguments.flow == _HERE:
         sys.stdout.write("\n" + _flow_text(fold))
@@ -289,11 +312,13 @@ def _allow_descriptors(wanted: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _console_logs(directory: Path | None, names: Sequence[str], *, keep: bool) -> ConsoleLogs | None:
+def _console_logs(
+    directory: Path | None, names: Sequence[str], *, keep: bool, clock: Clock | None
+) -> ConsoleLogs | None:
     if directory is None:
         return None
     try:
-        return ConsoleLogs(directory, names, keep=keep)
+        return ConsoleLogs(directory, names, keep=keep, clock=clock)
     except OSError as error:
         raise SetupError(f"--log-dir: can't write {told(error)}") from error
 

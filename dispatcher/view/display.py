@@ -123,10 +123,11 @@ class Display:
         # A line end that comes in two parts stays one.
         screen.text = screen.text[len(text) :]
 
-    def notice(self, device: str, sentence: str) -> None:
-        """Say something about a device, after what it has printed."""
+    def notice(self, device: str, sentence: str, *, bad: bool = False) -> None:
+        """Say something about a device, after what it has printed; in red if it is `bad`."""
         self.flush(device)
-        self._write(f"{self._screens[device].prefix} ! {harmless(sentence, colour=False)}\n")
+        shown = self._coloured(_RED if bad else "", harmless(sentence, colour=False))
+        self._write(f"{self._screens[device].prefix} ! {shown}\n")
 
     def result(self, case: Case, counts: Counts) -> None:
         """Show a result that has come, and how many there are by now."""

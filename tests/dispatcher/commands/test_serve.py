@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: MIT
 """`lavabox serve`, whole: boards behind a serial line, a socket and a command, which talk to each other."""
 
+import fcntl
 import os
 import pty
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import termios
 import threading
 import tty
 from collections.abc import Iterator
@@ -18,7 +21,7 @@ import pytest
 import build_zipapp
 from dispatcher.commands.serve import parse_consoles
 from dispatcher.errors import UsageError
-from tests.dispatcher.lavabox_process import PATIENCE, Lavabox
+from tests.dispatcher.lavabox_process import PATIENCE, Lavabox, variables
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +168,39 @@ def test_connection_is_lost_and_comes_back(tmp_path: Path) -> None:
             process.interrupt(signal.SIGTERM)
             assert process.finish() == 0
             connection.close()
+
+
+def test_the_live_status_says_that_a_connection_is_lost(tmp_path: Path) -> None:
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 120, 0, 0))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"socket://127.0.0.1:{listener.getsockname()[1]}"
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dispatcher", "serve", "--console", f"a:b={address}"],
+            cwd=tmp_path,
+            env=variables(TERM="xterm", CI=""),
+            stdin=subprocess.DEVNULL,
+            stdout=slave,
+            stderr=slave,
+        )
+        os.close(slave)
+        text = b""
+
+        def until(wanted: bytes) -> None:
+            nonlocal text
+            while wanted not in text:
+                assert select.select([master], [], [], PATIENCE)[0], text
+                text += os.read(master, 4096)
+
+        connection, _ = listener.accept()
+        until(b"a  running")
+        connection.close()
+        listener.close()
+        until(b"a  offline    connection lost (the other end closed the connection)")
+        process.send_signal(signal.SIGTERM)
+        # What it writes now, the terminal has room for.
+        assert process.wait(PATIENCE) == 0
+    os.close(master)
 
 
 def test_all_commands_have_ended(tmp_path: Path) -> None:

@@ -136,6 +136,46 @@ def test_script_runs_in_its_folder(sim: Simulator) -> None:
     assert (sim.folder / "deep" / "here").read_text() == "written\n"
 
 
+@pytest.mark.parametrize("failing", ["exit 3", "lava-test-case x --result fail; sleep 1000"])
+def test_fail_fast(sim: Simulator, failing: str) -> None:
+    status, text = sim.run(
+        "--fail-fast", "--role", f"a=lava-sync s; {failing}", "--role", "b=lava-sync s; sleep 1000"
+    )
+    assert status == 1
+    why = "a-1 has failed" if failing == "exit 3" else "a-1 has a failed result"
+    assert f"lavabox: {why}: the run ends (--fail-fast)\n" in text
+    assert table(text)["b-1"] == ("b", "stopped")
+
+
+def test_timestamps(sim: Simulator) -> None:
+    status, text = sim.run(
+        *("--timestamps", "--log-dir", "logs", "--role", "a=echo one; printf two; lava-self; printf end")
+    )
+    assert status == 0
+    shown, table = text.split("\n\n", maxsplit=1)
+    clock = r"\d\d:\d\d:\d\d\.\d\d\d"
+    for line in ("a-1 | one", "a-1 | twoa-1", r"a-1 ! ended with status 0"):
+        assert re.search(f"^{clock} {re.escape(line)}$", shown, re.MULTILINE)
+    assert not re.search(f"^{clock}", table, re.MULTILINE)
+    log = (sim.folder / "logs" / "a-1.log").read_bytes()
+    assert log == b"one\r\ntwoa-1\r\nend"
+    stamped = (sim.folder / "logs" / "a-1.stamped").read_bytes()
+    stamp = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z "
+    assert re.sub(stamp, b"", stamped) == log
+    assert len(re.findall(b"^" + stamp, stamped, re.MULTILINE)) == 3
+
+
+def test_output_of_a_failed_test_in_junit(sim: Simulator) -> None:
+    script = "echo before; lava-test-case bad --shell 'echo of the test; false'; lava-test-case good --shell echo no"
+    for logs in ((), ("--log-dir", "logs")):
+        status, _ = sim.run("--role", f"a={script}", "--junit", "junit.xml", *logs)
+        assert status == 1
+        text = (sim.folder / "junit.xml").read_text()
+        assert "<system-out>of the test\n</system-out>" in text
+        assert text.count("system-out") == 2
+        assert (".log." in text) == bool(logs)
+
+
 # /tmp and the cache files
 
 # What was there before, what came, and, after a sync, nothing.
@@ -649,15 +689,19 @@ REFUSED = {
     "a time-out": (
         ("--timeout", "0", "--role", "a=x"),
         2,
-        "--timeout 0: it must be a number of seconds above 0",
+        "lavabox sim: --timeout: 0: it must be more than 0\nTry `lavabox sim --help`.\n",
     ),
     "a time-out of nan": (
         ("--timeout", "nan", "--role", "a=x"),
         2,
-        "--timeout nan: it must be a number",
+        "--timeout: 'nan' is no time; write it as in 90, 90s, 1.5m, 10h or 1d",
     ),
     "a speed": (("--baud", "1", "--role", "a=x"), 2, "--baud 1: it must be a number from"),
-    "a speed that is no number": (("--baud", "fast", "--role", "a=x"), 2, "invalid int value: 'fast'"),
+    "a speed that is no number": (
+        ("--baud", "fast", "--role", "a=x"),
+        2,
+        "lavabox sim: --baud: invalid int value: 'fast'",
+    ),
     "a shell": (("--shell", "nosuch", "--role", "a=x"), 2, "--shell 'nosuch': there is no such program"),
     "no shell": (("--shell", "", "--role", "a=x"), 2, "--shell '': there is no such program"),
     "one file for two": (
@@ -666,8 +710,12 @@ REFUSED = {
         "lavabox sim: --junit and --flow: x.md can't be both; give one of them another name",
     ),
     "half a quote": (("--shell", "'", "--role", "a=x"), 2, "No closing quotation"),
-    "an option": (("--role", "a=x", "--nosuch"), 2, "lavabox sim: unknown argument '--nosuch'"),
-    "no abbreviations": (("--role", "a=x", "--time", "3"), 2, "unknown argument '--time'"),
+    "an option": (("--role", "a=x", "--nosuch"), 2, "lavabox sim: there is no option '--nosuch'\n"),
+    "no abbreviations": (
+        ("--role", "a=x", "--time", "3"),
+        2,
+        "there is no option '--time'; did you mean '--timeout'?",
+    ),
     "a log folder": (
         ("--role", "a=x", "--log-dir", "/dev/null/x"),
         1,
