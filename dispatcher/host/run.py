@@ -24,9 +24,9 @@ from dispatcher.grouplog.file import FileGroupLog
 from dispatcher.grouplog.memory import MemoryGroupLog
 from dispatcher.host.consolelog import ConsoleLogs
 from dispatcher.host.deadwatch import Watch
+from dispatcher.host.failedoutput import FailedOutput
 from dispatcher.host.stopsignals import undisturbed, unwind_when_told_to_end
 from dispatcher.host.terminalrun import Device, TerminalRun
-from dispatcher.host.failedoutput import FailedOutput
 from dispatcher.jobs.rules import JobRules
 from dispatcher.line.textpatterns import Pattern
 from dispatcher.report import Report, jsonfile, junit, stats, table
@@ -169,7 +169,7 @@ def run_group(
             engine.state.results,
             run.rows(),
             over=must_end,
-            logs=arguments.log_dir,
+            logs=None if arguments.log_dir is None else str(arguments.log_dir),
             output={} if output is None else output.pieces,
         )
         counts = stats.rows(run.counters())

@@ -26,6 +26,7 @@ from dispatcher.consoles.processes import (
 )
 from dispatcher.consoles.ptyprocess import PtyProcess
 from dispatcher.engine import Engine
+from dispatcher.errors import SetupError
 from dispatcher.files import told
 from dispatcher.group.deadend import DeadEnd
 from dispatcher.group.events import Event, Founded
@@ -36,9 +37,9 @@ from dispatcher.host.attachment import Attachment
 from dispatcher.host.consolelog import ConsoleLogs
 from dispatcher.host.deadwatch import Watch
 from dispatcher.host.dispatcher import Dispatcher
+from dispatcher.host.failedoutput import FailedOutput
 from dispatcher.host.group import Group
 from dispatcher.host.stopsignals import STOP_SIGNALS
-from dispatcher.host.failedoutput import FailedOutput
 from dispatcher.host.timer import Timer
 from dispatcher.jobs.rules import JobRules
 from dispatcher.line.session import Counters
@@ -250,7 +251,7 @@ class TerminalRun:
                 ended=ended,
             )
         except ValueError as error:
-            raise ConsoleError(str(error)) from error
+            raise SetupError(f"{error}; change that, or name a new file with --group-log") from error
 
     def _watch_signals(self) -> None:
         self._loop.set_exception_handler(self._fail)
@@ -388,14 +389,16 @@ class TerminalRun:
     # What the group tells
 
     def result(self, case: Case, counts: Counts) -> None:
-        """A result has come."""
-        self._display.result(case, counts)
+        """A result has come, or was in the log when it was opened: that is counted, and not shown again."""
+        device = self.devices.get(case.device)
+        if device is None:
+            return
+        if device.attachment is not None:
+            self._display.result(case, counts)
         if self._output is not None:
             self._output.note(case)
-        device = self.devices.get(case.device)
-        if device is not None:
-            word = Counts._fields[RESULTS.index(case.result)]
-            device.counts = device.counts._replace(**{word: getattr(device.counts, word) + 1})
+        word = Counts._fields[RESULTS.index(case.result)]
+        device.counts = device.counts._replace(**{word: getattr(device.counts, word) + 1})
         if case.result == "fail":
             self._end_if_fail_fast(f"{case.device} has a failed result")
 

@@ -3,7 +3,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from dispatcher.group.results import Case, Failure, Results
 from dispatcher.view.display import Row
@@ -22,7 +21,7 @@ class Report:
     results: Results
     rows: Sequence[Row]
     over: bool
-    logs: Path | None = None
+    logs: str | None = None
     output: Mapping[Case, bytes] = field(default_factory=dict)
 
     @property

@@ -14,7 +14,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
@@ -112,8 +111,8 @@ def _case(case: Case, suite: str, report: Report) -> Element:
     return element
 
 
-def _place(case: Case, logs: Path) -> str:
-    log = logs / f"{case.device}.log"
+def _place(case: Case, logs: str) -> str:
+    log = f"{logs}/{case.device}.log"
     if case.start is None or case.end is None:
         return f"Reported at byte {case.position} of {log}."
     return f"The output of the test is bytes {case.start} to {case.end} of {log}."

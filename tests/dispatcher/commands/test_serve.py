@@ -2,6 +2,7 @@
 """`lavabox serve`, whole: boards behind a serial line, a socket and a command, which talk to each other."""
 
 import fcntl
+import json
 import os
 import pty
 import select
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import termios
 import threading
+import time
 import tty
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +23,7 @@ import pytest
 import build_zipapp
 from dispatcher.commands.serve import parse_consoles
 from dispatcher.errors import UsageError
+from dispatcher.group.events import Event, Founded, Joined, Reported, Waiting, WaitKind, to_json
 from tests.dispatcher.lavabox_process import PATIENCE, Lavabox, variables
 
 
@@ -233,6 +236,76 @@ def test_group_goes_on(commands: Path, tmp_path: Path) -> None:
         with Lavabox("serve", *options, "--group-log", "group.jsonl", cwd=tmp_path) as process:
             assert process.finish() == 0
     assert "b | k=v\n" in process.text
+
+
+# Restarted on an old log
+
+
+def old_log(folder: Path, *events: Event) -> None:
+    """A log whose group has a server and a client, and these events."""
+    began = time.time() - 1000.0
+    whole = (
+        Founded(began, b"founded"),
+        Joined(began, "old", b"j1", "server"),
+        Joined(began, "a", b"j2", "client"),
+        *events,
+    )
+    (folder / "group.log").write_text("".join(json.dumps(to_json(event)) + "\n" for event in whole))
+
+
+def open_wait(device: str, timeout: float | None = None) -> Waiting:
+    identity = device.encode().ljust(8, b"-")
+    return Waiting(time.time() - 900.0, device, identity, WaitKind.WAIT, b"never", None, timeout)
+
+
+def test_results_and_waits_of_a_device_that_is_not_there_now(tmp_path: Path) -> None:
+    """The log knows it, the command line does not: it is told of, and nothing falls over."""
+    failed = Reported(time.time() - 800.0, "old", b"r" * 8, "result", ("x", "fail", None, None), 0)
+    old_log(tmp_path, failed, open_wait("old"), open_wait("a"))
+    consoles = ("--console", "a:client=exec:sleep 1000", "--group-log", "group.log")
+    options = ("--grace", "0.5", "--fail-dead-ends", "--junit", "junit.xml")
+    with Lavabox("serve", *consoles, *options, cwd=tmp_path) as process:
+        process.until("lavabox: the group goes on where its log ends: 2 devices")
+        process.until("lavabox: dead end: old and a have waited 15 min")
+        process.until("a = fail  multinode-wait-never")
+        process.interrupt()
+        assert process.finish() == 0
+    assert "Traceback" not in process.text
+    # The other result is of long ago, and so no news.
+    assert process.text.count("= fail") == 1
+    events = [json.loads(line) for line in (tmp_path / "group.log").read_text().splitlines()]
+    released = [event for event in events if event["type"] == "released"]
+    assert {event["status"] for event in released} == {1}
+    assert len(released) == 2
+    assert 'hostname="old"' in (tmp_path / "junit.xml").read_text()
+
+
+def test_a_changed_role_is_refused(tmp_path: Path) -> None:
+    old_log(tmp_path)
+    consoles = ("--console", "b:x=exec:echo ran", "--console", "a:server=exec:echo ran")
+    with Lavabox("serve", *consoles, "--group-log", "group.log", cwd=tmp_path) as process:
+        assert process.finish() == 1
+    told = "lavabox serve: a has the role 'client' in this group, not 'server'; "
+    assert told + "change that, or name a new file with --group-log\n" in process.text
+    assert "| ran" not in process.text
+
+
+def test_a_wait_whose_time_is_over_ends_without_a_byte_from_a_console(tmp_path: Path) -> None:
+    old_log(tmp_path, open_wait("a", timeout=60.0))
+    consoles = ("--console", "a:client=exec:sleep 1000", "--group-log", "group.log")
+    with Lavabox("serve", *consoles, cwd=tmp_path) as process:
+        process.until("lavabox: the group goes on where its log ends: 2 devices")
+        while "released" not in (tmp_path / "group.log").read_text():
+            time.sleep(0.01)
+        process.interrupt()
+        assert process.finish() == 0
+    (released,) = [
+        event
+        for event in map(json.loads, (tmp_path / "group.log").read_text().splitlines())
+        if event["type"] == "released"
+    ]
+    assert released["status"] == 1
+    assert released["reason"].startswith("timed out waiting for 'never' from old")
 
 
 REFUSED = {

@@ -45,7 +45,7 @@ def fold(*told: tuple[Any, ...]) -> Results:
 
 
 def report(*told: tuple[Any, ...], rows: list[Row] = GOOD, over: bool = True) -> Report:
-    return Report(fold(*told), rows, over, Path("logs"))
+    return Report(fold(*told), rows, over, "logs")
 
 
 def junit_of(made: Report) -> ElementTree.Element:
