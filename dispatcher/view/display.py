@@ -47,13 +47,17 @@ _CARRIAGE_RETURNS = re.compile(r"\r++\n?")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One device in the table at the end."""
+    """One device in the table at the end.
+
+    :param by_results: it is not good, but for its failed results alone, which are told of anyway.
+    """
 
     device: str
     role: str
     result: str
     good: bool
     seconds: float
+    by_results: bool = False
 
 
 class _Screen:
@@ -124,10 +128,11 @@ class Display:
         # A line end that comes in two parts stays one.
         screen.text = screen.text[len(text) :]
 
-    def notice(self, device: str, sentence: str) -> None:
-        """Say something about a device, after what it has printed."""
+    def notice(self, device: str, sentence: str, *, bad: bool = False) -> None:
+        """Say something about a device, after what it has printed; in red if it is `bad`."""
         self.flush(device)
-        self._write(f"{self._screens[device].prefix} ! {harmless(sentence, colour=False)}\n")
+        shown = self._coloured(_RED if bad else "", harmless(sentence, colour=False))
+        self._write(f"{self._screens[device].prefix} ! {shown}\n")
 
     def result(self, case: Case, counts: Counts) -> None:
         """Show a result that has come, and how many there are by now."""
