@@ -62,8 +62,8 @@ check: $(STAMP) ## lint, format, types and tests
 	$(VENV)/bin/mypy
 	$(VENV)/bin/python -m pytest --numprocesses=4 $(PYTEST_ARGUMENTS)
 
-bench: build ## measure what the documents state
-	$(VENV)/bin/python -m bench
+bench: build ## measure what the documents state; SECTIONS="console wire" for a part
+	$(VENV)/bin/python -m bench --documents $(SECTIONS)
 
 reliability: build ## count what becomes of commands on bad lines, for docs/reliability.md
 	$(VENV)/bin/python -m bench.reliability
