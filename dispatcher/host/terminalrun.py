@@ -194,7 +194,7 @@ class TerminalRun:
                 device.name,
                 device.role,
                 self._said(device),
-                self._ended_well(device) and not device.counts.failed,
+                self._is_good(device),
                 0.0 if device.ended is None else device.ended - device.started,
                 by_results=self._ended_well(device) and bool(device.counts.failed),
             )
@@ -218,6 +218,9 @@ class TerminalRun:
         if device.state is State.SUCCEEDED and device.counts.failed:
             said = counted(device.counts.failed, "failed result")
         return said + _after(device)
+
+    def _is_good(self, device: Device) -> bool:
+        return self._ended_well(device) and not device.counts.failed
 
     def _ended_well(self, device: Device) -> bool:
         """Whether the device has done what it was to do, whatever its tests have found."""
