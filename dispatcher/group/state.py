@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dispatcher.group.coordinator import Coordinator, Outcome
-from dispatcher.group.events import Event, Founded, Left, Reported, Sent, Waiting
+from dispatcher.group.events import Asked, Event, Founded, Left, Reported, Sent, Unlocked, Waiting, Whom
 from dispatcher.group.results import Case, Results
 from toolkit.wire.vocabulary import NO
 
@@ -80,7 +80,7 @@ class GroupState:
         outcomes = self.coordinator.apply(event)
         if isinstance(event, Founded):
             self.founded = event
-        elif isinstance(event, Sent | Waiting | Reported):
+        elif isinstance(event, Asked):
             self._bytes[event.device] = self.bytes_of(event.device) + size(event)
         self.changes += 1
         case = self.results.apply(event)
@@ -103,13 +103,19 @@ class GroupState:
         return {} if wait is None else {wait.identity: wait}
 
 
-def size(event: Sent | Waiting | Reported) -> int:
+def size(event: Asked) -> int:
     """What the event takes, at most, in bytes of memory."""
     match event:
         case Sent():
             pairs = sum(PAIR_BYTES + len(key) + len(value) for key, value in event.data)
             return EVENT_BYTES + len(event.message_id) + pairs
         case Waiting():
-            return EVENT_BYTES + len(event.message_id)
+            return EVENT_BYTES + sum(map(len, event.ids)) + _size_of_whom(event.whom)
+        case Unlocked():
+            return EVENT_BYTES + len(event.name)
         case Reported():
             return EVENT_BYTES + sum(4 * len(field) for field in event.fields if field is not None)
+
+
+def _size_of_whom(whom: Whom) -> int:
+    return PAIR_BYTES * len(whom) if isinstance(whom, tuple) else 0

@@ -67,11 +67,13 @@ class _Command(NamedTuple):
 
     def may_be(self, waiting: Waiting) -> bool:
         """Whether this wait is that of the command."""
-        if self.kind is not waiting.kind:
+        kind = WaitKind.NEXT if b"--next" in self.arguments else self.kind
+        if kind is not waiting.kind:
             return False
-        if waiting.role is not None and waiting.role.encode("utf-8", "surrogateescape") not in self.arguments:
-            return False
-        return waiting.message_id in self.arguments
+        words = {*self.arguments, *(word.partition(b"=")[2] for word in self.arguments)}
+        whom = waiting.whom if isinstance(waiting.whom, tuple) else (waiting.whom,)
+        named = {str(one).encode("utf-8", "surrogateescape") for one in whom if one is not None}
+        return words.issuperset(named) and words.issuperset(waiting.ids)
 
 
 class Found(NamedTuple):
@@ -190,7 +192,8 @@ def _only_wait(processes: Sequence[Process], waits: Sequence[Waiting]) -> bool:
     for process in processes:
         has_children = process.pid in parents
         called = _command(_read(process.pid, "cmdline").split(b"\0")[:-1])
-        if called is None:
+        if called is None or (called.kind is WaitKind.LOCK and has_children):
+            # (`lava-lock NAME -- COMMAND` has what it waited for, and waits for COMMAND.)
             if not _waits_for_others(process.pid, has_children):
                 return False
             continue

@@ -171,7 +171,7 @@ def test_waits_have_what_was_asked_for(group: Group) -> None:
             assert wait.timeout == (None if milliseconds is None else milliseconds / 1000)
             assert not wait.own_timeout
             assert wait.position == 77
-            assert wait.role == ("role" if operation == "wait-all" else None)
+            assert wait.whom == ("role" if operation == "wait-all" else None)
 
 
 @pytest.mark.parametrize(
