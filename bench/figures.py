@@ -174,7 +174,8 @@ def main() -> None:
         _wire(bench)
         _cpu(bench)
         _sync(bench, folder)
-        startup.measure(bench.bin, bench.environ)
+        print("\nThe start of commands:\n")
+        startup.print_table(startup.rows(bench.box, [Path(sys.executable).resolve()]))
         time.sleep(LINGER)
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "grouplog": {"errors", "group"},
     "consoles": {"errors"},
     "simulator": {"consoles", "errors", "group", "names"},
-    "jobs": {"errors", "group", "line", "names", "simulator"},
+    "jobs": {"errors", "files", "group", "line", "names", "simulator"},
     "view": {"consoles", "errors", "group", "simulator"},
     "report": {"errors", "group", "line", "view"},
     "plan": {"group", "jobs", "report"},

@@ -185,8 +185,9 @@ class TerminalRun:
                 device.name,
                 device.role,
                 self._said(device),
-                self._is_good(device),
+                self._ended_well(device) and not device.counts.failed,
                 0.0 if device.ended is None else device.ended - device.started,
+                by_results=self._ended_well(device) and bool(device.counts.failed),
             )
             for device in self.devices.values()
         ]
@@ -209,8 +210,9 @@ class TerminalRun:
             said = counted(device.counts.failed, "failed result")
         return said + _after(device)
 
-    def _is_good(self, device: Device) -> bool:
-        if device.dead_ends or device.counts.failed:
+    def _ended_well(self, device: Device) -> bool:
+        """Whether the device has done what it was to do, whatever its tests have found."""
+        if device.dead_ends:
             return False
         if device.interactive:
             return not self.timed_out

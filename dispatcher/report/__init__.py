@@ -23,5 +23,9 @@ class Report:
     @property
     def failures(self) -> list[Failure]:
         """Everything that makes the run a failure; those of kind "device" are devices that did not end well."""
-        devices = [Failure("device", row.device, None, row.result) for row in self.rows if not row.good]
+        devices = [
+            Failure("device", row.device, None, row.result)
+            for row in self.rows
+            if not (row.good or row.by_results)
+        ]
         return self.results.failures(over=self.over) + devices

@@ -46,13 +46,17 @@ _LINE_END = re.compile(r"\r*+\n|\r++")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One device in the table at the end."""
+    """One device in the table at the end.
+
+    :param by_results: it is not good, but for its failed results alone, which are told of anyway.
+    """
 
     device: str
     role: str
     result: str
     good: bool
     seconds: float
+    by_results: bool = False
 
 
 class _Screen:
