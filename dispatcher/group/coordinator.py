@@ -148,7 +148,7 @@ class _Wait:
     messages: tuple[_Message, ...]  # any of which will do; none of a lava-lock
     need: _Need
     number: int  # counts the waits of the group
-    lacks: set[str]  # of one for devices by name: those that have still to send
+    lacks: set[str]  # of one for devices by name: those that have still to send, its own perhaps among them
 
 
 class Coordinator:
@@ -535,7 +535,7 @@ class Coordinator:
                 assert_never(event.kind)
         wait = _Wait(event, messages, need, self._waits_so_far, set())
         if isinstance(event.whom, tuple):
-            wait.lacks.update(name for name in event.whom if name != event.device)
+            wait.lacks.update(event.whom)
             wait.lacks.difference_update(*(message.times_sent for message in messages))
         self._waits_so_far += 1
         how = self._judge(wait)
@@ -642,7 +642,7 @@ class Coordinator:
         (message,) = wait.messages
         whom, times = wait.need
         if isinstance(whom, tuple):
-            return not wait.lacks
+            return len(wait.lacks) == (device in wait.lacks)
         if isinstance(whom, int):
             return message.met.get((None, times), 0) >= whom
         if not self.complete:

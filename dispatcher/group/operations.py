@@ -167,6 +167,8 @@ def _wait(state: GroupState, call: Call) -> Answer:
 def _wait_any(state: GroupState, call: Call) -> Answer:
     ids, timeout, own = _fields(call, _are_ids, _is_timeout, _is_bool)
     first, *others = dict.fromkeys(ids)
+    if not others:
+        raise ProtocolError("wait-any takes several ids")
     return _waiting(call, WaitKind.WAIT, first, None, timeout, own, tuple(others))
 
 

@@ -192,12 +192,12 @@ def _only_wait(processes: Sequence[Process], waits: Sequence[Waiting]) -> bool:
     for process in processes:
         has_children = process.pid in parents
         called = _command(_read(process.pid, "cmdline").split(b"\0")[:-1])
-        if called is None or (called.kind is WaitKind.LOCK and has_children):
-            # (`lava-lock NAME -- COMMAND` has what it waited for, and waits for COMMAND.)
+        waiting = None if called is None else next((wait for wait in unmatched if called.may_be(wait)), None)
+        if called is None or (called.kind is WaitKind.LOCK and waiting is None):
+            # (`lava-lock NAME -- COMMAND` has what it waited for: one process waits for COMMAND, one for a pipe.)
             if not _waits_for_others(process.pid, has_children):
                 return False
             continue
-        waiting = next((wait for wait in unmatched if called.may_be(wait)), None)
         if waiting is None or has_children or _asleep_in(process.pid) not in _FOR_THE_AGENT:
             return False
         unmatched.remove(waiting)
@@ -206,8 +206,9 @@ def _only_wait(processes: Sequence[Process], waits: Sequence[Waiting]) -> bool:
 
 def _command(argv: Sequence[bytes]) -> _Command | None:
     """The waiting command that a process is, if it is one: the box, called by a link or with a name."""
-    # The box starts `python3 OPTION ... -c CODE BOX ...`; somebody may start `python3 BOX ...`.
-    words = list(argv[1:])
+    # The box starts `python3 OPTION ... -c CODE BOX ...`; somebody may start `python3 BOX ...`. A shell
+    # that was told to start it (`sh -c '"$@"' sh lava-wait x`) waits for it.
+    words = [] if os.path.basename(argv[0] if argv else b"").endswith(b"sh") else list(argv[1:])
     while words and words[0].startswith(b"-"):
         words = words[2:] if words[0] == b"-c" else words[1:]
     if words and not os.path.basename(words[0]).startswith(b"lava-"):
