@@ -25,7 +25,7 @@ from typing import Any
 from dispatcher.group.configuration import Configuration
 from dispatcher.group.coordinator import Outcome
 from dispatcher.group.deadend import DeadEnd, find
-from dispatcher.group.events import Event, Joined, Left, Released, Reported, Sent, Waiting, readable
+from dispatcher.group.events import Ended, Event, Joined, Left, Released, Reported, Sent, Waiting, readable
 from dispatcher.group.operations import OPERATIONS, Call
 from dispatcher.group.results import Case, Counts
 from dispatcher.group.state import GroupState, size
@@ -253,7 +253,8 @@ class Engine:
 
         Those that were in the log when it was opened come before any device has joined here.
         """
-        if self._pending.pop(event.identity, None) is not None:
+        ours = self._pending.pop(event.identity, None) is not None
+        if ours:
             self._outage = False
         given_up = self._given_up.pop(event.identity, None)
         here = getattr(event, "device", None) in self._devices
@@ -291,6 +292,9 @@ class Engine:
                     ),
                     now,
                 )
+            elif ours and self.state.coordinator.abandoned and self.state.founded is not None:
+                # Whoever else sees that appends the same.
+                self._append(Ended(self.epoch + now, b"ended" + self.state.founded.identity), now)
         if self._held and isinstance(event, Joined) and (here or not was_complete):
             held, self._held = self._held, []
             for request, call in held:

@@ -30,6 +30,7 @@ PURE = [
         ROOT / "dispatcher" / f"{name}.py"
         for name in (
             *("engine", "host/deadwatch", "host/rules", "jobs/text", "jobs/source", "view/statusview"),
+            *(f"grouplog/nats/{module}" for module in ("outbox", "follower")),
             *(f"report/flow/{module}" for module in ("model", "words", "table", "tables")),
         )
     ),

@@ -27,7 +27,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import assert_never
 
-from dispatcher.group.events import Event, Founded, Joined, Left, Released, Reported, Sent, Waiting, WaitKind
+from dispatcher.group.events import (
+    Ended,
+    Event,
+    Founded,
+    Joined,
+    Left,
+    Released,
+    Reported,
+    Sent,
+    Waiting,
+    WaitKind,
+)
 from dispatcher.group.wording import counted, enumerated, near_miss, shown, times
 from toolkit.wire.vocabulary import INTERRUPTED, NO, OK
 
@@ -110,9 +121,11 @@ class Coordinator:
         # Every identity that is known and no open wait: how it ended, or just whose it is where that was well.
         self._known: dict[bytes, Outcome | str] = {}
         self._waits_so_far = 0
+        self._declared = False  # whether it was said who belongs to the group, or how many
         self._size = 0  # how many devices the group is to have, at least
         self._expected: set[str] = set()  # declared members that have still to join
         self._joined: set[str] = set()
+        self._ended = False
         self._recent: dict[str, dict[bytes, None]] = {}  # ids by the device that sent them, newest last
 
     @property
@@ -132,6 +145,16 @@ class Coordinator:
             return ""
         missing = [name for name in self._roles if name in self._expected]
         return enumerated(missing) if missing else counted(self._size - len(self._joined), "more device")
+
+    @property
+    def ended(self) -> bool:
+        """Whether the group is over, and nobody joins it any more."""
+        return self._ended
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether all devices have left of a group that was declared, and was complete."""
+        return self._declared and self.complete and len(self._gone) == len(self._roles)
 
     @property
     def gone(self) -> frozenset[str]:
@@ -245,12 +268,15 @@ class Coordinator:
         They come in the order in which the requests were made, so a `Sent` ends with
         its own outcome. A `Reported` ends without one: nobody waits for it. An event
         whose identity is known changes nothing, and neither does a `Released` whose request is no open
-        wait. Raises ValueError for an event of a device that never joined; the state is then as before.
+        wait. Raises ValueError for an event of a device that never joined, or that joins a group that has
+        ended; the state is then as before.
         """
         if self.known(event.identity):
             return []
         if isinstance(event, Sent | Waiting | Left | Reported):
             self._check_joined(event.device)
+        if isinstance(event, Joined) and self._ended:
+            raise ValueError(f"{event.device!r} joins a group that has ended")
         match event:
             case Founded():
                 outcomes = self._found(event)
@@ -267,6 +293,9 @@ class Coordinator:
                 outcomes = self._leave(event.device)
             case Reported():
                 outcomes = []
+            case Ended():
+                outcomes = []
+                self._ended = self.abandoned
             case _:
                 assert_never(event)
         self._known[event.identity] = getattr(event, "device", "")
@@ -281,6 +310,7 @@ class Coordinator:
             self._enter(name, role)
             self._expected.add(name)
         self._size = event.size or 0
+        self._declared = event.size is not None or event.members is not None
         return []
 
     def _join(self, event: Joined) -> list[Outcome]:

@@ -180,7 +180,18 @@ def _is_number(text: str) -> bool:
     return _NUMBER.fullmatch(text) is not None and math.isfinite(float(text))
 
 
-Event = Founded | Joined | Sent | Waiting | Released | Left | Reported
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The group is over: all devices that were declared have come, and all have left. Nobody joins it any more.
+
+    It does nothing where a device is there; each host may append it.
+    """
+
+    time: float
+    identity: bytes
+
+
+Event = Founded | Joined | Sent | Waiting | Released | Left | Reported | Ended
 
 
 def readable(text: str) -> str:
@@ -398,5 +409,6 @@ _FIELDS: dict[type[Event], dict[str, _Codec]] = {
         "fields": (list, _report_fields),
         "position": (_same, _whole_number),
     },
+    Ended: {"time": _SECONDS, "identity": _IDENTITY},
 }
 _TYPES = {event_type.__name__.lower(): event_type for event_type in _FIELDS}

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from dispatcher.engine import Engine
 from dispatcher.group.events import Event, Founded
 from dispatcher.group.results import Case, Counts
-from dispatcher.grouplog import GroupLog
+from dispatcher.grouplog import GroupLog, GroupLogError
 from dispatcher.host.timer import Timer
 from dispatcher.line.channel import Asked
 from dispatcher.line.session import Request
@@ -65,6 +65,9 @@ class Group:
         """
         self._loop = asyncio.get_running_loop()
         await self._log.open(founded, self._receive_event, self._append_failed, self._notice)
+        if self.engine.state.coordinator.ended:
+            await self._log.close()
+            raise GroupLogError("the group has ended, and nobody joins it any more; begin a new one")
         self._turn()
 
     async def close(self) -> None:

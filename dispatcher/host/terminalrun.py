@@ -318,6 +318,9 @@ class TerminalRun:
                 device.how = "stopped at the time-out" if self.timed_out else "stopped"
                 if self.timed_out:
                     self._engine.fail_waits(device.name, "the time of the run was over", self._loop.time())
+                # Devices on other hosts may wait for it.
+                removal = self._dispatcher.remove(device.name, f"was {device.how}")
+                self._stopping.add(self._loop.create_task(removal))
         if self._stopping:
             await asyncio.wait(self._stopping)
         await self._dispatcher.close()
@@ -370,10 +373,10 @@ class TerminalRun:
     # What the group tells
 
     def result(self, case: Case, counts: Counts) -> None:
-        """A result has come."""
-        self._display.result(case, counts)
+        """A result has come; those of devices that are on other hosts are shown there."""
         device = self.devices.get(case.device)
         if device is not None:
+            self._display.result(case, counts)
             word = Counts._fields[RESULTS.index(case.result)]
             device.counts = device.counts._replace(**{word: getattr(device.counts, word) + 1})
 
