@@ -24,8 +24,8 @@ import pytest
 from dispatcher.group.events import Sent, Waiting
 from tests.consoles import PATIENCE, Board, Lab, eventually
 from toolkit.agent import COMMAND, CONNECTED, CONSOLE, GONE, _Command
-from toolkit.client import LENGTH_SIZE
 from toolkit.console import Console
+from toolkit.thin import LENGTH_SIZE
 from toolkit.wire.vocabulary import pack_request
 
 ROOT = Path(__file__).parents[2]

@@ -52,6 +52,30 @@ COMMANDS = {
 # Those that record results. If one is refused for what stands on its command line, the dispatcher is told.
 RESULTS = ("lava-test-case", "lava-test-reference", "lava-test-set", "lava-test-raise")
 
+# Those that need nothing but their context, or say so by `context.need_device()`: the agent can run them for a thin
+# client.
+NEED_ONLY_CONTEXT = [
+    "lava-echo-config",
+    "lava-group",
+    "lava-probe-channel",
+    "lava-probe-ip",
+    "lava-role",
+    "lava-self",
+    "lava-send",
+    "lava-sync",
+    "lava-target-ip",
+    "lava-target-mac",
+    "lava-target-storage",
+    "lava-test-case",
+    "lava-test-event",
+    "lava-test-feedback",
+    "lava-test-raise",
+    "lava-test-reference",
+    "lava-test-set",
+    "lava-wait",
+    "lava-wait-all",
+]
+
 # To be read by shells, which know nothing of the box: `--install` writes what it prints to a file.
 SOURCED = "lava-common-functions"
 

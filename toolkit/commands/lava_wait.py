@@ -7,7 +7,7 @@ from toolkit.wire.vocabulary import OK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from toolkit.client import Context
+    from toolkit.context import Context
 
 USAGE = """\
 usage: lava-wait [--timeout TIME] MESSAGE-ID
@@ -48,7 +48,7 @@ def run(arguments: "list[str]", context: "Context") -> int:
     operands, options = parse(arguments, 1, 1, ("--timeout",), context)
     message_id = parse_message_id(operands[0])
     timeout = parse_timeout(options, context.environ)
-    cache = CacheFile(context.environ)
+    cache = CacheFile(context)
     cache.write([])
     rows = context.request("wait", message_id, *timeout)
     cache.write(lines(rows, wants_prefix(context.environ)))

@@ -7,7 +7,7 @@ from toolkit.wire.vocabulary import OK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from toolkit.client import Context
+    from toolkit.context import Context
 
 USAGE = """\
 usage: lava-wait-all [--timeout TIME] MESSAGE-ID [ROLE]
@@ -49,7 +49,7 @@ def run(arguments: "list[str]", context: "Context") -> int:
     # An empty one, of a variable without a value, is none.
     role = to_text(operands[1]) if any(operands[1:]) else None
     timeout = parse_timeout(options, context.environ)
-    cache = CacheFile(context.environ)
+    cache = CacheFile(context)
     cache.write([])
     rows = context.request("wait-all", message_id, role, *timeout)
     cache.write(lines(rows, prefix=True))
