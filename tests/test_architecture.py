@@ -55,8 +55,8 @@ PURE: dict[str, set[str]] = {
     "dispatcher.group": set(),
     "dispatcher.line": {"dispatcher.group"},
     "dispatcher.engine": {"dispatcher.group"},
-    "dispatcher.grouplog.nats.outbox": set(),
-    "dispatcher.grouplog.nats.follower": set(),
+    "dispatcher.grouplog.nats.outbox": {"dispatcher.errors", "dispatcher.group", "dispatcher.grouplog"},
+    "dispatcher.grouplog.nats.follower": {"dispatcher.errors", "dispatcher.group", "dispatcher.grouplog"},
     "dispatcher.plan": {
         *("dispatcher.group", "dispatcher.jobs.model", "dispatcher.jobs.text"),
         *("dispatcher.report.flow.table", "dispatcher.view.display"),

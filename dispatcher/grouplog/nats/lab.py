@@ -81,20 +81,22 @@ class Lab:
             try:
                 await self._connect_to(server)
                 break
-            except nats.errors.AuthorizationError:
-                raise GroupLogError(
-                    f"{server} does not let us in: wrong or missing user, password or token; "
-                    "see --group-log-credentials"
-                ) from None
             except (OSError, nats.errors.Error, TimeoutError, ValueError) as error:
-                said.append(f"{server}: {self._why(error)}")
+                why = self._why(error)
+                if "authorization" in why.lower() or "authentication" in why.lower():
+                    raise GroupLogError(
+                        f"{server} does not let us in: wrong or missing user, password or token ({why}); "
+                        "see --group-log-credentials"
+                    ) from None
+                said.append(f"{server}: {why}")
         else:
             raise Unavailable("; ".join(said))
         version = self._client.connected_server_version
-        if (version.major, version.minor, version.patch) < OLDEST:
+        numbers = (version.major, version.minor, version.patch)
+        if numbers < OLDEST:
             await self.close()
             raise GroupLogError(
-                f"{server} is nats-server {version}: before {'.'.join(map(str, OLDEST))} a server can lose what it "
+                f"{server} is nats-server {'.'.join(map(str, numbers))}: before {'.'.join(map(str, OLDEST))} a server can lose what it "
                 "has acknowledged (nats-server #8475); install a newer one"
             )
 
@@ -219,7 +221,8 @@ class Lab:
 
         :param first: refuse it, with WRONG_LAST_SEQUENCE, if there is a message of this subject.
         """
-        headers = {"Nats-Msg-Id": identity, "Nats-Expected-Stream": self.stream}
+        # The server knows identities by the stream, and so of all groups.
+        headers = {"Nats-Msg-Id": f"{subject} {identity}", "Nats-Expected-Stream": self.stream}
         if first:
             headers["Nats-Expected-Last-Subject-Sequence"] = "0"
         answer = await self._request(subject, payload, headers)

@@ -20,7 +20,7 @@ from dispatcher.group.events import Event, Founded, Reader, to_json
 from dispatcher.grouplog import Deliver, Failed, GroupLogError, Notice, check_founding
 from dispatcher.grouplog.nats.address import Address
 from dispatcher.grouplog.nats.follower import Arrival, Follower
-from dispatcher.grouplog.nats.lab import WRONG_LAST_SEQUENCE, Lab, Refused, Unavailable
+from dispatcher.grouplog.nats.lab import NO_STREAM, WRONG_LAST_SEQUENCE, Lab, Refused, Unavailable
 from dispatcher.grouplog.nats.outbox import Outbox
 
 # Seconds that the beginning may take.
@@ -48,6 +48,7 @@ class NatsGroupLog:
         self._outbox = Outbox()
         self._lab: Lab | None = None
         self._tail = ""  # a hash of the last message that came
+        self._missing_since: float | None = None  # the stream, as the servers say
         self._consumer = 0  # counts them; what a former one sends is passed over
         self._stir = asyncio.Event()  # something for the publisher
         self._gap = asyncio.Event()  # something for the follower
@@ -169,7 +170,15 @@ class NatsGroupLog:
         """Raises GroupLogError if the servers have no longer what they gave us last."""
         if not self._follower.last:
             return
-        found = await lab.message(self._follower.last)
+        try:
+            found = await lab.message(self._follower.last)
+        except Refused as error:
+            self._missing_since = self._missing_since or self._loop.time()
+            # Servers that have just been started may not know of it yet.
+            if error.code == NO_STREAM and self._loop.time() < self._missing_since + START_PATIENCE:
+                raise Unavailable(str(error)) from None
+            raise
+        self._missing_since = None
         if found is None or found[0] != self._subject or _hash(found[1]) != self._tail:
             raise GroupLogError(
                 f"{self._name}: the servers have lost events that they had acknowledged, or the group was removed. "

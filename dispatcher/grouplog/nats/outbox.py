@@ -47,6 +47,7 @@ class Outbox:
         self._waiting: deque[_Entry] = deque()
         self._under_way: list[_Entry] = []
         self._accepted: dict[bytes, int] = {}
+        self._singly = 0  # how many of those that wait travel alone
 
     @property
     def empty(self) -> bool:
@@ -61,10 +62,14 @@ class Outbox:
         """What is to be published, again if it has been already; call `accepted` or `refused` then."""
         if not self._under_way:
             length = 0
-            while self._waiting and (not self._under_way or length + len(self._waiting[0].line) <= MAX_BYTES):
+            most = min(1, len(self._waiting)) if self._singly else len(self._waiting)
+            while len(self._under_way) < most and (
+                not self._under_way or length + len(self._waiting[0].line) <= MAX_BYTES
+            ):
                 entry = self._waiting.popleft()
                 length += len(entry.line) + 1
                 self._under_way.append(entry)
+                self._singly = max(0, self._singly - 1)
         if not self._under_way:
             return None
         first, last = self._under_way[0].identity, self._under_way[-1].identity
@@ -81,12 +86,18 @@ class Outbox:
             self._under_way = []
 
     def refused(self, message: Message) -> list[bytes]:
-        """The servers do not take it; returns the identities of its events, which have failed."""
+        """The servers do not take it; returns the identities of its events that have failed.
+
+        If it has several, none has: each travels alone then, as only one of them may be at fault.
+        """
         if message != self.message():
             return []
-        failed = [entry.identity for entry in self._under_way]
-        self._under_way = []
-        return failed
+        entries, self._under_way = self._under_way, []
+        if len(entries) > 1:
+            self._waiting.extendleft(reversed(entries))
+            self._singly = len(entries)
+            return []
+        return [entry.identity for entry in entries]
 
     def came_back(self, identity: bytes) -> None:
         """An event came out of the log, one's own or another's."""
