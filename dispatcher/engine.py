@@ -310,8 +310,10 @@ class Engine:
         event = self._pending.pop(identity, None)
         if event is None:
             return
-        self._given_up.pop(identity, None)
         sentence = f"the dispatcher could not write it to the group log: {reason}"
+        if isinstance(event, Waiting):
+            # It may come yet, where that it did not come in time is all that is known.
+            self._given_up[identity] = sentence
         waited_for = self._fail_waiters(identity, sentence)
         if isinstance(event, Joined):
             held, self._held = self._held, []

@@ -151,7 +151,7 @@ class TerminalRun:
         become_subreaper()
         await self._group.open(founded)
         try:
-            if not self._must_end and self._engine.state.coordinator.members:
+            if not self._must_end and self._engine.state.changes > 1:
                 others = counted(len(self._engine.state.coordinator.members), "device")
                 self._display.message(f"the group goes on where its log ends: {others}")
             # All join before the first one starts: none may find itself alone in its group.

@@ -310,15 +310,13 @@ class Lab:
             )
         return info
 
-    async def message(self, sequence: int) -> tuple[str, bytes] | None:
-        """Subject and payload of a message; None if there is none. Raises Unavailable or Refused."""
-        try:
-            answer = await self.api(f"STREAM.MSG.GET.{self.stream}", {"seq": sequence})
-        except Refused as error:
-            if error.code == NO_MESSAGE:
-                return None
-            raise
-        return answer["message"]["subject"], base64.b64decode(answer["message"].get("data", ""))
+    async def find(self, which: Mapping[str, Any]) -> tuple[int, str, bytes]:
+        """Number, subject and payload of a message. Raises Unavailable, or Refused: NO_MESSAGE, NO_STREAM.
+
+        :param which: {"seq": NUMBER}, {"last_by_subj": SUBJECT}, ...
+        """
+        message = (await self.api(f"STREAM.MSG.GET.{self.stream}", which))["message"]
+        return message["seq"], message["subject"], base64.b64decode(message.get("data", ""))
 
     async def consume(
         self, subject: str, start: int, receive: Callable[[Msg], Awaitable[None]]

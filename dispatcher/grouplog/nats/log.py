@@ -20,7 +20,7 @@ from dispatcher.group.events import Event, Founded, Reader, to_json
 from dispatcher.grouplog import Deliver, Failed, GroupLogError, Notice, check_founding
 from dispatcher.grouplog.nats.address import Address
 from dispatcher.grouplog.nats.follower import Arrival, Follower
-from dispatcher.grouplog.nats.lab import NO_STREAM, WRONG_LAST_SEQUENCE, Lab, Refused, Unavailable
+from dispatcher.grouplog.nats.lab import NO_MESSAGE, NO_STREAM, WRONG_LAST_SEQUENCE, Lab, Refused, Unavailable
 from dispatcher.grouplog.nats.outbox import Outbox
 
 # Seconds that the beginning may take.
@@ -170,16 +170,19 @@ class NatsGroupLog:
         """Raises GroupLogError if the servers have no longer what they gave us last."""
         if not self._follower.last:
             return
+        kept = False
         try:
-            found = await lab.message(self._follower.last)
+            _, subject, payload = await lab.find({"seq": self._follower.last})
+            kept = subject == self._subject and _hash(payload) == self._tail
+            self._missing_since = None
         except Refused as error:
-            self._missing_since = self._missing_since or self._loop.time()
-            # Servers that have just been started may not know of it yet.
-            if error.code == NO_STREAM and self._loop.time() < self._missing_since + START_PATIENCE:
-                raise Unavailable(str(error)) from None
-            raise
-        self._missing_since = None
-        if found is None or found[0] != self._subject or _hash(found[1]) != self._tail:
+            if error.code != NO_MESSAGE:
+                self._missing_since = self._missing_since or self._loop.time()
+                # Servers that have just been started may not know of the stream yet.
+                if error.code == NO_STREAM and self._loop.time() < self._missing_since + START_PATIENCE:
+                    raise Unavailable(str(error)) from None
+                raise
+        if not kept:
             raise GroupLogError(
                 f"{self._name}: the servers have lost events that they had acknowledged, or the group was removed. "
                 "What the devices of the group know of each other can't be trusted; begin again in a new group"

@@ -100,7 +100,7 @@ class NatsServer:
 def cluster(folder: Path, size: int = 3, settings: str = "") -> list[NatsServer]:
     """Servers that form a cluster once they are started."""
     ports = free_ports(2 * size)
-    routes = " ".join(f'"nats-route://127.0.0.1:{port}"' for port in ports[size:])
+    routes = ", ".join(f'"nats-route://127.0.0.1:{port}"' for port in ports[size:])
     return [
         NatsServer(
             folder / f"n{number}",

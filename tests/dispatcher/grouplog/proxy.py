@@ -44,7 +44,11 @@ class Proxy:
         if not self._up:
             writer.close()
             return
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        try:
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        except OSError:
+            writer.close()
+            return
         self._writers |= {writer, far_writer}
         await asyncio.gather(
             self._carry(reader, far_writer, from_server=False),
