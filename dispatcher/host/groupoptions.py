@@ -67,10 +67,7 @@ def group_log(arguments: argparse.Namespace, *, fresh: bool) -> GroupLog:
             )
     if place is None:
         return MemoryGroupLog()
-    path = Path(place)
-    if fresh and path.is_file() and path.stat().st_size:
-        raise UsageError(f"--group-log: {path} holds another run; name a new file, or remove this one")
-    return FileGroupLog(path)
+    return FileGroupLog(Path(place), fresh=fresh)
 
 
 def log_file(arguments: argparse.Namespace) -> Path | None:

@@ -203,8 +203,8 @@ def _only_wait(processes: Sequence[Process], waits: Sequence[Waiting]) -> bool:
 
 def _command(argv: Sequence[bytes]) -> _Command | None:
     """The waiting command that a process is, if it is one: the box, called by a link or with a name."""
-    # The box starts `python3 -I -S -c CODE BOX ...`; somebody may start `python3 BOX ...`.
-    words = argv[5:] if argv[3:4] == [b"-c"] else argv[1:]
+    # The box starts `python3 -E -s -S -c CODE BOX ...`; somebody may start `python3 BOX ...`.
+    words = argv[6:] if argv[3:5] == [b"-S", b"-c"] else argv[1:]
     if words and not os.path.basename(words[0]).startswith(b"lava-"):
         words = words[1:]
     if not words:

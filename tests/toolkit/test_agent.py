@@ -515,7 +515,7 @@ def test_somebody_elses_modes_stay(lab: Lab, board: Board) -> None:
         "lava-wait go & stty -echo; lava-send up; wait $!; stty -a | grep -o -- '-echo '; stty echo"
     )
     lab.until_waiting("go")
-    lab.wait_for(lambda: len(lab.log.events) >= 4, "the message")
+    lab.wait_for(lambda: len(lab.group.log) >= 4, "the message")
     send(lab, "go")
     assert process.wait(PATIENCE) == 0
     board.until_printed("-echo ")

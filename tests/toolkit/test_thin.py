@@ -180,7 +180,7 @@ def test_an_agent_that_is_killed_in_the_middle(
     assert process.wait(PATIENCE) == 0
     board.until_printed("0\r\n")
     assert lab.open_waits() == []
-    assert len(lab.log.events) == len({repr(event) for event in lab.log.events})
+    assert len(lab.group.log) == len({repr(event) for event in lab.group.log})
     assert board.echoes
 
 
