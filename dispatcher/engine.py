@@ -300,19 +300,21 @@ class Engine:
             for request, call in held:
                 self._carry_out(request, call, now)
 
-    def append_failed(self, identity: bytes, reason: str, now: float) -> None:
-        """An event of `events_to_append` is not in the log.
+    def append_failed(self, identity: bytes, reason: str, now: float, *, may_come: bool = False) -> None:
+        """An event of `events_to_append` is not in the log, as far as is known.
 
         What a command waits for ends with status 75; everything else is tried again.
 
         :param reason: a clause that says what happened.
+        :param may_come: whether it may come out of the log all the same, later.
         """
         event = self._pending.pop(identity, None)
         if event is None:
             return
+        self._given_up.pop(identity, None)
         sentence = f"the dispatcher could not write it to the group log: {reason}"
-        if isinstance(event, Waiting):
-            # It may come yet, where that it did not come in time is all that is known.
+        if may_come and isinstance(event, Waiting):
+            # Nobody will wait there any more.
             self._given_up[identity] = sentence
         waited_for = self._fail_waiters(identity, sentence)
         if isinstance(event, Joined):

@@ -156,8 +156,8 @@ class Group:
             reader(event)
         self.wake()
 
-    def _append_failed(self, identity: bytes, reason: str) -> None:
-        self.engine.append_failed(identity, reason, self._loop.time())
+    def _append_failed(self, identity: bytes, reason: str, *, may_come: bool = False) -> None:
+        self.engine.append_failed(identity, reason, self._loop.time(), may_come=may_come)
         self.wake()
 
     def _notice(self, sentence: str) -> None:

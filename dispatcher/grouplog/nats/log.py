@@ -259,7 +259,7 @@ class NatsGroupLog:
             if lab is not None and lab.connected and await self._publish_with(lab):
                 continue
             for identity in self._outbox.expire(self._loop.time()):
-                self._failed(identity, f"no answer of the servers for {self._address.lab}")
+                self._failed(identity, f"no answer of the servers for {self._address.lab}", may_come=True)
             due = self._outbox.next_timeout()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(due):

@@ -66,7 +66,10 @@ class Reader:
 
     async def open(self) -> "Reader":
         await self.log.open(
-            self.founded, self._deliver, lambda *why: self.failed.append(why), self.notices.append
+            self.founded,
+            self._deliver,
+            lambda *why, may_come=False: self.failed.append(why),
+            self.notices.append,
         )
         return self
 

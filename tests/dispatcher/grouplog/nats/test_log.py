@@ -50,7 +50,7 @@ class Host:
         self.state.apply(event)
         self.news.set()
 
-    def _fail(self, identity: bytes, why: str) -> None:
+    def _fail(self, identity: bytes, why: str, /, *, may_come: bool = False) -> None:
         self.failed.append((identity, why))
         self.news.set()
 
