@@ -78,8 +78,11 @@ fuzz: $(STAMP) ## fuzz what parses bytes from the line
 test-kernel: $(STAMP) ## two guests with a real kernel in qemu
 	$(VENV)/bin/python -m tests.kernel
 
+test-cluster: build ## three servers, four dispatchers, twenty devices, and faults
+	$(VENV)/bin/python -m tests.cluster
+
 clean: ## remove what was made
 	rm -rf $(VENV) build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: FORCE help venv lock upgrade build demo test check bench reliability soak fuzz test-kernel clean
+.PHONY: FORCE help venv lock upgrade build demo test check bench reliability soak fuzz test-kernel test-cluster clean

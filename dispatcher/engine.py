@@ -27,6 +27,7 @@ from dispatcher.group.coordinator import Outcome
 from dispatcher.group.deadend import DeadEnd, find
 from dispatcher.group.events import (
     Asked,
+    Ended,
     Event,
     Joined,
     Left,
@@ -280,7 +281,8 @@ class Engine:
 
         Those that were in the log when it was opened come before any device has joined here.
         """
-        if self._pending.pop(event.identity, None) is not None:
+        ours = self._pending.pop(event.identity, None) is not None
+        if ours:
             self._outage = False
         given_up = self._given_up.pop(event.identity, None)
         here = getattr(event, "device", None) in self._devices
@@ -318,23 +320,30 @@ class Engine:
                     ),
                     now,
                 )
+            elif ours and self.state.coordinator.abandoned and self.state.founded is not None:
+                # Whoever else sees that appends the same.
+                self._append(Ended(self.epoch + now, b"ended" + self.state.founded.identity), now)
         if self._held and isinstance(event, Joined) and (here or not was_complete):
             held, self._held = self._held, []
             for request, call in held:
                 self._carry_out(request, call, now)
 
-    def append_failed(self, identity: bytes, reason: str, now: float) -> None:
-        """An event of `events_to_append` is not in the log.
+    def append_failed(self, identity: bytes, reason: str, now: float, *, may_come: bool = False) -> None:
+        """An event of `events_to_append` is not in the log, as far as is known.
 
         What a command waits for ends with status 75; everything else is tried again.
 
         :param reason: a clause that says what happened.
+        :param may_come: whether it may come out of the log all the same, later.
         """
         event = self._pending.pop(identity, None)
         if event is None:
             return
         self._given_up.pop(identity, None)
         sentence = f"the dispatcher could not write it to the group log: {reason}"
+        if may_come and isinstance(event, Waiting):
+            # Nobody will wait there any more.
+            self._given_up[identity] = sentence
         waited_for = self._fail_waiters(identity, sentence)
         if isinstance(event, Joined):
             held, self._held = self._held, []

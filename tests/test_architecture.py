@@ -37,8 +37,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": {"errors", "group", "line", "view"},
     "plan": {"group", "jobs", "report"},
     "host": {
-        *("consoles", "engine", "errors", "files", "group", "grouplog", "jobs", "line", "report", "view"),
-        "simulator",
+        *("consoles", "engine", "errors", "files", "group", "grouplog", "jobs", "line", "names", "report"),
+        *("simulator", "view"),
     },
     "commands": {
         *("consoles", "engine", "errors", "files", "group", "grouplog", "host", "jobs", "line", "names"),
@@ -55,6 +55,8 @@ PURE: dict[str, set[str]] = {
     "dispatcher.group": set(),
     "dispatcher.line": {"dispatcher.group"},
     "dispatcher.engine": {"dispatcher.group"},
+    "dispatcher.grouplog.nats.outbox": {"dispatcher.errors", "dispatcher.group", "dispatcher.grouplog"},
+    "dispatcher.grouplog.nats.follower": {"dispatcher.errors", "dispatcher.group", "dispatcher.grouplog"},
     "dispatcher.plan": {
         *("dispatcher.group", "dispatcher.jobs.model", "dispatcher.jobs.text"),
         *("dispatcher.report.flow.table", "dispatcher.view.display"),

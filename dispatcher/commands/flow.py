@@ -2,15 +2,18 @@
 """`lavabox flow`: the flow table of a group, drawn from its log, or the one that is expected of a job."""
 
 import argparse
+import asyncio
 import fcntl
 import shutil
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from dispatcher.commands import flowplan
 from dispatcher.errors import SetupError, UsageError
 from dispatcher.files import check_writable, open_regular, write_whole
+from dispatcher.group.events import Ended, Event
 from dispatcher.grouplog.file import read_events
 from dispatcher.report.flow.files import FORMATS, format_of, written
 from dispatcher.report.flow.model import Flow, Fold
@@ -34,6 +37,7 @@ there is one, or a repository can't be read; 2 usage, or the job can't be read.
 examples:
   lavabox flow group.log
   lavabox flow group.log -o flow.html
+  lavabox flow nats://nats1,nats2,nats3/farm/kernel-7
   lavabox flow group.log --format markdown --by device
   lavabox flow --plan JOB.yaml --repo https://example.org/tests.git=./tests
   lavabox flow --plan --role server=./run-server.sh --role client*2=./run-client.sh
@@ -46,8 +50,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "log",
         metavar="FILE",
         nargs="?",
+        help="the log of a group, or nats://HOST,HOST/LAB/GROUP; it may still be written to. With --plan: a job "
+        "or a test definition (YAML)",
+    )
+    parser.add_argument(
+        "--group-log-credentials",
+        metavar="FILE",
         type=Path,
-        help="the log of a group; it may still be written to. With --plan: a job or a test definition (YAML)",
+        help="what the servers of nats:// ask for, as of `lavabox serve`",
     )
     parser.add_argument(
         "-o",
@@ -84,9 +94,13 @@ def run(arguments: argparse.Namespace) -> int:
     width = shutil.get_terminal_size((120, 24)).columns if output is None else 120
     status = 0
     if arguments.plan:
-        data, status = flowplan.planned(arguments, arguments.log, form, width)
+        data, status = flowplan.planned(
+            arguments, None if arguments.log is None else Path(arguments.log), form, width
+        )
     else:
-        data = written(read(arguments.log), form, arguments.log.name, arguments.by, width)
+        place = str(arguments.log)
+        flow = read_shared(place, arguments) if "://" in place else read(Path(place))
+        data = written(flow, form, place.rpartition("/")[2], arguments.by, width)
     if output is None:
         sys.stdout.buffer.write(data)
         sys.stdout.flush()
@@ -108,13 +122,43 @@ def read(path: Path) -> Flow:
         raise SetupError(str(error)) from error
     if not events:
         raise SetupError(f"{path} is empty: nothing has happened in this group")
+    return _folded(events, f"{path}, line").finish(time.time() if _goes_on(path) else None)
+
+
+def read_shared(place: str, arguments: argparse.Namespace) -> Flow:
+    """What has happened up to now in a group of nats://HOST/LAB/GROUP. Raises UsageError or SetupError."""
+    from dispatcher.grouplog.nats import groups
+    from dispatcher.grouplog.nats.address import is_address, parse_address, read_credentials
+
+    path = arguments.group_log_credentials
+    if not is_address(place):
+        raise UsageError(f"{place!r:.200}: write nats://HOST[,HOST...]/LAB/GROUP")
+    address, group = parse_address(place, None if path is None else read_credentials(path))
+    if group is None:
+        raise UsageError(
+            f"which group? Write {place.rstrip('/')}/GROUP; `lavabox group list {address}` tells which there are"
+        )
+    try:
+        events = asyncio.run(
+            groups.read_events(
+                address, group, lambda sentence: print(f"lavabox flow: {place}: {sentence}", file=sys.stderr)
+            )
+        )
+    except ValueError as error:
+        raise SetupError(f"{place}, {error}") from error
+    ended = any(isinstance(event, Ended) for _, event in events)
+    return _folded(events, f"{place}, message").finish(None if ended else time.time())
+
+
+def _folded(events: Iterable[tuple[int, Event]], where: str) -> Fold:
+    """Raises SetupError that names the place."""
     fold = Fold()
     for number, event in events:
         try:
             fold.apply(event)
         except ValueError as error:
-            raise SetupError(f"{path}, line {number}: {error}") from error
-    return fold.finish(time.time() if _goes_on(path) else None)
+            raise SetupError(f"{where} {number}: {error}") from error
+    return fold
 
 
 def _goes_on(path: Path) -> bool:

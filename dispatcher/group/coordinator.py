@@ -33,6 +33,7 @@ from dataclasses import dataclass, field
 from typing import Any, assert_never
 
 from dispatcher.group.events import (
+    Ended,
     Event,
     Founded,
     Joined,
@@ -166,6 +167,7 @@ class Coordinator:
         # Every identity that is known and no open wait: how it ended, or just whose it is where that was well.
         self._known: dict[bytes, Outcome | str] = {}
         self._waits_so_far = 0
+        self._declared = False  # whether it was said who belongs to the group, or how many
         self._size = 0  # how many devices the group is to have, at least
         self._expected: set[str] = set()  # declared members that have still to join
         self._joined: set[str] = set()
@@ -176,6 +178,7 @@ class Coordinator:
         # What requests were given: of a lava-wait --next the place of the message; of a lava-lock whether
         # the device had it already.
         self._given: dict[bytes, int] = {}
+        self._ended = False
         self._recent: dict[str, dict[bytes, None]] = {}  # ids by the device that sent them, newest last
 
     @property
@@ -195,6 +198,16 @@ class Coordinator:
             return ""
         missing = [name for name in self._roles if name in self._expected]
         return enumerated(missing) if missing else counted(self._size - len(self._joined), "more device")
+
+    @property
+    def ended(self) -> bool:
+        """Whether the group is over, and nobody joins it any more."""
+        return self._ended
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether all devices have left of a group that was declared, and was complete."""
+        return self._declared and self.complete and len(self._gone) == len(self._roles)
 
     @property
     def gone(self) -> frozenset[str]:
@@ -356,13 +369,16 @@ class Coordinator:
         They come in the order in which the requests were made, so a `Sent` ends with
         its own outcome. A `Reported` ends without one: nobody waits for it. An event
         whose identity is known changes nothing, and neither does a `Released` whose request is no open
-        wait. Raises ValueError for an event of a device that never joined; the state is then as before.
+        wait. Raises ValueError for an event of a device that never joined, or that joins a group that has
+        ended; the state is then as before.
         """
         if self.known(event.identity):
             return []
         if isinstance(event, _OF_MEMBERS):
             self._check_joined(event.device)
         self._lost.pop(getattr(event, "device", ""), None)
+        if isinstance(event, Joined) and self._ended:
+            raise ValueError(f"{event.device!r} joins a group that has ended")
         match event:
             # The most frequent ones first: a log has a million of them.
             case Sent():
@@ -385,6 +401,9 @@ class Coordinator:
             case Lost():
                 self._lost[event.device] = event.reason
                 outcomes = []
+            case Ended():
+                outcomes = []
+                self._ended = self.abandoned
             case _:
                 assert_never(event)
         self._known[event.identity] = getattr(event, "device", "")
@@ -399,6 +418,7 @@ class Coordinator:
             self._enter(name, role)
             self._expected.add(name)
         self._size = event.size or 0
+        self._declared = event.size is not None or event.members is not None
         return []
 
     def _join(self, event: Joined) -> list[Outcome]:

@@ -214,7 +214,18 @@ def _is_number(text: str) -> bool:
     return _NUMBER.fullmatch(text) is not None and math.isfinite(float(text))
 
 
-Event = Founded | Joined | Sent | Waiting | Unlocked | Released | Lost | Left | Reported
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The group is over: all devices that were declared have come, and all have left. Nobody joins it any more.
+
+    It does nothing where a device is there; each host may append it.
+    """
+
+    time: float
+    identity: bytes
+
+
+Event = Founded | Joined | Sent | Waiting | Unlocked | Released | Lost | Left | Reported | Ended
 # What a device asks for that stands in the log.
 Asked = Sent | Waiting | Unlocked | Reported
 
@@ -460,6 +471,7 @@ _FIELDS: dict[type[Event], dict[str, _Codec]] = {
         "fields": (list, _report_fields),
         "position": (_same, _whole_number),
     },
+    Ended: {"time": _SECONDS, "identity": _IDENTITY},
 }
 _DECODERS = {
     event_type: tuple((name, decode) for name, (_, decode) in fields.items())

@@ -12,10 +12,15 @@ from dispatcher.group.events import Event, Founded
 
 # Takes each event of the log, in the one order of the log.
 Deliver = Callable[[Event], object]
-# Takes the identity of an event that could not be appended, and a clause that says why.
-Failed = Callable[[bytes, str], object]
 # Takes a sentence about the log for the operator.
 Notice = Callable[[str], object]
+
+
+class Failed(Protocol):
+    """Takes the identity of an event that could not be appended, and a clause that says why."""
+
+    def __call__(self, identity: bytes, why: str, /, *, may_come: bool = False) -> object:
+        """`may_come`: that it is not in the log is not known; it did not come in time."""
 
 
 class GroupLogError(SetupError):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 from dispatcher.engine import Engine
 from dispatcher.group.events import Event, Founded
 from dispatcher.group.results import Case, Counts
-from dispatcher.grouplog import GroupLog
+from dispatcher.grouplog import GroupLog, GroupLogError
 from dispatcher.host.timer import Timer
 from dispatcher.line.channel import Asked
 from dispatcher.line.session import Request
@@ -84,6 +84,9 @@ class Group:
         if self._unsettled >= SETTLE_AFTER:
             self._unsettled = 0
             gc.freeze()
+        if self.engine.state.coordinator.ended:
+            await self._log.close()
+            raise GroupLogError("the group has ended, and nobody joins it any more; begin a new one")
         self._turn()
 
     async def close(self) -> None:
@@ -187,8 +190,8 @@ class Group:
             gc.freeze()
         self.wake()
 
-    def _append_failed(self, identity: bytes, reason: str) -> None:
-        self.engine.append_failed(identity, reason, self._loop.time())
+    def _append_failed(self, identity: bytes, reason: str, *, may_come: bool = False) -> None:
+        self.engine.append_failed(identity, reason, self._loop.time(), may_come=may_come)
         self.wake()
 
     def _notice(self, sentence: str) -> None:

@@ -17,11 +17,9 @@ from dispatcher.engine import Engine
 from dispatcher.errors import SetupError, UsageError
 from dispatcher.files import check_writable, open_regular, told, write_whole
 from dispatcher.group.configuration import Configuration, parse_configuration
-from dispatcher.group.events import Founded
 from dispatcher.group.wording import enumerated
-from dispatcher.grouplog import GroupLog, GroupLogError
-from dispatcher.grouplog.file import FileGroupLog
-from dispatcher.grouplog.memory import MemoryGroupLog
+from dispatcher.grouplog import GroupLogError
+from dispatcher.host import groupoptions
 from dispatcher.host.consolelog import ConsoleLogs
 from dispatcher.host.deadwatch import Watch
 from dispatcher.host.failedoutput import FailedOutput
@@ -52,12 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write each device's console output to DIR/NAME.log, byte for byte, and at the end what --stats "
         "shows to DIR/stats.txt",
     )
-    parser.add_argument(
-        "--group-log",
-        metavar="FILE",
-        type=Path,
-        help="write what happens in the group to FILE, a line of JSON each",
-    )
+    groupoptions.add_arguments(parser)
     parser.add_argument(
         "--junit", metavar="FILE", type=Path, help="write the results to FILE as JUnit XML, at the end"
     )
@@ -125,6 +118,8 @@ def run_group(
         sys.stdout.reconfigure(errors="backslashreplace", line_buffering=False)
     configuration = _configuration(arguments.device_config)
     _check_reports(arguments)
+    founded = groupoptions.founding(arguments)
+    log = groupoptions.group_log(arguments, fresh=must_end)
     fold = Fold()
     _allow_descriptors(_OTHER_DESCRIPTORS + _DESCRIPTORS_PER_DEVICE * len(devices))
     names = [device.name for device in devices]
@@ -142,7 +137,7 @@ def run_group(
     run = TerminalRun(
         devices,
         engine,
-        _group_log(arguments.group_log, fresh=must_end),
+        log,
         display,
         logs,
         view,
@@ -158,17 +153,19 @@ def run_group(
     for message in messages:
         display.message(message)
     try:
-        asyncio.run(run.run(Founded(time.time(), os.urandom(8)), timeout))
+        asyncio.run(run.run(founded, timeout))
     except GroupLogError as error:
         raise SetupError(f"--group-log: {error}") from error
     finally:
         view.close()
         # The loop took its handlers away.
         unwind_when_told_to_end()
+        coordinator = engine.state.coordinator
+        elsewhere = {name for name, _ in coordinator.members} - coordinator.gone - set(names)
         report = Report(
             engine.state.results,
             run.rows(),
-            over=must_end,
+            over=must_end and not elsewhere,
             logs=None if arguments.log_dir is None else str(arguments.log_dir),
             output={} if output is None else output.pieces,
         )
@@ -238,8 +235,13 @@ def _configuration(path: Path | None) -> Configuration:
 def _check_reports(arguments: argparse.Namespace) -> None:
     """Raises UsageError or SetupError for reports that could not be written at the end."""
     named: dict[Path, str] = {}
-    for option in ("--group-log", "--junit", "--results", "--flow"):
-        path = getattr(arguments, option[2:].replace("-", "_"))
+    files = {
+        "--group-log": groupoptions.log_file(arguments),
+        "--junit": arguments.junit,
+        "--results": arguments.results,
+        "--flow": arguments.flow,
+    }
+    for option, path in files.items():
         if path is None or path == _HERE or (path.exists() and not path.is_file()):
             continue
         first = named.setdefault(path.resolve(), option)
@@ -321,9 +323,3 @@ def _console_logs(
         return ConsoleLogs(directory, names, keep=keep, clock=clock)
     except OSError as error:
         raise SetupError(f"--log-dir: can't write {told(error)}") from error
-
-
-def _group_log(path: Path | None, *, fresh: bool) -> GroupLog:
-    if path is None:
-        return MemoryGroupLog()
-    return FileGroupLog(path, fresh=fresh)

@@ -160,7 +160,7 @@ class TerminalRun:
         become_subreaper()
         await self._group.open(founded)
         try:
-            if not self._must_end and self._engine.state.coordinator.members:
+            if not self._must_end and self._engine.state.changes > 1:
                 others = counted(len(self._engine.state.coordinator.members), "device")
                 self._display.message(f"the group goes on where its log ends: {others}")
             # All join before the first one starts: none may find itself alone in its group.
@@ -335,6 +335,9 @@ class TerminalRun:
                 device.how = "stopped at the time-out" if self.timed_out else "stopped"
                 if self.timed_out:
                     self._engine.fail_waits(device.name, "the time of the run was over", self._loop.time())
+                # Devices on other hosts may wait for it.
+                removal = self._dispatcher.remove(device.name, f"was {device.how}")
+                self._stopping.add(self._loop.create_task(removal))
         if self._stopping:
             await asyncio.wait(self._stopping)
         await self._dispatcher.close()
@@ -394,7 +397,10 @@ class TerminalRun:
     # What the group tells
 
     def result(self, case: Case, counts: Counts) -> None:
-        """A result has come, or was in the log when it was opened: that is counted, and not shown again."""
+        """A result has come, or was in the log when it was opened: that is counted, and not shown again.
+
+        Those of devices that are on other hosts are shown there.
+        """
         device = self.devices.get(case.device)
         if device is None:
             return

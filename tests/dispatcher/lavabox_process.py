@@ -68,6 +68,11 @@ class Lavabox:
         while missing := [text for text in texts if text not in self.text]:
             assert self._next_line(), f"{missing} did not come:\n{self.text}"
 
+    def drain(self) -> None:
+        """Take what has come, into `text`."""
+        while not self._lines.empty():
+            self._next_line()
+
     def interrupt(self, number: signal.Signals = signal.SIGINT) -> None:
         """Send a signal to the process group, as the terminal does for Ctrl-C."""
         os.killpg(self._process.pid, number)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dispatcher import engine as engine_module
 from dispatcher.engine import MAX_MALFORMED_SHOWN, RETRY_PAUSE
-from dispatcher.group.events import Event, Founded, Joined, Left, Released, Reported, Sent, Waiting
+from dispatcher.group.events import Ended, Event, Founded, Joined, Left, Released, Reported, Sent, Waiting
 from dispatcher.group.operations import MAX_ID, OPERATIONS
 from tests.dispatcher.lab import EPOCH, MEMBERS, Asked, Lab
 from toolkit.wire.vocabulary import INTERRUPTED, LINK_FAILED, MAX_DATA, MAX_REPLY, NO, OK, USAGE
@@ -673,6 +673,44 @@ def test_who_asks_for_the_group_waits_until_all_are_there() -> None:
     lab.join(lab.hosts[0], "c", "x")
     assert groups[0].reply == (OK, [["a", "x"], ["b", "y"], ["c", "x"]])
     assert groups[1].reply is None
+    assert nothing_is_left(lab)
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [Founded(EPOCH, b"f", None, 2), Founded(EPOCH, b"f", (("a", "x"), ("b", "y")))],
+    ids=["size", "members"],
+)
+def test_a_group_ends_when_all_that_were_declared_have_come_and_left(declared: Founded) -> None:
+    lab = Lab({"a": "x"}, log=[declared])
+    lab.leave("a")
+    lab.join(lab.hosts[0], "a", "x")
+    lab.add_host({"b": "y"})
+    lab.leave("a")
+    assert not lab.events(Ended)
+    lab.leave("b")
+    assert [event.identity for event in lab.events(Ended)] == [b"endedf"]
+    assert lab.engine.state.coordinator.ended
+    lab.join(lab.hosts[0], "a", "x")
+    assert "joins a group that has ended" in lab.notices[-1][1]
+
+
+def test_a_group_of_which_nothing_was_declared_does_not_end(lab: Lab) -> None:
+    for device in MEMBERS:
+        lab.leave(device)
+    assert not lab.events(Ended)
+
+
+def test_a_wait_that_comes_into_the_log_after_it_was_given_up_is_released(lab: Lab) -> None:
+    lab.log.holding = True
+    wait = lab.ask("client-1", "wait", b"x", None)
+    ((_, event),) = lab.log.queue
+    lab.engine.append_failed(event.identity, "no answer", lab.now, may_come=True)
+    lab.turn()
+    assert wait.reply == (LINK_FAILED, ["the dispatcher could not write it to the group log: no answer"])
+    lab.deliver()
+    assert lab.open_waits() == []
+    assert len(lab.events(Released)) == 1
     assert nothing_is_left(lab)
 
 

@@ -19,6 +19,9 @@ from dispatcher.group.state import GroupState
 from dispatcher.grouplog import GroupLog, GroupLogError
 from dispatcher.grouplog.file import FileGroupLog, read_events
 from dispatcher.grouplog.memory import MemoryGroupLog
+from dispatcher.grouplog.nats.address import parse_address
+from dispatcher.grouplog.nats.log import NatsGroupLog
+from tests.dispatcher.grouplog.natsserver import url
 
 FOUNDED = Founded(0.0, b"founded")
 A_JOINED = Joined(0.0, "a", b"a1", "client")
@@ -40,9 +43,14 @@ def file(folder: Path) -> Factory:
     return lambda: FileGroupLog(folder / "group.log")
 
 
-KINDS: dict[str, Callable[[Path], Factory]] = {"memory": memory, "file": file}
+def nats(folder: Path) -> Factory:
+    address, _ = parse_address(url(folder))
+    return lambda: NatsGroupLog(address, "group")
+
+
+KINDS: dict[str, Callable[[Path], Factory]] = {"memory": memory, "file": file, "nats": nats}
 # Those whose events outlive their process.
-LASTING = ["file"]
+LASTING = ["file", "nats"]
 
 
 class Reader:
@@ -58,7 +66,10 @@ class Reader:
 
     async def open(self) -> "Reader":
         await self.log.open(
-            self.founded, self._deliver, lambda *why: self.failed.append(why), self.notices.append
+            self.founded,
+            self._deliver,
+            lambda *why, may_come=False: self.failed.append(why),
+            self.notices.append,
         )
         return self
 

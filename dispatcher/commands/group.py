@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: MIT
+"""`lavabox group`: the groups that servers hold for a lab."""
+
+import argparse
+import asyncio
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dispatcher.errors import SetupError, UsageError
+from dispatcher.group.wording import counted
+
+if TYPE_CHECKING:
+    from dispatcher.grouplog.nats.groups import Group
+
+SUMMARY = "list and remove the groups of a lab whose dispatchers share a log"
+
+DESCRIPTION = """\
+List the groups that the servers of a lab hold, or remove some. Their logs are kept until
+they are removed here: a group that ends, when all its declared devices have come and left,
+gets an event that says so, and stays to be looked at.
+"""
+
+EPILOGUE = """\
+exit status: 0 when it is done; 1 when the servers can't be reached, there is no such group,
+or a group is not removed since it has not ended; 2 usage.
+
+examples:
+  lavabox group list nats://nats1,nats2,nats3/farm
+  lavabox group rm nats://nats1,nats2,nats3/farm kernel-7
+  lavabox group rm nats://nats1,nats2,nats3/farm --ended-for 30d
+"""
+
+_AGE = re.compile(r"([0-9]{1,6})([mhd])", re.ASCII)
+_SECONDS = {"m": 60, "h": 3600, "d": 86400}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("action", choices=("list", "rm"), help="what to do")
+    parser.add_argument("lab", metavar="nats://HOST,HOST/LAB", help="the servers, and the lab")
+    parser.add_argument("groups", metavar="GROUP", nargs="*", help="the groups to remove")
+    parser.add_argument(
+        "--ended-for",
+        metavar="AGE",
+        help="remove all groups that have ended, and in which nothing has happened for so long, as in 30d, 12h, 90m",
+    )
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="remove groups that have not ended, too; a dispatcher that is at work on one ends its run",
+    )
+    parser.add_argument(
+        "--group-log-credentials",
+        metavar="FILE",
+        type=Path,
+        help="what the servers ask for, as of `lavabox serve`",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """List or remove; returns the exit status. Raises UsageError or SetupError."""
+    from dispatcher.grouplog.nats import groups
+    from dispatcher.grouplog.nats.address import check_token, is_address, parse_address, read_credentials
+
+    if not is_address(arguments.lab):
+        raise UsageError(f"{arguments.lab!r:.200}: write nats://HOST[,HOST...]/LAB")
+    path = arguments.group_log_credentials
+    address, group = parse_address(arguments.lab, None if path is None else read_credentials(path))
+    if group is not None:
+        raise UsageError(f"write the group apart: {address} {group}")
+    wanted = [check_token("group", name) for name in arguments.groups]
+    if arguments.action == "list":
+        if wanted or arguments.ended_for or arguments.force:
+            raise UsageError("list takes the lab alone")
+        _show(asyncio.run(groups.list_groups(address)))
+        return 0
+    if bool(wanted) == (arguments.ended_for is not None):
+        raise UsageError("rm takes either the names of groups, or --ended-for AGE")
+    known = {group.name: group for group in asyncio.run(groups.list_groups(address))}
+    if wanted:
+        for name in wanted:
+            if name not in known:
+                raise SetupError(f"the lab {address.lab} has no group {name}")
+            if not known[name].ended and not arguments.force:
+                raise SetupError(f"{name} has not ended; --force removes it all the same")
+    else:
+        before = time.time() - _age(arguments.ended_for)
+        wanted = [
+            group.name
+            for group in known.values()
+            if group.ended and group.last is not None and group.last <= before
+        ]
+    for name in wanted:
+        removed = asyncio.run(groups.remove(address, name))
+        print(f"removed {name}: {counted(removed, 'message')}")
+    return 0
+
+
+def _age(text: str) -> float:
+    match = _AGE.fullmatch(text)
+    if match is None:
+        raise UsageError(f"--ended-for {text!r:.40}: write a number and m, h or d, as in 30d")
+    return int(match[1]) * _SECONDS[match[2]]
+
+
+def _show(groups: "Sequence[Group]") -> None:
+    lines = [("group", "state", "devices", "messages", "begun", "last event")]
+    for group in groups:
+        state = "ended" if group.ended else "open" if group.began is not None else "damaged"
+        size = "-" if group.size is None else str(group.size)
+        lines.append((group.name, state, size, str(group.messages), _time(group.began), _time(group.last)))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _time(seconds: float | None) -> str:
+    return "-" if seconds is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: MIT
+"""The groups of a lab from outside: which there are, what happened in one, and how to remove one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from nats.aio.msg import Msg
+
+from dispatcher.group.events import Ended, Event, Founded, Reader
+from dispatcher.grouplog import GroupLogError, Notice
+from dispatcher.grouplog.nats.address import Address
+from dispatcher.grouplog.nats.follower import Arrival, Follower
+from dispatcher.grouplog.nats.lab import NO_MESSAGE, Lab, Refused, Unavailable
+
+# Subjects that a server tells at a time.
+_PAGE = 100_000
+# Seconds without anything new while a log is read.
+_PATIENCE = 10.0
+_NO_EVENT = "this is no event of a group; was it written by another program?"
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A group of a lab.
+
+    :param messages: how many its log has; each holds one event or several.
+    :param began: when it was founded, in seconds since 1970; None if its log does not say.
+    :param last: when the last event was written, by that host's clock.
+    :param ended: whether it has an event that says so.
+    """
+
+    name: str
+    messages: int
+    began: float | None
+    last: float | None
+    ended: bool
+    size: int | None
+
+
+@asynccontextmanager
+async def _opened(address: Address) -> AsyncIterator[Lab]:
+    lab = Lab(address)
+    try:
+        await lab.connect()
+        await lab.check_stream(create=False)
+        yield lab
+    except Unavailable as error:
+        raise GroupLogError(f"{address}: {error}") from None
+    except Refused as error:
+        raise GroupLogError(f"{address}: {error}") from None
+    finally:
+        await lab.close()
+
+
+async def list_groups(address: Address) -> list[Group]:
+    """All groups of a lab, by name. Raises GroupLogError."""
+    async with _opened(address) as lab:
+        counts: dict[str, int] = {}
+        while True:
+            page = {"subjects_filter": f"lab.{address.lab}.*", "offset": len(counts)}
+            found: dict[str, int] = (await lab.api(f"STREAM.INFO.{lab.stream}", page))["state"].get(
+                "subjects"
+            ) or {}
+            counts |= found
+            if len(found) < _PAGE:
+                break
+        return [await _group(lab, subject, count) for subject, count in sorted(counts.items())]
+
+
+async def _group(lab: Lab, subject: str, count: int) -> Group:
+    first = await _events(lab, {"next_by_subj": subject, "seq": 1})
+    last = await _events(lab, {"last_by_subj": subject})
+    founded = first[0] if first and isinstance(first[0], Founded) else None
+    members = None if founded is None else founded.members
+    return Group(
+        subject.rpartition(".")[2],
+        count,
+        None if founded is None else founded.time,
+        last[-1].time if last else None,
+        any(isinstance(event, Ended) for event in last),
+        None if founded is None else len(members) if members is not None else founded.size,
+    )
+
+
+async def _events(lab: Lab, which: dict[str, Any]) -> list[Event]:
+    """The events of one message; none if it is gone or is something else."""
+    try:
+        _, _, payload = await lab.find(which)
+        return [event for _, event in _read(0, payload, Reader(lambda sentence: None)) if event is not None]
+    except (Refused, ValueError):
+        return []
+
+
+def _read(number: int, payload: bytes, reader: Reader) -> Iterator[tuple[int, Event | None]]:
+    """Raises ValueError that names the message."""
+    for line in payload.split(b"\n"):
+        try:
+            yield number, reader.read(json.loads(line))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"message {number}: {_NO_EVENT} ({error})") from None
+
+
+async def read_events(address: Address, group: str, notice: Notice) -> list[tuple[int, Event]]:
+    """What has happened in a group up to now, each event with the number of its message.
+
+    Raises GroupLogError, or ValueError that names the message if the log is damaged.
+    """
+    subject = f"lab.{address.lab}.{group}"
+    async with _opened(address) as lab:
+        try:
+            end, _, _ = await lab.find({"last_by_subj": subject})
+        except Refused as error:
+            if error.code != NO_MESSAGE:
+                raise
+            raise GroupLogError(
+                f"the lab {address.lab} has no group {group}; `lavabox group list {address}` tells which it has"
+            ) from None
+        payloads = await _fetch(lab, subject, end)
+    reader = Reader(notice)
+    return [
+        (number, event)
+        for number, payload in payloads
+        for _, event in _read(number, payload, reader)
+        if event is not None
+    ]
+
+
+async def _fetch(lab: Lab, subject: str, end: int) -> list[tuple[int, bytes]]:
+    """The messages of a subject up to a number. Raises Unavailable or Refused."""
+    loop = asyncio.get_running_loop()
+    follower = Follower()
+    payloads: list[tuple[int, bytes]] = []
+    too_late = loop.time() + _PATIENCE
+    while follower.last < end:
+        if loop.time() > too_late:
+            raise Unavailable("the servers have stopped to send the log; try again")
+        news = asyncio.Event()
+        before, broken = follower.last, False
+
+        async def receive(message: Msg, news: asyncio.Event = news) -> None:
+            nonlocal broken
+            headers = message.headers or {}
+            arrival = follower.receive(
+                message.reply, headers.get("Status"), headers.get("Nats-Last-Consumer"), loop.time()
+            )
+            if arrival is Arrival.EVENTS and not broken:
+                payloads.append((follower.last, message.data))
+            elif arrival is Arrival.NOTHING and message.reply:
+                await lab.answer(message.reply)
+            broken = broken or arrival is Arrival.GAP
+            if broken or follower.last >= end:
+                news.set()
+
+        subscription = await lab.consume(subject, follower.begin(loop.time()), receive)
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await news.wait()
+        except TimeoutError:
+            pass
+        finally:
+            broken = True
+            await lab.end(subscription)
+        if follower.last > before:
+            too_late = loop.time() + _PATIENCE
+    return payloads
+
+
+async def remove(address: Address, group: str) -> int:
+    """Remove a group with all its events; returns how many messages these were. Raises GroupLogError."""
+    async with _opened(address) as lab:
+        answer = await lab.api(f"STREAM.PURGE.{lab.stream}", {"filter": f"lab.{address.lab}.{group}"})
+        return int(answer.get("purged", 0))

@@ -1,0 +1,326 @@
+# SPDX-License-Identifier: MIT
+"""A group log in NATS JetStream: everything that comes and goes, and when it is tried again.
+
+Two tasks. One follows the group: it has a connection and a consumer, and makes new ones where they are
+lost. The other publishes what the outbox has. Both live through everything that may become better; what
+will not, as a log that has lost its end, is raised by way of the event loop and ends the run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+from collections.abc import Awaitable, Callable
+
+from nats.aio.msg import Msg
+
+from dispatcher.group.events import Event, Founded, Reader, to_json
+from dispatcher.grouplog import Deliver, Failed, GroupLogError, Notice, check_founding
+from dispatcher.grouplog.nats.address import Address
+from dispatcher.grouplog.nats.follower import Arrival, Follower
+from dispatcher.grouplog.nats.lab import NO_MESSAGE, NO_STREAM, WRONG_LAST_SEQUENCE, Lab, Refused, Unavailable
+from dispatcher.grouplog.nats.outbox import Outbox
+
+# Seconds that the beginning may take.
+START_PATIENCE = 15.0
+# Seconds in which the log may stand still while it is replayed.
+_REPLAY_PATIENCE = 10.0
+# Seconds between two tries.
+_PAUSE = 0.25
+# Seconds for the last events of a run.
+_CLOSE_PATIENCE = 20.0
+
+
+class NatsGroupLog:
+    """A group log that dispatchers on several hosts share.
+
+    An event is in the log before it is delivered: with one server on its disk as soon as
+    that syncs, with three with two of them.
+    """
+
+    def __init__(self, address: Address, group: str) -> None:
+        self._address = address
+        self._name = f"{address.lab}/{group}"
+        self._subject = f"lab.{address.lab}.{group}"
+        self._follower = Follower()
+        self._outbox = Outbox()
+        self._lab: Lab | None = None
+        self._tail = ""  # a hash of the last message that came
+        self._missing_since: float | None = None  # the stream, as the servers say
+        self._consumer = 0  # counts them; what a former one sends is passed over
+        self._stir = asyncio.Event()  # something for the publisher
+        self._gap = asyncio.Event()  # something for the follower
+        self._arrived = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._founded: Founded | None = None
+        self._closed = False
+        self._error: GroupLogError | None = None
+
+    async def open(self, founded: Founded, deliver: Deliver, failed: Failed, notice: Notice) -> None:
+        """Found the group, or deliver what its log holds. Raises GroupLogError."""
+        self._loop = asyncio.get_running_loop()
+        self._deliver, self._failed, self._notice = deliver, failed, notice
+        self._reader = Reader(notice)
+        self._wanted = founded
+        try:
+            self._lab = await self._begin(founded)
+            self._tasks.append(self._loop.create_task(self._follow()))
+            await self._replayed()
+        except BaseException:
+            await self._end()
+            raise
+        self._tasks.append(self._loop.create_task(self._publish()))
+
+    async def _begin(self, founded: Founded) -> Lab:
+        """A connection to a lab that holds the group. Raises GroupLogError."""
+        too_late = self._loop.time() + START_PATIENCE
+        connected = False
+        while True:
+            lab = Lab(self._address, self._gap.set)
+            try:
+                await lab.connect()
+                connected = True
+                await lab.check_stream(create=True)
+                await self._found(lab, founded)
+                return lab
+            except Unavailable as error:
+                await lab.close()
+                if not connected:
+                    raise GroupLogError(f"no server of {self._address} can be reached: {error}") from None
+                if self._loop.time() >= too_late:
+                    raise GroupLogError(f"{self._address} is not ready: {error}") from None
+            except BaseException:
+                await lab.close()
+                raise
+            await asyncio.sleep(_PAUSE)
+
+    async def _found(self, lab: Lab, founded: Founded) -> None:
+        """Begin the log, if it is new. Raises GroupLogError or Unavailable."""
+        try:
+            await lab.publish(self._subject, _line(founded), founded.identity.hex(), first=True)
+        except Refused as error:
+            if error.code != WRONG_LAST_SEQUENCE:
+                raise GroupLogError(f"{self._name}: {error}") from None
+
+    async def _replayed(self) -> None:
+        """All that the log held has been delivered. Raises GroupLogError."""
+        while not self._follower.caught_up and self._error is None:
+            self._arrived.clear()
+            try:
+                async with asyncio.timeout(_REPLAY_PATIENCE):
+                    await self._arrived.wait()
+            except TimeoutError:
+                raise GroupLogError(
+                    f"{self._address}: the servers have stopped to send the log of {self._name}; try again"
+                ) from None
+        if self._error is not None:
+            raise self._error
+
+    # -- what comes ----------------------------------------------------------------------------
+
+    async def _follow(self) -> None:
+        """Have a consumer as long as the log is open."""
+        try:
+            while True:
+                self._gap.clear()
+                try:
+                    await self._consume()
+                except Unavailable:
+                    await asyncio.sleep(_PAUSE)
+                except Refused as error:
+                    raise GroupLogError(f"{self._name}: {error}") from None
+        except GroupLogError as error:
+            self._break(error)
+
+    async def _consume(self) -> None:
+        """Make a consumer, and return when it is of no use any more. Raises Unavailable or Refused."""
+        lab = self._lab
+        if lab is None or not lab.connected:
+            lab = await self._connect_again()
+        await self._check_tail(lab)
+        self._consumer += 1
+        start = self._follower.begin(self._loop.time())
+        subscription = await lab.consume(self._subject, start, self._receiver(self._consumer, lab))
+        self._stir.set()
+        try:
+            while lab.connected and not self._gap.is_set():
+                left = self._follower.next_timeout() - self._loop.time()
+                if left <= 0:
+                    return
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(left):
+                        await self._gap.wait()
+        finally:
+            self._consumer += 1
+            await lab.end(subscription)
+
+    async def _connect_again(self) -> Lab:
+        """Raises Unavailable, or GroupLogError if we are not let in any more."""
+        if self._lab is not None:
+            lost, self._lab = self._lab, None
+            await lost.close()
+        lab = Lab(self._address, self._gap.set)
+        await lab.connect()
+        self._lab = lab
+        return lab
+
+    async def _check_tail(self, lab: Lab) -> None:
+        """Raises GroupLogError if the servers have no longer what they gave us last."""
+        if not self._follower.last:
+            return
+        kept = False
+        try:
+            _, subject, payload = await lab.find({"seq": self._follower.last})
+            kept = subject == self._subject and _hash(payload) == self._tail
+            self._missing_since = None
+        except Refused as error:
+            if error.code != NO_MESSAGE:
+                self._missing_since = self._missing_since or self._loop.time()
+                # Servers that have just been started may not know of the stream yet.
+                if error.code == NO_STREAM and self._loop.time() < self._missing_since + START_PATIENCE:
+                    raise Unavailable(str(error)) from None
+                raise
+        if not kept:
+            raise GroupLogError(
+                f"{self._name}: the servers have lost events that they had acknowledged, or the group was removed. "
+                "What the devices of the group know of each other can't be trusted; begin again in a new group"
+            )
+
+    def _receiver(self, consumer: int, lab: Lab) -> Callable[[Msg], Awaitable[None]]:
+        async def receive(message: Msg) -> None:
+            if consumer != self._consumer or self._gap.is_set() or self._closed:
+                return
+            headers = message.headers or {}
+            arrival = self._follower.receive(
+                message.reply, headers.get("Status"), headers.get("Nats-Last-Consumer"), self._loop.time()
+            )
+            if arrival is Arrival.GAP:
+                self._gap.set()
+            elif arrival is Arrival.EVENTS:
+                try:
+                    self._take(message.data)
+                except Exception as error:
+                    # The client library would go on with the next message.
+                    self._consumer += 1
+                    self._loop.call_exception_handler({"message": str(error), "exception": error})
+            elif (reply := message.reply or headers.get("Nats-Consumer-Stalled")) is not None and reply:
+                await lab.answer(reply)
+
+        return receive
+
+    def _take(self, payload: bytes) -> None:
+        """Deliver what a message of the group holds."""
+        self._tail = _hash(payload)
+        try:
+            for line in payload.split(b"\n"):
+                self._take_line(line)
+        except GroupLogError as error:
+            self._break(error)
+        self._arrived.set()
+        self._stir.set()
+
+    def _take_line(self, line: bytes) -> None:
+        """Raises GroupLogError for a log that can't be a group's."""
+        where = f"{self._name}, message {self._follower.last}"
+        try:
+            event = self._reader.read(json.loads(line))
+        except (ValueError, RecursionError) as error:
+            sentence = f"{where}: this is no event of a group ({error}); was it written by another program?"
+            if self._founded is None:
+                raise GroupLogError(sentence) from None
+            # One who may write there can't end the run of everybody else by it.
+            self._notice(sentence)
+            return
+        if self._founded is None:
+            if not isinstance(event, Founded):
+                raise GroupLogError(f"{where}: this does not found a group; name another one, or remove it")
+            check_founding(self._wanted, event, self._name)
+            self._founded = event
+        if event is not None:
+            self._outbox.came_back(event.identity)
+            self._deliver(event)
+
+    # -- what goes -----------------------------------------------------------------------------
+
+    def append(self, event: Event) -> None:
+        """Publish the event; it comes back, or fails after half a minute."""
+        if self._error is not None:
+            self._failed(event.identity, str(self._error))
+            return
+        self._outbox.append(event.identity, _line(event), self._loop.time())
+        self._stir.set()
+
+    async def _publish(self) -> None:
+        while True:
+            self._stir.clear()
+            lab = self._lab
+            if lab is not None and lab.connected and await self._publish_with(lab):
+                continue
+            for identity in self._outbox.expire(self._loop.time()):
+                self._failed(identity, f"no answer of the servers for {self._address.lab}", may_come=True)
+            due = self._outbox.next_timeout()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(due):
+                    await self._stir.wait()
+
+    async def _publish_with(self, lab: Lab) -> bool:
+        """Publish one message; returns whether there may be more to do at once."""
+        message = self._outbox.message()
+        if message is None:
+            return False
+        try:
+            sequence, _ = await lab.publish(self._subject, message.payload, message.identity)
+        except Unavailable:
+            await asyncio.sleep(_PAUSE)
+            # Else it waits for a connection.
+            self._stir.set()
+            return False
+        except Refused as error:
+            for identity in self._outbox.refused(message):
+                self._failed(identity, str(error))
+            return True
+        self._outbox.accepted(message, sequence, self._follower.last)
+        return True
+
+    # -- the end -------------------------------------------------------------------------------
+
+    def _break(self, error: GroupLogError) -> None:
+        """The log can't go on: whoever runs the loop is told."""
+        if self._error is not None:
+            return
+        self._error = error
+        self._consumer += 1
+        self._arrived.set()
+        if len(self._tasks) > 1:
+            self._loop.call_exception_handler({"message": str(error), "exception": error})
+
+    async def close(self) -> None:
+        """Wait until what was appended has come back, a while at most; nothing is delivered afterwards."""
+        too_late = self._loop.time() + _CLOSE_PATIENCE
+        while not self._outbox.empty and self._error is None and self._loop.time() < too_late:
+            self._arrived.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_PAUSE):
+                    await self._arrived.wait()
+        if not self._outbox.empty:
+            self._notice(f"{self._name}: the last events of this host are perhaps not in the group's log")
+        await self._end()
+
+    async def _end(self) -> None:
+        self._closed = True
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        if self._lab is not None:
+            await self._lab.close()
+
+
+def _line(event: Event) -> bytes:
+    return json.dumps(to_json(event), separators=(",", ":")).encode()
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: MIT
+"""Which group a run is about: where its log lives, and which devices belong to it."""
+
+import argparse
+import os
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dispatcher.errors import UsageError
+from dispatcher.group.events import Founded
+from dispatcher.grouplog import GroupLog
+from dispatcher.grouplog.file import FileGroupLog
+from dispatcher.grouplog.memory import MemoryGroupLog
+from dispatcher.names import check_name, check_no_duplicates
+
+if TYPE_CHECKING:
+    from dispatcher.grouplog.nats.address import Address
+
+# More devices are no group but a mistake.
+MOST_MEMBERS = 100_000
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that say which group it is."""
+    parser.add_argument(
+        "--group-log",
+        metavar="PLACE",
+        help="where what happens in the group is written: a file, which gets a line of JSON for each event; or "
+        "nats://HOST,HOST/LAB, servers that dispatchers on several hosts share",
+    )
+    parser.add_argument("--group", metavar="NAME", help="which group of the lab it is, on such servers")
+    parser.add_argument(
+        "--group-log-credentials",
+        metavar="FILE",
+        type=Path,
+        help="read what those servers ask for from FILE, in TOML: user and password, or token; ca, cert, key",
+    )
+    parser.add_argument(
+        "--members",
+        metavar="FILE",
+        type=Path,
+        help="all devices of the group, also those of other hosts: a line NAME:ROLE, or ROLE*COUNT, each. Commands "
+        "that need all of them wait until all have joined",
+    )
+    parser.add_argument(
+        "--group-size", metavar="N", type=int, help="how many devices the group has, also on other hosts"
+    )
+
+
+def group_log(arguments: argparse.Namespace, *, fresh: bool) -> GroupLog:
+    """The log that the options ask for. Raises UsageError.
+
+    :param fresh: whether a file must not hold another run.
+    """
+    place = arguments.group_log
+    address = _address(arguments)
+    if address is not None:
+        from dispatcher.grouplog.nats.log import NatsGroupLog
+
+        return NatsGroupLog(address, arguments.group)
+    for option in ("group", "group_log_credentials"):
+        if getattr(arguments, option) is not None:
+            raise UsageError(
+                f"--{option.replace('_', '-')} needs --group-log nats://HOST/LAB: it is about groups on servers"
+            )
+    if place is None:
+        return MemoryGroupLog()
+    return FileGroupLog(Path(place), fresh=fresh)
+
+
+def log_file(arguments: argparse.Namespace) -> Path | None:
+    """The file that is the log, if it is one."""
+    place = arguments.group_log
+    return None if place is None or "://" in place else Path(place)
+
+
+def _address(arguments: argparse.Namespace) -> "Address | None":
+    if arguments.group_log is None or "://" not in arguments.group_log:
+        return None
+    from dispatcher.grouplog.nats.address import check_token, is_address, parse_address, read_credentials
+
+    if not is_address(arguments.group_log):
+        raise UsageError(
+            f"--group-log {arguments.group_log!r:.200}: write nats://HOST/LAB, tls://HOST/LAB, or a file"
+        )
+    credentials = arguments.group_log_credentials
+    address, group = parse_address(
+        arguments.group_log, None if credentials is None else read_credentials(credentials)
+    )
+    if group is not None:
+        raise UsageError(f"--group-log names a lab; write --group-log {address} --group {group}")
+    if arguments.group is None:
+        raise UsageError(f"which group of the lab {address.lab}? Add --group NAME")
+    check_token("group", arguments.group)
+    return address
+
+
+def founding(arguments: argparse.Namespace) -> Founded:
+    """How the group begins, if its log is new. Raises UsageError."""
+    members = None if arguments.members is None else read_members(arguments.members)
+    size = arguments.group_size
+    if size is not None and not 1 <= size <= MOST_MEMBERS:
+        raise UsageError(f"--group-size {size}: a group has 1 to {MOST_MEMBERS} devices")
+    if members is not None and size not in (None, len(members)):
+        raise UsageError(
+            f"--group-size {size} and --members {arguments.members} with {len(members)} devices contradict each other"
+        )
+    return Founded(time.time(), os.urandom(8), members, size)
+
+
+_COUNTED = re.compile(r"([^*:]+)(?:\*0*([1-9][0-9]{0,5}))?", re.ASCII)
+
+
+def read_members(path: Path) -> tuple[tuple[str, str], ...]:
+    """Names and roles of the devices that a file names. Raises UsageError with the line."""
+    members: list[tuple[str, str]] = []
+    try:
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+            text = line.partition("#")[0].strip()
+            try:
+                members += _members(text) if text else []
+            except UsageError as error:
+                raise UsageError(f"line {number}: {error}") from None
+        if not members:
+            raise UsageError("it names no device")
+        if len(members) > MOST_MEMBERS:
+            raise UsageError(f"a group has at most {MOST_MEMBERS} devices, not {len(members)}")
+        check_no_duplicates([name for name, _ in members])
+    except (OSError, ValueError, UsageError) as error:
+        raise UsageError(f"--members {path}: {error}") from error
+    return tuple(members)
+
+
+def _members(text: str) -> list[tuple[str, str]]:
+    name, colon, role = text.partition(":")
+    if colon:
+        return [(check_name("device", name.strip()), check_name("role", role.strip()))]
+    match = _COUNTED.fullmatch(text)
+    if match is None:
+        raise UsageError(f"write NAME:ROLE or ROLE*COUNT, not {text!r:.80}")
+    role = check_name("role", match[1])
+    return [(f"{role}-{number}", role) for number in range(1, int(match[2] or 1) + 1)]

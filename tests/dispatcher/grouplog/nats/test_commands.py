@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: MIT
+"""`lavabox` with a group on several hosts, as processes; and the commands that look at it from outside."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.dispatcher.grouplog.natsserver import NatsServer, url
+from tests.dispatcher.lavabox_process import ROOT, Lavabox
+
+CLIENT = "lava-send ready from=$(lava-self); lava-wait go; cat $LAVA_MULTI_NODE_CACHE; lava-sync end"
+SERVER = "lava-group; lava-role list; lava-wait-all ready client; lava-send go ip=10.0.0.1; lava-sync end"
+
+
+def lavabox(folder: Path, *arguments: str) -> tuple[int, str]:
+    with Lavabox(*arguments, cwd=folder) as process:
+        return process.finish(), process.text
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> str:
+    return url(tmp_path)
+
+
+def test_a_group_on_three_hosts(lab: str, tmp_path: Path) -> None:
+    (tmp_path / "members").write_text("server  # on the first host\n\nclient*2\nlast:client\n")
+    options = ("sim", "--group-log", lab, "--group", "k7", "--members", "members", "--timeout", "120")
+    setup = "export LAVA_MULTI_NODE_CACHE=$PWD/$(lava-self).cache; "
+    with (
+        Lavabox(*options, "--role", f"server={SERVER}", cwd=tmp_path) as one,
+        Lavabox(*options, "--role", f"client*2={setup}{CLIENT}", cwd=tmp_path) as two,
+        Lavabox(*options, "--device", f"last:client={setup}{CLIENT}", cwd=tmp_path) as three,
+    ):
+        for process in (one, two, three):
+            assert process.finish() == 0, process.text
+    for name, role in (
+        ("client-1", "client"),
+        ("client-2", "client"),
+        ("last", "client"),
+        ("server-1", "server"),
+    ):
+        assert f"server-1 | {name}\t{role}\n" in one.text
+    for text, name in ((two.text, "client-1"), (two.text, "client-2"), (three.text, "last")):
+        assert f"{name} | ip=10.0.0.1\n" in text
+    # All have left: it is over, and can be looked at.
+    status, text = lavabox(tmp_path, *options, "--role", "server=true")
+    assert (status, "the group has ended" in text) == (1, True), text
+    status, text = lavabox(tmp_path, "flow", f"{lab}/k7")
+    assert status == 0
+    assert "server-1 (server)" in text and "All devices have ended" in text
+    status, text = lavabox(tmp_path, "group", "list", lab)
+    assert status == 0
+    assert text.splitlines()[1].split()[:3] == ["k7", "ended", "4"]
+    assert lavabox(tmp_path, "group", "rm", lab, "--ended-for", "1h") == (0, "")
+    status, text = lavabox(tmp_path, "group", "rm", lab, "k7")
+    assert (status, text.startswith("removed k7: ")) == (0, True)
+    status, text = lavabox(tmp_path, "flow", f"{lab}/k7")
+    assert (status, "has no group k7" in text) == (1, True)
+
+
+def test_devices_on_another_host_learn_that_a_run_was_stopped(lab: str, tmp_path: Path) -> None:
+    options = ("sim", "--group-log", lab, "--group", "g", "--group-size", "2", "--timeout", "120")
+    with (
+        Lavabox(*options, "--role", "a=lava-sync x; echo synced; sleep 1000", cwd=tmp_path) as one,
+        Lavabox(*options, "--role", "b=lava-sync x; lava-wait y", cwd=tmp_path) as two,
+    ):
+        one.until("a-1 | synced")
+        one.interrupt()
+        assert one.finish() == 130
+        assert two.finish() == 1
+        assert "b-1 | lava-wait: a-1 ended without sending 'y'" in two.text
+
+
+def test_declarations_that_contradict_each_other(lab: str, tmp_path: Path) -> None:
+    options = ("sim", "--group-log", lab, "--group", "g")
+    status, _ = lavabox(tmp_path, *options, "--group-size", "2", "--timeout", "1", "--role", "a=lava-sync x")
+    assert status == 1
+    status, text = lavabox(tmp_path, *options, "--group-size", "3", "--role", "b=true")
+    assert status == 1
+    assert "/g: the group was founded with the size 2, not with the size 3" in text
+    (tmp_path / "members").write_text("c:d\n")
+    status, text = lavabox(tmp_path, *options, "--members", "members", "--role", "b=true")
+    assert "/g: the group was founded with no members, not with the members c:d" in text
+
+
+def test_a_group_that_has_not_ended_is_not_removed_by_mistake(lab: str, tmp_path: Path) -> None:
+    lavabox(tmp_path, "sim", "--group-log", lab, "--group", "g", "--role", "a=true")
+    status, text = lavabox(tmp_path, "group", "rm", lab, "g")
+    assert (status, text) == (1, "lavabox group: g has not ended; --force removes it all the same\n")
+    status, text = lavabox(tmp_path, "group", "rm", lab, "g", "--force")
+    assert status == 0, text
+    assert lavabox(tmp_path, "group", "list", lab)[1].splitlines()[1:] == []
+
+
+REFUSED = {
+    "no group": (("sim", "--group-log", "nats://h/lab"), "which group of the lab lab? Add --group NAME"),
+    "a group in the lab": (
+        ("sim", "--group-log", "nats://h/lab/g"),
+        "--group-log nats://h:4222/lab --group g",
+    ),
+    "no lab": (("sim", "--group-log", "nats://h", "--group", "g"), "the name of the lab is missing"),
+    "a lab": (("sim", "--group-log", "nats://h/a.b", "--group", "g"), "letters, digits, '-' and '_'"),
+    "a name": (("sim", "--group-log", "nats://h/a", "--group", "*"), "letters, digits, '-' and '_'"),
+    "no host": (("sim", "--group-log", "nats://h,,i/a", "--group", "g"), "'' is no host"),
+    "a port": (("sim", "--group-log", "nats://h:x/a", "--group", "g"), "write nats://HOST"),
+    "a password": (
+        ("sim", "--group-log", "nats://u:p@h/a", "--group", "g"),
+        "a password on the command line can be seen by others",
+    ),
+    "a scheme": (("sim", "--group-log", "redis://h/a"), "write nats://HOST/LAB, tls://HOST/LAB, or a file"),
+    "a group without servers": (("sim", "--group", "g"), "--group needs --group-log nats://"),
+    "a size": (("sim", "--group-size", "0"), "a group has 1 to"),
+    "no such file": (("sim", "--members", "nosuch"), "--members nosuch: "),
+    "no members": (("sim", "--members", "empty"), "--members empty: it names no device"),
+    "a member": (("sim", "--members", "bad"), "--members bad: line 2: write NAME:ROLE or ROLE*COUNT"),
+    "twice": (("sim", "--members", "twice"), "two devices are called a-1"),
+    "two sizes": (("sim", "--members", "two", "--group-size", "3"), "with 2 devices contradict each other"),
+    "credentials": (
+        ("sim", "--group-log", "nats://h/a", "--group", "g", "--group-log-credentials", "bad"),
+        "--group-log-credentials bad: ",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(name: str, tmp_path: Path) -> None:
+    for file, text in {"empty": "# none\n", "bad": "a\nb*x\n", "twice": "a\na-1:b\n", "two": "a*2\n"}.items():
+        (tmp_path / file).write_text(text)
+    arguments, sentence = REFUSED[name]
+    status, text = lavabox(tmp_path, *arguments, *(("--role", "a*2=true") if arguments[0] == "sim" else ()))
+    assert (status, sentence in text) == (2, True), text
+
+
+# -- security ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def accounts(tmp_path: Path) -> Iterator[NatsServer]:
+    settings = (ROOT / "examples" / "nats" / "accounts.conf").read_text()
+    with NatsServer(tmp_path / "server", settings=settings) as server:
+        yield server
+
+
+def credentials(folder: Path, user: str, password: str) -> tuple[str, str]:
+    (folder / user).write_text(f'user = "{user}"\npassword = "{password}"\n')
+    return "--group-log-credentials", user
+
+
+def test_accounts(accounts: NatsServer, tmp_path: Path) -> None:
+    farm = credentials(tmp_path, "farm", "change-me-1")
+    watcher = credentials(tmp_path, "farm-watcher", "change-me-2")
+    bench = credentials(tmp_path, "bench", "change-me-3")
+    lab = f"nats://{accounts.host}/farm"
+    run = ("sim", "--group-log", lab, "--group", "g", "--role", "a*2=lava-sync x")
+    status, text = lavabox(tmp_path, *run, *farm)
+    assert status == 0, text
+    # The watcher can read, and neither write nor remove.
+    status, text = lavabox(tmp_path, "flow", f"{lab}/g", *watcher)
+    assert (status, "lava-sync x" in text) == (0, True), text
+    status, text = lavabox(tmp_path, "group", "list", lab, *watcher)
+    assert (status, text.splitlines()[1].split()[0]) == (0, "g")
+    status, text = lavabox(tmp_path, *run, *watcher)
+    assert (status, "permissions violation for publish" in text.lower()) == (1, True), text
+    status, text = lavabox(tmp_path, "group", "rm", lab, "g", "--force", *watcher)
+    assert (status, "permissions violation for publish" in text.lower()) == (1, True), text
+    # The other lab sees nothing of it, not even that it is there, and may use its names.
+    for command in (("flow", f"{lab}/g"), ("group", "rm", lab, "g", "--force")):
+        status, text = lavabox(tmp_path, *command, *bench)
+        assert (status, "there is no lab farm" in text) == (1, True), text
+    assert lavabox(tmp_path, *run, *bench)[0] == 0
+    status, text = lavabox(tmp_path, "group", "list", lab, *farm)
+    assert len(text.splitlines()) == 2
+
+
+@pytest.mark.parametrize("name", ["single", "cluster-1", "cluster-2", "cluster-3", "accounts"])
+def test_examples_are_what_a_server_takes(name: str, tmp_path: Path) -> None:
+    import subprocess
+
+    from tests.dispatcher.grouplog.natsserver import PROGRAM
+
+    file = ROOT / "examples" / "nats" / f"{name}.conf"
+    done = subprocess.run([PROGRAM, "-t", "-c", file], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
