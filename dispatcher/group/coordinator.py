@@ -11,7 +11,7 @@ whoever does not know whether an append came through may repeat it.
 A wait needs one other device (lava-wait), or all others of the group or of a
 role, each of which must have sent the message a number of times: once for
 lava-wait-all, n times for a device's n-th lava-sync of an id. That number makes
-a repeated sync a true barrier; one that repeats a sync that came to nothing (timed
+a repeated sync a true barrier; one that repeats a sync that failed (timed
 out, killed) stands for it and counts no more. A wait ends in one of three ways: it is fulfilled,
 it becomes hopeless since devices it needs have left, or a `Released` event ends
 it.
