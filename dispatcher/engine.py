@@ -166,7 +166,7 @@ class Engine:
             )
         founded = self.state.founded
         if known is None and founded is not None and founded.members is not None:
-            raise ValueError(f"{device} is none of the group's declared members")
+            raise ValueError(f"{device} is not one of the declared members of the group")
         self._devices[device] = _Device(role)
         self._append(Joined(self.epoch + now, device, self._identity(), role), now)
         for wait in self.state.coordinator.waits():
@@ -238,7 +238,7 @@ class Engine:
         except ProtocolError as error:
             if not of_device.full:
                 of_device.full = True
-                self._notices.append((device, f"{error}; its text signals are passed over"))
+                self._notices.append((device, f"{error}; its text signals are ignored"))
             return
         self._append(event, now)
         if kind == "malformed":
@@ -250,7 +250,7 @@ class Engine:
             text, reason = fields
             self._notices.append((name, f"malformed signal '{readable(text or '')}': {reason}"))
         elif device.malformed == MAX_MALFORMED_SHOWN + 1:
-            self._notices.append((name, "further malformed signals are only counted"))
+            self._notices.append((name, "more malformed signals are counted, not shown"))
 
     # -- what is to be done --------------------------------------------------------------------
 
@@ -293,7 +293,7 @@ class Engine:
         try:
             change = self.state.apply(event)
         except ValueError as error:
-            sentence = f"passed over an event of the group log that makes no sense: {error}"
+            sentence = f"ignored an invalid event of the group log: {error}"
             self._notices.append((None, sentence))
             self._fail_waiters(event.identity, sentence)
             return

@@ -45,7 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         dest="consoles",
         action="append",
         default=[],
-        help="a device, its role in the group, and how its console is reached; once for each device",
+        help="a device, its role, and how to reach its console; give it once for each device",
     )
     parser.add_argument(
         "--speed", metavar="BAUD", type=int, default=115200, help="of serial ports (default: %(default)s)"
@@ -55,19 +55,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         type=duration,
         default=60.0,
-        help="say what is wrong when all devices wait, without a time-out, and none has printed or asked "
-        "anything for so long, as in 90 or 5m (default: %(default)g seconds; 0: never)",
+        help="say what is wrong when all devices wait without a time-out, and none has printed or asked "
+        "anything for this time, as in 90 or 5m (default: %(default)g seconds; 0: never)",
     )
-    parser.add_argument(
-        "--fail-dead-ends", action="store_true", help="let those waits fail then, with status 1"
-    )
+    parser.add_argument("--fail-dead-ends", action="store_true", help="make these waits fail, with status 1")
     add_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until interrupted; returns the exit status. Raises UsageError or SetupError."""
     if arguments.speed <= 0:
-        raise UsageError(f"--speed {arguments.speed}: a speed is a positive number")
+        raise UsageError(f"--speed {arguments.speed}: the speed must be more than 0")
     grace = arguments.grace
     if arguments.fail_dead_ends and not grace:
         raise UsageError("--fail-dead-ends needs a time of silence; give --grace more than 0")

@@ -82,8 +82,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--role",
         metavar="ROLE[*COUNT][=COMMAND]",
         action=_Collect,
-        help="COUNT devices of this role (default: 1), called ROLE-1, ROLE-2, ...; each runs COMMAND, the test "
-        "definition if that is the name of a .yaml file, or FILE",
+        help="COUNT devices of this role (default: 1), called ROLE-1, ROLE-2, ... Each runs COMMAND; if that is the "
+        "name of a .yaml file, that test definition; without COMMAND, FILE",
     )
     parser.add_argument(
         "--device",
@@ -115,7 +115,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "device writes), stamps=0 (those without time stamps), drop=1e-4, flip=1e-4, double=1e-4 (probability "
         "for each byte, in both directions), delay=0.5 (pauses a second), reboot=0.05 (reboots a second)",
     )
-    parser.add_argument("--seed", metavar="N", type=int, help="make what is random the same in every run")
+    parser.add_argument("--seed", metavar="N", type=int, help="make random choices the same in every run")
     parser.add_argument(
         "--box", metavar="FILE", type=Path, help="the zipapp for the devices (default: built anew)"
     )
@@ -145,7 +145,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--image",
         metavar="DIR",
         type=Path,
-        help="--isolate, with DIR as the root folder of the devices; it has to have /bin/sh and python3",
+        help="--isolate, with DIR as the root folder of the devices; it must have /bin/sh and python3",
     )
     parser.add_argument(
         "--interactive",

@@ -85,7 +85,7 @@ def _checked(document: dict[str, Any]) -> Configuration:
     _only("[shared]", shared, ("text",))
     text = shared.get("text")
     if text is not None and not isinstance(text, str):
-        raise ValueError(f"shared.text is a text, not {text!r:.40}")
+        raise ValueError(f"shared.text must be text, not {text!r:.40}")
     return Configuration(devices, text)
 
 
@@ -108,12 +108,12 @@ def _device(name: str, value: object) -> dict[str, list[str]]:
 def _only(where: str, table: Mapping[str, object], known: tuple[str, ...]) -> None:
     for key in table:
         if key not in known:
-            raise ValueError(f"{where} knows no {key!r}; it has {', '.join(known)}")
+            raise ValueError(f"{where} has no key {key!r}; it can have {', '.join(known)}")
 
 
 def _table(name: str, value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError(f"{name} is a table, not {value!r:.40}")
+        raise ValueError(f"{name} must be a table, not {value!r:.40}")
     return value
 
 
@@ -122,5 +122,5 @@ def _line(name: str, value: object) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str) or not value.isprintable() or not value:
-        raise ValueError(f"{name} is a text of one line, not {value!r:.40}")
+        raise ValueError(f"{name} must be text of one line, not {value!r:.40}")
     return value

@@ -12,7 +12,7 @@ A wait needs one other device (lava-wait), or all others of the group or of a
 role, or those of some names, or so many devices, each of which must have sent the
 message a number of times: once for lava-wait-all, n times for a device's n-th
 lava-sync of an id. That number makes
-a repeated sync a true barrier; one that repeats a sync that came to nothing (timed
+a repeated sync a true barrier; one that repeats a sync that failed (timed
 out, killed) stands for it and counts no more. A lava-wait --next needs a message that none
 of the device's earlier ones has got: for each device and id the coordinator keeps how many were.
 A lava-lock needs that no other device has the lock; the devices that wait for it get it in the order of

@@ -311,7 +311,7 @@ class Reader:
     def _tell(self, what: str) -> None:
         if what not in self._told and len(self._told) < _MAX_TOLD:
             self._told.add(what)
-            self._notice(f"{what} are passed over: another version of lavabox wrote them")
+            self._notice(f"{what} are ignored: another version of lavabox wrote them")
 
 
 # Kinds and fields that a reader tells of.

@@ -58,7 +58,7 @@ def _fields(call: Call, *checks: Callable[[Any], bool]) -> list[Any]:
         raise ProtocolError(f"{call.operation} takes {len(checks)} arguments")
     for number, (check, value) in enumerate(zip(checks, call.arguments, strict=True), start=1):
         if not check(value):
-            raise ProtocolError(f"argument {number} of {call.operation} is not what it should be")
+            raise ProtocolError(f"argument {number} of {call.operation} has the wrong type")
     return call.arguments
 
 
@@ -222,7 +222,7 @@ def _timeout_of_its_own(call: Call, count: int) -> tuple[Call, bool]:
     """
     own = call.arguments[count] if len(call.arguments) > count else False
     if type(own) is not bool:
-        raise ProtocolError(f"whether {call.operation} has a time-out of its own is yes or no")
+        raise ProtocolError(f"the last argument of {call.operation} must be true or false")
     rest = call.arguments[:count] + call.arguments[count + 1 :]
     return replace(call, arguments=rest), own
 

@@ -346,7 +346,7 @@ def _how_it_failed(run: Run, over: bool) -> str:
     if run.status:
         return f"ended with status {run.status}"
     if run.ended is None and over:
-        return "did not come to its end"
+        return "did not finish"
     return ""
 
 

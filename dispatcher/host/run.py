@@ -62,10 +62,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         type=Path,
         help="write what happened, and whom each device waited for, to FILE at the end: .html has a time line "
-        "to scale, .md and .txt the flow table; - shows that here",
+        "to scale, .md and .txt the flow table; - shows the table here",
     )
     parser.add_argument(
-        "--stats", action="store_true", help="show a table of what went over each console, at the end"
+        "--stats", action="store_true", help="show counts of what went over each console, at the end"
     )
     parser.add_argument(
         "--timestamps",
@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-live",
         action="store_true",
-        help="do not show on the terminal what each device does at the moment, below what they print",
+        help="do not show what each device is doing below the output",
     )
     parser.add_argument(
         "--device-config",
@@ -309,7 +309,7 @@ def _allow_descriptors(wanted: int) -> None:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         if hard != resource.RLIM_INFINITY and hard < wanted:
             raise SetupError(
-                f"so many devices take {wanted} open files, and {hard} are allowed; see `ulimit -Hn`"
+                f"this many devices need {wanted} open files, but only {hard} are allowed; see `ulimit -Hn`"
             )
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 

@@ -495,7 +495,7 @@ class TerminalRun:
         self._engine.fail(dead_end, now)
         if self._must_end and self._repeated == MAX_REPEATS:
             # A script that tries again and again, as in `until lava-wait x; do :; done`.
-            self._display.message("the scripts do not get out of it: the run ends")
+            self._display.message("the scripts run into it again and again: the run ends")
             self._stop.set()
 
     # What the devices do

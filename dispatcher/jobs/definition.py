@@ -114,7 +114,7 @@ def check_keys(node: Map, known: Iterable[str], what: str, remarks: Remarks) -> 
         close = get_close_matches(key, list(known), n=1, cutoff=0.75)
         if close and close[0] not in node.items:
             raise JobError(place, f"{what} has no {key!r}; did you mean {close[0]!r}?")
-        remarks.add(place, f"{what} has no {key[:60]!r}: it is passed over, and LAVA would refuse it")
+        remarks.add(place, f"{what} has no {key[:60]!r}: it is ignored, and LAVA would refuse it")
 
 
 def read_parameters(node: Map, key: str) -> list[tuple[str, str]]:
@@ -132,7 +132,7 @@ def read_parameters(node: Map, key: str) -> list[tuple[str, str]]:
         content = plain(value)
         text = "" if content is None else str(content)
         if "\0" in text:
-            raise JobError(place, f"the parameter {name} has a character in it that no shell takes")
+            raise JobError(place, f"the parameter {name} has a character in it that a shell can't have")
         parameters.append((name, text))
     return parameters
 
@@ -163,7 +163,7 @@ def _dependencies(install: Map, use: Use, remarks: Remarks) -> tuple[str, ...]:
     if names:
         remarks.add(
             install.keys.get("deps", install.place),
-            f"install: deps {' '.join(names)} is not carried out: what is missing has to be installed on this machine",
+            f"install: deps {' '.join(names)} is skipped: install what is missing on this machine",
         )
     return tuple(names)
 
@@ -182,7 +182,7 @@ def _steps(node: Map, what: str) -> tuple[Step, ...]:
             raise JobError(item.place, "this step is a list; put quotes around the whole step")
         if item.value is not None:
             if "\0" in item.text:
-                raise JobError(item.place, "this step has a character in it that no shell takes")
+                raise JobError(item.place, "this step has a character in it that a shell can't have")
             steps.append(Step(item.text, item.place))
     return tuple(steps)
 
@@ -256,4 +256,4 @@ def check_pattern(node: Scalar) -> None:
     if missing:
         check_rendered(node)
         names = " and ".join(f"(?P<{name}>...)" for name in sorted(missing, reverse=True))
-        raise JobError(node.place, f"the pattern has no group {names}, so it can't tell a result")
+        raise JobError(node.place, f"the pattern has no group {names}, so it can't find a result")

@@ -162,7 +162,7 @@ class _JobReader:
                     job.place,
                     "this is a test definition; say which devices run it, as in `lavabox sim FILE --role client*2`",
                 )
-            raise JobError(job.place, "this is no job: there are no 'actions' in it")
+            raise JobError(job.place, "this is not a job: it has no 'actions'")
         check_keys(job, _JOB_KEYS, "a job", self._remarks)
         for key in ("secrets", "notify"):
             if job.get(key) is not None:
@@ -427,7 +427,7 @@ class _JobReader:
             name = definition_name(as_text(name_node, "name"), name_node.place)
         if "expected" in entry.items:
             self._remarks.add(
-                entry.keys["expected"], "'expected' is not looked at: a missing test case is no failure"
+                entry.keys["expected"], "'expected' is ignored: a missing test case is no failure"
             )
         parameters = (*read_parameters(entry, "parameters"), *read_parameters(entry, "params"))
         skip = skipped_parts(entry)

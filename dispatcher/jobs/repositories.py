@@ -89,12 +89,12 @@ class Repositories:
                     f"nothing is fetched from {url}; clone it (or unpack it) here, and add --repo {url}=DIR",
                 )
             raise JobError(
-                place, f"there is no folder {url} in {around}; mend the path, or add --repo {url}=DIR"
+                place, f"there is no folder {url} in {around}; correct the path, or add --repo {url}=DIR"
             )
         if not is_clone(folder):
             if branch or revision:
                 remarks.add(
-                    place, f"{folder} is no git clone: it is used as it is, not at {revision or branch}"
+                    place, f"{folder} is not a git clone: it is used as it is, not at {revision or branch}"
                 )
             return Checkout(folder)
         try:
@@ -255,7 +255,7 @@ def _walk(folder: Path) -> list[str]:
         found += [os.path.relpath(os.path.join(top, name), folder) for name in (*files, *links)]
         if len(found) > MAX_FILES:
             raise SetupError(
-                f"{folder} has more than {MAX_FILES} files, and each device gets a copy; name less of it"
+                f"{folder} has more than {MAX_FILES} files, and each device gets a copy; name a smaller folder"
             )
     return sorted(found)
 
@@ -272,7 +272,7 @@ def _copy_files(folder: Path, names: Sequence[str], destination: Path) -> None:
             size += source.stat().st_size
             if size > MAX_SIZE:
                 raise SetupError(
-                    f"{folder} is larger than {MAX_SIZE} bytes, and each device gets a copy; name less of it"
+                    f"{folder} is larger than {MAX_SIZE} bytes, and each device gets a copy; name a smaller folder"
                 )
             target.parent.mkdir(parents=True, exist_ok=True)
             _copy_file(source, target)

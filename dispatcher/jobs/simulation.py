@@ -119,7 +119,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         action="append",
         default=[],
-        help="a parameter for all definitions, whatever they and the job say",
+        help="a parameter for all definitions; it overrides theirs and the job's",
     )
 
 
@@ -187,7 +187,7 @@ def _of_job(
         raise JobError(job.place, "the roles of this job have no devices")
     if len(simulation.devices) > MOST_DEVICES:
         raise JobError(
-            job.place, f"{len(simulation.devices)} devices are too many; the most is {MOST_DEVICES}"
+            job.place, f"{len(simulation.devices)} devices are too many; the maximum is {MOST_DEVICES}"
         )
     check_no_duplicates([device.name for device in simulation.devices])
     for role in job.roles:

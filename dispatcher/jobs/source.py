@@ -30,10 +30,7 @@ _SCALARS = {_TAGS + name for name in ("str", "int", "float", "bool", "null", "ti
 # `{{.Name}}` is Go's, and docker's in a step.
 _JINJA = re.compile(r"\{%|\{\{-?\s*[A-Za-z_]")
 _VARIABLE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
-RENDER_FIRST = (
-    "this is a template, and has to be rendered first: put in the values by the tool that it is written for, "
-    "and run what comes out"
-)
+RENDER_FIRST = "this is a template: render it first, with the tool that it is written for, and run the result"
 
 
 class JobError(InputError):
@@ -108,7 +105,7 @@ def parse(data: bytes, file: str, remarks: Remarks) -> Node:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise JobError(Place(file, line), "this is no text in UTF-8; name a YAML file") from None
+        raise JobError(Place(file, line), "this is not UTF-8 text; name a YAML file") from None
     try:
         _check_depth(text, file)
         node = _LOADER(text).get_single_node()
@@ -128,7 +125,7 @@ def _check_depth(text: str, file: str) -> None:
         if depth > MAX_DEPTH:
             assert event.start_mark is not None
             place = Place(file, event.start_mark.line + 1)
-            raise JobError(place, f"lists and mappings stand in each other more than {MAX_DEPTH} deep")
+            raise JobError(place, f"lists and mappings are nested more than {MAX_DEPTH} deep")
 
 
 def _no_yaml(error: yaml.YAMLError, text: str, file: str) -> JobError:
@@ -150,7 +147,7 @@ def _no_yaml(error: yaml.YAMLError, text: str, file: str) -> JobError:
         return JobError(Place(file, line), RENDER_FIRST)
     if lines and "\t" in lines[0]:
         problem += " (indent with spaces, not with tabs)"
-    return JobError(Place(file, line), f"this is no YAML: {problem}")
+    return JobError(Place(file, line), f"this is not YAML: {problem}")
 
 
 class _Converter:
@@ -173,7 +170,7 @@ class _Converter:
         if id(node) in self._done:
             done = self._done[id(node)]
             if done is None:
-                raise JobError(self._place(node), "an alias stands within what it stands for")
+                raise JobError(self._place(node), "an alias is used inside its own value")
             return done
         self._done[id(node)] = None
         if isinstance(node, yaml.MappingNode) and node.tag == _TAGS + "map":
@@ -225,7 +222,7 @@ class _Converter:
             if key.value in items:
                 self._remarks.add(
                     place,
-                    f"{key.value!r} stands here twice, also in line {keys[key.value].line}: the last one holds",
+                    f"{key.value!r} is given twice, also in line {keys[key.value].line}: the last one holds",
                 )
             items[key.value], keys[key.value] = content, place
         for other in merged:
@@ -238,14 +235,14 @@ class _Converter:
         maps = content.items if isinstance(content, Items) else [content]
         found = [item for item in maps if isinstance(item, Map)]
         if len(found) != len(maps):
-            raise JobError(content.place, "behind '<<:' goes a mapping, or a list of mappings")
+            raise JobError(content.place, "after '<<:' there must be a mapping, or a list of mappings")
         return found
 
     def _bad_tag(self, node: yaml.Node) -> JobError:
         return JobError(self._place(node), f"the tag {node.tag!r:.60} is not allowed in a job; leave it out")
 
 
-# Looking at nodes. Each raises JobError if the node is not what it should be; `what` says what it is.
+# Looking at nodes. Each raises JobError if the node has the wrong type; `what` says what it is.
 
 
 def as_map(node: Node, what: str) -> Map:

@@ -30,10 +30,10 @@ from toolkit.wire.vocabulary import OK, USAGE, ProtocolError, pack_reply, unpack
 # What an operator is told when a counter reaches ALARM, ten times that, and so on.
 ALARM = 10
 ALARMS = {
-    "damaged": "frames from this console could not be read: a bad line, or two programs that write on it",
-    "replayed": "frames from this console were of an old log, or forged; they have done nothing",
-    "refused": "frames from this console made no sense: another version of the box, or forged",
-    "overflow": "requests of this device were given up, as it has too many under way",
+    "damaged": "damaged frames from this console: the line is bad, or two programs write to it at once",
+    "replayed": "frames from this console were old or forged, and were ignored",
+    "refused": "frames from this console were invalid: from another version of the box, or forged",
+    "overflow": "requests of this device were dropped: it has too many open",
 }
 # Seconds after the last key for which reply lines wait until a line that somebody types has its end.
 # Longer than anybody thinks about the next key, shorter than a person who has gone away.

@@ -304,7 +304,7 @@ class Session:
         if total > MAX_REQUEST + SEAL_SIZE or count >= MAX_REQUESTS or size + total > MAX_ASSEMBLING:
             self.counters.overflow += 1
             refusal = Outgoing(
-                pack_reply(LINK_FAILED, "this device has too much under way with its dispatcher"),
+                pack_reply(LINK_FAILED, "this device has too many open requests"),
                 MAX_CHUNK,
                 1,
             )

@@ -89,7 +89,7 @@ class LineScanner:
             self._given_up = True
             message = (
                 f"'parse: pattern' takes more than {MAX_SECONDS} s for a line of {len(text)} characters: "
-                "nothing more is looked for in this run, so results may be missing; make the pattern simpler"
+                "the rest of this run is not searched, so results may be missing; make the pattern simpler"
             )
             found.append(Signal("raise", (message,), self._offset))
         return found

@@ -212,7 +212,7 @@ def _network_call(words: Sequence[Text], place: Place) -> Call | None:
         timed = "--timeout" in values
         role = operands[1] if len(operands) > 1 else None
         if len(operands) > 2:
-            refused = refused or f"'{operands[2]}' is an argument too many"
+            refused = refused or f"too many arguments, from '{operands[2]}' on"
         return Call(place, text, CallKind.WAIT_ALL, known(NETWORK_ID), role, timed=timed, refused=refused)
     return None
 
@@ -279,7 +279,7 @@ def _count_refused(operands: list[Text], most: int | None) -> str:
         return "a message id is missing"
     # What isn't known may be no word at all, where it isn't quoted.
     if most is not None and len(operands) > most and all(operand.exact is not None for operand in operands):
-        return f"'{operands[most]}' is an argument too many"
+        return f"too many arguments, from '{operands[most]}' on"
     return ""
 
 
@@ -291,7 +291,7 @@ def _id_refused(message_id: Text) -> str:
         return "the message id is empty"
     for part in message_id.parts:
         if _NO_WORD.search(part) or "=" in part:
-            return f"'{message_id}' is no message id: it has white space, a control character or '=' in it"
+            return f"'{message_id}' is not a message id: it has white space, a control character or '=' in it"
     if sum(len(part.encode("utf-8", "replace")) for part in message_id.parts) > MAX_ID:
         return f"the message id has more than {MAX_ID} bytes"
     return ""

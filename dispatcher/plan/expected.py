@@ -33,8 +33,8 @@ _MOST_NAMED = 2
 class Step:
     """What a device begins in a round; a call that blocks it lasts for `rounds` more.
 
-    `ended` is False for one that stays blocked, `doubt` says why it was taken to end, `failed` why it ends
-    in vain.
+    `ended` is False for one that stays blocked, `doubt` says why it was taken to end, `failed` why it
+    fails.
     """
 
     round: int
@@ -220,7 +220,7 @@ class _Play:
         call = step.item
         assert isinstance(call, Call)
         if call.perhaps:
-            return 0, "perhaps it is not made"
+            return 0, "it may not be made"
         if call.timed:
             return 1, "it ends by itself"
         missing = self._coordinator.missing(request)

@@ -233,7 +233,7 @@ def _finding(
         sentence += f"; perhaps {what} does ({unread.place}), which can't be read"
     elif call.perhaps or call.timed:
         severity = Severity.WARNING
-        sentence += "; it may not come to that" if call.perhaps else "; it ends by its time-out"
+        sentence += "; it may not be reached" if call.perhaps else "; it ends by its time-out"
     return Finding(call.place, severity, rule, f"{sentence}.", advice)
 
 
@@ -320,8 +320,8 @@ def _before_own_send(group: _Group, program: Program) -> Iterator[Finding]:
                 Severity.WARNING,
                 "wait-all-before-own-send",
                 f"{_who(program)} has not sent '{_shown(item)}' itself when it comes to this {_command(item)}: "
-                "here that is no matter, but LAVA's coordinator waits for all devices, this one too, for ever.",
-                f"Put {_sending(item)} before it, for LAVA's sake, or name a role.",
+                "that works here, but LAVA's coordinator would wait for this device too, for ever.",
+                f"Put {_sending(item)} before it, so that it works in LAVA, or name a role.",
             )
         if item.sends:
             sent.append(item.message_id)
@@ -345,7 +345,7 @@ def _sent_differently(program: Program) -> Iterator[Finding]:
                 Severity.WARNING,
                 "sent-differently",
                 f"{_who(program)} sends '{_shown(call)}' again with other data than before ({before.place}): "
-                "who waits may get either, and LAVA forgets the first.",
+                "a wait may get either, and LAVA forgets the first.",
                 "Give the second message an id of its own.",
             )
 
@@ -380,7 +380,7 @@ def _unwaited(group: _Group) -> Iterator[Finding]:
             if twins:
                 sentence = f"nobody waits for '{message_id}', but '{twins[0]}' is waited for."
                 yield Finding(
-                    call.place, Severity.WARNING, "near-twin", sentence, "Is one of the two a slip?"
+                    call.place, Severity.WARNING, "near-twin", sentence, "Is one of the two misspelled?"
                 )
             else:
                 yield Finding(call.place, Severity.NOTE, "unwaited", f"nobody waits for '{message_id}'.", "")
@@ -417,7 +417,7 @@ def _data_findings(call: Call) -> Iterator[Finding]:
             call.place,
             Severity.WARNING,
             "no-pair",
-            f"'{_cut(str(word))}' is no KEY=VALUE, and is left out of the message.",
+            f"'{_cut(str(word))}' is not KEY=VALUE, and is left out of the message.",
             "Put quotes around a value with blanks in it.",
         )
     for key, value in call.data:

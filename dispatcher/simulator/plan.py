@@ -66,7 +66,7 @@ def plan_devices(
             "no devices; name them with --role ROLE=COMMAND or --device NAME:ROLE=COMMAND, or give a job"
         )
     if len(devices) > MOST_DEVICES:
-        raise UsageError(f"{len(devices)} devices are too many; the most is {MOST_DEVICES}")
+        raise UsageError(f"{len(devices)} devices are too many; the maximum is {MOST_DEVICES}")
     check_no_duplicates([device.name for device in devices])
     return devices
 
@@ -80,7 +80,7 @@ def _of_role(text: str, directory: Path, definition: Path | None) -> list[Planne
             raise UsageError(f"COUNT after '*' must be 1 or more, not {count_text!r}")
         count = int(count_text)
         if count > MOST_DEVICES:
-            raise UsageError(f"{count} devices are too many; the most is {MOST_DEVICES}")
+            raise UsageError(f"{count} devices are too many; the maximum is {MOST_DEVICES}")
     return [_planned(f"{role}-{number}", role, command, directory) for number in range(1, count + 1)]
 
 

@@ -56,7 +56,7 @@ def test_help(command: str, option: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", [("sim",), ("flow", "--plan")])
 def test_a_job_that_can_not_be_read(command: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("a: [\n")
-    for file, sentence in (("bad.yaml", "bad.yaml, line 2: this is no YAML"), ("no.yaml", "no.yaml: ")):
+    for file, sentence in (("bad.yaml", "bad.yaml, line 2: this is not YAML"), ("no.yaml", "no.yaml: ")):
         with Lavabox(*command, file, cwd=tmp_path) as process:
             assert process.finish() == 2
         assert process.text.startswith(f"lavabox {command[0]}: {sentence}")

@@ -652,7 +652,7 @@ def test_an_event_that_makes_no_sense_is_passed_over(lab: Lab) -> None:
     for event in (Sent(0.0, "stranger", b"s", b"x", ()), Founded(0.0, b"again")):
         lab.engine.receive_event(event, lab.now)
     lab.turn()
-    begin = "passed over an event of the group log that makes no sense: "
+    begin = "ignored an invalid event of the group log: "
     assert [sentence for _, sentence in lab.notices] == [
         begin + "'stranger' never joined the group",
         begin + "the group is founded twice",
@@ -716,7 +716,7 @@ def test_a_wait_that_comes_into_the_log_after_it_was_given_up_is_released(lab: L
 
 def test_only_declared_members_join() -> None:
     lab = Lab({"a": "x"}, log=[Founded(EPOCH, b"f", (("a", "x"), ("b", "y")))])
-    with pytest.raises(ValueError, match="c is none of the group's declared members"):
+    with pytest.raises(ValueError, match="c is not one of the declared members of the group"):
         lab.engine.join("c", "x", lab.now)
     with pytest.raises(ValueError, match="b has the role 'y' in this group, not 'x'"):
         lab.engine.join("b", "x", lab.now)
@@ -840,7 +840,7 @@ def test_text_signals_of_a_device_whose_share_is_used_up_are_passed_over(
     assert lab.notices == [
         (
             "client-1",
-            "this device has sent more than a group's log may hold of one device; its text signals are passed over",
+            "this device has sent more than a group's log may hold of one device; its text signals are ignored",
         )
     ]
     assert (lab.answer("client-1", "event", b"y") or (None,))[0] == USAGE
@@ -870,7 +870,7 @@ def test_malformed_signals_are_counted_and_the_first_ones_shown(lab: Lab) -> Non
     *shown, last = lab.notices
     sentence = "malformed signal '<LAVA_SIGNAL_STARTTC \\xff\r': there is a line break in it"
     assert shown == [("client-1", sentence)] * MAX_MALFORMED_SHOWN
-    assert last == ("client-1", "further malformed signals are only counted")
+    assert last == ("client-1", "more malformed signals are counted, not shown")
 
 
 def test_new_results(lab: Lab) -> None:

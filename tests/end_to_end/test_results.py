@@ -192,7 +192,7 @@ def test_interrupted(bench: Bench, number: signal.Signals, expected: int) -> Non
         assert process.finish() == expected
     assert bench.results() == [("first", "pass")]
     assert [failure["sentence"] for failure in bench.document["failures"]] == [
-        "run 'r' did not come to its end",
+        "run 'r' did not finish",
         "stopped",
     ]
     assert bench.junit.get("tests") == "3"

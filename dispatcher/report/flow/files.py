@@ -19,7 +19,7 @@ def format_of(path: Path) -> str:
     """The format that the suffix of a file asks for. Raises UsageError if it asks for none."""
     found = _SUFFIXES.get(path.suffix.lower())
     if found is None:
-        raise UsageError(f"what to write to {path}? Give it the suffix .html, .md or .txt")
+        raise UsageError(f"the format of {path} is not known; give it the suffix .html, .md or .txt")
     return found
 
 

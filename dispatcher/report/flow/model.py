@@ -252,7 +252,7 @@ class Fold:
         return self.flow
 
     def _missing(self, wait: Wait, times: int, leaver: str | None) -> tuple[str, ...]:
-        """Whom a wait lacked that has just ended in vain, perhaps as this device has left."""
+        """Whom a wait lacked that has just failed, perhaps as this device has left."""
         names: Iterable[str]
         here = (device.name for device in self.flow.devices.values() if device.here or device.name == leaver)
         sent = self._sent[wait.ids[0]]
@@ -321,7 +321,7 @@ class Fold:
         times = 1
         if event.kind is WaitKind.SYNC:
             times = self._coordinator.times_synced(event.device, event.message_id)
-            # One that stands for a sync that came to nothing announces nothing.
+            # One that stands for a sync that failed announces nothing.
             sent = len(self._sent[message_id][event.device])
             if self._coordinator.times_sent(event.device, event.message_id) > sent:
                 self._send(event.device, message_id, (), now, number)

@@ -51,7 +51,7 @@ LEGEND = "Blank: blocked. ...: running. -: not in the group."
 class Cell:
     """What one column says in one row; `note` is what there is to add, such as how long it took.
 
-    `bad` marks what needs attention: a failed test, a wait that came to nothing.
+    `bad` marks what needs attention: a failed test, a wait that failed.
     """
 
     kind: Kind

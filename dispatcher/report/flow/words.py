@@ -36,7 +36,7 @@ def clock(seconds: float, end: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Devices whose waits came to nothing, in the same call and in the same way.
+    """Devices whose waits failed, in the same call and in the same way.
 
     `stuck` is whether they never got any further. `seconds` is how long the longest of the waits took,
     `missing` are the devices that had still to send, those first that lack in every one of the waits.
@@ -118,7 +118,7 @@ def ending(flow: Flow) -> str:
         first = f"All devices have ended, after {duration(flow.end)}."
     failed = sum(case.result == "fail" for case in flow.cases)
     if vain and not stuck:
-        first += f" Waits of {len(vain)} {of_all} came to nothing."
+        first += f" Waits of {len(vain)} {of_all} failed."
     return f"{first} {counted(failed, 'test')} failed." if failed else first
 
 

@@ -18,7 +18,7 @@ from dispatcher.view.interactive.tmux import TmuxDisplay
 def require_terminal() -> None:
     """Raises UsageError if there is nobody who could type."""
     if not (os.isatty(sys.stdin.fileno()) and os.isatty(sys.stdout.fileno())):
-        raise UsageError("--interactive is for a person: stdin and stdout have to be a terminal")
+        raise UsageError("--interactive needs a terminal as stdin and stdout")
 
 
 @contextmanager

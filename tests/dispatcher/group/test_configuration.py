@@ -59,41 +59,44 @@ WRONG = {
     "not closed": ("[shared]\ntext = '''\n", "at end of document"),
     "another table": (
         "[devices.a]\n\n[device.b]\n",
-        "the file knows no 'device'; it has devices, shared (at line 3)",
+        "the file has no key 'device'; it can have devices, shared (at line 3)",
     ),
     "another key": (
         "[devices.a]\ntarget-ip = '1.2.3.4'\ntarget-ipv6 = '::1'\n[devices.b]\nx = 1",
-        "[devices.a] knows no 'target-ipv6'; it has target-ip, target-mac, probe-ip, probe-channel, storage (at line 3)",
+        "[devices.a] has no key 'target-ipv6'; it can have target-ip, target-mac, probe-ip, probe-channel, storage (at line 3)",
     ),
     "no text": (
         "[devices.a]\ntarget-ip = true",
-        "devices.a.target-ip is a text of one line, not True (at line 2)",
+        "devices.a.target-ip must be text of one line, not True (at line 2)",
     ),
     "an empty text": (
         "[devices.a]\ntarget-ip = ''",
-        "devices.a.target-ip is a text of one line, not '' (at line 2)",
+        "devices.a.target-ip must be text of one line, not '' (at line 2)",
     ),
     "several lines": (
         '[devices.a]\n\ntarget-mac = """\na\nb"""\n',
-        "devices.a.target-mac is a text of one line, not 'a\\nb' (at line 3)",
+        "devices.a.target-mac must be text of one line, not 'a\\nb' (at line 3)",
     ),
-    "no table for a device": ("[devices]\na = 1\n", "devices.a is a table, not 1 (at line 2)"),
-    "in the first line of several": ("shared = 1\n# more\n", "shared is a table, not 1 (at line 1)"),
-    "no table for devices": ("devices = 1\n", "devices is a table, not 1 (at line 1)"),
+    "no table for a device": ("[devices]\na = 1\n", "devices.a must be a table, not 1 (at line 2)"),
+    "in the first line of several": ("shared = 1\n# more\n", "shared must be a table, not 1 (at line 1)"),
+    "no table for devices": ("devices = 1\n", "devices must be a table, not 1 (at line 1)"),
     "no table for storage": (
         "[devices.a]\nstorage = 'x'\n",
-        "devices.a.storage is a table, not 'x' (at line 2)",
+        "devices.a.storage must be a table, not 'x' (at line 2)",
     ),
     "storage that is none": (
         "[devices.a]\nstorage = { UMS = 1.5 }",
-        "devices.a.storage.UMS is a text of one line, not 1.5 (at line 2)",
+        "devices.a.storage.UMS must be text of one line, not 1.5 (at line 2)",
     ),
     "a method with a line break": (
         '[devices.a]\nstorage = { "a\\nb" = "x" }',
-        "a method of devices.a.storage is a text of one line, not 'a\\nb' (at line 2)",
+        "a method of devices.a.storage must be text of one line, not 'a\\nb' (at line 2)",
     ),
-    "shared text that is none": ("\n[shared]\ntext = 1\n", "shared.text is a text, not 1 (at line 3)"),
-    "shared other things": ("[shared]\nmore = 1\n", "[shared] knows no 'more'; it has text (at line 2)"),
+    "shared text that is none": ("\n[shared]\ntext = 1\n", "shared.text must be text, not 1 (at line 3)"),
+    "shared other things": (
+        "[shared]\nmore = 1\n",
+        "[shared] has no key 'more'; it can have text (at line 2)",
+    ),
 }
 
 

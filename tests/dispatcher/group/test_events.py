@@ -226,7 +226,7 @@ def test_what_another_version_wrote_is_passed_over_and_told_of_once(
         assert reader.read({**value, "type": "split"}) is None
     fields = [f"the field {name!r} of {event_type} events" for name in ("and more", "more")]
     assert sorted(told) == sorted(
-        f"{what} are passed over: another version of lavabox wrote them"
+        f"{what} are ignored: another version of lavabox wrote them"
         for what in ("events of the kind 'split'", *fields)
     )
 

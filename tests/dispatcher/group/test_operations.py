@@ -217,5 +217,5 @@ def test_a_wait_tells_whether_its_script_gave_the_time_out(
 
 @pytest.mark.parametrize("given", [None, 1, "yes"])
 def test_whether_it_did_is_yes_or_no(group: Group, given: object) -> None:
-    with pytest.raises(ProtocolError, match="yes or no"):
+    with pytest.raises(ProtocolError, match="true or false"):
         group.ask("wait", b"x", 5000, given)

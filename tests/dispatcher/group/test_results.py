@@ -268,7 +268,7 @@ def test_what_fails() -> None:
     ]
     assert play.sentences() == sentences
     # Whoever is sure that no more comes knows one more.
-    assert play.sentences(over=True) == [*sentences[:-1], "run 'open' did not come to its end", sentences[-1]]
+    assert play.sentences(over=True) == [*sentences[:-1], "run 'open' did not finish", sentences[-1]]
     kinds = [(failure.kind, failure.device, failure.run) for failure in play.results.failures(over=True)]
     assert kinds == [
         *[("case", "a", None)] * 2,

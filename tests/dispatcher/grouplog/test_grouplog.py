@@ -340,9 +340,7 @@ def test_what_another_version_wrote_is_passed_over_and_kept(path: Path) -> None:
     reader = read(path)
     assert reader.events == [FOUNDED, *EVENTS[:3]]
     told = ["events of the kind 'split'", "the field 'colour' of waiting events"]
-    assert reader.notices == [
-        f"{what} are passed over: another version of lavabox wrote them" for what in told
-    ]
+    assert reader.notices == [f"{what} are ignored: another version of lavabox wrote them" for what in told]
     assert path.read_bytes() == content
     notices: list[str] = []
     assert [number for number, _ in read_events(path, notices.append)] == [1, 2, 3, 6]

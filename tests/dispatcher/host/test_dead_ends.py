@@ -83,7 +83,7 @@ def test_a_script_that_tries_for_ever_is_ended(box: Path, tmp_path: Path) -> Non
     assert status == 1
     assert text.count("lavabox: dead end: ") == 1
     assert "lavabox: the same dead end again\n" in text
-    assert "lavabox: the scripts do not get out of it: the run ends\n" in text
+    assert "lavabox: the scripts run into it again and again: the run ends\n" in text
     assert results(text)["a-1"] == "stopped, after a dead end"
 
 

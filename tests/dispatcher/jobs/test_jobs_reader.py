@@ -79,18 +79,18 @@ ALIASES = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("", "job.yaml: there is nothing in this file"),
         ("# only\n", "job.yaml: there is nothing in this file"),
         ("just words", "line 1: a job should be a mapping"),
-        ("a: b: c\n", "line 1: this is no YAML: "),
+        ("a: b: c\n", "line 1: this is not YAML: "),
         (
             "a: 1\n\tb: 1\n",
             "indent with spaces, not with tabs",
         ),
-        ("a: \x01\n", "line 1: this is no YAML: there is a character that YAML does not allow"),
-        ("a: 1\n---\nb: 1\n", "line 2: this is no YAML"),
+        ("a: \x01\n", "line 1: this is not YAML: there is a character that YAML does not allow"),
+        ("a: 1\n---\nb: 1\n", "line 2: this is not YAML"),
         ("a: 1\nb: !!python/object/apply:os.system [touch x]\n", "line 2: the tag 'tag:yaml.org,2002:python"),
         ("a: 1\nb: !vault x\n", "line 2: the tag '!vault' is not allowed"),
-        ("a: &a [*a]\n", "line 1: an alias stands within what it stands for"),
+        ("a: &a [*a]\n", "line 1: an alias is used inside its own value"),
         (ALIASES, "with its aliases this has more than 100000 values"),
-        ("[" * (MAX_DEPTH + 1), f"line 1: lists and mappings stand in each other more than {MAX_DEPTH} deep"),
+        ("[" * (MAX_DEPTH + 1), f"line 1: lists and mappings are nested more than {MAX_DEPTH} deep"),
         # Here the library may have a limit of its own, and its own words.
         ("[" * 100_000, "job.yaml, line 1: "),
         ("x" * (MAX_BYTES + 1), "bytes are too many"),
@@ -105,7 +105,7 @@ def test_what_is_no_yaml(tmp_path: Path, text: str, sentence: str) -> None:
 
 def test_what_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "job.yaml").write_bytes(b"a: 1\nb: \xff\n")
-    with pytest.raises(JobError, match="line 2: this is no text in UTF-8"):
+    with pytest.raises(JobError, match="line 2: this is not UTF-8 text"):
         read_job(tmp_path / "job.yaml", Repositories())
 
 
@@ -133,7 +133,7 @@ def test_whatever_comes_is_read_or_refused(data: bytes) -> None:
 def test_templates_have_to_be_rendered_first(tmp_path: Path, text: str, line: int) -> None:
     error = mistake(tmp_path, text)
     assert error.startswith(f"job.yaml, line {line}: ")
-    assert "has to be rendered first" in error
+    assert "render it first" in error
 
 
 def test_steps_may_look_like_templates(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_key_that_stands_twice(tmp_path: Path) -> None:
     job = read(
         tmp_path, HEAD + INLINE.replace("    role: [server]\n", "    role: [server]\n    role: [client]\n")
     )
-    assert remarks(job) == ["10: 'role' stands here twice, also in line 9: the last one holds"]
+    assert remarks(job) == ["10: 'role' is given twice, also in line 9: the last one holds"]
     assert [len(role.actions) for role in job.roles] == [0, 1]
 
 
@@ -265,7 +265,7 @@ REQUEST = "role: [server]\n    protocols:\n      lava-multinode:\n      - {%s}"
         (changed("[server]", "[sever]"), "line 9: there is no role 'sever'; did you mean 'server'?"),
         (changed("[server]", "[x]"), "line 9: there is no role 'x'; the roles are server, client"),
         (changed("- test:", "- tests:"), "line 8: there is no action 'tests'; it is one of deploy, boot, test"),
-        (changed("    role: [server]\n", "  role: [server]\n"), "line 10: this is no YAML"),
+        (changed("    role: [server]\n", "  role: [server]\n"), "line 10: this is not YAML"),
         (changed("    definitions", "    definition"), "a test action has no 'definition'; did you mean"),
         (changed("from: inline", "from: outline"), "line 11: 'from' is one of inline, git, url, tar, bzr"),
         (changed("      name: it\n", "      name: a b\n"), "line 12: a definition can't be called 'a b'"),
@@ -303,7 +303,7 @@ REQUEST = "role: [server]\n    protocols:\n      lava-multinode:\n      - {%s}"
             changed("count: 2", "count: 2, request: lava-start, expect_role: client"),
             "line 6: role 'client' would wait for its own start",
         ),
-        (changed("actions:", "action:"), "line 1: this is no job: there are no 'actions' in it"),
+        (changed("actions:", "action:"), "line 1: this is not a job: it has no 'actions'"),
         (changed("job_name: trial", "timeout: {job: 1}"), "line 1: a job has no 'timeout'; did you mean 'timeouts'?"),
         (
             changed("from: inline", "from: git").replace("repository:\n", "repository: https://x.org/y.git\n      x:\n"),
@@ -327,7 +327,7 @@ def test_mistakes_have_a_line_and_say_what_to_do(tmp_path: Path, text: str, erro
     [
         (
             changed("job_name", "colour: red\njob_name"),
-            "1: a job has no 'colour': it is passed over, and LAVA",
+            "1: a job has no 'colour': it is ignored, and LAVA",
         ),
         (
             changed("role: [server]", "docker: {image: x}"),
@@ -340,7 +340,7 @@ def test_mistakes_have_a_line_and_say_what_to_do(tmp_path: Path, text: str, erro
         (HEAD + "- test: {role: server, monitors: []}\n", "8: 'monitors' read the console"),
         (HEAD + "- command: {role: server, name: x}\n", "8: command is not carried out"),
         (changed("      name: it\n", ""), "11: a definition without a name is called like its file"),
-        (changed("path:", "expected: [x]\n      path:"), "13: 'expected' is not looked at"),
+        (changed("path:", "expected: [x]\n      path:"), "13: 'expected' is ignored"),
         (changed("run:", "install: {keys: [x]}\n        run:"), "16: install: keys is not carried out"),
         (changed("job_name", "secrets: {A: b}\njob_name"), "1: secrets is not carried out"),
         (

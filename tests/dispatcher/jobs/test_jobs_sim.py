@@ -168,7 +168,7 @@ def test_deploy_and_boot_are_said_to_be_skipped_and_dependencies_not_to_be_insta
     assert status == 0, text
     assert text.count("deploy and boot are not carried out") == 1
     assert "job.yaml, line 7: deploy and boot" in text
-    assert text.count("deps iperf3 ethtool is not carried out") == 1
+    assert text.count("deps iperf3 ethtool is skipped") == 1
 
 
 REQUEST = "    protocols:\n      lava-multinode:\n      - {{action: multinode-test, request: {}, messageID: {}{}}}\n"

@@ -265,7 +265,7 @@ def test_an_operator_is_told_of_frames_that_make_no_sense(console: Console) -> N
         alarms = [item for item in console.print(encode_frame(b"\xc0")) if isinstance(item, Alarm)]
         assert len(alarms) == (number in (ALARM, 10 * ALARM, 100 * ALARM)), number
         for alarm in alarms:
-            assert alarm.sentence.startswith(f"{number} frames from this console made no sense")
+            assert alarm.sentence.startswith(f"{number} frames from this console were invalid")
     assert console.channel.counters.refused == 100 * ALARM
 
 

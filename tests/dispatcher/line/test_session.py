@@ -477,7 +477,7 @@ def refusals(lines: list[list[object]]) -> int:
         if line[0] == REPLY:
             status, values = unpack_reply(message_of([line]))
             assert status == LINK_FAILED
-            assert values == ["this device has too much under way with its dispatcher"]
+            assert values == ["this device has too many open requests"]
             count += 1
     return count
 

@@ -164,8 +164,8 @@ def test_data_and_places() -> None:
     [
         ("lava-send", "missing"),
         ("lava-send --now x", "unknown option"),
-        ("lava-send 'a b'", "no message id"),
-        ("lava-send a=b", "no message id"),
+        ("lava-send 'a b'", "not a message id"),
+        ("lava-send a=b", "not a message id"),
         ("lava-send ''", "empty"),
         ("lava-send x 'a key=1'", "white space"),
         ("lava-send x v='1\n2'", "line break"),

@@ -90,7 +90,7 @@ def test_blocked_until_stopped() -> None:
     log = Log(a="x", b="x").wait(WAIT, "a", "1").send("b", "2").release("a", 130, "cancelled")
     assert words.ending(log.flow()) == "1 of 2 devices was blocked until stopped."
     went_on = log.send("a", "3").flow()
-    assert words.ending(went_on).endswith("none is blocked. Waits of 1 of 2 devices came to nothing.")
+    assert words.ending(went_on).endswith("none is blocked. Waits of 1 of 2 devices failed.")
 
 
 def test_a_repeated_request_is_one() -> None:
@@ -341,7 +341,7 @@ def test_what_another_version_wrote_is_passed_over(
     assert cli.main(["flow", str(log)]) == 0
     told = capsys.readouterr()
     assert told.out == plain.out
-    assert told.err.count("events of the kind 'split' are passed over") == 1
+    assert told.err.count("events of the kind 'split' are ignored") == 1
 
 
 def test_a_log_that_is_being_written_is_only_read(tmp_path: Path) -> None:
@@ -360,7 +360,7 @@ def test_a_log_that_is_being_written_is_only_read(tmp_path: Path) -> None:
         (["stranger.log"], 1, "stranger.log, line 1: 'a' never joined the group"),
         (["empty.log"], 1, "empty.log is empty"),
         (["missing.log"], 1, "missing.log"),
-        (["good.log", "-o", "flow.pdf"], 2, "Give it the suffix .html, .md or .txt"),
+        (["good.log", "-o", "flow.pdf"], 2, "give it the suffix .html, .md or .txt"),
         (["good.log", "-o", "missing/flow.md"], 1, "there is no folder"),
         ([], 2, "name the log of a group"),
     ],

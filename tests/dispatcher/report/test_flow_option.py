@@ -50,8 +50,8 @@ def test_a_run_that_hangs_is_drawn_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "status", "sentence"),
     [
-        ("flow.pdf", 2, "--flow: what to write to flow.pdf? Give it the suffix .html, .md or .txt"),
-        ("flow", 2, "--flow: what to write to flow?"),
+        ("flow.pdf", 2, "--flow: the format of flow.pdf is not known; give it the suffix .html, .md or .txt"),
+        ("flow", 2, "--flow: the format of flow is not known"),
         ("missing/flow.html", 1, "--flow: there is no folder"),
         ("folder.html", 1, "--flow: folder.html is a folder"),
     ],

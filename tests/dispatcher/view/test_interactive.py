@@ -256,7 +256,7 @@ def test_isolated(room: Room) -> None:
 def test_refused(room: Room, box: Path) -> None:
     with Lavabox("sim", "--box", str(box), *TWO_SHELLS, cwd=room.folder) as process:
         assert process.finish() == 2
-    assert "--interactive is for a person: stdin and stdout have to be a terminal" in process.text
+    assert "--interactive needs a terminal as stdin and stdout" in process.text
     with room.person(ALONE, "--interactive", "c", "--role", "a", "--role", "b") as person:
         person.until("--interactive c: there is no such device; there are a-1, b-1")
         assert person.process.wait(PATIENCE) == 2
