@@ -49,8 +49,15 @@ class WaitKind(Enum):
     """Which command waits."""
 
     WAIT = "lava-wait"
+    NEXT = "lava-wait-next"  # lava-wait --next
     WAIT_ALL = "lava-wait-all"
     SYNC = "lava-sync"
+    LOCK = "lava-lock"
+
+
+# Whom a wait needs. None: all other devices; a text: all others of this role; several: the devices of these
+# names; a number: so many devices, the one that waits among them.
+Whom = str | tuple[str, ...] | int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +99,12 @@ class Sent:
 class Waiting:
     """A device began to wait; a lava-sync also sends the message, without data.
 
-    `role` is whom a lava-wait-all waits for, None for everybody; the other kinds
-    have none. `timeout` is in seconds, None for no limit; the host of the device
+    `message_id` is the name of a lava-lock. `whom` is for lava-wait-all and lava-sync; a lava-wait takes
+    what any other device sends, and has None. `timeout` is in seconds, None for no limit; the host of the device
     keeps the time and appends `Released`. `own_timeout` is whether the script gave it,
     with --timeout, and so has a plan for a wait that ends without success. `position` is
-    where in the device's console log the wait began, in bytes.
+    where in the device's console log the wait began, in bytes. `or_ids` are further ids of which one
+    will do as well, of a lava-wait --any.
     """
 
     time: float
@@ -104,10 +112,26 @@ class Waiting:
     identity: bytes
     kind: WaitKind
     message_id: bytes
-    role: str | None
+    whom: Whom
     timeout: float | None
     own_timeout: bool = False
     position: int = 0
+    or_ids: tuple[bytes, ...] = ()
+
+    @property
+    def ids(self) -> tuple[bytes, ...]:
+        """All ids of which one will do."""
+        return (self.message_id, *self.or_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Unlocked:
+    """A device gives a lock back. If another one has it, this changes nothing."""
+
+    time: float
+    device: str
+    identity: bytes
+    name: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +142,16 @@ class Released:
     identity: bytes
     request: bytes
     status: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """There is no connection to the device's console, until something else comes of it: `Joined` at the latest."""
+
+    time: float
+    device: str
+    identity: bytes
     reason: str
 
 
@@ -180,7 +214,9 @@ def _is_number(text: str) -> bool:
     return _NUMBER.fullmatch(text) is not None and math.isfinite(float(text))
 
 
-Event = Founded | Joined | Sent | Waiting | Released | Left | Reported
+Event = Founded | Joined | Sent | Waiting | Unlocked | Released | Lost | Left | Reported
+# What a device asks for that stands in the log.
+Asked = Sent | Waiting | Unlocked | Reported
 
 
 def readable(text: str) -> str:
@@ -347,6 +383,26 @@ def _lists_to_members(value: Any) -> tuple[tuple[str, str], ...]:
     return tuple((_text(name), _text(role)) for name, role in value)
 
 
+def _whom_to_json(whom: Whom) -> object:
+    return list(whom) if isinstance(whom, tuple) else whom
+
+
+def _json_to_whom(value: Any) -> Whom:
+    if isinstance(value, list):
+        return tuple(map(_text, value))
+    return value if value is None or isinstance(value, str) else _whole_number(value)
+
+
+def _ids_to_list(ids: tuple[bytes, ...]) -> list[str]:
+    return [_bytes_to_text(one) for one in ids]
+
+
+def _list_to_ids(value: Any) -> tuple[bytes, ...]:
+    if not isinstance(value, list):
+        raise ValueError(f"not a list of ids: {value!r:.80}")
+    return tuple(map(_text_to_bytes, value))
+
+
 def _report_fields(value: Any) -> tuple[str | None, ...]:
     if not isinstance(value, list):
         raise ValueError(f"not a list: {value!r:.80}")
@@ -382,11 +438,13 @@ _FIELDS: dict[type[Event], dict[str, _Codec]] = {
         **_COMMON,
         "kind": (lambda kind: kind.value, WaitKind),
         "message_id": _BYTES,
-        "role": _optional(_NAME),
+        "whom": (_whom_to_json, _json_to_whom),
         "timeout": _optional(_SECONDS),
         "own_timeout": (_same, _yes_or_no),
         "position": (_same, _whole_number),
+        "or_ids": (_ids_to_list, _list_to_ids),
     },
+    Unlocked: {**_COMMON, "name": _BYTES},
     Released: {
         "time": _SECONDS,
         "identity": _IDENTITY,
@@ -394,6 +452,7 @@ _FIELDS: dict[type[Event], dict[str, _Codec]] = {
         "status": (_same, _whole_number),
         "reason": _TEXT,
     },
+    Lost: {**_COMMON, "reason": _TEXT},
     Left: {**_COMMON, "reason": _TEXT},
     Reported: {
         **_COMMON,

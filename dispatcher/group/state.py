@@ -10,7 +10,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dispatcher.group.coordinator import Coordinator, Outcome
-from dispatcher.group.events import Event, Founded, Left, Released, Reported, Sent, Waiting
+from dispatcher.group.events import (
+    Asked,
+    Event,
+    Founded,
+    Left,
+    Released,
+    Reported,
+    Sent,
+    Unlocked,
+    Waiting,
+    Whom,
+)
 from dispatcher.group.results import Case, Results
 from toolkit.wire.vocabulary import NO
 
@@ -18,7 +29,7 @@ from toolkit.wire.vocabulary import NO
 EVENT_BYTES = 1024
 PAIR_BYTES = 192
 # Events that count for their device's share of the log.
-_OF_SHARES = (Sent, Waiting, Reported)
+_OF_SHARES = (Sent, Waiting, Unlocked, Reported)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +121,19 @@ class GroupState:
         return {}
 
 
-def size(event: Sent | Waiting | Reported) -> int:
+def size(event: Asked) -> int:
     """What the event takes, at most, in bytes of memory."""
     match event:
         case Sent():
             pairs = sum(PAIR_BYTES + len(key) + len(value) for key, value in event.data)
             return EVENT_BYTES + len(event.message_id) + pairs
         case Waiting():
-            return EVENT_BYTES + len(event.message_id)
+            return EVENT_BYTES + sum(map(len, event.ids)) + _size_of_whom(event.whom)
+        case Unlocked():
+            return EVENT_BYTES + len(event.name)
         case Reported():
             return EVENT_BYTES + sum(4 * len(field) for field in event.fields if field is not None)
+
+
+def _size_of_whom(whom: Whom) -> int:
+    return PAIR_BYTES * len(whom) if isinstance(whom, tuple) else 0

@@ -112,6 +112,16 @@ class Group:
             self.engine.leave(attachment.name, reason, self._loop.time())
             self.wake()
 
+    def lose(self, attachment: Attachment, reason: str) -> None:
+        """There is no connection to the device; `reason` is a clause."""
+        self.engine.lose(attachment.name, reason, self._loop.time())
+        self.wake()
+
+    def regain(self, attachment: Attachment) -> None:
+        """There is a connection again."""
+        self.engine.regain(attachment.name, self._loop.time())
+        self.wake()
+
     def request(self, device: str, asked: Asked, now: float) -> None:
         """Carry out what the device asks for; `Attachment.answer` follows."""
         self.engine.request(

@@ -474,7 +474,7 @@ class TerminalRun:
             what = dead_end.sentences[0].removeprefix("dead end: ")
             self._display.message(f"perhaps a dead end: {what}. But {dead_end.doubt}. The waits go on")
             return
-        waits = {(wait.device, wait.kind, wait.message_id, wait.role) for wait in dead_end.waits}
+        waits = {(wait.device, wait.kind, wait.ids, wait.whom) for wait in dead_end.waits}
         self._repeated = self._repeated + 1 if waits == self._dead_end else 0
         self._dead_end = waits
         for sentence in dead_end.sentences if not self._repeated else ["the same dead end again"]:

@@ -119,7 +119,7 @@ def _whom(wait: Waiting, group: WaitGroup) -> str:
     names = list(islice((name for name in group.lacking if name != wait.device), 4))
     count = len(group.lacking) - own
     names += [""] * (count - len(names))
-    return enumerated(names, "and" if group.times else "or") if names else "nobody"
+    return enumerated(names, "and" if group.enough is None else "or") if names else "nobody"
 
 
 def area(
