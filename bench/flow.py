@@ -23,7 +23,7 @@ OPTIONS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
-RUNS = 5
+RUNS = 3
 _EVENTS_IN_A_TURN = 4.8
 
 

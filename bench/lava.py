@@ -69,7 +69,7 @@ def run(
     if done.returncode not in (0, 1) or not results.exists():
         sys.exit(f"bench.lava: lavabox sim ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr}")
     document = json.loads(results.read_text())
-    cases = [(str(case["id"]), f"{case['measurement']:g}") for case in _cases(document)]
+    cases = [(str(case["id"]), str(case["measurement"])) for case in _cases(document)]
     return (folder / name / "d.log").read_bytes(), cases
 
 

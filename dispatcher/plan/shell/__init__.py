@@ -3,7 +3,7 @@
 
 reading     a definition on one device: the way in
 walker      where it is: the state, statements in sequence and in branches
-statements  if, case, lists, pipelines, assignments      loops     for, while, until, getopts
+statements  if, case, lists, pipelines, assignments      loops     for, while, until
 commands    simple commands, functions, scripts          builtins  cd, eval, trap and so on
 words       words with their expansions                  output    what a $(...) prints
 conditions  test, [ and [[                               scope     variables, arguments, the folder

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 
 from tree_sitter import Node
 
-from dispatcher.jobs.text import EMPTY, UNKNOWN, Text, known
+from dispatcher.jobs.text import UNKNOWN, Text
 from dispatcher.plan.shell.conditions import Status
 from dispatcher.plan.shell.grammar import text_of
 from dispatcher.plan.shell.walker import Stop, Walker
-from dispatcher.plan.shell.words import between, command_nodes
+from dispatcher.plan.shell.words import between
 
 # Turns of a loop.
 _MOST_TURNS = 100
@@ -72,9 +72,6 @@ def while_(walker: Walker, node: Node) -> Status:
     until = node.children[0].type == "until"
     conditions = between(node, node.children[0].type, "do_group")
     body = [child for child in node.named_children if child.type == "do_group"]
-    options = _getopts(conditions)
-    if options is not None:
-        return _options(walker, options, conditions, body)
     if _counted(walker, conditions, body, until):
         return Status.UNKNOWN
     for name in _assigned([*body, *conditions]):
@@ -109,47 +106,10 @@ def _counted(walker: Walker, conditions: Sequence[Node], body: Sequence[Node], u
     return False
 
 
-def _options(
-    walker: Walker, words: Sequence[Node], conditions: Sequence[Node], body: Sequence[Node]
-) -> Status:
-    """`while getopts ...`: turns for the options that this script was called with."""
-    given = walker.words().fields(words)
-    if len(given) < 2 or given[0].exact is None or given[1].exact is None:
-        _unknown_turns(walker, body, {}, Status.UNKNOWN)
-        return Status.UNKNOWN
-    name = given[1].exact
-    turns = _parsed_options(given[0].exact, given[2:] or walker.scope.arguments)
-    if turns is None:
-        _unknown_turns(walker, body, {name: UNKNOWN, "OPTARG": UNKNOWN}, Status.UNKNOWN)
-        walker.scope.variables["OPTIND"] = UNKNOWN
-        return Status.UNKNOWN
-    options, index = turns
-    for option, value in options:
-        walker.scope.variables[name] = known(option)
-        walker.scope.variables["OPTARG"] = value
-        if _turn(walker, body):
-            break
-    walker.scope.variables[name] = known("?")
-    walker.scope.variables["OPTIND"] = known(str(index))
-    return Status.YES
-
-
 def c_style_for(walker: Walker, node: Node) -> Status:
     """`for ((i = 0; i < 3; i++))`."""
     body = [child for child in node.named_children if child.type in ("do_group", "compound_statement")]
-    text = text_of(node)
-    match = re.match(
-        r"for\s*\(\(\s*(\w+)\s*=\s*(\d+)\s*;\s*\1\s*(<=?)\s*(\$?\{?\w+\}?)\s*;\s*(?:\1\s*\+\+|\+\+\s*\1)\s*\)\)",
-        text,
-    )
-    last = walker.words().arithmetic(match[4]).exact if match else None
-    if match is None or last is None or int(last) - int(match[2]) > _MOST_TURNS:
-        _unknown_turns(walker, body, {match[1]: UNKNOWN} if match else {}, Status.UNKNOWN)
-        return Status.UNKNOWN
-    for number in range(int(match[2]), int(last) + (match[3] == "<=")):
-        walker.scope.variables[match[1]] = known(str(number))
-        if _turn(walker, body):
-            break
+    _unknown_turns(walker, body, dict.fromkeys(_assigned([node]), UNKNOWN), Status.UNKNOWN)
     return Status.UNKNOWN
 
 
@@ -172,48 +132,3 @@ def _assigned(nodes: Sequence[Node]) -> set[str]:
         elif node.type in ("postfix_expression", "unary_expression") and node.children:
             names |= set(re.findall(r"[A-Za-z_]\w*", text_of(node)))
     return names
-
-
-def _getopts(conditions: Sequence[Node]) -> list[Node] | None:
-    """The arguments, if this condition is a getopts."""
-    commands = [node for node in conditions if node.is_named]
-    if len(commands) == 1 and commands[0].type == "command":
-        nodes = command_nodes(commands[0])
-        if nodes and nodes[0].text == b"getopts":
-            return nodes[1:]
-    return None
-
-
-def _parsed_options(
-    allowed: str, arguments: Sequence[Text] | None
-) -> tuple[list[tuple[str, Text]], int] | None:
-    """What getopts makes of the arguments, and OPTIND after it; None if that is not known."""
-    options: list[tuple[str, Text]] = []
-    if arguments is None:
-        return None
-    index = 0
-    while index < len(arguments):
-        argument = arguments[index]
-        start = argument.parts[0]
-        if argument.exact is None and not start.startswith("-"):
-            return None
-        if argument.exact in ("-", "--") or not start.startswith("-"):
-            return options, index + 1 + (argument.exact == "--")
-        index += 1
-        letters = start[1:]
-        while letters:
-            letter, letters = letters[0], letters[1:]
-            place = allowed.find(letter)
-            if place < 0 or letter == ":":
-                options.append(("?", known(letter)))
-            elif allowed[place + 1 : place + 2] != ":":
-                options.append((letter, EMPTY))
-            elif letters or argument.exact is None:
-                options.append((letter, Text((letters, *argument.parts[1:]))))
-                letters = ""
-            elif index < len(arguments):
-                options.append((letter, arguments[index]))
-                index += 1
-            else:
-                options.append(("?", known(letter)))
-    return options, index + 1

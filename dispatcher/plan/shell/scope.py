@@ -48,8 +48,6 @@ class Scope:
     exported: set[str] = field(default_factory=set)
     functions: dict[str, Function] = field(default_factory=dict)
     folder: str | None = "."
-    # The first option that getopts has not taken yet.
-    option: int = 0
 
     def copy(self) -> "Scope":
         """One that can be changed on its own."""

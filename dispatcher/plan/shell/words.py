@@ -5,7 +5,6 @@ import ast
 import operator
 import re
 from collections.abc import Callable, Iterable, Sequence
-from fnmatch import translate
 
 from tree_sitter import Node
 
@@ -154,19 +153,17 @@ class Words:
 
     def _parameter(self, node: Node, raw: str) -> Text:
         """`${...}`."""
-        match = re.fullmatch(r"\$\{(\w+|[@*#?$!-])(?:(:?[-=+?]|##?|%%?|//?)(.*))?\}", raw, re.DOTALL)
+        match = re.fullmatch(r"\$\{(\w+|[@*#?$!-])(?:(:?[-=+?]|##?|%%?|//?).*)?\}", raw, re.DOTALL)
         if match is None:
             self._visit_inside(node)
             return UNKNOWN
-        name, action, written = match.groups()
+        name, action = match.groups()
         value = self._scope.value(name)
         if not action:
             return UNKNOWN if value is None else value
         operands = _behind(node, action)
-        if action in ("#", "##", "%", "%%"):
-            # The parser leaves out blanks at the beginning of a pattern.
-            plain = not re.search(r"[$`'\"\\]", written)
-            return _trimmed(value, action, known(written) if plain else self.text(operands))
+        if action[0] in "#%":
+            return UNKNOWN
         if action in ("/", "//"):
             return self._replaced(value, action, operands)
         operand = self.text(operands)
@@ -242,22 +239,6 @@ def _braces(node: Node) -> list[Text]:
     first, last = int(match[1]), int(match[2])
     step = 1 if last >= first else -1
     return [known(str(number)) for number in range(first, last + step, step)[:_MOST_WORDS]]
-
-
-def _trimmed(value: Text | None, action: str, pattern: Text) -> Text:
-    """`${name#pattern}` and its like."""
-    if value is None or value.exact is None or pattern.exact is None or len(value.exact) > 1000:
-        return UNKNOWN
-    text, matches = value.exact, re.compile(translate(pattern.exact)).match
-    lengths: Sequence[int] = range(len(text) + 1)
-    if len(action) == 2:
-        lengths = lengths[::-1]
-    for length in lengths:
-        if action[0] == "#" and matches(text[:length]):
-            return known(text[length:])
-        if action[0] == "%" and matches(text[len(text) - length :]):
-            return known(text[: len(text) - length])
-    return value
 
 
 _ANSI = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\", "'": "'", '"': '"', "e": "\x1b", "a": "\a", "b": "\b"}
