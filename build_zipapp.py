@@ -155,7 +155,7 @@ def build(output: Path, python: str | None = None) -> Path:
     ]
     if python is None:
         entries += _streams("source", sources)
-    entries.append(("LICENSE", (ROOT / "LICENSE").read_bytes()))
+    entries.append(("LICENSE", _licence()))
     output.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.")
     new = Path(name)
@@ -172,6 +172,15 @@ def build(output: Path, python: str | None = None) -> Path:
         new.unlink(missing_ok=True)
         raise
     return output
+
+
+def _licence() -> bytes:
+    """Ours: it stands beside this file in the source tree, and with the package's own data where it is installed."""
+    path = ROOT / "LICENSE"
+    if not path.exists():
+        files = importlib.metadata.files("lavabox") or []
+        path = Path(next(file for file in files if file.name == "LICENSE").locate())
+    return path.read_bytes()
 
 
 def header() -> str:
