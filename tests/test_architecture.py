@@ -29,7 +29,8 @@ PURE = [
     *(
         ROOT / "dispatcher" / f"{name}.py"
         for name in (
-            *("engine", "host/deadwatch", "host/rules", "jobs/text", "jobs/source", "view/statusview"),
+            *("engine", "host/deadwatch", "host/rules", "host/remotewire", "host/lavawire", "host/lavapoll"),
+            *("jobs/text", "jobs/source", "view/statusview"),
             *(f"report/flow/{module}" for module in ("model", "words", "table", "tables")),
         )
     ),
