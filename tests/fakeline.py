@@ -218,6 +218,10 @@ class FakeLine:
             times.append(max(self.now, self.free["up"] - (WRITABLE - 1) / self.speed))
         return min(times, default=float("inf"))
 
+    def host_turn(self) -> None:
+        """Let the host do what is due."""
+        self._carry_out(self.session.handle_timeout(self.now))
+
     def _turn(self) -> None:
         if self._actions and self._actions[0][0] <= self.now:
             heapq.heappop(self._actions)[2]()
@@ -228,7 +232,7 @@ class FakeLine:
             self.strays += not any(link.listening() for link in self.links)
             for link in self.links:
                 link.receive_line(line, self.now)
-        self._carry_out(self.session.handle_timeout(self.now))
+        self.host_turn()
         for number, link in enumerate(self.links):
             deadline = link.next_timeout()
             if deadline is not None and deadline <= self.now:

@@ -92,13 +92,14 @@ class Line:
 
     def push(self, data: bytes) -> None:
         world = self.world
-        start = max(world.now, self.free)
-        self.free = start + len(data) * 10 / world.faults.baud
+        self.free = max(world.now, self.free)
         if world.faults.delay and world.random.random() < world.faults.delay:
             self.free += world.random.random()
-        # In pieces, as serial adapters deliver.
+        # In pieces, as serial adapters deliver: at least every 20 ms.
+        most = max(1, world.faults.baud // 500)
         while data:
-            size = world.random.choice((1, 7, 16, 64, 4096))
+            size = min(most, world.random.choice((1, 7, 16, 64, 256)))
+            self.free += len(data[:size]) * 10 / world.faults.baud
             self.queue.append((self.free, data[:size]))
             data = data[size:]
 
@@ -300,7 +301,7 @@ class Device:
         if self.link is None or not self.link.listening():
             self.strays.append(line)
             faults = self.world.faults
-            if self.clean and not (faults.damaging or faults.delay or faults.background):
+            if self.clean and not (faults.damaging or faults.delay):
                 raise AssertionError(f"typed into a shell: {line!r}")
             return
         self.link.receive_line(line, self.world.now)
@@ -635,8 +636,8 @@ class World:
         """One host's dispatcher ends, and begins again with what is in the log."""
         old = self.random.choice(self.hosts)
         for device in old.devices.values():
-            old.carry_out(device, device.channel.close(self.now))
             device.clean = False
+            old.carry_out(device, device.channel.close(self.now))
             device.channel = self.new_channel()
         self.counts["restarts"] += 1
         # What it was about to append gets into the log, or is gone with it.

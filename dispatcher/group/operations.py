@@ -18,9 +18,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dispatcher.group.configuration import Configuration
-from dispatcher.group.events import Reported, Sent, Waiting, WaitKind
+from dispatcher.group.events import Reported, Sent, Waiting, WaitKind, readable
 from dispatcher.group.state import GroupState
-from toolkit.wire.vocabulary import MAX_DATA, MAX_NAME, MAX_TEXT, OK, ProtocolError, pack_reply
+from toolkit.wire.vocabulary import MAX_DATA, MAX_NAME, MAX_TEXT, NO, OK, ProtocolError, pack_reply
 
 MAX_ID = 1024
 
@@ -194,6 +194,21 @@ def _report(*checks: Callable[[Any], bool]) -> Handler:
     return handler
 
 
+def _set_start(state: GroupState, call: Call) -> Answer:
+    started = _report(_is_name)(state, call)
+    open_set = state.results.open_set(call.device)
+    if open_set is not None and not state.known(call.identity):
+        return pack_reply(NO, f"a test set is open already: {readable(open_set):.200}")
+    return started
+
+
+def _set_stop(state: GroupState, call: Call) -> Answer:
+    stopped = _report()(state, call)
+    if state.results.open_set(call.device) is None and not state.known(call.identity):
+        return pack_reply(NO, "no test set is open")
+    return stopped
+
+
 def _config(state: GroupState, call: Call) -> Answer:
     (key,) = _fields(call, lambda value: isinstance(value, str))
     return pack_reply(OK, *call.configuration.values(call.device, key))
@@ -217,8 +232,8 @@ OPERATIONS: dict[str, Handler] = {
     "case-end": _report(_is_name),
     "result": _report(_is_name, _is_name, _is_name_or_nothing, _is_name_or_nothing),
     "reference": _report(_is_name, _is_name, _is_text),
-    "set-start": _report(_is_name),
-    "set-stop": _report(),
+    "set-start": _set_start,
+    "set-stop": _set_stop,
     "run-start": _report(_is_name, _is_name_or_nothing),
     "run-end": _report(_is_name, _is_name_or_nothing, _is_status),
     "refused": _report(_is_text, _is_text),

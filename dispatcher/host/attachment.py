@@ -18,7 +18,7 @@ from typing import Protocol
 from dispatcher.consoles import Console, ConsoleError
 from dispatcher.engine import Answer
 from dispatcher.host.timer import Timer
-from dispatcher.line.channel import Alarm, Asked, Channel, Item, Output
+from dispatcher.line.channel import Alarm, Asked, Channel, Item, Output, TextHandle
 from dispatcher.line.session import Cancelled, Counters, Request
 from dispatcher.line.textpatterns import Pattern
 from dispatcher.line.textsignals import Found
@@ -159,11 +159,12 @@ class Attachment:
 
     def answer(self, answer: Answer, now: float) -> None:
         """Carry an answer of the group to the device; `flush` types it."""
-        assert isinstance(answer.request, Request)
+        assert isinstance(answer.request, Request | TextHandle)
         if answer.reply is None:
             self._channel.accept(answer.request)
-        else:
-            self._channel.reply(answer.request, answer.reply, now)
+            return
+        for alarm in self._channel.reply(answer.request, answer.reply, now):
+            self.tell(alarm.sentence)
 
     def flush(self, now: float) -> None:
         """Type what is to be typed, and set the timer."""

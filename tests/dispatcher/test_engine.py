@@ -288,7 +288,7 @@ def test_a_message_that_is_sent_again_is_told_of_each_time(lab: Lab) -> None:
 
 
 def test_failed_waits_are_failed_results(lab: Lab) -> None:
-    lab.ask("client-1", "wait", b"own", 500)  # the script itself gave it a time-out
+    lab.ask("client-1", "wait", b"own", 500, True)  # the script itself gave it a time-out
     lab.ask("client-1", "wait-all", b"role", "nobody", None)
     lab.ask("client-2", "wait-all", b"gone", "server", None, position=77)
     lab.cancel(lab.ask("client-2", "wait", b"cancelled", None))

@@ -151,8 +151,13 @@ FAILURES = {
     "raise": ("lava-test-raise 'no network' || true", "a-1: lava-test-raise: no network"),
     "raise by text": ("echo '<LAVA_SIGNAL_TESTRAISE no network>'", "a-1: lava-test-raise: no network"),
     "a set in a set": (
-        "lava-test-set start one; lava-test-set start two && exit 9; lava-test-case x --result fail",
-        "a-1: test 'x' failed (set 'one')",
+        "lava-test-set start one; lava-test-set start two || exit 9; lava-test-case x --result fail",
+        "a-1: test 'x' failed (set 'two')",
+    ),
+    "a result that is refused": (
+        "lava-test-case x --result bogus || true",
+        "a-1: refused: lava-test-case x --result bogus: "
+        "--result must be one of pass, fail, skip, unknown, not 'bogus'",
     ),
 }
 

@@ -739,7 +739,7 @@ def test_an_agent_that_was_stopped_for_minutes_asks_again() -> None:
     tag = line.submit("wait")
     line.run(3)
     line.now += 600
-    line.session.handle_timeout(line.now)
+    line.host_turn()
     assert line.dispatcher.cancelled == ["its command has stopped asking"]
     line.dispatcher.asked.clear()  # on this link it comes again
     line.run(3)
@@ -1006,3 +1006,29 @@ def test_the_first_burst_is_one_frame() -> None:
 
 def recording(line: FakeLine) -> Callable[[], list[bytes]]:
     return lambda: line.frames
+
+
+def test_a_lease_that_was_on_its_way_is_taken_back() -> None:
+    """The request gave a lease; before it is acknowledged, somebody else begins to read the console."""
+    line = FakeLine()
+    line.submit("wait")
+    while packets.REQUEST not in line.kinds():
+        line.run(0.0001)
+    line.links[0].attend(False)
+    assert line.run(1.0, until=lambda: line.dispatcher.open_waits == 1 and packets.POLL in line.kinds())
+    line.run(0.05)
+    # From now on nothing is typed but answers, and nothing while the agent does not listen.
+    line.release("x")
+    assert line.run(2 * packets.UNATTENDED_POLL_INTERVAL, until=lambda: line.idle)
+    assert line.strays == 0
+
+
+def test_a_long_reply_is_read_to_its_end_beside_another_reader() -> None:
+    line = FakeLine(baud=9600, speed=960.0)
+    tag = line.submit("wait")
+    line.links[0].attend(False)
+    assert line.run(5.0, until=lambda: line.dispatcher.open_waits == 1)
+    line.release(b"v" * 3000)
+    assert line.run(60.0, until=lambda: line.idle)
+    assert line.reply(tag) is not None
+    assert line.strays == 0

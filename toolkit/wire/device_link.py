@@ -93,6 +93,7 @@ class _Request:
         "deadline",
         "incoming",
         "last_sequence",
+        "leased",
         "outgoing",
         "reply",
         "state",
@@ -111,6 +112,7 @@ class _Request:
         self.tries = 0  # unanswered transmissions in a row
         self.asked = False  # that frame wants an answer, and has none yet
         self.last_sequence = 0  # of this request's newest frame; 0: none was sent
+        self.leased = False  # that frame gave the host a lease
 
 
 class DeviceLink:
@@ -491,6 +493,7 @@ class DeviceLink:
         request.last_sequence = self._sequence
         head = (self._session, request.last_sequence, request.tag)
         lease = packets.LEASE if self.attended else 0
+        request.leased = lease > 0
         if request.state == SENDING and request.burst:
             offset, chunk, push = request.burst.pop(0)
             if request.burst:
@@ -520,6 +523,9 @@ class DeviceLink:
                 self._unqueue(request)
                 interval = packets.POLL_INTERVAL if self.attended else packets.UNATTENDED_POLL_INTERVAL
                 request.deadline = now + interval
+                if request.leased and not self.attended:
+                    # It was on its way when another reader came: the next frame takes the lease back.
+                    self._enqueue(request)
         elif request.burst or packet[2] < request.last_sequence:
             pass  # The answer to an earlier try says nothing: that to the newest is on its way.
         elif self._step(request, "part acknowledged"):

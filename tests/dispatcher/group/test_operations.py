@@ -1,29 +1,16 @@
 # SPDX-License-Identifier: MIT
 """What devices report and ask of their configuration: carried out once, at its place, or refused."""
 
-import itertools
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dispatcher import engine as engine_module
-from dispatcher.engine import Engine
 from dispatcher.group.configuration import Configuration
-from dispatcher.group.events import Reported
+from dispatcher.group.events import Event, Reported, Waiting
 from dispatcher.group.operations import OPERATIONS, Call
-from dispatcher.grouplog.file import FileGroupLog
-from dispatcher.grouplog.memory import MemoryGroupLog
-from toolkit.wire.device_link import DeviceLink
-from toolkit.wire.vocabulary import (
-    MAX_NAME,
-    MAX_TEXT,
-    NO,
-    OK,
-    ProtocolError,
-    pack_request,
-    unpack_reply,
-)
+from dispatcher.group.state import GroupState
+from tests.dispatcher.group.play import founded, joined
+from toolkit.wire.vocabulary import MAX_NAME, MAX_TEXT, NO, OK, ProtocolError, unpack_reply
 
 CONFIGURATION = Configuration(
     {"a": {"target-ip": ["192.168.1.7"], "target-storage": ["UMS", "/dev/x", "SATA", "/dev/y"]}}, "for all"
@@ -31,38 +18,27 @@ CONFIGURATION = Configuration(
 
 
 class Group:
-    """An engine with the devices "a" and "b", and what it put out."""
+    """The state of a group with the devices "a" and "b", and what the operations added to its log."""
 
-    def __init__(self, log: Any = None, position: int = 0) -> None:
-        self.log = MemoryGroupLog() if log is None else log
-        self.now = 0.0
-        tokens = itertools.count(1)
-        self.engine = Engine(self.log, lambda: next(tokens), 1000.0, CONFIGURATION)
-        self.output = b""
-        for name in "ab":
-            self.engine.join(name, "role", self.now, position)
+    def __init__(self) -> None:
+        self.state = GroupState()
+        self.configuration = CONFIGURATION
+        self.events: list[Event] = []
+        for event in (founded(), joined("a", "role"), joined("b", "role")):
+            self.state.apply(event)
 
     def ask(
-        self, operation: str, *arguments: Any, device: str = "a", identity: bytes = b""
-    ) -> tuple[int, list[Any]]:
-        """The reply to a request; each has another identity, if none is given."""
-        self.now += 1
-        identity = identity or str(self.now).encode()
-        call = Call(device, identity, operation, list(arguments), self.now)
-        reply = OPERATIONS[operation](self.engine, call)
-        assert reply is not None
-        return unpack_reply(reply)
-
-    def print(self, data: bytes, device: str = "a") -> None:
-        self.now += 1
-        self.engine.receive_data(device, data, self.now)
-
-    @property
-    def reports(self) -> list[Reported]:
-        return [event for event in self.log.events if isinstance(event, Reported)]
-
-    def told(self) -> list[tuple[Any, ...]]:
-        return [(event.kind, *event.fields) for event in self.reports]
+        self, operation: str, *arguments: Any, device: str = "a", identity: bytes = b"1.0"
+    ) -> tuple[int, list[Any]] | Event | None:
+        """The reply to a request, or the event that it adds."""
+        call = Call(device, identity, operation, list(arguments), 1001.0, 77, self.configuration)
+        done = OPERATIONS[operation](self.state, call)
+        if isinstance(done, bytes):
+            return unpack_reply(done)
+        if done is not None:
+            self.events.append(done)
+            self.state.apply(done)
+        return done
 
 
 @pytest.fixture
@@ -94,19 +70,10 @@ CALLS = {
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_what_is_reported_is_in_the_log(group: Group, name: str) -> None:
+def test_what_is_reported_is_an_event(group: Group, name: str) -> None:
     arguments, fields = CALLS[name]
     kind = name.partition(" ")[0]
-    assert group.ask(kind, *arguments) == (OK, [])
-    assert group.reports == [Reported(1001.0, "a", b"1.0", kind, tuple(fields), 0)]
-
-
-@pytest.mark.parametrize("name", CALLS)
-def test_a_repeated_request_is_carried_out_once(group: Group, name: str) -> None:
-    arguments, _ = CALLS[name]
-    for _ in range(3):
-        assert group.ask(name.partition(" ")[0], *arguments, identity=b"same") == (OK, [])
-    assert len(group.reports) == 1
+    assert group.ask(kind, *arguments) == Reported(1001.0, "a", b"1.0", kind, tuple(fields), 77)
 
 
 # The operation, its arguments, and a part of what is said to them.
@@ -148,45 +115,30 @@ def test_refused(group: Group, name: str) -> None:
     operation, arguments, sentence = REFUSED[name]
     with pytest.raises(ProtocolError, match=sentence):
         group.ask(operation, *arguments)
-    assert group.reports == []
+    assert group.events == []
 
 
 # Sets
 
 
 def test_sets_do_not_nest(group: Group) -> None:
-    assert group.ask("set-start", b"outer") == (OK, [])
-    assert group.ask("set-start", b"inner") == (NO, ["a test set is open already: outer"])
-    assert group.ask("set-start", b"inner", device="b") == (OK, [])
-    assert group.ask("set-stop") == (OK, [])
-    assert group.ask("set-start", b"inner") == (OK, [])
-    assert [(event.device, event.kind) for event in group.reports] == [
-        *[("a", "set-start"), ("b", "set-start"), ("a", "set-stop"), ("a", "set-start")],
-    ]
-
-
-def test_stop_without_start(group: Group) -> None:
-    assert group.ask("set-stop") == (NO, ["no test set is open"])
-    assert group.reports == []
-
-
-def test_sets_that_are_told_again(group: Group) -> None:
-    """The reply was lost: the same request, and what it asked for has been done."""
-    for identity, operation, *arguments in (
-        (b"1", "set-start", b"x"),
-        (b"2", "set-stop"),
-        (b"3", "set-start", b"x"),
-    ):
-        for _ in range(2):
-            assert group.ask(operation, *arguments, identity=identity) == (OK, [])
-    assert len(group.reports) == 3
+    """The command warns, and goes on."""
+    assert isinstance(group.ask("set-start", b"outer", identity=b"1"), Reported)
+    assert group.ask("set-start", b"inner", identity=b"2") == (NO, ["a test set is open already: outer"])
+    assert isinstance(group.ask("set-start", b"inner", device="b", identity=b"3"), Reported)
+    assert isinstance(group.ask("set-stop", identity=b"4"), Reported)
+    assert group.ask("set-stop", identity=b"5") == (NO, ["no test set is open"])
+    # The replies were lost: what was asked for has been done.
+    for operation, identity in ((("set-start", b"outer"), b"1"), (("set-stop",), b"4")):
+        assert isinstance(group.ask(*operation, identity=identity), Reported)
 
 
 def test_a_name_that_is_no_text_is_said_readably(group: Group) -> None:
-    group.ask("set-start", b"\xff" + b"x" * 1000)
-    status, (sentence,) = group.ask("set-start", b"y")
-    assert status == NO
-    assert sentence == "a test set is open already: \\xff" + "x" * 196
+    group.ask("set-start", b"\xff" + b"x" * 1000, identity=b"1")
+    assert group.ask("set-start", b"y", identity=b"2") == (
+        NO,
+        ["a test set is open already: \\xff" + "x" * 196],
+    )
 
 
 # Configuration
@@ -204,152 +156,51 @@ def test_a_name_that_is_no_text_is_said_readably(group: Group) -> None:
 )
 def test_configuration(group: Group, device: str, key: str, values: list[str]) -> None:
     assert group.ask("config", key, device=device) == (OK, values)
-    assert group.reports == []
+    assert group.events == []
 
 
 def test_shared_configuration(group: Group) -> None:
     assert group.ask("shared-config") == (OK, ["for all"])
-    group.engine.configuration = Configuration()
+    group.configuration = Configuration()
     assert group.ask("shared-config") == (OK, [])
 
 
-# Positions, text signals, and both together
+# Who waits for what
 
 
-def test_positions() -> None:
-    group = Group(position=1000)
-    group.print(b"hello\r\n")
-    group.ask("case-start", b"x")
-    group.print(b"of the test\r\n<LAVA_SIGNAL_STARTTC y>")
-    group.print(b"...<LAVA_SIGNAL_ENDTC y>\r\n", device="b")
-    group.ask("case-end", b"x")
-    assert [(event.kind, event.device, event.position) for event in group.reports] == [
-        ("case-start", "a", 1007),
-        ("case-start", "a", 1007 + 13 + 23),
-        ("case-end", "b", 1003),
-        ("case-end", "a", 1007 + 13 + 23),
-    ]
+def test_what_a_wait_waits_for(group: Group) -> None:
+    for identity, (operation, arguments) in enumerate(
+        [("wait", [b"x"]), ("wait-all", [b"x", "role"]), ("sync", [b"x"])]
+    ):
+        for milliseconds in (None, 0, 1500):
+            wait = group.ask(
+                operation, *arguments, milliseconds, identity=f"{identity} {milliseconds}".encode()
+            )
+            assert isinstance(wait, Waiting)
+            assert wait.timeout == (None if milliseconds is None else milliseconds / 1000)
+            assert wait.position == 77
+            assert wait.role == ("role" if operation == "wait-all" else None)
 
 
-def test_position_of_a_frame_in_the_output(group: Group) -> None:
-    """Over a whole link, one byte at a time, with a kernel message inside the frame."""
-    link = DeviceLink(7, 9)
-    link.submit(pack_request(b"identity", "case-start", b"x"), group.now)
-    group.print(b"before\r\n")
-    message = b"[   12.345678] usb 1-1: new\r\n"
-    cut = False
-    while not group.reports:
-        frame = link.next_frame(group.now)
-        if frame is not None:
-            if len(frame) > 60:
-                frame = frame[:30] + message + frame[30:]
-                cut = True
-            for position in range(len(frame)):
-                group.engine.receive_data("a", frame[position : position + 1], group.now)
-        for _, data in group.engine.data_to_type():
-            for line in data.splitlines():
-                link.receive_line(line, group.now)
-    assert cut
-    assert group.reports[0].position == len(b"before\r\n" + message)
-    assert b"".join(data for _, data in group.engine.outputs()) == b"before\r\n" + message
-
-
-def test_text_signals_are_recorded_and_stay_in_the_output(group: Group) -> None:
-    text = b"x<LAVA_SIGNAL_TESTCASE TEST_CASE_ID=raw RESULT=PASS>\r\n"
-    for position in range(len(text)):
-        group.print(text[position : position + 1])
-    assert group.told() == [("result", "raw", "pass", None, None)]
-    (event,) = group.reports
-    assert (event.request, event.position, event.device) == (b"", 1, "a")
-    assert event.time == 1000.0 + text.index(b">") + 1
-    assert b"".join(data for _, data in group.engine.outputs()) == text
-
-
-def test_the_same_text_signal_twice_is_two(group: Group) -> None:
-    group.print(2 * b"<LAVA_SIGNAL_TESTCASE TEST_CASE_ID=raw RESULT=PASS>")
-    assert len(group.engine.results.cases) == 2
-
-
-def test_sets_of_both_kinds(group: Group) -> None:
-    group.print(b"<LAVA_SIGNAL_TESTSET START text>")
-    assert group.ask("set-start", b"frame") == (NO, ["a test set is open already: text"])
-    assert group.ask("set-stop") == (OK, [])
-    assert group.ask("set-start", b"frame") == (OK, [])
-    group.print(b"<LAVA_SIGNAL_TESTCASE TEST_CASE_ID=raw RESULT=pass><LAVA_SIGNAL_TESTSET STOP>")
-    assert group.engine.results.cases[0].set == "frame"
-    assert group.ask("set-stop") == (NO, ["no test set is open"])
-
-
-def test_malformed_signals_are_counted_and_the_first_ones_shown(group: Group) -> None:
-    number = engine_module.MAX_MALFORMED_SHOWN + 3
-    group.print(number * b"<LAVA_SIGNAL_STARTTC \xff\r\n")
-    assert group.engine.results.malformed("a")[0] == number
-    *shown, last = group.engine.notices()
-    sentence = r"malformed signal '<LAVA_SIGNAL_STARTTC \\xff\r': there is a line break in it"
-    assert shown == [("a", sentence)] * engine_module.MAX_MALFORMED_SHOWN
-    assert last == ("a", "further malformed signals are only counted")
-
-
-def test_output_that_ends_in_a_signal(group: Group) -> None:
-    group.print(b"<LAVA_SIGNAL_STARTTC x")
-    group.engine.close("a", group.now)
-    assert group.told() == [("malformed", "<LAVA_SIGNAL_STARTTC x", "the output ended inside it")]
-
-
-def test_new_results(group: Group) -> None:
-    group.ask("result", b"one", "pass", None, None)
-    group.print(b"<LAVA_SIGNAL_TESTCASE TEST_CASE_ID=two RESULT=fail>", device="b")
-    group.ask("event", b"x")
-    new = group.engine.new_results()
-    assert [(case.device, case.id, str(counts)) for case, counts in new] == [
-        ("a", "one", "1 passed"),
-        ("b", "two", "1 passed, 1 failed"),
-    ]
-    assert group.engine.new_results() == []
-
-
-def test_a_device_whose_share_of_the_log_is_used_up(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "MAX_BYTES", 5 * engine_module.EVENT_BYTES)
-    group.print(10 * b"<LAVA_SIGNAL_TESTEVENT x><LAVA_SIGNAL_X>")
-    # A name counts as well as the event itself.
-    assert len(group.reports) == 4
-    shown = [sentence for _, sentence in group.engine.notices() if "malformed" not in sentence]
-    assert shown == [
-        "this device has sent more than a group's log may hold of one device; its text signals are passed over"
-    ]
-    with pytest.raises(ProtocolError, match="more than a group's log may hold"):
-        group.ask("event", b"x")
-    assert group.ask("event", b"x", device="b") == (OK, [])
-
-
-def test_a_dispatcher_that_is_started_again(tmp_path: Path) -> None:
-    """It knows the results, the set that is open, and the requests that were carried out."""
-    with FileGroupLog(tmp_path / "log") as log:
-        group = Group(log)
-        group.ask("set-start", b"net")
-        group.ask("result", b"x", "fail", b"1", None, identity=b"same")
-        group.print(b"<LAVA_SIGNAL_STARTTC\r\n<LAVA_SIGNAL_STARTTC \n")
-    with FileGroupLog(tmp_path / "log") as log:
-        group = Group(log)
-        assert group.engine.new_results() == []
-        assert [case.set for case in group.engine.results.cases] == ["net"]
-        assert group.engine.results.malformed("a")[0] == 2
-        assert group.ask("result", b"x", "fail", b"1", None, identity=b"same") == (OK, [])
-        assert len(group.engine.results.cases) == 1
-        assert group.ask("set-start", b"y") == (NO, ["a test set is open already: net"])
+def test_the_group_is_told_when_all_have_joined() -> None:
+    group = Group()
+    assert group.ask("group") == (OK, [["a", "role"], ["b", "role"]])
+    group.state = GroupState()
+    for event in (founded(size=2), joined("a", "role")):
+        group.state.apply(event)
+    assert group.ask("group") is None
+    group.state.apply(joined("b", "x"))
+    assert group.ask("group", device="b") == (OK, [["a", "role"], ["b", "x"]])
+    assert group.ask("role", device="b") == (OK, ["x"])
 
 
 # What commands have refused, and whose time-out a wait has
 
 
-def test_a_refused_command_is_noted_once_and_fails_the_run() -> None:
-    group = Group()
-    for _ in range(2):
-        asked = group.ask("refused", b"lava-test-case x --result bogus", "no such result", identity=b"same")
-        assert asked == (OK, [])
+def test_a_refused_command_fails_the_run(group: Group) -> None:
+    group.ask("refused", b"lava-test-case x --result bogus", "no such result")
     reason = "refused: lava-test-case x --result bogus: no such result"
-    assert [failure.sentence for failure in group.engine.results.failures(over=False)] == [reason]
-    assert group.engine.notices() == [("a", reason)]
+    assert [failure.sentence for failure in group.state.results.failures(over=False)] == [reason]
 
 
 @pytest.mark.parametrize(
@@ -357,16 +208,14 @@ def test_a_refused_command_is_noted_once_and_fails_the_run() -> None:
 )
 @pytest.mark.parametrize(("more", "own"), [([], False), ([False], False), ([True], True)])
 def test_a_wait_tells_whether_its_script_gave_the_time_out(
-    operation: str, before: list[Any], more: list[Any], own: bool
+    group: Group, operation: str, before: list[Any], more: list[Any], own: bool
 ) -> None:
-    group = Group()
-    call = Call("a", b"r", operation, [*before, 5000, *more], 1.0)
-    assert OPERATIONS[operation](group.engine, call) is None
-    (wait,) = group.engine.coordinator.waits()
+    wait = group.ask(operation, *before, 5000, *more)
+    assert isinstance(wait, Waiting)
     assert (wait.timeout, wait.own_timeout) == (5.0, own)
 
 
 @pytest.mark.parametrize("given", [None, 1, "yes"])
-def test_whether_it_did_is_yes_or_no(given: object) -> None:
+def test_whether_it_did_is_yes_or_no(group: Group, given: object) -> None:
     with pytest.raises(ProtocolError, match="yes or no"):
-        OPERATIONS["wait"](Group().engine, Call("a", b"r", "wait", [b"x", 5000, given], 1.0))
+        group.ask("wait", b"x", 5000, given)
