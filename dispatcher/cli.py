@@ -56,7 +56,7 @@ def _run(argv: "Sequence[str] | None") -> int:
 def _parser() -> "argparse.ArgumentParser":
     import argparse
 
-    from dispatcher.commands import coordinator, flow, serve, sim
+    from dispatcher.commands import console, coordinator, ctl, flow, serve, sim, status
     from toolkit import VERSION
 
     parser = argparse.ArgumentParser(
@@ -67,7 +67,15 @@ def _parser() -> "argparse.ArgumentParser":
     )
     parser.add_argument("--version", action="version", version=f"lavabox {VERSION}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, command in (("sim", sim), ("serve", serve), ("coordinator", coordinator), ("flow", flow)):
+    for name, command in (
+        ("sim", sim),
+        ("serve", serve),
+        ("ctl", ctl),
+        ("console", console),
+        ("status", status),
+        ("coordinator", coordinator),
+        ("flow", flow),
+    ):
         subparser = commands.add_parser(
             name,
             help=command.SUMMARY,

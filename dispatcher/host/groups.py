@@ -54,6 +54,10 @@ class GroupLogs:
             unquote(path.name.removesuffix(_SUFFIX)) for path in self._directory.glob(f"*{_SUFFIX}")
         )
 
+    def file(self, name: str) -> Path | None:
+        """The file of this group's log; None where it has none."""
+        return None if self._directory is None else self._path(name)
+
     def end(self, name: str) -> None:
         """Put the log of an ended group, which is closed, out of the way. Raises OSError."""
         if self._directory is None:
@@ -115,6 +119,7 @@ class HostedGroup:
         self.members: dict[str, Member] = {}
         self.since = since
         self.used = since  # when a member last came or asked
+        self.kept = False  # it ends only when it is told to
 
     def member(self, device: str, role: str, alias: str, now: float) -> Member:
         """The device, which joins if it has not. Raises ValueError, with a sentence, if it can't."""
@@ -144,8 +149,10 @@ class HostedGroup:
     @property
     def all_done(self) -> bool:
         """Whether all devices that were to come have come, and have said that they have ended."""
-        return self.engine.state.coordinator.complete and all(
-            member.closing is not None and not member.connections for member in self.members.values()
+        return (
+            not self.kept
+            and self.engine.state.coordinator.complete
+            and all(member.closing is not None and not member.connections for member in self.members.values())
         )
 
     @property
@@ -175,6 +182,10 @@ class Groups:
         self._notice = notice
         self._configuration = configuration
         self._lock = asyncio.Lock()
+
+    def log_file(self, name: str) -> Path | None:
+        """The file of a group's log; None if there is no such group, or its log is in memory."""
+        return self._logs.file(name) if name in self.groups else None
 
     async def open(self) -> None:
         """Open the groups whose logs are there. One that can't be opened is told, and left alone."""
@@ -239,6 +250,8 @@ class Groups:
             for member in list(hosted.members.values()):
                 if member.closing is not None and member.closing <= now and not member.connections:
                     hosted.leave(member, "has ended its job")
+            if hosted.kept:
+                continue
             if hosted.over:
                 await self.end(hosted.name, "all of its devices have left")
             elif now - hosted.used > IDLE and not any(m.connections for m in hosted.members.values()):
