@@ -28,7 +28,7 @@ from toolkit.wire.vocabulary import pack_request
 
 CLIENTS = (1, 10, 50, 200, 1000)
 # Requests of each number of clients.
-REQUESTS = 2000
+REQUESTS = 1000
 # Seconds that an idle lab is looked at.
 IDLE = 10.0
 # How often lava-self is asked.

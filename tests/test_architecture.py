@@ -37,8 +37,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": {"errors", "group", "line", "view"},
     "plan": {"group", "jobs", "report"},
     "host": {
-        *("consoles", "engine", "errors", "files", "group", "grouplog", "jobs", "line", "report", "view"),
-        "simulator",
+        *("consoles", "engine", "errors", "files", "group", "grouplog", "jobs", "line", "names", "report"),
+        *("simulator", "view"),
     },
     "commands": {
         *("consoles", "engine", "errors", "files", "group", "grouplog", "host", "jobs", "line", "names"),
