@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: MIT
 # `make` alone says what there is. Everything is made in .venv and build.
 
-PYTHON ?= python3
+# Which Python .venv is made with: 3.11 or later.
+HOST_PYTHON ?= python3
 VENV := .venv
+# `make build PYTHON=python3.9`: a smaller box, for devices with that version of Python alone.
+ifeq ($(origin PYTHON),command line)
+FOR_ONE := --python $(PYTHON)
+endif
 STAMP := $(VENV)/.stamp
 PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 # For all versions of Python from the oldest that is supported, and all platforms.
 COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
     --no-annotate --custom-compile-command 'make lock' pyproject.toml
-SOURCES := build_zipapp.py $(shell find toolkit -name '*.py')
+SOURCES := build_zipapp.py LICENSE $(shell find toolkit -name '*.py')
 
 help: ## say what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -18,9 +23,9 @@ venv: $(STAMP) ## make the virtual environment with all that is needed
 # Exactly what was tested, or nothing: every package is in the lock file with its hashes, setuptools
 # for the build included. A .venv that another Python has begun is thrown away.
 $(STAMP): pyproject.toml requirements/dev.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	    { echo 'make: $(PYTHON) is not Python 3.11 or later; name one that is: make PYTHON=python3.12' >&2; exit 1; }
-	$(PYTHON) -m venv --clear $(VENV)
+	@$(HOST_PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo 'make: $(HOST_PYTHON) is not Python 3.11 or later; name one that is: make HOST_PYTHON=python3.12' >&2; exit 1; }
+	$(HOST_PYTHON) -m venv --clear $(VENV)
 	$(PIP) --require-hashes --only-binary :all: --requirement requirements/dev.txt
 	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
@@ -34,10 +39,15 @@ upgrade: $(STAMP) ## lock the newest version of everything
 	$(COMPILE) --upgrade --output-file requirements/run.txt
 	$(COMPILE) --upgrade --extra dev --constraint requirements/run.txt --output-file requirements/dev.txt
 
-build: build/lavabox ## build the box for the devices, build/lavabox
+build: build/lavabox ## build the box for the devices, build/lavabox; with PYTHON=python3.9 for that one alone
 
-build/lavabox: $(STAMP) $(SOURCES)
-	$(VENV)/bin/python build_zipapp.py -o $@
+build/lavabox: $(STAMP) $(SOURCES) build/.options
+	$(VENV)/bin/python build_zipapp.py -o $@ $(FOR_ONE)
+
+# Changes with the options, so that a box which was built with others is built again.
+build/.options: FORCE
+	@mkdir -p build
+	@echo '$(FOR_ONE)' | cmp -s - $@ || echo '$(FOR_ONE)' >$@
 
 demo: build ## run a test on three simulated devices, and draw it
 	$(VENV)/bin/lavabox sim --flow build/flow.html --role server=examples/flow-table/run-server.sh --role client=examples/flow-table/run-client.sh --role observer=examples/flow-table/run-observer.sh
@@ -52,8 +62,8 @@ check: $(STAMP) ## lint, format, types and tests
 	$(VENV)/bin/mypy
 	$(VENV)/bin/python -m pytest --numprocesses=4 $(PYTEST_ARGUMENTS)
 
-bench: build ## measure what the documents state
-	$(VENV)/bin/python -m bench
+bench: build ## measure what the documents state; SECTIONS="console wire" for a part
+	$(VENV)/bin/python -m bench --documents $(SECTIONS)
 
 reliability: build ## count what becomes of commands on bad lines, for docs/reliability.md
 	$(VENV)/bin/python -m bench.reliability
@@ -72,4 +82,4 @@ clean: ## remove what was made
 	rm -rf $(VENV) build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help venv lock upgrade build demo test check bench reliability soak fuzz test-kernel clean
+.PHONY: FORCE help venv lock upgrade build demo test check bench reliability soak fuzz test-kernel clean

@@ -5,7 +5,9 @@ Two devices talk, and all others wait. The time is processor time.
 """
 
 import time
+from collections.abc import Iterator
 
+from bench.row import Row, show
 from dispatcher.engine import Engine
 from dispatcher.group.events import Founded
 
@@ -46,17 +48,16 @@ class Talk:
         return len(self._engine.answers())
 
 
-def main() -> None:
-    """Print a row for each number of devices."""
-    print("| devices | µs for a wait and the send that ends it |")
-    print("|---|---|")
+def rows() -> Iterator[Row]:
+    """Microseconds for each number of devices."""
     for devices in DEVICES:
         talk = Talk(devices)
         began = time.process_time()
         for _ in range(EXCHANGES):
             talk.exchange()
-        print(f"| {devices} | {(time.process_time() - began) / EXCHANGES * 1e6:.0f} |")
+        took = (time.process_time() - began) / EXCHANGES
+        yield Row(f"a wait and the send that ends it, {devices} devices", took * 1e6, "µs")
 
 
 if __name__ == "__main__":
-    main()
+    show(rows())

@@ -5,13 +5,14 @@ import heapq
 import random
 import re
 import shutil
+import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from bench.row import Row, show
 from dispatcher.group.coordinator import Coordinator
 from dispatcher.group.events import Event, Joined, Left, Reported, Sent, Waiting, WaitKind
 from dispatcher.report.flow import page, tables
@@ -93,8 +94,8 @@ def _script(
             yield 2.0, "result", (f"watch-{turn}", "pass", None, None)
 
 
-def main() -> None:
-    """Print the figures for 2, 50 and 100 devices."""
+def rows() -> Iterator[Row]:
+    """Size and time for 2, 50 and 100 devices."""
     chromium = next(filter(None, map(shutil.which, CHROMIUM)), None)
     for devices, number in ((2, 60), (50, 2000), (100, 6000)):
         log = events(devices, number)
@@ -105,11 +106,13 @@ def main() -> None:
         flow = fold.finish()
         data = page.document(flow, tables.table(flow), f"{devices} devices")
         seconds = time.process_time() - began
-        line = f"{devices:3} devices, {len(log)} events: {len(data) / 1024:.0f} KiB, made in {seconds:.2f} s"
+        title = f"flow page of {devices} devices, {len(log)} events"
+        yield Row(f"{title}: size", len(data) / 1024, "KiB")
+        yield Row(f"{title}: to make it, processor time", seconds * 1000, "ms")
         if chromium is not None:
             loads, scripts = zip(*(_load(chromium, data) for _ in range(RUNS)), strict=True)
-            line += f"; loaded in {sorted(loads)[RUNS // 2]} ms, of which the script {sorted(scripts)[RUNS // 2]} ms"
-        print(line)
+            yield Row(f"{title}: loaded by a browser", statistics.median(loads), "ms")
+            yield Row(f"{title}: its script", statistics.median(scripts), "ms")
 
 
 def _load(chromium: str, data: bytes) -> tuple[int, int]:
@@ -132,4 +135,4 @@ def _load(chromium: str, data: bytes) -> tuple[int, int]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    show(rows())

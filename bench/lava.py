@@ -18,10 +18,15 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from bench.row import Row
+
 INSTALLED = Path("/usr/lib/python3/dist-packages/lava_dispatcher")
+# For `python -m bench lava`.
+RESULTS = 200
+FAULTS = "printk=50"
 SCRIPT = """\
 number=0
 while [ $number -lt $1 ]; do
@@ -64,7 +69,7 @@ def run(
     if done.returncode not in (0, 1) or not results.exists():
         sys.exit(f"bench.lava: lavabox sim ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr}")
     document = json.loads(results.read_text())
-    cases = [(case["id"], f"{case['measurement']:g}") for case in _cases(document)]
+    cases = [(str(case["id"]), f"{case['measurement']:g}") for case in _cases(document)]
     return (folder / name / "d.log").read_bytes(), cases
 
 
@@ -120,13 +125,29 @@ def scripts_of(lava: Path, folder: Path) -> Path:
     return folder
 
 
+def rows() -> Iterator[Row]:
+    """What is recorded of RESULTS results; nothing where LAVA is not installed."""
+    source = INSTALLED / "actions" / "test" / "shell.py"
+    if not source.is_file():
+        return
+    wanted = Counter((f"case-{number}", str(number)) for number in range(1, RESULTS + 1))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        _, ours = run(folder, "lavabox", RESULTS, FAULTS, None)
+        log, _ = run(folder, "lava", RESULTS, FAULTS, scripts_of(INSTALLED, folder / "scripts"))
+        theirs = of_signals(log, signal_pattern(source))
+    title = f"recorded of {RESULTS} results, at 50 kernel messages a second"
+    yield Row(title, (wanted & Counter(ours)).total(), "results", (wanted & Counter(theirs)).total())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m bench.lava", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", nargs="?", type=Path, default=INSTALLED, help="default: %(default)s")
     parser.add_argument("--results", type=int, default=1000, help="how many (default: %(default)s)")
-    parser.add_argument("--faults", default="printk=50", help="of the line (default: %(default)s)")
+    parser.add_argument("--faults", default=FAULTS, help="of the line (default: %(default)s)")
     arguments = parser.parse_args()
     source = arguments.folder / "actions" / "test" / "shell.py"
     if not source.is_file():

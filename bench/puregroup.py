@@ -4,8 +4,8 @@
 from collections.abc import Callable
 
 from dispatcher.engine import Engine
-from dispatcher.group.events import Founded
-from dispatcher.line.channel import Alarm, Asked, Channel, Item, Output
+from dispatcher.group.events import Event, Founded
+from dispatcher.line.channel import Alarm, Asked, Channel, Item, Output, TextHandle
 from dispatcher.line.session import Cancelled, Request
 from dispatcher.line.textsignals import Malformed
 
@@ -20,6 +20,7 @@ class PureGroup:
         self.engine = Engine(b"purehost")
         self.channels: dict[str, Channel] = {}
         self.output: dict[str, bytes] = {}  # what the devices printed, as long as nobody takes it
+        self.log: list[Event] = []
         self._token = token
         self.engine.receive_event(Founded(0.0, b"founded"), 0.0)
 
@@ -33,6 +34,11 @@ class PureGroup:
     def receive_data(self, name: str, data: bytes, now: float) -> None:
         """Take bytes of a console."""
         self._carry_out(name, self.channels[name].receive_data(data, now), now)
+
+    def next_timeout(self) -> float | None:
+        """When `handle_timeout` has to be called."""
+        times = [self.engine.next_timeout(), *(c.next_timeout() for c in self.channels.values())]
+        return min((time for time in times if time is not None), default=None)
 
     def handle_timeout(self, now: float) -> None:
         """Do what is due."""
@@ -70,9 +76,10 @@ class PureGroup:
     def _turn(self, now: float) -> None:
         while events := self.engine.events_to_append():
             for event in events:
+                self.log.append(event)
                 self.engine.receive_event(event, now)
         for answer in self.engine.answers():
-            assert isinstance(answer.request, Request)
+            assert isinstance(answer.request, Request | TextHandle)
             channel = self.channels[answer.device]
             if answer.reply is None:
                 channel.accept(answer.request)

@@ -28,10 +28,9 @@ from pathlib import Path
 from typing import BinaryIO
 from unittest import mock
 
-from dispatcher.jobs.scriptfiles import ScriptFiles
-
 from bench.real_jobs import CASES, folder_of
 from dispatcher.commands.flowplan import roles_of
+from dispatcher.commands.scriptfiles import ScriptFiles
 from dispatcher.errors import SetupError, UsageError
 from dispatcher.files import open_regular
 from dispatcher.jobs import reader, repositories

@@ -1,43 +1,158 @@
 # SPDX-License-Identifier: MIT
-"""Start-up of each command, as a ratio to that of the bare interpreter.
+"""Start-up of commands, as ratios to the bare interpreter in the same run: `python -m bench.startup [PYTHON ...]`.
 
-`COMMAND --help` reads and starts all that the command itself consists of, and
-nothing else. Processor time, which other processes disturb less than the
-clock; the shell that starts the interpreter is part of it.
+Processor time, which other processes disturb less than the clock; the shell that starts the interpreter is part of
+it, and of `lava-self` the agent's share. The box has bytecode for the Python that runs this; on any other it runs
+from source. Where valgrind is installed, instructions are counted too, in user space and in the process of the
+command alone: they do not vary.
 """
 
+import argparse
+import json
 import os
+import re
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypedDict
 
 import build_zipapp
+from tests.consoles import Lab
 from toolkit.commands import COMMANDS, SOURCED
 
 RUNS = 20
+BARE = ("-I", "-S", "-c", "pass")
+# Commands in one measurement with an agent there: more than its clock ticks can blur.
+IN_A_ROW = 20
 
 
-def measure(commands: Path, environ: Mapping[str, str]) -> None:
-    """Print the table for the links in a folder; `environ` has the interpreter first in its PATH."""
-    python = [str(commands / "python3"), "-I", "-S", "-c", "pass"]
-    lines = {name: [str(commands / name), "--help"] for name in COMMANDS if name != SOURCED}
+class Row(TypedDict):
+    """One line of the table, and of build/bench.json."""
+
+    what: str
+    python: str
+    value: float
+    unit: str
+
+
+# Runs on the device's console: what the commands, and the agent that is there, take of the processor.
+_ON_CONSOLE = """
+import json, os, resource, sys, time
+count, command, bare = int(sys.argv[1]), sys.argv[2:3], ["python3", "-I", "-S", "-c", "pass"]
+def run(argv):
+    quiet = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
+    os.waitpid(os.posix_spawnp(argv[0], argv, os.environ, file_actions=quiet), 0)
+def children():
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+def agent():
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/comm") as comm, open(f"/proc/{pid}/schedstat") as stat:
+                tty = os.ttyname(0)
+                files = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+                if comm.read() == "lavabox-agent\\n" and tty in files:
+                    return int(stat.read().split()[0]) / 1e9
+        except OSError:
+            continue
+    return 0.0
+found = {"bare": [], "agent there": [], "agent started": []}
+for _ in range(count):
+    before = children()
+    run(bare)
+    found["bare"].append(children() - before)
+for _ in range(5):
+    while agent():
+        time.sleep(0.1)
+    before = children()
+    run(command)
+    found["agent started"].append(children() - before + agent())
+for _ in range(5):
+    run(command)
+    before = children() + agent()
+    for _ in range(count):
+        run(command)
+    found["agent there"].append((children() + agent() - before) / count)
+print(json.dumps(found))
+"""
+
+
+def rows(box: Path, pythons: Sequence[Path]) -> list[Row]:
+    """Measure; `pythons` are interpreters."""
+    found: list[Row] = [
+        {"what": "size of the box", "python": "", "value": box.stat().st_size, "unit": "bytes"}
+    ]
+    for python in pythons:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            (folder / "python3").symlink_to(python)
+            (folder / "c").mkdir()
+            environ = {"PATH": f"{folder}:/usr/bin:/bin"}
+            subprocess.run([box, "--install", "-s", folder / "c"], check=True, env=environ)
+            version = _version(python)
+            single = build_zipapp.build(folder / "single", str(python)).stat().st_size
+            found.append({"what": "box for one Python", "python": version, "value": single, "unit": "bytes"})
+            found += _helps(folder, environ, version)
+            found += _on_console(box, folder, version)
+            found += _instructions(folder, environ, version)
+    return found
+
+
+def _version(python: Path) -> str:
+    said = subprocess.run([python, "-V"], capture_output=True, text=True, check=True)
+    return said.stdout.split()[1]
+
+
+def _helps(folder: Path, environ: Mapping[str, str], version: str) -> list[Row]:
+    """`COMMAND --help` reads and starts all that the command itself consists of, and nothing else."""
+    lines = {name: [str(folder / "c" / name), "--help"] for name in COMMANDS if name != SOURCED}
+    lines["bare"] = [str(folder / "python3"), *BARE]
     times: dict[str, list[float]] = {name: [] for name in lines}
-    bare = []
     for _ in range(RUNS):
         # In turns, so that what slows the machine down slows all of them.
-        bare.append(_processor_time(python, environ))
         for name, line in lines.items():
             times[name].append(_processor_time(line, environ))
-    base = statistics.median(bare)
-    print(f"\nProcessor time of `COMMAND --help`, median of {RUNS}; bare `python3 -I -S -c pass`:", end=" ")
-    print(f"{base * 1000:.1f} ms\n")
-    print("| command | ratio |")
-    print("|---|---|")
-    for name, values in sorted(times.items(), key=lambda item: statistics.median(item[1])):
-        print(f"| `{name}` | {statistics.median(values) / base:.2f} |")
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    base = medians.pop("bare")
+    return [
+        {"what": "bare interpreter", "python": version, "value": base * 1000, "unit": "ms"},
+        {"what": "--help, median command", "python": version, "value": statistics.median(medians.values()) / base, "unit": "x bare"},
+        {"what": "--help, slowest command", "python": version, "value": max(medians.values()) / base, "unit": "x bare"},
+    ]  # fmt: skip
+
+
+def _on_console(box: Path, folder: Path, version: str) -> list[Row]:
+    """`lava-self` on a pty, with a dispatcher that answers, in this process and so not counted."""
+    with Lab(box, folder, {"a": "server"}) as lab:
+        board, result = lab["a"], folder / "result"
+        script = f"PATH={folder}:{lab.commands}:$PATH {sys.executable} -c '{_ON_CONSOLE}' {IN_A_ROW} lava-self >{result}"
+        board.start(script).wait(600)
+        found = json.loads(result.read_text())
+    base = statistics.median(found["bare"])
+    return [
+        {"what": f"lava-self, {what}", "python": version, "value": statistics.median(found[what]) / base, "unit": "x bare"}
+        for what in ("agent there", "agent started")
+    ]  # fmt: skip
+
+
+def _instructions(folder: Path, environ: Mapping[str, str], version: str) -> list[Row]:
+    valgrind = shutil.which("valgrind")
+    if valgrind is None:
+        return []
+    counted = [valgrind, "--tool=callgrind", "--callgrind-out-file=/dev/null"]
+    header = (folder / "c" / "lava-self").read_bytes().partition(b"PK\3\4")[0].decode()
+    python = str((folder / "python3").resolve())
+    start = [python, "-E", "-s", "-S", "-c", header.split("'")[1], str(folder / "c" / "lava-self"), "--help"]
+    found: list[Row] = []
+    for what, line in (("bare interpreter", [python, *BARE]), ("lava-self --help", start)):
+        done = subprocess.run([*counted, *line], capture_output=True, text=True, check=True, env=environ)
+        (count,) = re.findall(r"Collected : (\d+)", done.stderr)
+        found.append({"what": what, "python": version, "value": int(count), "unit": "instructions"})
+    return found
 
 
 def _processor_time(argv: list[str], environ: Mapping[str, str]) -> float:
@@ -50,16 +165,21 @@ def _processor_time(argv: list[str], environ: Mapping[str, str]) -> float:
     return usage.ru_utime + usage.ru_stime
 
 
+def print_table(found: Sequence[Row]) -> None:
+    """The rows, for people."""
+    print("| what | Python | |\n|---|---|---|")
+    for row in found:
+        digits = 2 if row["unit"] == "x bare" else 1 if row["unit"] == "ms" else 0
+        print(f"| {row['what']} | {row['python']} | {row['value']:.{digits}f} {row['unit']} |")
+
+
 def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description="Start-up of commands, as ratios to the bare interpreter.")
+    parser.add_argument("python", nargs="*", type=Path, help="interpreters (default: the one that runs this)")
+    pythons = parser.parse_args().python or [Path(sys.executable).resolve()]
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        box = build_zipapp.build(folder / "lavabox")
-        commands = folder / "bin"
-        commands.mkdir()
-        (commands / "python3").symlink_to(Path(sys.executable).resolve())
-        environ = {"PATH": f"{commands}:/usr/bin:/bin"}
-        subprocess.run([box, "--install", "-s", commands], check=True, env=environ)
-        measure(commands, environ)
+        print_table(rows(build_zipapp.build(Path(name) / "lavabox"), pythons))
 
 
 if __name__ == "__main__":

@@ -7,11 +7,11 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 _EPILOGUE = """\
-`lavabox COMMAND --help` says more. The lava-* commands themselves run on the devices: they
-are in the zipapp that `python3 build_zipapp.py` makes.
+`lavabox COMMAND --help` says more. The lava-* commands themselves run on the devices, from
+a file that is called `lavabox` there, too: the box, which `lavabox box` makes.
 """
 
 
@@ -33,40 +33,58 @@ def main(argv: "Sequence[str] | None" = None) -> int:
 def _run(argv: "Sequence[str] | None") -> int:
     import signal
 
-    from dispatcher.errors import SetupError, UsageError
+    from dispatcher.errors import InputError, SetupError, UsageError
+    from dispatcher.files import told
 
-    arguments, unknown = _parser().parse_known_args(argv)
+    words = sys.argv[1:] if argv is None else list(argv)
+    parser, commands = _parsers()
+    if words and not words[0].startswith("-") and words[0] not in commands:
+        return _complain("lavabox", f"{_no_command(words[0], commands)}\nTry `lavabox --help`.", 2)
+    arguments, unknown = parser.parse_known_args(words)
+    program = f"lavabox {arguments.command}"
     if sys.stdout is None:
-        return _complain(arguments.command, "standard output is closed; lead it to a file or /dev/null", 1)
+        return _complain(program, "standard output is closed; lead it to a file or /dev/null", 1)
     try:
         if unknown:
             # Told here, since argparse would show the usage of all of lavabox.
-            raise UsageError(f"unknown argument {unknown[0]!r}")
+            raise UsageError(_not_known(unknown[0], commands[arguments.command]))
         return int(arguments.run(arguments))
     except UsageError as error:
-        return _complain(arguments.command, f"{error}\nTry `lavabox {arguments.command} --help`.", 2)
+        return _complain(program, f"{error}\nTry `{program} --help`.", 2)
     except BrokenPipeError:
         # Whoever read our output has gone. Python would try, and complain, once more on its way out.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
-    except (SetupError, OSError) as error:
-        return _complain(arguments.command, str(error), 1)
+    except SetupError as error:
+        return _complain(program, str(error), 2 if isinstance(error, InputError) else 1)
+    except OSError as error:
+        return _complain(program, told(error), 1)
 
 
-def _parser() -> "argparse.ArgumentParser":
+def _parsers() -> "tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]":
+    """The parser of everything, and those of the commands by their names."""
     import argparse
+    from typing import NoReturn
 
-    from dispatcher.commands import console, coordinator, ctl, flow, serve, sim, status
+    from dispatcher.commands import box, console, coordinator, ctl, flow, serve, sim, status
     from toolkit import VERSION
 
-    parser = argparse.ArgumentParser(
+    class Parser(argparse.ArgumentParser):
+        """Tells mistakes as all of lavabox does, without the list of all options."""
+
+        def error(self, message: str) -> NoReturn:
+            message = message.removeprefix("argument ")
+            self.exit(2, f"{self.prog}: {message}\nTry `{self.prog} --help`.\n")
+
+    parser = Parser(
         prog="lavabox",
         description="Tests that run on several devices, which talk over their consoles.",
         epilog=_EPILOGUE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"lavabox {VERSION}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands: dict[str, argparse.ArgumentParser] = {}
     for name, command in (
         ("sim", sim),
         ("serve", serve),
@@ -75,8 +93,9 @@ def _parser() -> "argparse.ArgumentParser":
         ("status", status),
         ("coordinator", coordinator),
         ("flow", flow),
+        ("box", box),
     ):
-        subparser = commands.add_parser(
+        commands[name] = subparsers.add_parser(
             name,
             help=command.SUMMARY,
             description=command.DESCRIPTION,
@@ -85,11 +104,32 @@ def _parser() -> "argparse.ArgumentParser":
             # An option that is added later must not change what a script means.
             allow_abbrev=False,
         )
-        command.configure(subparser)
-        subparser.set_defaults(run=command.run)
-    return parser
+        command.configure(commands[name])
+        commands[name].set_defaults(run=command.run)
+    return parser, commands
 
 
-def _complain(command: str, text: str, status: int) -> int:
-    print(f"lavabox {command}: {text}", file=sys.stderr)
+def _no_command(word: str, commands: "Iterable[str]") -> str:
+    if word.startswith("lava-"):
+        return f"{word} is a command of the devices; this `lavabox` is the one of the host"
+    return f"there is no command {word!r:.60}{_meant(word, commands) or '; there are ' + ', '.join(commands)}"
+
+
+def _not_known(word: str, parser: "argparse.ArgumentParser") -> str:
+    """What is wrong with an argument that the command does not have."""
+    if not word.startswith("-"):
+        return f"too many arguments, from {word!r:.60} on"
+    option = word.partition("=")[0]
+    return f"there is no option {option!r:.60}{_meant(option, parser._option_string_actions)}"
+
+
+def _meant(word: str, known: "Iterable[str]") -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(word, list(known), 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _complain(program: str, text: str, status: int) -> int:
+    print(f"{program}: {text}", file=sys.stderr)
     return status

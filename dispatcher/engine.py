@@ -25,7 +25,20 @@ from typing import Any
 from dispatcher.group.configuration import Configuration
 from dispatcher.group.coordinator import Outcome
 from dispatcher.group.deadend import DeadEnd, find
-from dispatcher.group.events import Event, Joined, Left, Released, Reported, Sent, Waiting, readable
+from dispatcher.group.events import (
+    Asked,
+    Event,
+    Joined,
+    Left,
+    Lost,
+    Released,
+    Reported,
+    Sent,
+    Unlocked,
+    Waiting,
+    WaitKind,
+    readable,
+)
 from dispatcher.group.operations import OPERATIONS, Call
 from dispatcher.group.results import Case, Counts
 from dispatcher.group.state import GroupState, size
@@ -67,6 +80,7 @@ class _Device:
     role: str
     full: bool = False  # whether the operator knows that its share of the log is used up
     malformed: int = 0
+    lost: bool = False  # there is no connection, and the log says so
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +89,7 @@ class _Waiter:
 
     device: str
     request: object
-    event: Sent | Waiting | Reported
+    event: Asked
 
 
 @dataclass(slots=True)
@@ -178,6 +192,19 @@ class Engine:
         del self._devices[device]
         self._held = [(request, call) for request, call in self._held if call.device != device]
         self._waiters.forget(device)
+
+    def lose(self, device: str, reason: str, now: float) -> None:
+        """There is no connection to the device's console; `reason` is a clause."""
+        if device in self._devices:
+            self._devices[device].lost = True
+            self._append(Lost(self.epoch + now, device, self._identity(), reason), now)
+
+    def regain(self, device: str, now: float) -> None:
+        """There is a connection again."""
+        of_device = self._devices.get(device)
+        if of_device is not None and of_device.lost:
+            of_device.lost = False
+            self._append(Joined(self.epoch + now, device, self._identity(), of_device.role), now)
 
     def request(
         self,
@@ -345,7 +372,7 @@ class Engine:
         if not self._outage:
             self._outage = True
             self._notices.append((None, f"the group log can't be written: {reason}; trying again"))
-        if not waited_for and not isinstance(event, Sent | Waiting):
+        if not waited_for and not isinstance(event, Sent | Waiting | Unlocked):
             self._keep_failed(event)
             self._retry_at = now + RETRY_PAUSE
 
@@ -422,6 +449,8 @@ class Engine:
 
     def _answer_waiters(self, identity: bytes) -> None:
         """Tell those that wait for this request how it ended, or that it is noted."""
+        if identity not in self._waiters.of_request:
+            return
         outcome = self.state.coordinator.outcome(identity)
         if outcome is None:
             waiters = self._waiters.of_request.get(identity, ())
@@ -440,13 +469,23 @@ class Engine:
     def _reply(self, waiter: _Waiter, outcome: Outcome) -> bytes:
         if outcome.status != OK:
             return pack_reply(outcome.status, outcome.reason)
-        if not isinstance(waiter.event, Waiting):
+        wait, coordinator = waiter.event, self.state.coordinator
+        if not isinstance(wait, Waiting):
             return pack_reply(OK)
-        pairs = self.state.coordinator.data_for(waiter.device, waiter.event.message_id)
+        if wait.kind is WaitKind.LOCK:
+            return pack_reply(OK, coordinator.had_before(wait.identity))
+        if wait.kind is WaitKind.NEXT:
+            sender, data = coordinator.message_for(wait)
+            return pack_reply(OK, [sender, *(item for pair in data for item in pair)])
+        message_id = wait.message_id
+        values: list[object] = []
+        if wait.or_ids:
+            message_id = coordinator.first_there(wait.device, wait.ids) or message_id
+            values.append(message_id)
+        pairs = coordinator.data_for(waiter.device, message_id)
         length = sum(len(key) + len(value) for _, key, value in pairs)
         if length > MAX_REPLY:
             return pack_reply(NO, _too_much(length))
-        values = []
         for sender, of_sender in groupby(pairs, key=lambda pair: pair[0]):
             items: list[str | bytes] = [sender]
             for _, key, value in of_sender:
@@ -455,7 +494,7 @@ class Engine:
         reply = pack_reply(OK, *values)
         return reply if len(reply) <= MAX_REPLY else pack_reply(NO, _too_much(len(reply)))
 
-    def _check_share(self, event: Sent | Waiting | Reported) -> None:
+    def _check_share(self, event: Asked) -> None:
         """Raises ProtocolError if the device's share of the log has no room for the event."""
         if self.state.bytes_of(event.device) + size(event) > MAX_BYTES:
             raise ProtocolError("this device has sent more than a group's log may hold of one device")
@@ -474,7 +513,7 @@ class Engine:
 
     def _append(self, event: Event, now: float) -> None:
         self.heard = now
-        if self._failed and not isinstance(event, Sent | Waiting):
+        if self._failed and not isinstance(event, Sent | Waiting | Unlocked):
             self._keep_failed(event)
             return
         self._pending[event.identity] = event

@@ -8,3 +8,7 @@ class UsageError(Exception):
 
 class SetupError(Exception):
     """Something that the run needs can't be had."""
+
+
+class InputError(SetupError):
+    """A file that the user named, such as a job, can't be used as it is."""

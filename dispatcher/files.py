@@ -2,7 +2,7 @@
 """Opening files by names that somebody gave: nothing else than a file is waited for, and none is seen half written.
 
 Opening a named pipe waits for whoever opens its other end, perhaps for ever. So what is no regular file is refused
-(`open_regular`), or opened without waiting (`open_output`).
+(`open_regular`, `open_log`), or opened without waiting (`open_output`).
 """
 
 import errno
@@ -23,7 +23,17 @@ _KINDS = (
 
 def open_regular(path: Path) -> BinaryIO:
     """Open a regular file for reading. Raises OSError, whose `strerror` says so if it is anything else."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    return open(_regular(path, os.O_RDONLY), "rb")
+
+
+def open_log(path: Path) -> BinaryIO:
+    """Open a regular file to be read and added to, unbuffered; make it if there is none. Raises OSError as above."""
+    return open(_regular(path, os.O_RDWR | os.O_CREAT | os.O_APPEND), "a+b", buffering=0)
+
+
+def _regular(path: Path, flags: int) -> int:
+    """The descriptor of a file whose kind was looked at after it was opened, so that nobody can exchange it."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, 0o666)
     try:
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode):
@@ -32,7 +42,7 @@ def open_regular(path: Path) -> BinaryIO:
     except BaseException:
         os.close(descriptor)
         raise
-    return open(descriptor, "rb")
+    return descriptor
 
 
 def open_output(path: Path, *, append: bool = False) -> BinaryIO:
@@ -52,6 +62,12 @@ def open_output(path: Path, *, append: bool = False) -> BinaryIO:
         raise
     os.set_blocking(descriptor, True)
     return open(descriptor, "wb" if not append else "ab", buffering=0)
+
+
+def told(error: OSError) -> str:
+    """The error as a person would say it: `FILE: what is wrong`, without its number."""
+    what = error.strerror or str(error)
+    return what if error.filename is None else f"{os.fsdecode(error.filename)}: {what}"
 
 
 def check_writable(path: Path) -> None:

@@ -21,9 +21,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from bench.puregroup import PureGroup
 from dispatcher.engine import Engine
 from dispatcher.group.events import Event
-from dispatcher.grouplog.memory import MemoryGroupLog
+from dispatcher.line.session import Counters
 from tests.terminal import unread
 from toolkit.commands import COMMANDS
 
@@ -131,11 +132,10 @@ class Lab:
         for command in COMMANDS:
             (self.commands / command).symlink_to(box)
         self.lock = threading.Condition()
-        self.log = MemoryGroupLog()
-        self.engine = Engine(self.log, lambda: random.getrandbits(32))
+        self.group = PureGroup(lambda: random.getrandbits(32))
         self.boards = {name: Board(self, name, directory / name) for name in members}
         for name, role in members.items():
-            self.engine.join(name, role, time.monotonic())
+            self.group.join(name, role, time.monotonic())
         self.typed: list[tuple[str, bytes]] = []
         self.deaf = False  # the dispatcher does not read
         self.failure: BaseException | None = None
@@ -159,6 +159,15 @@ class Lab:
     def __getitem__(self, name: str) -> Board:
         return self.boards[name]
 
+    @property
+    def engine(self) -> Engine:
+        """The group of the boards."""
+        return self.group.engine
+
+    def counters(self, name: str) -> Counters:
+        """What went over a board's console."""
+        return self.group.channels[name].counters
+
     def wait_for(self, holds: Callable[[], bool], what: str) -> None:
         """Until something holds that a turn of the engine can bring about."""
         with self.lock:
@@ -170,14 +179,14 @@ class Lab:
             )
 
     def open_waits(self) -> list[str]:
-        return [wait.waiting.message_id.decode() for wait in self.engine.coordinator.open_waits()]
+        return [wait.waiting.message_id.decode() for wait in self.engine.state.coordinator.open_waits()]
 
     def until_waiting(self, *message_ids: str) -> None:
         self.wait_for(lambda: sorted(self.open_waits()) == sorted(message_ids), f"waits for {message_ids}")
 
     def events(self, kind: type[Event]) -> list[Event]:
         with self.lock:
-            return [event for event in self.log.events if isinstance(event, kind)]
+            return [event for event in self.group.log if isinstance(event, kind)]
 
     # -- the dispatcher's thread
 
@@ -196,7 +205,7 @@ class Lab:
         poll.register(self._wake, select.POLLIN)
         for master in masters:
             poll.register(master, select.POLLIN)
-        deadline = self.engine.next_timeout()
+        deadline = self.group.next_timeout()
         # (A hung-up board does not wake the poll.)
         timeout = 0.1 if deadline is None else min(0.1, max(0.0, deadline - time.monotonic()))
         ready = poll.poll(timeout * 1000)
@@ -207,9 +216,9 @@ class Lab:
                     return False
                 board = masters[fd]
                 if board.master == fd and not self.deaf:
-                    self.engine.receive_data(board.name, self._read(fd), now)
-            self.engine.handle_timeout(now)
-            self._drain()
+                    self.group.receive_data(board.name, self._read(fd), now)
+            self.group.handle_timeout(now)
+            self._drain(now)
             self.lock.notify_all()
         return True
 
@@ -220,10 +229,11 @@ class Lab:
         except OSError:
             return b""
 
-    def _drain(self) -> None:
-        for name, data in self.engine.outputs():
-            self.boards[name].output += data
-        for name, data in self.engine.data_to_type():
+    def _drain(self, now: float) -> None:
+        for name, board in self.boards.items():
+            board.output += self.group.output[name]
+            self.group.output[name] = b""
+        for name, data in self.group.data_to_type(now).items():
             self.typed.append((name, data))
             if self.boards[name].master >= 0:
                 os.write(self.boards[name].master, data)

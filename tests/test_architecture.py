@@ -29,7 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "group": set(),
     "line": {"group"},
     "engine": {"group"},
-    "grouplog": {"errors", "group"},
+    "grouplog": {"errors", "files", "group"},
     "consoles": {"errors"},
     "simulator": {"consoles", "errors", "group", "names"},
     "jobs": {"errors", "files", "group", "line", "names", "simulator"},
@@ -44,7 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("consoles", "engine", "errors", "files", "group", "grouplog", "host", "jobs", "line", "names"),
         *("plan", "report", "simulator", "view"),
     },
-    "cli": {"commands", "errors", "host"},
+    "cli": {"commands", "errors", "files", "host"},
     "__main__": {"cli"},
 }
 

@@ -6,10 +6,14 @@ same console, and ends when none has come for LINGER seconds. It is in a session
 of its own, without a controlling terminal: so job control does not stop it, it
 outlives a command that is killed, tells the host, and puts the echo back.
 
-A command connects to the socket of `meeting`, sends its packed request, and
-gets the packed reply, each with its length in front (four bytes, big endian).
-Closing the connection cancels the request. In between it may send ASK_TO_STOP
-and RESUMED, a byte each; an empty message says that it may stop now.
+A command connects to the socket of `meeting`, and is greeted with `thin`. Either
+it sends its packed request, and gets the packed reply. Or it is a thin client and
+sends all that it was called with, an `errand`; then it gets messages that say what
+to do, the last of which has its exit status, and says ACTED after each other one.
+Messages have their length in front (four bytes, big endian). Closing the connection
+cancels. In between a command may send ASK_TO_STOP and RESUMED, a byte each; an empty
+message says that it may stop now. Where the agent closes the connection without an
+answer, the command begins anew, and does itself what it can.
 
 Only one process can read a console. As long as one of the commands is in its
 foreground, nobody else reads it: then the agent does, all the time. Otherwise
@@ -22,15 +26,21 @@ import _signal
 import _socket
 import binascii
 import errno
+import gc
+import marshal
 import os
 import select
 import time
+from _frozen_importlib_external import MAGIC_NUMBER
 
-from .client import ASK_TO_STOP, LENGTH_SIZE
+import toolkit
+
+from . import thin
 from .console import HungUp, nobody_answers
 from .entropy import random_bytes
 from .foreground import has_foreground, owner
 from .meeting import peer
+from .thin import ACTED, ASK_TO_STOP, ERRAND, LENGTH_SIZE, RESUMED
 from .wire.device_link import DeviceLink
 from .wire.packets import LINK_TIMEOUT
 from .wire.vocabulary import LINK_FAILED, MAX_REQUEST, NO_DISPATCHER
@@ -40,6 +50,7 @@ if TYPE_CHECKING:
     from _socket import socket as Socket
 
     from .console import Console
+    from .errand import Errand
 
 # Seconds without a command after which the agent ends.
 LINGER = 2.0
@@ -73,6 +84,7 @@ CONSOLE = {state: dict(zip(_CONSOLE_EVENTS, row)) for state, row in _CONSOLE_ROW
 
 # States of a command.
 CONNECTED = "CONNECTED"  # its request is not whole
+ACTING = "ACTING"  # it does what it was told
 WAITING = "WAITING"  # for its reply
 STOPPING = "STOPPING"  # it wants to be stopped (Ctrl-Z)
 STOPPED = "STOPPED"  # it was told that it may
@@ -82,16 +94,17 @@ DONE = "DONE"  # its reply is being written
 GONE = "GONE"
 
 # A command that "leaves" waits for the end of the connection; one that is "killed" is not there any more.
-_COMMAND_EVENTS = ("request", "stop", "resume", "reply", "clean", "leave", "killed", "written")
+_COMMAND_EVENTS = ("request", "act", "stop", "resume", "reply", "clean", "leave", "killed", "written")
 # fmt: off
 _COMMAND_ROWS = {
-    CONNECTED: (WAITING, None,     None,    None,     None,    GONE,    GONE, None),
-    WAITING:   (None,    STOPPING, None,    ANSWERED, None,    LEAVING, GONE, None),
-    STOPPING:  (None,    None,     WAITING, ANSWERED, STOPPED, LEAVING, GONE, None),
-    STOPPED:   (None,    STOPPING, WAITING, ANSWERED, None,    LEAVING, GONE, None),
-    ANSWERED:  (None,    None,     None,    None,     DONE,    LEAVING, GONE, None),
-    LEAVING:   (None,    None,     None,    None,     GONE,    None,    GONE, None),
-    DONE:      (None,    None,     None,    None,     None,    GONE,    GONE, GONE),
+    CONNECTED: (WAITING, ACTING, None,     None,    ANSWERED, None,    GONE,    GONE, None),
+    ACTING:    (WAITING, None,   STOPPING, None,    ANSWERED, None,    GONE,    GONE, None),
+    WAITING:   (None,    ACTING, STOPPING, None,    ANSWERED, None,    LEAVING, GONE, None),
+    STOPPING:  (None,    None,   None,     WAITING, ANSWERED, STOPPED, LEAVING, GONE, None),
+    STOPPED:   (None,    None,   STOPPING, WAITING, ANSWERED, None,    LEAVING, GONE, None),
+    ANSWERED:  (None,    None,   None,     None,    None,     DONE,    LEAVING, GONE, None),
+    LEAVING:   (None,    None,   None,     None,    None,     GONE,    None,    GONE, None),
+    DONE:      (None,    None,   None,     None,    None,     None,    GONE,    GONE, GONE),
 }
 # fmt: on
 COMMAND = {state: dict(zip(_COMMAND_EVENTS, row)) for state, row in _COMMAND_ROWS.items()}
@@ -100,10 +113,11 @@ COMMAND = {state: dict(zip(_COMMAND_EVENTS, row)) for state, row in _COMMAND_ROW
 class _Command:
     """A connected command."""
 
-    __slots__ = ("input", "output", "pid", "reply", "since", "state", "tag")
+    __slots__ = ("errand", "input", "output", "pid", "reply", "since", "state", "tag")
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
+        self.errand: "Errand | None" = None
         self.state = CONNECTED
         self.input = b""
         self.output = b""
@@ -129,6 +143,16 @@ def boot_hash() -> int:
         return 0
 
 
+def _greeting() -> bytes:
+    """What each client gets first: the box that this is, the Python that runs it, and the client for these."""
+    code = thin.__spec__.loader.get_code(thin.__name__)  # type: ignore[union-attr]
+    return _message(toolkit.BUILD + MAGIC_NUMBER + marshal.dumps(code))
+
+
+def _message(content: bytes) -> bytes:
+    return len(content).to_bytes(LENGTH_SIZE, "big") + content
+
+
 class Agent:
     """The loop of one agent: commands, the console, and the link between them."""
 
@@ -138,6 +162,7 @@ class Agent:
         nonce = int.from_bytes(random_bytes(4), "big")
         self._link = DeviceLink(nonce, boot_hash(), console.baud(), nobody_answers(console.path))
         self._commands = {}  # type: dict[int, _Command]
+        self._greeting = _greeting()
         self._state = AWAY
         self._foreground = False  # a command that waits, or is about to be stopped, has it
         self._looked = 0.0
@@ -361,23 +386,15 @@ class Agent:
             # Anybody can connect; only who may open our console may use it.
             connection.close()
             return
-        self._commands[fd] = _Command(pid)
         connection.detach()
+        self._commands[fd] = _Command(pid)
+        self._say(fd, self._commands[fd], self._greeting)
 
     def _serve(self, fd: int, event: int) -> None:
         command = self._commands[fd]
         if event & select.POLLOUT and command.output:
-            try:
-                command.output = command.output[os.write(fd, command.output) :]
-            except BlockingIOError:
-                pass
-            except OSError:
-                self._end(fd, command, "killed")
-                return
-            if not command.output and command.step("written"):
-                self._drop(fd)
-                return
-        if not event & (select.POLLIN | select.POLLHUP | select.POLLERR):
+            self._say(fd, command, b"")
+        if fd not in self._commands or not event & (select.POLLIN | select.POLLHUP | select.POLLERR):
             return
         try:
             data = os.read(fd, 65536)
@@ -391,24 +408,82 @@ class Agent:
             gone = event & (select.POLLHUP | select.POLLERR)
             self._end(fd, command, "killed" if gone else "leave")
 
+    def _say(self, fd: int, command: _Command, data: bytes) -> None:
+        """Write as much as can be written now; `_serve` comes back for the rest."""
+        command.output += data
+        try:
+            command.output = command.output[os.write(fd, command.output) :]
+        except BlockingIOError:
+            return
+        except OSError:
+            self._end(fd, command, "killed")
+            return
+        if not command.output and command.step("written"):
+            self._drop(fd)
+
     def _take(self, fd: int, command: _Command, data: bytes) -> None:
-        now = time.monotonic()
         if command.state != CONNECTED:
-            command.step("stop" if data.endswith(ASK_TO_STOP) else "resume")
-            self._look(now)
+            for byte in data:
+                self._hear(fd, command, byte)
+            self._look(time.monotonic())
             return
         command.input += data
         size = int.from_bytes(command.input[:LENGTH_SIZE], "big")
         if size > MAX_REQUEST:
             self._drop(fd)
         elif len(command.input) == LENGTH_SIZE + size:
-            command.tag = self._link.submit(command.input[LENGTH_SIZE:], now)
-            command.input = b""
-            command.step("request")
-            if self._state == ALONE:
-                # A shell sets its own modes again when the command before this one was killed.
-                self._console.hush()
-            self._look(now)
+            message, command.input = command.input[LENGTH_SIZE:], b""
+            if message.startswith(ERRAND):
+                self._begin(fd, command, message)
+            else:
+                self._submit(command, message)
+
+    def _hear(self, fd: int, command: _Command, byte: int) -> None:
+        if byte == ord(ASK_TO_STOP):
+            command.step("stop")
+        elif byte == ord(RESUMED):
+            command.step("resume")
+        elif byte == ord(ACTED) and command.errand is not None:
+            command.errand.acted()
+            self._go_on(fd, command)
+
+    def _submit(self, command: _Command, message: bytes) -> None:
+        now = time.monotonic()
+        command.tag = self._link.submit(message, now)
+        command.step("request")
+        if self._state == ALONE:
+            # A shell sets its own modes again when the command before this one was killed.
+            self._console.hush()
+        self._look(now)
+
+    def _begin(self, fd: int, command: _Command, message: bytes) -> None:
+        from .errand import Errand
+
+        try:
+            command.errand = Errand(message)
+        except Exception:
+            self._end(fd, command, "killed")
+        else:
+            self._go_on(fd, command)
+
+    def _go_on(self, fd: int, command: _Command) -> None:
+        """The next step of an errand. One that is refused, or fails, the command has to do itself."""
+        from .errand import ACT, ASK
+
+        assert command.errand is not None
+        try:
+            what, message = command.errand.next()
+        except Exception:
+            self._end(fd, command, "killed")
+            return
+        if what == ASK:
+            self._submit(command, message)
+        elif what == ACT:
+            command.step("act")
+            self._say(fd, command, _message(message))
+        elif command.step("reply"):
+            command.reply = message
+            command.since = time.monotonic()
 
     def _end(self, fd: int, command: _Command, event: str) -> None:
         """The command needs no reply any more."""
@@ -422,8 +497,13 @@ class Agent:
     def _collect(self) -> None:
         """Note replies that have come."""
         replies = dict(self._link.replies())
-        for command in self._commands.values():
-            if command.tag in replies and command.step("reply"):
+        for fd, command in list(self._commands.items()):
+            if command.tag not in replies or command.state == LEAVING:
+                continue
+            if command.errand is not None:
+                command.errand.reply(replies[command.tag])
+                self._go_on(fd, command)
+            elif command.step("reply"):
                 command.reply = replies[command.tag]
                 command.since = time.monotonic()
         if replies:
@@ -436,11 +516,11 @@ class Agent:
         for fd, command in list(self._commands.items()):
             if command.state == ANSWERED:
                 if (clean or now > command.since + PATIENCE) and command.step("clean"):
-                    command.output += len(command.reply).to_bytes(LENGTH_SIZE, "big") + command.reply
+                    self._say(fd, command, _message(command.reply))
             elif command.state == STOPPING:
                 if clean and command.step("clean"):
                     # An empty message: the command may be stopped now.
-                    command.output += b"\0" * LENGTH_SIZE
+                    self._say(fd, command, _message(b""))
             elif command.state == LEAVING and clean and not self._link.active(command.tag):
                 command.step("clean")
                 self._drop(fd)
@@ -477,6 +557,7 @@ def spawn(listener: "Socket", console: "Console") -> None:
         _signal.signal(_signal.SIGTERM, _terminate)
         _signal.signal(_signal.SIGALRM, _stop_writing)
         listener.setblocking(False)
+        gc.enable()
         Agent(listener, console).run()
     finally:
         # Never back into the command: its exit handlers and buffers are not ours.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What the commands have in common on their command lines: options, message ids, time-outs."""
 
-import os
+import sys
 
 from .wire.vocabulary import UsageError
 
@@ -9,10 +9,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .client import Context
+    from .context import Context
 
 # Bytes of a message id. The dispatcher refuses a longer one.
 MAX_ID = 1024
+# Ids of one lava-wait --any, which has one of several.
+MAX_IDS = 64
+# What --count may say.
+MAX_COUNT = 10000
 
 # Seconds: 31 years. What is meant to be longer is a slip.
 MAX_TIMEOUT = 1e9
@@ -26,17 +30,22 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _FORBIDDEN = bytes(range(0x21)) + b"\x7f"
 
 
+def to_bytes(argument: str) -> bytes:
+    """The bytes of an argument, as it was given. (os.fsencode; `os` takes longer to start than all of this.)"""
+    return argument.encode(sys.getfilesystemencoding(), "surrogateescape")
+
+
 def to_text(argument: str) -> str:
     """`argument` as UTF-8, whatever the locale; raises UsageError where it is none."""
     try:
-        return os.fsencode(argument).decode("utf-8")
+        return to_bytes(argument).decode("utf-8")
     except UnicodeDecodeError:
         raise UsageError("%s is not UTF-8 text" % quote(argument)) from None
 
 
 def quote(argument: "str | bytes") -> str:
     """An argument as a message shows it: printable, and cut where it is long."""
-    data = argument if isinstance(argument, bytes) else os.fsencode(argument)
+    data = argument if isinstance(argument, bytes) else to_bytes(argument)
     text = repr(data.decode("utf-8", "backslashreplace"))
     return text if len(text) <= 60 else text[:50] + "...'"
 
@@ -52,10 +61,13 @@ def parse(
     maximum: int,
     options: "tuple[str, ...]" = (),
     context: "Context | None" = None,
+    flags: "tuple[str, ...]" = (),
+    repeated: "tuple[str, ...]" = (),
 ) -> "tuple[list[str], dict[str, str]]":
     """The operands, from `minimum` to `maximum` of them, and the values of the `options` given.
 
-    Options, as `--name VALUE` or `--name=VALUE`, may stand anywhere before a `--`.
+    Options, as `--name VALUE` or `--name=VALUE`, may stand anywhere before a `--`. `flags` have no value, and ""
+    in the result; the values of `repeated` ones, which may be given several times, have NUL between them.
     Raises UsageError for all else. More operands are ignored with a warning if there is a
     `context` to warn with: of the commands whose LAVA counterparts ignore them.
     """
@@ -67,12 +79,16 @@ def parse(
             operands.extend(rest)
         elif argument.startswith("-") and argument != "-":
             name, equals, value = argument.partition("=")
-            if name not in options:
+            if name in flags and not equals:
+                values[name] = ""
+                continue
+            if name not in options + repeated:
                 raise UsageError("unknown option %s" % quote(name))
             try:
-                values[name] = value if equals else next(rest)
+                value = value if equals else next(rest)
             except StopIteration:
                 raise UsageError("%s needs a value" % name) from None
+            values[name] = values[name] + "\0" + value if name in repeated and name in values else value
         else:
             operands.append(argument)
     if len(operands) < minimum:
@@ -105,19 +121,26 @@ def _quoted(words: "list[str]") -> str:
     return ", ".join([quote(word) for word in words])
 
 
-def parse_message_id(argument: str) -> bytes:
-    """The message id; raises UsageError where it is none."""
-    data = os.fsencode(argument)
+def parse_message_id(argument: str, what: str = "message id") -> bytes:
+    """The message id, or the name of a lock: `what`; raises UsageError where it is none."""
+    data = to_bytes(argument)
     if not data:
-        raise UsageError("the message id is empty")
+        raise UsageError("the %s is empty" % what)
     if not is_word(data) or b"=" in data:
         raise UsageError(
-            "%s cannot be a message id: it has white space, a control character or '=' in it"
-            % quote(argument)
+            "%s cannot be a %s: it has white space, a control character or '=' in it"
+            % (quote(argument), what)
         )
     if len(data) > MAX_ID:
-        raise UsageError("the message id has %d bytes; at most %d are allowed" % (len(data), MAX_ID))
+        raise UsageError("the %s has %d bytes; at most %d are allowed" % (what, len(data), MAX_ID))
     return data
+
+
+def parse_count(text: str) -> int:
+    """How many devices; raises UsageError."""
+    if not text or text.strip("0123456789") or not 0 < int(text[:10]) <= MAX_COUNT:
+        raise UsageError("--count must be a whole number from 1 to %d, not %s" % (MAX_COUNT, quote(text)))
+    return int(text)
 
 
 def parse_timeout(options: "Mapping[str, str]", environ: "Mapping[str, str]") -> "tuple[int | None, bool]":

@@ -8,7 +8,7 @@ from .wire.vocabulary import NO, CommandError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .client import Context
+    from .context import Context
 
 # What LAVA took of one file, in bytes.
 MAX_SIZE = 25 * 1024 * 1024

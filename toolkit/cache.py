@@ -7,13 +7,14 @@ whatever way, leaves no data of an earlier one. So it is also known in time that
 it can be written: a wait of hours must not end without its data.
 """
 
-from .sharedfiles import Folder, split
 from .wire.vocabulary import NO, CommandError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
+
+    from .context import Context
 
 VARIABLE = "LAVA_MULTI_NODE_CACHE"
 PREFIX_VARIABLE = "LAVA_MULTI_NODE_CACHE_PREFIX"
@@ -26,27 +27,30 @@ def wants_prefix(environ: "Mapping[str, str]") -> bool:
 
 
 class CacheFile:
-    """The cache file that `environ` names.
+    """The cache file that the context's environment names.
 
-        cache = CacheFile(context.environ)
+        cache = CacheFile(context)
         cache.write([])
         cache.write(lines(context.request(...), prefix=True))
 
     Its methods raise CommandError with a sentence that names the file.
 
-    :param variable: the one that names the file; `default` is its path where that does not.
+    :param variable: the one that names the file; `default` is its path where that does not; `suffix` is put behind.
     """
 
-    __slots__ = ("_variable", "path")
+    __slots__ = ("_context", "_variable", "path")
 
     def __init__(
-        self, environ: "Mapping[str, str]", variable: str = VARIABLE, default: str = DEFAULT_PATH
+        self, context: "Context", variable: str = VARIABLE, default: str = DEFAULT_PATH, suffix: str = ""
     ) -> None:
-        self.path = environ.get(variable) or default
+        self.path = (context.environ.get(variable) or default) + suffix
+        self._context = context
         self._variable = variable
 
     def read(self) -> "list[bytes]":
         """Its lines; none if there is no file."""
+        from .sharedfiles import Folder, split
+
         folder, name = split(self.path)
         try:
             with Folder(folder) as opened:
@@ -58,10 +62,8 @@ class CacheFile:
 
     def write(self, new_lines: "list[bytes]") -> None:
         """Put the lines in the place of what is there."""
-        folder, name = split(self.path)
         try:
-            with Folder(folder) as opened:
-                opened.replace(name, b"".join(new_lines))
+            self._context.replace(self.path, b"".join(new_lines))
         except OSError as error:
             raise self._failure("write", error) from None
 

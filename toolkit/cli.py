@@ -5,21 +5,27 @@ It is the name of the box, where that is a link: `lava-send ID`; else the first
 argument: `lavabox lava-send ID`.
 """
 
-import _signal  # `signal` would import enum
-import os
+import posix  # `os` takes longer to start than all of this
 import sys
 
 from . import VERSION
-from .arguments import quote
+from .arguments import quote, to_bytes
 from .commands import COMMANDS, RESULTS, module_name
+from .context import Context
+from .thin import unwind_when_told_to_end
 from .wire.vocabulary import INTERRUPTED, LINK_FAILED, MAX_NAME, NO, OK, USAGE, CommandError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import NoReturn
+    from collections.abc import Callable, Mapping
+    from typing import Protocol
 
-    from .client import Context
+    class Box(Protocol):
+        """The zipapp: the path of its file, and the Python that it has bytecode for."""
+
+        path: str
+        version: str
+        build: bytes
 
     Run = Callable[[list[str], Context], int]
 
@@ -59,40 +65,54 @@ Example:
 """ % "".join("  %-29s  %s\n" % entry for entry in sorted(COMMANDS.items()))
 
 
-def main(argv: "list[str]", box: "str | None" = None) -> int:
-    """The exit status of what `argv` asks for. `box` is the path of the zipapp, where this runs from it."""
+def main(argv: "list[str]", box: "Box | None" = None, identity: "bytes | None" = None) -> int:
+    """The exit status of what `argv` asks for.
+
+    :param box: the zipapp, where this runs from it.
+    :param identity: of the command's first request, where that may have been sent already.
+    """
     _mend_standard_files()
+    unwind_when_told_to_end()
+    words = without_cr([to_bytes(word) for word in argv])
+    environ = environment(posix.environ)
+    name, arguments = meant(words)
+    context = Context("lavabox" if name is None else name, environ, identity)
     try:
-        return _main(argv, box)
+        if name is None:
+            return _run(BOX_USAGE, lambda options, context: _box(options, context, box), arguments, context)
+        if name not in COMMANDS:
+            return _unknown(name, Context("lavabox", environ))
+        return run(arguments, context)
     except ImportError as error:
         from .missing import sentence
 
-        _complain("%s: %s" % (os.path.basename(argv[0]), sentence(error)))
+        context.warn(sentence(error))
         return NOT_FOUND
 
 
-def _main(argv: "list[str]", box: "str | None") -> int:
-    # Of scripts with CR LF at the ends of their lines, the last word ends with a CR, or is one.
-    words = [word.rstrip("\r") for word in argv if word != "\r"]
-    name, arguments = os.path.basename(words[0]), words[1:]
-    if not name.startswith("lava-"):
-        if not arguments or arguments[0].startswith("-"):
-            return _run("lavabox", BOX_USAGE, lambda options, context: _box(options, context, box), arguments)
-        name, arguments = arguments[0], arguments[1:]
-    if name not in COMMANDS:
-        return _unknown(name)
-    module = __import__("toolkit.commands." + module_name(name), fromlist=["run"])
-    return _run(name, module.USAGE, module.run, arguments)
+def without_cr(words: "list[bytes]") -> "list[str]":
+    """Of scripts with CR LF at the ends of their lines, the last word ends with a CR, or is one."""
+    return [_decoded(word.rstrip(b"\r")) for word in words if word != b"\r"]
 
 
-def _environment() -> "dict[str, str]":
+def meant(words: "list[str]") -> "tuple[str | None, list[str]]":
+    """The command that is meant, None for the box itself, and its arguments."""
+    name, arguments = words[0].rpartition("/")[2], words[1:]
+    if name.startswith("lava-"):
+        return name, arguments
+    if not arguments or arguments[0].startswith("-"):
+        return None, arguments
+    return arguments[0], arguments[1:]
+
+
+def environment(given: "Mapping[bytes, bytes]") -> "dict[str, str]":
     """The environment, with the one rule for a CR at the end of a word.
 
     In a program that runs with more rights than whoever has started it (set-user-id), LAVA_* would let
     him choose files to be written with these rights.
     """
-    trusted = os.getuid() == os.geteuid() and os.getgid() == os.getegid()
-    environ = dict(os.environ)
+    trusted = posix.getuid() == posix.geteuid() and posix.getgid() == posix.getegid()
+    environ = {_decoded(name): _decoded(value) for name, value in given.items()}
     for name in [name for name in environ if name.startswith("LAVA_")]:
         if trusted:
             environ[name] = environ[name].rstrip("\r")
@@ -101,58 +121,70 @@ def _environment() -> "dict[str, str]":
     return environ
 
 
-def _run(name: str, usage: str, run: "Run", arguments: "list[str]") -> int:
-    """What all commands have in common: --help, --version, and how they end."""
-    from .client import Context
+def run(arguments: "list[str]", context: Context) -> int:
+    """All of the command that the context is for; returns its exit status."""
+    module = __import__("toolkit.commands." + module_name(context.name), fromlist=["run"])
+    return _run(module.USAGE, module.run, arguments, context)
 
-    context = Context(name, _environment())
-    _unwind_when_told_to_end()
+
+def _run(usage: str, run: "Run", arguments: "list[str]", context: Context) -> int:
+    """What all commands have in common: --help, --version, and how they end."""
+    name = context.name
     try:
         if arguments[:1] in (["--help"], ["-h"]):
             context.write(usage)
             return OK
-        if arguments[:1] == ["--version"]:
-            context.write("%s %s\n" % (name if name == "lavabox" else name + " (lavabox)", VERSION))
+        if arguments[:1] == ["--version"] and name != "lavabox":
+            context.write("%s (lavabox) %s\n" % (name, VERSION))
             return OK
         return run(arguments, context)
     except UsageError as error:
-        _complain("%s: %s\n%s\nTry `%s --help`." % (name, error.text, usage.partition("\n\n")[0], name))
+        context.complain(
+            "%s: %s\n%s\nTry `%s --help`." % (name, error.text, usage.partition("\n\n")[0], name)
+        )
         _tell_refusal(context, arguments, error)
         return USAGE
     except CommandError as error:
-        _complain("%s: %s" % (name, error.text))
+        context.warn(error.text)
         return error.status
     except BlockingIOError:
-        _complain("%s: no process can be started: too many are running" % name)
+        context.warn("no process can be started: too many are running")
         return LINK_FAILED
     except OSError as error:
         # Of writing the answer: a full disk, a pipe that nobody reads any more.
-        _complain("%s: failed: %s" % (name, error.strerror))
+        context.warn("failed: %s" % error.strerror)
         return NO
     except KeyboardInterrupt:
         return INTERRUPTED
 
 
-def _tell_refusal(context: "Context", arguments: "list[str]", error: UsageError) -> None:
+def _tell_refusal(context: Context, arguments: "list[str]", error: UsageError) -> None:
     """A result that is lost on the way to the dispatcher must not look like one that nobody wanted."""
     if context.name not in RESULTS:
         return
-    line = os.fsencode(" ".join([context.name] + arguments))[:MAX_NAME]
+    line = to_bytes(" ".join([context.name] + arguments))[:MAX_NAME]
     try:
         context.request("refused", line, error.text)
     except CommandError:
         pass  # nobody is there to be told; the exit status is that of the mistake
 
 
-def _box(arguments: "list[str]", context: "Context", box: "str | None") -> int:
+def _box(arguments: "list[str]", context: Context, box: "Box | None") -> int:
     option = arguments[0] if arguments else ""
+    if option == "--version":
+        context.write("lavabox %s\n" % VERSION)
+        if box is not None:
+            ours = sys.implementation.cache_tag
+            same = "this is one" if ours == box.version else "this is %s, and runs from source" % ours
+            context.write("bytecode for %s; %s\n" % (box.version, same))
+        return OK
     if arguments == ["--list"]:
         context.write("".join(name + "\n" for name in sorted(COMMANDS)))
         return OK
     if option == "--install":
         from .install import install
 
-        return install(arguments[1:], context, box)
+        return install(arguments[1:], context, box.path if box is not None else None)
     if not option:
         raise UsageError("a command is missing")
     if option == "--list":
@@ -160,7 +192,7 @@ def _box(arguments: "list[str]", context: "Context", box: "str | None") -> int:
     raise UsageError("unknown option '%s'" % option)
 
 
-def _unknown(name: str) -> int:
+def _unknown(name: str, context: Context) -> int:
     shown = quote(name)
     if name in HOST_COMMANDS:
         what = "%s runs on the lab's host, not on a device: it is a command of the Python package" % shown
@@ -169,7 +201,7 @@ def _unknown(name: str) -> int:
         alike = _most_alike(name)
         if alike:
             what += ": did you mean %s?" % alike
-    _complain("lavabox: %s\n`lavabox --list` prints the commands." % what)
+    context.complain("lavabox: %s\n`lavabox --list` prints the commands." % what)
     return NOT_FOUND
 
 
@@ -196,12 +228,9 @@ def _slips(one: str, other: str) -> int:
     return row[-1]
 
 
-def _complain(text: str) -> None:
-    try:
-        sys.stderr.write(text + "\n")
-        sys.stderr.flush()
-    except OSError:
-        pass  # there is nobody to tell; the exit status stands
+def _decoded(data: bytes) -> str:
+    """What os.fsdecode returns."""
+    return data.decode(sys.getfilesystemencoding(), "surrogateescape")
 
 
 def _mend_standard_files() -> None:
@@ -211,22 +240,11 @@ def _mend_standard_files() -> None:
     """
     for descriptor in range(3):
         try:
-            os.fstat(descriptor)
+            posix.fstat(descriptor)
         except OSError:
             # The lowest free number is this one. Not to be written to: that is an error still.
-            os.open(os.devnull, os.O_RDONLY)
+            posix.open("/dev/null", posix.O_RDONLY)
     if sys.stdout is None:
         sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
     if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
-
-
-def _unwind_when_told_to_end() -> None:
-    """Let SIGTERM and SIGHUP, where they end a process, clean up on the way."""
-    for number in (_signal.SIGTERM, _signal.SIGHUP):
-        if _signal.getsignal(number) == _signal.SIG_DFL:
-            _signal.signal(number, _end)
-
-
-def _end(number: int, frame: object) -> "NoReturn":
-    raise SystemExit(128 + number)
+        sys.stderr = open("/dev/null", "w")  # noqa: SIM115

@@ -6,7 +6,7 @@ from .wire.vocabulary import OK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .client import Context
+    from .context import Context
 
 # Of a command's name, a sentence, and an example.
 USAGE = """\

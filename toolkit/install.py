@@ -11,7 +11,7 @@ from .wire.vocabulary import NO, OK, CommandError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .client import Context
+    from .context import Context
 
 # File systems without hard links, or the box on another file system than the directory.
 _NO_HARD_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS)

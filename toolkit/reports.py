@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What the commands that report results take from their command lines, checked before anything is sent."""
 
-import os
-
-from .arguments import parse_number, quote
+from .arguments import parse_number, quote, to_bytes
 from .wire.vocabulary import MAX_NAME, MAX_TEXT, RESULTS, UsageError
 
 TYPE_CHECKING = False
@@ -22,7 +20,7 @@ def parse_text(argument: str, what: str) -> bytes:
 
 
 def _checked(argument: str, what: str, limit: int) -> bytes:
-    data = os.fsencode(argument)
+    data = to_bytes(argument)
     if not data:
         raise UsageError("the %s is empty" % what)
     if len(data) > limit:

@@ -29,7 +29,7 @@ from its files alone. Nothing is run.
 EPILOGUE = """\
 exit status: 0 when it is drawn; 1 when the log is damaged or something can't be read or
 written; 2 usage. With --plan: 0 when there is no error in the calls, warnings or not; 1 when
-there is one; 2 usage, or the job can't be read.
+there is one, or a repository can't be read; 2 usage, or the job can't be read.
 
 examples:
   lavabox flow group.log

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from dispatcher.commands.scriptfiles import ScriptFiles
-from dispatcher.errors import SetupError, UsageError
+from dispatcher.errors import UsageError
 from dispatcher.group.events import readable
 from dispatcher.group.wording import counted
 from dispatcher.jobs.model import Checkout, Definition, Place, Role, Step, TestAction
@@ -74,7 +74,7 @@ def refuse_options_of_plans(arguments: Namespace) -> None:
 
 
 def planned(arguments: Namespace, file: Path | None, form: str, width: int) -> tuple[bytes, int]:
-    """The plan as a file, and the exit status. Raises UsageError.
+    """The plan as a file, and the exit status. Raises UsageError or SetupError.
 
     :param form: "text" or "markdown".
     :param width: columns of a terminal.
@@ -85,11 +85,8 @@ def planned(arguments: Namespace, file: Path | None, form: str, width: int) -> t
         raise UsageError("name a job (YAML), or give devices by --role ROLE=COMMAND")
     here = Path.cwd()
     asked = Namespace(file=file, devices=arguments.devices, repo=arguments.repo, param=arguments.param)
-    try:
-        simulation = read_simulation(asked, here)
-        devices = programs(roles_of(simulation), ScriptFiles(here, simulation.repositories).of)
-    except SetupError as error:
-        raise UsageError(str(error)) from None
+    simulation = read_simulation(asked, here)
+    devices = programs(roles_of(simulation), ScriptFiles(here, simulation.repositories).of)
     # Test actions that are left out may make calls.
     hidden = [Unread(place, "a test action without a shell") for place in simulation.hidden_calls]
     expected = expect([replace(program, items=(*program.items, *hidden)) for program in devices])

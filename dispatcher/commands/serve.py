@@ -2,11 +2,11 @@
 """`lavabox serve`: the dispatcher for real devices, each behind its console."""
 
 import argparse
-import math
 import signal
 from collections.abc import Iterable
 from pathlib import Path
 
+from dispatcher.commands.options import duration
 from dispatcher.consoles import open_console
 from dispatcher.errors import UsageError
 from dispatcher.host.deadwatch import QuietWatch
@@ -65,11 +65,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--grace",
-        metavar="SECONDS",
-        type=float,
+        metavar="TIME",
+        type=duration,
         default=60.0,
         help="say what is wrong when all devices wait, without a time-out, and none has printed or asked "
-        "anything for so long (default: %(default)g; 0: never)",
+        "anything for so long, as in 90 or 5m (default: %(default)g seconds; 0: never)",
     )
     parser.add_argument(
         "--fail-dead-ends", action="store_true", help="let those waits fail then, with status 1"
@@ -90,8 +90,6 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.speed <= 0:
         raise UsageError(f"--speed {arguments.speed}: a speed is a positive number")
     grace = arguments.grace
-    if not (math.isfinite(grace) and grace >= 0):
-        raise UsageError(f"--grace {grace:g}: a time is a number of seconds, 0 or more")
     if arguments.fail_dead_ends and not grace:
         raise UsageError("--fail-dead-ends needs a time of silence; give --grace more than 0")
     devices = parse_consoles(arguments.consoles, arguments.speed)

@@ -2,7 +2,6 @@
 """`lavabox sim`: a multi-device test on simulated devices, on this machine."""
 
 import argparse
-import math
 import os
 import secrets
 import shlex
@@ -13,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from dispatcher.commands.options import HOW_TO_WRITE, positive_duration
 from dispatcher.consoles.ptyprocess import PtyProcess
 from dispatcher.errors import SetupError, UsageError
 from dispatcher.host.deadwatch import SimulatorWatch
@@ -43,7 +43,8 @@ devices there are and what they do; or a test definition, for the roles without 
 EPILOGUE = """\
 exit status: 0 when the scripts of all devices and their tests succeeded; 1 when one did not,
 a test run ended early, the devices came to a dead end (each waits for what none can send),
-the time was over, or the run could not begin; 2 usage; 130 when interrupted.
+the time was over, or the run could not begin; 2 usage, or the job can't be read; 130 when
+interrupted.
 
 examples:
   lavabox sim --role server=./run-server.sh --role client*2=./run-client.sh
@@ -95,7 +96,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="SHELL",
         help="what runs the commands (default: /bin/sh); its first word also runs the definitions of a job",
     )
-    parser.add_argument("--timeout", metavar="SECONDS", type=float, help="end the whole run after so long")
+    parser.add_argument(
+        "--timeout",
+        metavar="TIME",
+        type=positive_duration,
+        help=f"end the whole run after so long: {HOW_TO_WRITE}",
+    )
+    parser.add_argument(
+        "--fail-fast", action="store_true", help="end the run as soon as a result or a device has failed"
+    )
     parser.add_argument(
         "--baud", metavar="N", type=int, help="make the consoles as slow as serial lines of N baud"
     )
@@ -218,6 +227,7 @@ def run(arguments: argparse.Namespace) -> int:
             messages,
             must_end=True,
             timeout=_shorter(arguments.timeout, simulation.timeout),
+            fail_fast=arguments.fail_fast,
             seed=arguments.seed,
             rules=laid_out.rules,
             patterns=laid_out.patterns,
@@ -245,9 +255,7 @@ def _leaders(devices: Sequence[Device]) -> dict[str, Leader]:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    timeout, baud = arguments.timeout, arguments.baud
-    if timeout is not None and not (math.isfinite(timeout) and timeout > 0):
-        raise UsageError(f"--timeout {timeout:g}: it must be a number of seconds above 0")
+    baud = arguments.baud
     if baud is not None and not _SLOWEST <= baud <= _FASTEST:
         raise UsageError(f"--baud {baud}: it must be a number from {_SLOWEST} to {_FASTEST}")
     if arguments.interactive is not None:
@@ -255,6 +263,8 @@ def _check(arguments: argparse.Namespace) -> None:
             raise UsageError(
                 f"--interactive {arguments.interactive}: this is a file, not a device; put it before the options"
             )
+        if arguments.timestamps:
+            raise UsageError("--timestamps and --interactive can't be used together")
         require_terminal()
     if arguments.shared_tmp and (arguments.isolate or arguments.image is not None):
         raise UsageError("--shared-tmp and --isolate can't be used together")

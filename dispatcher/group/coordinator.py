@@ -9,35 +9,58 @@ It keeps the identities of all events, and drops an event whose identity it know
 whoever does not know whether an append came through may repeat it.
 
 A wait needs one other device (lava-wait), or all others of the group or of a
-role, each of which must have sent the message a number of times: once for
-lava-wait-all, n times for a device's n-th lava-sync of an id. That number makes
+role, or those of some names, or so many devices, each of which must have sent the
+message a number of times: once for lava-wait-all, n times for a device's n-th
+lava-sync of an id. That number makes
 a repeated sync a true barrier; one that repeats a sync that came to nothing (timed
-out, killed) stands for it and counts no more. A wait ends in one of three ways: it is fulfilled,
+out, killed) stands for it and counts no more. A lava-wait --next needs a message that none
+of the device's earlier ones has got: for each device and id the coordinator keeps how many were.
+A lava-lock needs that no other device has the lock; the devices that wait for it get it in the order of
+the log. A wait ends in one of three ways: it is fulfilled,
 it becomes hopeless since devices it needs have left, or a `Released` event ends
 it.
 
 Every event costs little however many waits are open: open waits stand with the
 message they wait for, grouped by what they need, and a group's waits are looked
 at only when at most one of the needed devices is lacking. (One may lack, as a
-device that waits for all others need not have sent itself.) Only `Left`, which is
+device that waits for all others need not have sent itself.) Waits for devices by name
+stand with each device that they lack, those for a lock in its queue. Only `Left`, which is
 rare, goes through all open waits.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import assert_never
+from typing import Any, assert_never
 
-from dispatcher.group.events import Event, Founded, Joined, Left, Released, Reported, Sent, Waiting, WaitKind
+from dispatcher.group.events import (
+    Event,
+    Founded,
+    Joined,
+    Left,
+    Lost,
+    Released,
+    Reported,
+    Sent,
+    Unlocked,
+    Waiting,
+    WaitKind,
+    Whom,
+)
 from dispatcher.group.wording import counted, enumerated, near_miss, shown, times
 from toolkit.wire.vocabulary import INTERRUPTED, NO, OK
 
 # Ids that are kept of each device, the newest ones, to say which may have been meant for another.
 MAX_RECENT = 32
 
-# What a wait needs: devices of which role (None: of any), and how often each must have sent.
-_Need = tuple[str | None, int]
-# lava-wait: no device in particular, any other one will do.
+# Events of devices that must have joined. A tuple: to make a union of them takes longer than to look.
+_OF_MEMBERS = (Sent, Waiting, Unlocked, Lost, Left, Reported)
+# What a wait needs: which devices, and how often each must have sent.
+_Need = tuple[Whom, int]
+# Needs without such a number. lava-wait: any message of any other device; lava-wait --next: a new one of any
+# other device; lava-lock: that no other device has the lock.
 _ANY_OTHER: _Need = (None, 0)
+_NEXT: _Need = (None, -1)
+_LOCK: _Need = (None, -2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +77,8 @@ class Outcome:
 class OpenWait:
     """A wait that has not ended, and the devices that have still to send.
 
-    For a lava-wait these are the others that can still send, one of which is enough.
+    For a lava-wait these are the others that can still send, one of which is enough; for a
+    lava-sync --count those that can still come; for a lava-lock the device that has the lock.
     """
 
     waiting: Waiting
@@ -67,12 +91,14 @@ class WaitGroup:
 
     :param lacking: the devices that have still to send. One that waits may be among them, though its
         own messages are of no use to it.
-    :param times: how often each must have sent the message; 0: one message of one of them is enough.
+    :param times: how often each must have sent the message.
+    :param enough: how many of those that lack are enough; None: all of them are needed.
     """
 
     waits: list[Waiting]
     lacking: list[str]
     times: int
+    enough: int | None
 
 
 @dataclass(slots=True)
@@ -83,19 +109,48 @@ class _Message:
     times_sent: dict[str, int] = field(default_factory=dict)  # by device; a sync counts as well
     times_synced: dict[str, int] = field(default_factory=dict)
     values: dict[tuple[str, bytes], bytes] = field(default_factory=dict)  # by sender and key, oldest first
-    senders: set[str] = field(default_factory=set)  # by lava-send
-    keys: dict[str, set[bytes]] = field(default_factory=dict)  # those of each sender in `values`
-    unmet: set[str] = field(default_factory=set)  # devices whose last sync was not fulfilled
+    keys: dict[str, list[bytes]] = field(
+        default_factory=dict
+    )  # those of each sender in `values`; by lava-send
     met: dict[_Need, int] = field(default_factory=dict)  # how many devices have done what is needed
     waits: dict[_Need, dict[bytes, "_Wait"]] = field(default_factory=dict)  # the open ones, by request
+    by_lack: dict[str, dict[bytes, "_Wait"]] = field(default_factory=dict)  # those by name, by whom they lack
+    first: list[tuple[int, str]] = field(
+        default_factory=list
+    )  # that of the first two devices, and its number
+    # For lava-wait --next: all of them, how many of these each device has been given or may leave out, and who waits.
+    all: list[tuple[str, tuple[tuple[bytes, bytes], ...]]] = field(default_factory=list)
+    passed: dict[str, int] = field(default_factory=dict)
+    nexts: dict[str, dict[bytes, "_Wait"]] = field(default_factory=dict)
+
+    def next(self, device: str) -> int | None:
+        """The place in `all` of the next message for this device."""
+        place = self.passed.get(device, 0)
+        while place < len(self.all) and self.all[place][0] == device:
+            place += 1
+        self.passed[device] = place
+        return place if place < len(self.all) else None
+
+    def first_of_others(self, device: str) -> int | None:
+        """The number of the first message that another device has sent."""
+        return next((number for number, sender in self.first if sender != device), None)
+
+
+@dataclass(slots=True)
+class _Lock:
+    """Who has a lock, and who waits for it: by device, in the order in which they began."""
+
+    holder: str | None = None
+    queue: dict[str, dict[bytes, "_Wait"]] = field(default_factory=dict)
 
 
 @dataclass(slots=True, eq=False)
 class _Wait:
     waiting: Waiting
-    message: _Message
+    messages: tuple[_Message, ...]  # any of which will do; none of a lava-lock
     need: _Need
     number: int  # counts the waits of the group
+    lacks: set[str]  # of one for devices by name: those that have still to send, its own perhaps among them
 
 
 class Coordinator:
@@ -103,7 +158,8 @@ class Coordinator:
 
     def __init__(self) -> None:
         self._roles: dict[str, str] = {}  # by device, in the order joined
-        self._gone: dict[str, None] = {}  # devices that have left, in the order they did
+        self._gone: dict[str, str] = {}  # devices that have left, in the order they did, and why
+        self._lost: dict[str, str] = {}  # devices to which there is no connection, and why
         self._sizes: dict[str | None, int] = {None: 0}  # devices of each role; None: of the group
         self._messages: dict[bytes, _Message] = {}
         self._waits: dict[bytes, _Wait] = {}  # the open ones by request, in the order they began
@@ -113,6 +169,13 @@ class Coordinator:
         self._size = 0  # how many devices the group is to have, at least
         self._expected: set[str] = set()  # declared members that have still to join
         self._joined: set[str] = set()
+        self._unmet: set[tuple[bytes, str]] = set()  # ids and devices whose last sync of it was not fulfilled
+        self._messages_so_far = 0
+        self._locks: dict[bytes, _Lock] = {}  # by name; those that nobody ever had are not in it
+        self._held: dict[str, dict[bytes, None]] = {}  # the locks that each device has
+        # What requests were given: of a lava-wait --next the place of the message; of a lava-lock whether
+        # the device had it already.
+        self._given: dict[bytes, int] = {}
         self._recent: dict[str, dict[bytes, None]] = {}  # ids by the device that sent them, newest last
 
     @property
@@ -138,6 +201,18 @@ class Coordinator:
         """The devices that have left."""
         return frozenset(self._gone)
 
+    def gone_because(self, device: str) -> str | None:
+        """Why the device has left; None if it has not."""
+        return self._gone.get(device)
+
+    def lost_because(self, device: str) -> str | None:
+        """Why there is no connection to the device; None if there is, as far as is known."""
+        return self._lost.get(device)
+
+    def here(self, device: str) -> bool:
+        """Whether the device has joined, and has not left."""
+        return device in self._joined and device not in self._gone
+
     @property
     def anybody_waits(self) -> bool:
         """Whether a wait is open."""
@@ -155,7 +230,7 @@ class Coordinator:
     def sent_before(self, device: str, message_id: bytes) -> bool:
         """Whether the device has sent this by lava-send already."""
         message = self._messages.get(message_id)
-        return message is not None and device in message.senders
+        return message is not None and device in message.keys
 
     def data_for(self, device: str, message_id: bytes) -> list[tuple[str, bytes, bytes]]:
         """What a wait of `device` returns now: (sender, key, value) of all other devices.
@@ -167,6 +242,37 @@ class Coordinator:
         if message is None:
             return []
         return [(sender, key, value) for (sender, key), value in message.values.items() if sender != device]
+
+    def message_for(self, request: Waiting) -> tuple[str, tuple[tuple[bytes, bytes], ...]]:
+        """The sender and the pairs of the message that this fulfilled lava-wait --next was given."""
+        return self._messages[request.message_id].all[self._given[request.identity]]
+
+    def place_of_next(self, request: bytes) -> int:
+        """Which message of its id this fulfilled lava-wait --next was given: their count begins with 0."""
+        return self._given[request]
+
+    def had_before(self, request: bytes) -> bool:
+        """Whether the device had the lock already when it asked for it by this fulfilled request."""
+        return bool(self._given.get(request))
+
+    def holder(self, name: bytes) -> str | None:
+        """The device that has this lock."""
+        lock = self._locks.get(name)
+        return None if lock is None else lock.holder
+
+    def locks_of(self, device: str) -> list[bytes]:
+        """The locks that the device has, in the order in which it got them."""
+        return list(self._held.get(device, ()))
+
+    def first_there(self, device: str, ids: Iterable[bytes]) -> bytes | None:
+        """Of these ids, the one that another device than this was the first to send; None if none was."""
+        found = [
+            (number, one)
+            for one in ids
+            if (message := self._messages.get(one)) is not None
+            and (number := message.first_of_others(device)) is not None
+        ]
+        return min(found)[1] if found else None
 
     def times_sent(self, device: str, message_id: bytes) -> int:
         """How often the device has sent the message; a lava-sync that counts is among them."""
@@ -209,11 +315,11 @@ class Coordinator:
 
     def wait_groups(self) -> list[WaitGroup]:
         """The waits that have not ended, those together that need the same; the oldest first."""
-        groups: dict[tuple[bytes, _Need], WaitGroup] = {}
+        groups: dict[tuple[tuple[bytes, ...], _Need], WaitGroup] = {}
         for wait in self._waits.values():
-            key = (wait.waiting.message_id, wait.need)
+            key = (wait.waiting.ids, wait.need)
             if key not in groups:
-                groups[key] = WaitGroup([], self._lacking(wait), wait.need[1])
+                groups[key] = WaitGroup([], self._lacking(wait), max(1, wait.need[1]), self._enough(wait))
             groups[key].waits.append(wait.waiting)
         return list(groups.values())
 
@@ -222,11 +328,14 @@ class Coordinator:
         message = self._messages.get(message_id)
         return {} if message is None else dict(message.times_sent)
 
-    def near_miss(self, device: str, message_id: bytes) -> bytes | None:
-        """What the device has sent and nobody ever waited for, and may have meant to be `message_id`."""
-        return near_miss(
-            message_id, (sent for sent in self._recent.get(device, ()) if not self._messages[sent].awaited)
-        )
+    def near_miss(self, device: str, ids: Iterable[bytes]) -> tuple[bytes, bytes] | None:
+        """What the device has sent and nobody ever waited for, and which of these ids it may have meant by it."""
+        for wanted in ids:
+            unawaited = (sent for sent in self._recent.get(device, ()) if not self._messages[sent].awaited)
+            sent = near_miss(wanted, unawaited)
+            if sent is not None:
+                return sent, wanted
+        return None
 
     def unmet(self, request: bytes) -> str:
         """What an open wait still waits for, as in "waiting for ..."; "" if it is none."""
@@ -234,10 +343,12 @@ class Coordinator:
         missing = self.missing(request)
         if wait is None or not missing:
             return ""
-        conjunction = "or" if wait.need == _ANY_OTHER else "and"
-        again = f" {times(wait.need[1])}" if wait.need[1] > 1 else ""
-        what = f"'{shown(wait.waiting.message_id)}'{again} from {enumerated(missing, conjunction)}"
-        return what + self._hints(wait, missing)
+        if wait.need == _LOCK:
+            return f"the lock '{shown(wait.waiting.message_id)}', which {missing[0]} has"
+        enough = self._enough(wait)
+        number = f"{enough} of " if enough is not None and 1 < enough < len(missing) else ""
+        whom = enumerated(missing, "and" if enough is None or number else "or")
+        return f"{_wanted(wait)} from {number}{whom}{self._hints(wait, missing)}"
 
     def apply(self, event: Event) -> list[Outcome]:
         """Take the next event of the log; return how the requests end that it ends.
@@ -249,23 +360,30 @@ class Coordinator:
         """
         if self.known(event.identity):
             return []
-        if isinstance(event, Sent | Waiting | Left | Reported):
+        if isinstance(event, _OF_MEMBERS):
             self._check_joined(event.device)
+        self._lost.pop(getattr(event, "device", ""), None)
         match event:
-            case Founded():
-                outcomes = self._found(event)
-            case Joined():
-                outcomes = self._join(event)
+            # The most frequent ones first: a log has a million of them.
             case Sent():
                 return self._send(event)
             case Waiting():
                 return self._wait(event)
+            case Reported():
+                outcomes: list[Outcome] = []
+            case Unlocked():
+                return self._unlock(event)
+            case Founded():
+                outcomes = self._found(event)
+            case Joined():
+                outcomes = self._join(event)
             case Released():
                 wait = self._waits.get(event.request)
                 outcomes = [] if wait is None else [self._end(wait.waiting, event.status, event.reason)]
             case Left():
-                outcomes = self._leave(event.device)
-            case Reported():
+                outcomes = self._leave(event.device, event.reason)
+            case Lost():
+                self._lost[event.device] = event.reason
                 outcomes = []
             case _:
                 assert_never(event)
@@ -300,8 +418,8 @@ class Coordinator:
             for group in (None, role):
                 self._sizes[group] = self._sizes.get(group, 0) + 1
 
-    def _leave(self, device: str) -> list[Outcome]:
-        self._gone[device] = None
+    def _leave(self, device: str, reason: str) -> list[Outcome]:
+        self._gone[device] = reason
         reasons = [
             (
                 wait,
@@ -309,29 +427,78 @@ class Coordinator:
             )
             for wait in self._waits.values()
         ]
-        return [
+        ended = [
             # Of its own waits nobody is left to read the answer.
-            self._end(wait.waiting, INTERRUPTED if wait.waiting.device == device else NO, reason)
-            for wait, reason in reasons
-            if reason
+            (wait, self._end(wait.waiting, INTERRUPTED if wait.waiting.device == device else NO, why))
+            for wait, why in reasons
+            if why
         ]
+        for name in self.locks_of(device):
+            ended += self._pass_on(name)
+        return _in_order(ended)
+
+    def _unlock(self, event: Unlocked) -> list[Outcome]:
+        name, holder = event.name, self.holder(event.name)
+        if holder != event.device:
+            whose = "nobody has it" if holder is None else f"{holder} has it"
+            outcome = Outcome(
+                event.identity,
+                event.device,
+                NO,
+                f"this device does not have the lock '{shown(name)}': {whose}",
+            )
+            self._known[event.identity] = outcome
+            return [outcome]
+        self._known[event.identity] = event.device
+        outcomes = _in_order(self._pass_on(name))
+        return [*outcomes, Outcome(event.identity, event.device, OK, "")]
+
+    def _pass_on(self, name: bytes) -> list[tuple["_Wait", Outcome]]:
+        """Take the lock from the device that has it, and give it to the next one; returns the waits that this ends."""
+        lock = self._locks[name]
+        assert lock.holder is not None
+        del self._held[lock.holder][name]
+        if not lock.queue:
+            del self._locks[name]
+            return []
+        lock.holder = None
+        waits = list(next(iter(lock.queue.values())).values())
+        return [(wait, self._end(wait.waiting, OK, "")) for wait in waits]
+
+    def _give(self, wait: "_Wait") -> None:
+        """Note what this wait, which is fulfilled, gets."""
+        device, request = wait.waiting.device, wait.waiting.identity
+        if wait.need == _NEXT:
+            message = wait.messages[0]
+            place = message.next(device)
+            assert place is not None
+            message.passed[device] = place + 1
+            self._given[request] = place
+        elif wait.need == _LOCK:
+            name = wait.waiting.message_id
+            lock = self._locks.setdefault(name, _Lock())
+            if lock.holder == device:
+                self._given[request] = 1
+            lock.holder = device
+            self._held.setdefault(device, {})[name] = None
 
     def _send(self, event: Sent) -> list[Outcome]:
         message = self._messages.setdefault(event.message_id, _Message())
-        message.senders.add(event.device)
-        keys = message.keys.setdefault(event.device, set())
-        if not keys.isdisjoint(key for key, _ in event.data):
+        values, device = message.values, event.device
+        keys = message.keys.setdefault(device, [])
+        if any((device, key) in values for key, _ in event.data):
             # It repeats a key, so it takes the place of what its sender has sent before.
             for key in keys:
-                del message.values[event.device, key]
+                del values[device, key]
             keys.clear()
         for key, value in event.data:
-            keys.add(key)
             # Taken out first: a key keeps its place in a dict when it only gets a new value.
-            message.values.pop((event.device, key), None)
-            message.values[event.device, key] = value
-        outcomes = self._count(message, event.device)
-        outcomes.append(self._end(event, OK, ""))
+            if values.pop((device, key), None) is None:
+                keys.append(key)
+            values[device, key] = value
+        outcomes = self._count(message, device, event.data)
+        self._known[event.identity] = device
+        outcomes.append(Outcome(event.identity, device, OK, ""))
         self._note(event.device, event.message_id)
         return outcomes
 
@@ -344,113 +511,230 @@ class Coordinator:
             del recent[next(iter(recent))]
 
     def _wait(self, event: Waiting) -> list[Outcome]:
-        message = self._messages.setdefault(event.message_id, _Message())
-        message.awaited = True
-        outcomes = []
-        need = _ANY_OTHER
-        if event.kind is WaitKind.WAIT_ALL:
-            need = (event.role, 1)
-        elif event.kind is WaitKind.SYNC:
-            if event.device in message.unmet:
-                # Timed out, killed, rebooted: it has been announced, and this takes its place.
-                message.unmet.discard(event.device)
-            else:
-                message.times_synced[event.device] = message.times_synced.get(event.device, 0) + 1
-                outcomes = self._count(message, event.device)
-            need = (None, message.times_synced[event.device])
-        wait = _Wait(event, message, need, self._waits_so_far)
+        messages: tuple[_Message, ...] = ()
+        if event.kind is not WaitKind.LOCK:
+            messages = tuple(self._messages.setdefault(one, _Message()) for one in event.ids)
+        outcomes: list[Outcome] = []
+        for message in messages:
+            message.awaited = True
+        match event.kind:
+            case WaitKind.WAIT:
+                need = _ANY_OTHER
+            case WaitKind.NEXT:
+                need = _NEXT
+            case WaitKind.LOCK:
+                need = _LOCK
+            case WaitKind.WAIT_ALL:
+                need = (event.whom, 1)
+            case WaitKind.SYNC:
+                (message,) = messages
+                if (event.message_id, event.device) in self._unmet:
+                    # Timed out, killed, rebooted: it has been announced, and this takes its place.
+                    self._unmet.discard((event.message_id, event.device))
+                else:
+                    message.times_synced[event.device] = message.times_synced.get(event.device, 0) + 1
+                    outcomes = self._count(message, event.device, ())
+                need = (event.whom, message.times_synced[event.device])
+            case _:
+                assert_never(event.kind)
+        wait = _Wait(event, messages, need, self._waits_so_far, set())
+        if isinstance(event.whom, tuple):
+            wait.lacks.update(event.whom)
+            wait.lacks.difference_update(*(message.times_sent for message in messages))
         self._waits_so_far += 1
         how = self._judge(wait)
         if how is not None:
+            if how[0] == OK:
+                self._give(wait)
             return [*outcomes, self._end(event, *how)]
         self._waits[event.identity] = wait
-        message.waits.setdefault(need, {})[event.identity] = wait
+        for waits in self._places(wait):
+            waits[event.identity] = wait
         return outcomes
+
+    def _places(self, wait: _Wait) -> list[dict[bytes, _Wait]]:
+        """Where the open wait is found when something happens that may end it."""
+        device = wait.waiting.device
+        if wait.need == _LOCK:
+            return [self._locks[wait.waiting.message_id].queue.setdefault(device, {})]
+        if wait.need == _NEXT:
+            return [message.nexts.setdefault(device, {}) for message in wait.messages]
+        if isinstance(wait.need[0], tuple):
+            return [message.by_lack.setdefault(name, {}) for message in wait.messages for name in wait.lacks]
+        return [message.waits.setdefault(wait.need, {}) for message in wait.messages]
+
+    def _forget_places(self, wait: _Wait) -> None:
+        device, request = wait.waiting.device, wait.waiting.identity
+        if wait.need == _LOCK:
+            _take(self._locks[wait.waiting.message_id].queue, device, request)
+        for message in wait.messages:
+            if wait.need == _NEXT:
+                _take(message.nexts, device, request)
+            elif isinstance(wait.need[0], tuple):
+                for name in wait.lacks:
+                    _take(message.by_lack, name, request)
+            else:
+                _take(message.waits, wait.need, request)
 
     def _judge(self, wait: _Wait) -> tuple[int, str] | None:
         """How the wait ends, as far as is known now: its status and the reason; None if it is open."""
-        role = wait.need[0]
-        if role is not None and role not in self._sizes and self.complete:
+        whom = wait.need[0]
+        if isinstance(whom, str) and whom not in self._sizes and self.complete:
             roles = ", ".join(shown(known) for known in self._sizes if known is not None)
-            return NO, f"no device has the role '{shown(role)}'; the roles are {roles}"
+            return NO, f"no device has the role '{shown(whom)}'; the roles are {roles}"
+        if isinstance(whom, tuple) and self.complete:
+            unknown = next((name for name in whom if name not in self._roles), None)
+            if unknown is not None:
+                return (
+                    NO,
+                    f"no device is called '{shown(unknown)}'; `lava-group` lists them",
+                )
         if self._fulfilled(wait):
             return OK, ""
         reason = self._hopeless(wait, self._gone)
         return (NO, reason) if reason else None
 
-    def _count(self, message: _Message, device: str) -> list[Outcome]:
+    def _count(self, message: _Message, device: str, data: tuple[tuple[bytes, bytes], ...]) -> list[Outcome]:
         """Note that `device` has sent once more, and end the waits that this fulfils."""
         times = message.times_sent.get(device, 0) + 1
         message.times_sent[device] = times
-        touched = list(message.waits.get(_ANY_OTHER, {}).values()) if times == 1 else []
-        for role in (None, self._roles[device]):
-            need = (role, times)
+        message.all.append((device, data))
+        self._messages_so_far += 1
+        touched: list[_Wait] = []
+        if times == 1:
+            if len(message.first) < 2:
+                message.first.append((self._messages_so_far, device))
+            touched += message.waits.get(_ANY_OTHER, {}).values()
+            for wait in message.by_lack.pop(device, {}).values():
+                wait.lacks.discard(device)
+                touched.append(wait)
+        # Of each device that waits for the next one, one wait gets this one.
+        touched += [next(iter(waits.values())) for name, waits in message.nexts.items() if name != device]
+        for whom in (None, self._roles[device]):
+            need = (whom, times)
             message.met[need] = message.met.get(need, 0) + 1
-            if self._sizes[role] - message.met[need] <= 1:
+            if self._sizes[whom] - message.met[need] <= 1:
                 touched += message.waits.get(need, {}).values()
+        touched += message.waits.get((message.met[None, times], times), {}).values()
         return self._end_those(touched)
 
     def _end_those(self, waits: Iterable[_Wait]) -> list[Outcome]:
         """End those of the waits that are fulfilled."""
-        fulfilled = sorted(filter(self._fulfilled, waits), key=lambda wait: wait.number)
-        return [self._end(wait.waiting, OK, "") for wait in fulfilled]
+        fulfilled = [wait for wait in waits if self._fulfilled(wait)]
+        return _in_order((wait, self._end(wait.waiting, OK, "")) for wait in fulfilled)
 
-    def _end(self, request: Sent | Waiting, status: int, reason: str) -> Outcome:
+    def _end(self, request: Waiting, status: int, reason: str) -> Outcome:
         wait = self._waits.pop(request.identity, None)
         if wait is not None:
-            waits = wait.message.waits[wait.need]
-            del waits[request.identity]
-            if not waits:
-                del wait.message.waits[wait.need]
-        if isinstance(request, Waiting) and request.kind is WaitKind.SYNC and status != OK:
-            self._messages[request.message_id].unmet.add(request.device)
+            self._forget_places(wait)
+            if status == OK:
+                self._give(wait)
+        if request.kind is WaitKind.SYNC and status != OK:
+            self._unmet.add((request.message_id, request.device))
         outcome = Outcome(request.identity, request.device, status, reason)
         self._known[request.identity] = request.device if status == OK else outcome
         return outcome
 
     def _fulfilled(self, wait: _Wait) -> bool:
-        message, device = wait.message, wait.waiting.device
+        device = wait.waiting.device
         if wait.need == _ANY_OTHER:
-            return len(message.times_sent) > (device in message.times_sent)
+            return any(len(message.times_sent) > (device in message.times_sent) for message in wait.messages)
+        if wait.need == _NEXT:
+            return wait.messages[0].next(device) is not None
+        if wait.need == _LOCK:
+            return self.holder(wait.waiting.message_id) in (None, device)
+        (message,) = wait.messages
+        whom, times = wait.need
+        if isinstance(whom, tuple):
+            return len(wait.lacks) == (device in wait.lacks)
+        if isinstance(whom, int):
+            return message.met.get((None, times), 0) >= whom
         if not self.complete:
             return False
-        lacking = self._sizes.get(wait.need[0], 0) - message.met.get(wait.need, 0)
+        lacking = self._sizes.get(whom, 0) - message.met.get(wait.need, 0)
         return lacking == self._lacks(wait, device)
 
     def _lacks(self, wait: _Wait, device: str) -> bool:
         """Whether `device`, which may be the one that waits, has not done what is needed of all."""
-        role, times = wait.need
-        return role in (None, self._roles[device]) and wait.message.times_sent.get(device, 0) < times
+        whom, times = wait.need
+        if isinstance(whom, tuple):
+            return device in wait.lacks
+        if isinstance(whom, str) and whom != self._roles[device]:
+            return False
+        return wait.messages[0].times_sent.get(device, 0) < times
+
+    def _enough(self, wait: _Wait) -> int | None:
+        """How many of `_lacking` are enough; None: all of them are needed."""
+        if wait.need in (_ANY_OTHER, _NEXT):
+            return 1
+        whom, times = wait.need
+        if isinstance(whom, int):
+            return whom - wait.messages[0].met.get((None, times), 0)
+        return None
 
     def _lacking(self, wait: _Wait) -> list[str]:
         """The devices that have still to send, the one that waits perhaps among them."""
-        if wait.need == _ANY_OTHER:
+        if wait.need in (_ANY_OTHER, _NEXT):
             return [name for name in self._roles if name not in self._gone]
-        return [name for name in self._roles if self._lacks(wait, name)]
+        if wait.need == _LOCK:
+            holder = self.holder(wait.waiting.message_id)
+            return [] if holder is None else [holder]
+        lacking = [name for name in self._roles if self._lacks(wait, name)]
+        if isinstance(wait.need[0], int):
+            return [name for name in lacking if name not in self._gone]
+        return lacking
 
     def _hopeless(self, wait: _Wait, gone: Iterable[str]) -> str:
         """Why the wait, not fulfilled so far, can't be any more, if `gone` have left; "" if it can."""
         device = wait.waiting.device
-        if wait.need == _ANY_OTHER:
+        if wait.need == _LOCK:
+            return ""
+        if wait.need in (_ANY_OTHER, _NEXT):
             if not self.complete:
                 return ""
             if len(self._roles) == 1:
                 return "there is no other device in the group"
             others_here = len(self._roles) - len(self._gone) - (device not in self._gone)
             missing = [] if others_here else [name for name in self._gone if name != device]
+        elif isinstance(wait.need[0], int):
+            if not self.complete or len(self._lacking(wait)) >= (self._enough(wait) or 0):
+                return ""
+            if len(self._roles) < wait.need[0]:
+                return f"the group has {counted(len(self._roles), 'device')}, not {wait.need[0]}"
+            missing = [name for name in self._gone if self._lacks(wait, name)]
         else:
             missing = [name for name in gone if name != device and self._lacks(wait, name)]
         if not missing:
             return ""
-        often = f" {times(wait.need[1])}" if wait.need[1] > 1 else ""
-        reason = f"{enumerated(missing)} ended without sending '{shown(wait.waiting.message_id)}'{often}"
+        more = "another " if wait.need == _NEXT and wait.messages[0].passed.get(device) else ""
+        reason = f"{enumerated(missing)} ended without sending {more}{_wanted(wait)}"
         return reason + self._hints(wait, missing)
 
     def _hints(self, wait: _Wait, missing: Iterable[str]) -> str:
         """What one of these devices may have sent by mistake, as the end of a sentence; mostly ""."""
-        wanted = wait.waiting.message_id
         for name in missing:
-            sent = self.near_miss(name, wanted)
-            if sent is not None:
+            found = self.near_miss(name, wait.waiting.ids)
+            if found is not None:
+                sent, wanted = found
                 return f"; {name} sent '{shown(sent)}' (did you mean '{shown(wanted)}'?)"
         return ""
+
+
+def _wanted(wait: _Wait) -> str:
+    """The message that is waited for, and how often, as in "ended without sending ..."."""
+    ids = enumerated([f"'{shown(one)}'" for one in wait.waiting.ids], "or")
+    return f"{ids} {times(wait.need[1])}" if wait.need[1] > 1 else ids
+
+
+def _in_order(ended: Iterable[tuple[_Wait, Outcome]]) -> list[Outcome]:
+    """The outcomes in the order in which the waits began."""
+    return [outcome for _, outcome in sorted(ended, key=lambda pair: pair[0].number)]
+
+
+def _take(places: dict[Any, dict[bytes, _Wait]], key: object, request: bytes) -> None:
+    """Take the wait out of its place, and the place away if it is empty."""
+    waits = places.get(key)
+    if waits is not None:
+        waits.pop(request, None)
+        if not waits:
+            del places[key]

@@ -76,10 +76,11 @@ def stuck_devices(coordinator: Coordinator, idle: Iterable[str]) -> set[str]:
     return stuck
 
 
-def _hopeful(group: WaitGroup, able: Collection[str]) -> list[str]:
+def _hopeful(group: WaitGroup, able: set[str]) -> list[str]:
     """The devices of the group whose wait may end if those that are able send what they can."""
-    if group.times == 0:
-        return [wait.device for wait in group.waits if len(able) > (wait.device in able)]
+    if group.enough is not None:
+        ready = able.intersection(group.lacking)
+        return [wait.device for wait in group.waits if len(ready) - (wait.device in ready) >= group.enough]
     dead = [name for name in group.lacking if name not in able]
     return [wait.device for wait in group.waits if not dead or dead == [wait.device]]
 
@@ -94,6 +95,11 @@ def find(coordinator: Coordinator, idle: Iterable[str], now: float) -> DeadEnd |
     if not stuck:
         return None
     return _Story(coordinator, stuck, now).tell()
+
+
+def _any(group: WaitGroup) -> bool:
+    """Whether these wait for a message of whatever device."""
+    return group.waits[0].kind in (WaitKind.WAIT, WaitKind.NEXT)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -125,7 +131,7 @@ class _Story:
         self._gone = coordinator.gone
         self._now = now
         self._groups = [
-            WaitGroup(waits, group.lacking, group.times)
+            WaitGroup(waits, group.lacking, group.times, group.enough)
             for group in coordinator.wait_groups()
             if (waits := [wait for wait in group.waits if wait.device in stuck])
         ]
@@ -162,19 +168,20 @@ class _Story:
         """Why these waits can't end, and how telling that is: 0 is most."""
         waiters = {wait.device for wait in group.waits}
         dead = [name for name in group.lacking if name in self._stuck or name in self._gone]
-        if group.times == 0:
+        sent = self._sent(group)
+        if group.enough is not None:
             # Those that have left could have sent it, too.
-            dead += [name for name in self._roles if name in self._gone]
+            dead += [
+                n for n in self._roles if n in self._gone and (_any(group) or sent.get(n, 0) < group.times)
+            ]
         if len(waiters) == 1:
             dead = [name for name in dead if name not in waiters]
-        message_id = group.waits[0].message_id
-        sent = self._coordinator.senders(message_id)
         clauses: dict[_Clause, list[str]] = {}
         for name in dead[:_MAX_ASKED]:
             clauses.setdefault(self._clause(name, group, sent.get(name, 0)), []).append(name)
         found = sorted(clauses.items(), key=lambda item: item[0].rank)
         rank = found[0][0].rank if found else 2
-        if rank == 2 and group.times == 0 and len(found) > 1:
+        if rank == 2 and _any(group) and len(found) > 1:
             told = [self._nobody(clauses, [name for name in dead if name in self._gone])]
         else:
             told = [clause.about(names) for clause, names in found[:MAX_REASONS]]
@@ -186,21 +193,36 @@ class _Story:
 
     def _clause(self, name: str, group: WaitGroup, sent: int) -> _Clause:
         """What this device did instead of sending what the group waits for."""
-        wanted = group.waits[0].message_id
+        first = group.waits[0]
         own = [] if name in self._gone else self._waits_of[name]
         waits_in = enumerated(sorted({command(wait) for wait in own})) if own else ""
-        mistaken = self._coordinator.near_miss(name, wanted)
+        if first.kind is WaitKind.LOCK:
+            return _Clause(2, f"has '{shown(first.message_id)}'", waits_in)
+        mistaken = self._coordinator.near_miss(name, first.ids)
         if mistaken is not None:
-            return _Clause(0, f"sent '{shown(mistaken)}' (did you mean '{shown(wanted)}'?)", waits_in)
-        if near_miss(wanted, [wait.message_id for wait in own if wait.kind is WaitKind.SYNC]):
-            waits_in += f" (did you mean '{shown(wanted)}'?)"
-            return _Clause(0, f"never sent '{shown(wanted)}'", waits_in)
+            told, meant = mistaken
+            return _Clause(0, f"sent '{shown(told)}' (did you mean '{shown(meant)}'?)", waits_in)
+        wanted = enumerated([f"'{shown(one)}'" for one in first.ids], "or")
+        for one in first.ids:
+            if near_miss(one, [wait.message_id for wait in own if wait.kind is WaitKind.SYNC]):
+                waits_in += f" (did you mean '{shown(one)}'?)"
+                return _Clause(0, f"never sent {wanted}", waits_in)
+        if sent and first.kind is WaitKind.NEXT:
+            return _Clause(1, f"sent {wanted} {times(sent)}, which it has got", waits_in)
         if sent:
             ordinal = {2: "second", 3: "third"}.get(group.times, f"{group.times}th")
             verb = "synced" if group.waits[0].kind is WaitKind.SYNC else "sent"
-            return _Clause(1, f"{verb} '{shown(wanted)}' {times(sent)}, and this is the {ordinal}", waits_in)
-        never = "came to it" if group.waits[0].kind is WaitKind.SYNC else f"sent '{shown(wanted)}'"
+            return _Clause(1, f"{verb} {wanted} {times(sent)}, and this is the {ordinal}", waits_in)
+        never = "came to it" if group.waits[0].kind is WaitKind.SYNC else f"sent {wanted}"
         return _Clause(2, f"never {never}", waits_in)
+
+    def _sent(self, group: WaitGroup) -> dict[str, int]:
+        """How often each device has sent one of the ids that these wait for; none for a lock."""
+        first, sent = group.waits[0], dict[str, int]()
+        for one in () if first.kind is WaitKind.LOCK else first.ids:
+            for name, number in self._coordinator.senders(one).items():
+                sent[name] = sent.get(name, 0) + number
+        return sent
 
     def _nobody(self, clauses: Iterable[_Clause], ended: Sequence[str]) -> str:
         """Why a lava-wait does not end where nobody sent anything like it."""
@@ -215,11 +237,11 @@ class _Story:
     def _elsewhere(self, group: WaitGroup, sent: dict[str, int]) -> list[str]:
         """That somebody has sent it who does not count here."""
         wait = group.waits[0]
-        if wait.kind is WaitKind.WAIT and all(one.device in sent for one in group.waits):
+        if _any(group) and all(one.device in sent for one in group.waits):
             its = "its own message" if len(group.waits) == 1 else "a device's own message"
             return [f"{its} does not count"]
-        if wait.role is not None:
-            others = [name for name in sent if self._roles[name] != wait.role]
+        if isinstance(wait.whom, str):
+            others = [name for name in sent if self._roles[name] != wait.whom]
             roles = list(dict.fromkeys(self._roles[name] for name in others))
             if others:
                 word = "role" if len(roles) == 1 else "roles"
@@ -232,7 +254,7 @@ class _Story:
         """The devices that wait for each other in a circle, where it is plain who waits for whom."""
         targets: dict[str, list[str]] = {name: [] for name in self._roles if name in self._stuck}
         for group in self._groups:
-            if group.times == 0 and len(self._roles) > 2:
+            if group.enough is not None and len(self._roles) > 2:
                 continue  # any of several
             # Who waits in the same command is told of already.
             waiters = {wait.device for wait in group.waits}

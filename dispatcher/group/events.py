@@ -49,8 +49,15 @@ class WaitKind(Enum):
     """Which command waits."""
 
     WAIT = "lava-wait"
+    NEXT = "lava-wait-next"  # lava-wait --next
     WAIT_ALL = "lava-wait-all"
     SYNC = "lava-sync"
+    LOCK = "lava-lock"
+
+
+# Whom a wait needs. None: all other devices; a text: all others of this role; several: the devices of these
+# names; a number: so many devices, the one that waits among them.
+Whom = str | tuple[str, ...] | int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +99,12 @@ class Sent:
 class Waiting:
     """A device began to wait; a lava-sync also sends the message, without data.
 
-    `role` is whom a lava-wait-all waits for, None for everybody; the other kinds
-    have none. `timeout` is in seconds, None for no limit; the host of the device
+    `message_id` is the name of a lava-lock. `whom` is for lava-wait-all and lava-sync; a lava-wait takes
+    what any other device sends, and has None. `timeout` is in seconds, None for no limit; the host of the device
     keeps the time and appends `Released`. `own_timeout` is whether the script gave it,
     with --timeout, and so has a plan for a wait that ends without success. `position` is
-    where in the device's console log the wait began, in bytes.
+    where in the device's console log the wait began, in bytes. `or_ids` are further ids of which one
+    will do as well, of a lava-wait --any.
     """
 
     time: float
@@ -104,10 +112,26 @@ class Waiting:
     identity: bytes
     kind: WaitKind
     message_id: bytes
-    role: str | None
+    whom: Whom
     timeout: float | None
     own_timeout: bool = False
     position: int = 0
+    or_ids: tuple[bytes, ...] = ()
+
+    @property
+    def ids(self) -> tuple[bytes, ...]:
+        """All ids of which one will do."""
+        return (self.message_id, *self.or_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Unlocked:
+    """A device gives a lock back. If another one has it, this changes nothing."""
+
+    time: float
+    device: str
+    identity: bytes
+    name: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +142,16 @@ class Released:
     identity: bytes
     request: bytes
     status: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """There is no connection to the device's console, until something else comes of it: `Joined` at the latest."""
+
+    time: float
+    device: str
+    identity: bytes
     reason: str
 
 
@@ -180,7 +214,9 @@ def _is_number(text: str) -> bool:
     return _NUMBER.fullmatch(text) is not None and math.isfinite(float(text))
 
 
-Event = Founded | Joined | Sent | Waiting | Released | Left | Reported
+Event = Founded | Joined | Sent | Waiting | Unlocked | Released | Lost | Left | Reported
+# What a device asks for that stands in the log.
+Asked = Sent | Waiting | Unlocked | Reported
 
 
 def readable(text: str) -> str:
@@ -218,16 +254,13 @@ def from_json(value: object) -> Event:
     event_type = _TYPES.get(name)
     if event_type is None:
         raise UnknownEvent(name)
+    decoders = _DECODERS[event_type]
     try:
         event: Event = event_type(
-            **{
-                field: decode(value[field])
-                for field, (_, decode) in _FIELDS[event_type].items()
-                if field in value
-            }
+            **{field: decode(value[field]) for field, decode in decoders if field in value}
         )
     except TypeError:
-        missing = [field for field in _FIELDS[event_type] if field not in value]
+        missing = [field for field, _ in decoders if field not in value]
         raise ValueError(f"bad {name} event: it has no {' and no '.join(missing)}") from None
     except ValueError as error:
         raise ValueError(f"bad {name} event: {error}") from error
@@ -260,7 +293,7 @@ class Reader:
             self._tell(f"events of the kind {error.kind!r:.80}")
             return None
         assert isinstance(value, Mapping)
-        for name in value.keys() - {"type", *_FIELDS[type(event)]}:
+        for name in value.keys() - _KNOWN[type(event)]:
             self._tell(f"the field {name!r:.80} of {value['type']} events")
         return event
 
@@ -312,6 +345,11 @@ def _finite(value: float) -> float:
     return value
 
 
+def _name(value: Any) -> str:
+    # The same few names stand in a million events.
+    return sys.intern(_text(value))
+
+
 # Identities are random bytes; all other bytes are nearly always text, which a person wants to read in a log.
 def _from_hex(value: Any) -> bytes:
     return bytes.fromhex(_text(value))
@@ -345,6 +383,26 @@ def _lists_to_members(value: Any) -> tuple[tuple[str, str], ...]:
     return tuple((_text(name), _text(role)) for name, role in value)
 
 
+def _whom_to_json(whom: Whom) -> object:
+    return list(whom) if isinstance(whom, tuple) else whom
+
+
+def _json_to_whom(value: Any) -> Whom:
+    if isinstance(value, list):
+        return tuple(map(_text, value))
+    return value if value is None or isinstance(value, str) else _whole_number(value)
+
+
+def _ids_to_list(ids: tuple[bytes, ...]) -> list[str]:
+    return [_bytes_to_text(one) for one in ids]
+
+
+def _list_to_ids(value: Any) -> tuple[bytes, ...]:
+    if not isinstance(value, list):
+        raise ValueError(f"not a list of ids: {value!r:.80}")
+    return tuple(map(_text_to_bytes, value))
+
+
 def _report_fields(value: Any) -> tuple[str | None, ...]:
     if not isinstance(value, list):
         raise ValueError(f"not a list: {value!r:.80}")
@@ -360,11 +418,12 @@ def _optional(codec: _Codec) -> _Codec:
 
 
 _TEXT: _Codec = (_same, _text)
+_NAME: _Codec = (_same, _name)
 _SECONDS: _Codec = (_finite, _seconds)
 _IDENTITY: _Codec = (bytes.hex, _from_hex)
 _BYTES: _Codec = (_bytes_to_text, _text_to_bytes)
 
-_COMMON: dict[str, _Codec] = {"time": _SECONDS, "device": _TEXT, "identity": _IDENTITY}
+_COMMON: dict[str, _Codec] = {"time": _SECONDS, "device": _NAME, "identity": _IDENTITY}
 
 _FIELDS: dict[type[Event], dict[str, _Codec]] = {
     Founded: {
@@ -373,17 +432,19 @@ _FIELDS: dict[type[Event], dict[str, _Codec]] = {
         "members": _optional((_members_to_lists, _lists_to_members)),
         "size": _optional((_same, _whole_number)),
     },
-    Joined: {**_COMMON, "role": _TEXT},
+    Joined: {**_COMMON, "role": _NAME},
     Sent: {**_COMMON, "message_id": _BYTES, "data": (_pairs_to_lists, _lists_to_pairs)},
     Waiting: {
         **_COMMON,
         "kind": (lambda kind: kind.value, WaitKind),
         "message_id": _BYTES,
-        "role": _optional(_TEXT),
+        "whom": (_whom_to_json, _json_to_whom),
         "timeout": _optional(_SECONDS),
         "own_timeout": (_same, _yes_or_no),
         "position": (_same, _whole_number),
+        "or_ids": (_ids_to_list, _list_to_ids),
     },
+    Unlocked: {**_COMMON, "name": _BYTES},
     Released: {
         "time": _SECONDS,
         "identity": _IDENTITY,
@@ -391,12 +452,18 @@ _FIELDS: dict[type[Event], dict[str, _Codec]] = {
         "status": (_same, _whole_number),
         "reason": _TEXT,
     },
+    Lost: {**_COMMON, "reason": _TEXT},
     Left: {**_COMMON, "reason": _TEXT},
     Reported: {
         **_COMMON,
-        "kind": _TEXT,
+        "kind": _NAME,
         "fields": (list, _report_fields),
         "position": (_same, _whole_number),
     },
 }
+_DECODERS = {
+    event_type: tuple((name, decode) for name, (_, decode) in fields.items())
+    for event_type, fields in _FIELDS.items()
+}
+_KNOWN = {event_type: {"type", *fields} for event_type, fields in _FIELDS.items()}
 _TYPES = {event_type.__name__.lower(): event_type for event_type in _FIELDS}

@@ -18,11 +18,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dispatcher.group.configuration import Configuration
-from dispatcher.group.events import Reported, Sent, Waiting, WaitKind, readable
+from dispatcher.group.doings import doings
+from dispatcher.group.events import Asked, Reported, Sent, Unlocked, Waiting, WaitKind, Whom, readable
 from dispatcher.group.state import GroupState
 from toolkit.wire.vocabulary import MAX_DATA, MAX_NAME, MAX_TEXT, NO, OK, ProtocolError, pack_reply
 
 MAX_ID = 1024
+# Ids of one lava-wait --any, devices of one lava-wait-all --device, and of a lava-sync --count.
+MAX_IDS = 64
+MAX_DEVICES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,7 @@ class Call:
     configuration: Configuration
 
 
-Answer = bytes | Sent | Waiting | Reported | None
+Answer = bytes | Asked | None
 Handler = Callable[[GroupState, Call], Answer]
 
 
@@ -64,6 +68,26 @@ def _is_id(value: Any) -> bool:
 
 def _is_role(value: Any) -> bool:
     return value is None or isinstance(value, str)
+
+
+def _are_ids(value: Any) -> bool:
+    return isinstance(value, list) and 0 < len(value) <= MAX_IDS and all(map(_is_id, value))
+
+
+def _are_names(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and 0 < len(value) <= MAX_DEVICES
+        and all(isinstance(name, str) and 0 < len(name) <= MAX_NAME for name in value)
+    )
+
+
+def _is_role_or_count(value: Any) -> bool:
+    return isinstance(value, str) or (type(value) is int and 0 < value <= MAX_DEVICES)
+
+
+def _is_bool(value: Any) -> bool:
+    return type(value) is bool
 
 
 def _is_timeout(value: Any) -> bool:
@@ -140,6 +164,45 @@ def _wait(state: GroupState, call: Call) -> Answer:
     return _waiting(call, WaitKind.WAIT, message_id, None, timeout, own)
 
 
+def _wait_any(state: GroupState, call: Call) -> Answer:
+    ids, timeout, own = _fields(call, _are_ids, _is_timeout, _is_bool)
+    first, *others = dict.fromkeys(ids)
+    if not others:
+        raise ProtocolError("wait-any takes several ids")
+    return _waiting(call, WaitKind.WAIT, first, None, timeout, own, tuple(others))
+
+
+def _wait_next(state: GroupState, call: Call) -> Answer:
+    message_id, timeout, own = _fields(call, _is_id, _is_timeout, _is_bool)
+    return _waiting(call, WaitKind.NEXT, message_id, None, timeout, own)
+
+
+def _wait_devices(state: GroupState, call: Call) -> Answer:
+    message_id, names, timeout, own = _fields(call, _is_id, _are_names, _is_timeout, _is_bool)
+    return _waiting(call, WaitKind.WAIT_ALL, message_id, tuple(dict.fromkeys(names)), timeout, own)
+
+
+def _sync_some(state: GroupState, call: Call) -> Answer:
+    message_id, whom, timeout, own = _fields(call, _is_id, _is_role_or_count, _is_timeout, _is_bool)
+    return _waiting(call, WaitKind.SYNC, message_id, whom, timeout, own)
+
+
+def _lock(state: GroupState, call: Call) -> Answer:
+    name, timeout, own = _fields(call, _is_id, _is_timeout, _is_bool)
+    return _waiting(call, WaitKind.LOCK, name, None, timeout, own)
+
+
+def _unlock(state: GroupState, call: Call) -> Answer:
+    (name,) = _fields(call, _is_id)
+    return Unlocked(call.time, call.device, call.identity, name)
+
+
+def _state(state: GroupState, call: Call) -> Answer:
+    _fields(call)
+    found = doings(state.coordinator, call.time)
+    return pack_reply(OK, *([name, role, *found[name]] for name, role in state.coordinator.members))
+
+
 def _wait_all(state: GroupState, call: Call) -> Answer:
     arguments, own = _timeout_of_its_own(call, 3)
     message_id, role, timeout = _fields(arguments, _is_id, _is_role, _is_timeout)
@@ -165,7 +228,13 @@ def _timeout_of_its_own(call: Call, count: int) -> tuple[Call, bool]:
 
 
 def _waiting(
-    call: Call, kind: WaitKind, message_id: bytes, role: str | None, milliseconds: int | None, own: bool
+    call: Call,
+    kind: WaitKind,
+    message_id: bytes,
+    whom: Whom,
+    milliseconds: int | None,
+    own: bool,
+    or_ids: tuple[bytes, ...] = (),
 ) -> Answer:
     seconds = None if milliseconds is None else milliseconds / 1000
     return Waiting(
@@ -174,10 +243,11 @@ def _waiting(
         call.identity,
         kind,
         message_id,
-        role,
+        whom,
         seconds,
         own_timeout=own,
         position=call.position,
+        or_ids=or_ids,
     )
 
 
@@ -228,6 +298,13 @@ OPERATIONS: dict[str, Handler] = {
     "wait": _wait,
     "wait-all": _wait_all,
     "sync": _sync,
+    "wait-any": _wait_any,
+    "wait-next": _wait_next,
+    "wait-devices": _wait_devices,
+    "sync-some": _sync_some,
+    "lock": _lock,
+    "unlock": _unlock,
+    "state": _state,
     "case-start": _report(_is_name),
     "case-end": _report(_is_name),
     "result": _report(_is_name, _is_name, _is_name_or_nothing, _is_name_or_nothing),

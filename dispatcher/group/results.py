@@ -191,7 +191,8 @@ class Results:
         :param time: when it failed.
         """
         device = self._devices[waiting.device]
-        name = f"multinode-{waiting.kind.value.removeprefix('lava-')}-{_text(waiting.message_id)}"
+        ids = "-or-".join(map(_text, waiting.ids))
+        name = f"multinode-{waiting.kind.value.removeprefix('lava-')}-{ids}"
         return self._add(
             Case(
                 device=waiting.device,

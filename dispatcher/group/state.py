@@ -10,13 +10,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dispatcher.group.coordinator import Coordinator, Outcome
-from dispatcher.group.events import Event, Founded, Left, Reported, Sent, Waiting
+from dispatcher.group.events import (
+    Asked,
+    Event,
+    Founded,
+    Left,
+    Released,
+    Reported,
+    Sent,
+    Unlocked,
+    Waiting,
+    Whom,
+)
 from dispatcher.group.results import Case, Results
 from toolkit.wire.vocabulary import NO
 
 # What an event and a pair take in memory beside their own bytes, as measured.
 EVENT_BYTES = 1024
 PAIR_BYTES = 192
+# Events that count for their device's share of the log.
+_OF_SHARES = (Sent, Waiting, Unlocked, Reported)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +93,15 @@ class GroupState:
         outcomes = self.coordinator.apply(event)
         if isinstance(event, Founded):
             self.founded = event
-        elif isinstance(event, Sent | Waiting | Reported):
+        elif isinstance(event, _OF_SHARES):
             self._bytes[event.device] = self.bytes_of(event.device) + size(event)
         self.changes += 1
         case = self.results.apply(event)
+        if case is None and not outcomes:
+            return _NOTHING
         cases = [] if case is None else [case]
+        if not waits:
+            return Change(outcomes, [], cases)
         failed = [
             (waits[outcome.request], outcome.reason)
             for outcome in outcomes
@@ -99,17 +116,24 @@ class GroupState:
             return {event.identity: event}
         if isinstance(event, Left):
             return {wait.identity: wait for wait in self.coordinator.waits()}
-        wait = self.coordinator.wait(getattr(event, "request", b""))
-        return {} if wait is None else {wait.identity: wait}
+        if isinstance(event, Released) and (wait := self.coordinator.wait(event.request)) is not None:
+            return {wait.identity: wait}
+        return {}
 
 
-def size(event: Sent | Waiting | Reported) -> int:
+def size(event: Asked) -> int:
     """What the event takes, at most, in bytes of memory."""
     match event:
         case Sent():
             pairs = sum(PAIR_BYTES + len(key) + len(value) for key, value in event.data)
             return EVENT_BYTES + len(event.message_id) + pairs
         case Waiting():
-            return EVENT_BYTES + len(event.message_id)
+            return EVENT_BYTES + sum(map(len, event.ids)) + _size_of_whom(event.whom)
+        case Unlocked():
+            return EVENT_BYTES + len(event.name)
         case Reported():
             return EVENT_BYTES + sum(4 * len(field) for field in event.fields if field is not None)
+
+
+def _size_of_whom(whom: Whom) -> int:
+    return PAIR_BYTES * len(whom) if isinstance(whom, tuple) else 0

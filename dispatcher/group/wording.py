@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher
 from functools import lru_cache
 
-from dispatcher.group.events import Waiting, WaitKind
+from dispatcher.group.events import Waiting, WaitKind, Whom
 from toolkit.wire.vocabulary import NETWORK_ID
 
 # How alike two ids are that one may have been meant for the other, from 0 to 1.
@@ -40,8 +40,27 @@ def command(waiting: Waiting) -> str:
     """The command that waits, as it was typed but for its options: `lava-wait-all ready server`."""
     if waiting.kind is WaitKind.WAIT_ALL and waiting.message_id == NETWORK_ID:
         return "`lava-network collect`"
-    words = [waiting.kind.value, shown(waiting.message_id)]
-    return f"`{' '.join(words if waiting.role is None else [*words, shown(waiting.role)])}`"
+    return f"`{' '.join(map(shown, call(waiting.kind, list(map(shown, waiting.ids)), waiting.whom)))}`"
+
+
+def call(kind: WaitKind, ids: Sequence[str], whom: Whom) -> list[str]:
+    """The words of the command that waits so, as in `Waiting`, but for --timeout."""
+    match kind, whom:
+        case WaitKind.WAIT, _:
+            return ["lava-wait", *(["--any"] if len(ids) > 1 else []), *ids]
+        case WaitKind.NEXT, _:
+            return ["lava-wait", "--next", *ids]
+        case WaitKind.WAIT_ALL, str(role):
+            return ["lava-wait-all", *ids, role]
+        case _, str(role):
+            return [kind.value, "--role", role, *ids]
+        case _, int(number):
+            return [kind.value, "--count", str(number), *ids]
+        case _, tuple():
+            assert isinstance(whom, tuple)
+            return [kind.value, *(word for name in whom for word in ("--device", name)), *ids]
+        case _:
+            return [kind.value, *ids]
 
 
 def duration(seconds: float) -> str:

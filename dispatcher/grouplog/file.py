@@ -6,13 +6,16 @@ import json
 import os
 from collections.abc import Iterator
 from os import PathLike
+from pathlib import Path
 from typing import BinaryIO
 
+from dispatcher.files import open_log, open_regular, told
 from dispatcher.group.events import Event, Founded, Reader, to_json
 from dispatcher.grouplog import Deliver, Failed, GroupLogError, Notice, check_founding
 
 # What each line begins with, also one that is not finished: such a line is cut off, and nothing else is.
 _HEAD = b'{"type":'
+_DECODER = json.JSONDecoder()
 _NO_EVENT = "this is no event of a group; name a file that --group-log wrote, or take the line out"
 
 
@@ -24,8 +27,7 @@ def read_events(path: str | PathLike[str], notice: Notice) -> list[tuple[int, Ev
 
     :param notice: is told what is passed over, as another version wrote it.
     """
-    _check_kind(path)
-    with open(path, "rb") as file:
+    with open_regular(Path(path)) as file:
         parsed = enumerate(_parsed(file, str(path), notice), start=1)
         return [(number, event) for number, (event, _) in parsed if event is not None]
 
@@ -48,15 +50,14 @@ def _parsed(file: BinaryIO, name: str, notice: Notice) -> Iterator[tuple[Event |
 
 def _json(line: bytes) -> object:
     try:
-        return json.loads(line)
+        # Less than half the time of json.loads, which looks for the encoding and for white space first.
+        text = line.decode()
+        value, end = _DECODER.raw_decode(text)
+        if text[end:].strip():
+            raise ValueError("something stands behind it")
+        return value
     except (ValueError, RecursionError) as error:
         raise ValueError(_NO_EVENT) from error
-
-
-def _check_kind(path: str | PathLike[str]) -> None:
-    """Raises OSError for what is there and can't be read to its end and cut, as a pipe or a device."""
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise OSError(f"{path} is no regular file; name another one, or a new one")
 
 
 class FileGroupLog:
@@ -65,26 +66,28 @@ class FileGroupLog:
     An event is with the operating system before it is delivered. A process that is
     killed loses none; a last line that it had not finished was never acknowledged,
     and is cut off the file. One process at a time has a log open.
+
+    :param fresh: refuse a file that holds a run already.
     """
 
-    def __init__(self, path: str | PathLike[str]) -> None:
+    def __init__(self, path: str | PathLike[str], *, fresh: bool = False) -> None:
         self._path = str(path)
+        self._fresh = fresh
 
     async def open(self, founded: Founded, deliver: Deliver, failed: Failed, notice: Notice) -> None:
         """Deliver what the file holds, or begin it. Raises GroupLogError."""
         self._deliver, self._failed = deliver, failed
         try:
-            _check_kind(self._path)
             # Unbuffered, so that a write that failed leaves nothing behind for the next one.
-            self._file = open(self._path, "a+b", buffering=0)  # noqa: SIM115 (open as long as the log is)
+            self._file = open_log(Path(self._path))
         except OSError as error:
-            raise GroupLogError(str(error)) from error
+            raise GroupLogError(told(error)) from error
         try:
             self._lock()
             self._replay(founded, deliver, notice)
         except (OSError, ValueError) as error:
             self._file.close()
-            raise error if isinstance(error, GroupLogError) else GroupLogError(str(error)) from error
+            raise error if isinstance(error, GroupLogError) else GroupLogError(self._told(error)) from error
         except BaseException:
             self._file.close()
             raise
@@ -95,10 +98,18 @@ class FileGroupLog:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise GroupLogError(f"{self._path} is in use by another process") from None
+        if self._fresh and os.fstat(self._file.fileno()).st_size:
+            raise GroupLogError(f"{self._path} holds another run; name a new file, or remove this one")
+
+    def _told(self, error: OSError | ValueError) -> str:
+        """What is wrong, and with which file: reading and writing do not say it."""
+        return f"{self._path}: {error.strerror}" if isinstance(error, OSError) else str(error)
 
     def _replay(self, founded: Founded, deliver: Deliver, notice: Notice) -> None:
         self._length, first = 0, True
-        with open(self._path, "rb") as file:
+        # The same open file: the name may lead to another one by now.
+        self._file.seek(0)
+        with open(os.dup(self._file.fileno()), "rb") as file:
             for event, end in _parsed(file, self._path, notice):
                 self._length = end
                 if first:
@@ -108,7 +119,7 @@ class FileGroupLog:
                     first = False
                 if event is not None:
                     deliver(event)
-            torn = os.path.getsize(self._path) - self._length
+            torn = os.fstat(file.fileno()).st_size - self._length
         if torn:
             notice(f"{self._path}: cut off {torn} bytes of an event that was not finished")
             self._file.truncate(self._length)

@@ -40,6 +40,12 @@ class Membership(Protocol):
     def detach(self, attachment: Attachment, reason: str) -> None:
         """The device will never send again."""
 
+    def lose(self, attachment: Attachment, reason: str) -> None:
+        """There is no connection to the device; `reason` is a clause."""
+
+    def regain(self, attachment: Attachment) -> None:
+        """There is a connection again."""
+
     def request(self, device: str, asked: Asked, now: float) -> None:
         """Carry out what the device asks for; `Attachment.answer` follows."""
 
@@ -129,6 +135,7 @@ class Attachment:
             else:
                 if self.trouble:
                     self.trouble = ""
+                    self._group.regain(self)
                     self.tell("connected again" if self._was_connected else "connected")
                 self.connected = self._was_connected = True
                 pause = FIRST_PAUSE
@@ -214,6 +221,7 @@ class Attachment:
         self.connected = False
         if self.trouble != sentence:
             self.trouble = sentence
+            self._group.lose(self, sentence)
             self.tell(f"{sentence}; trying again")
 
     def _finish(self) -> None:

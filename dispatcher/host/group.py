@@ -11,6 +11,7 @@ event loop, for all consoles that brought something in it (`wake`).
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable
 from typing import Protocol
 
@@ -36,6 +37,11 @@ class Attached(Protocol):
 
     def flush(self, now: float) -> None:
         """All that this turn of the loop brought is carried out."""
+
+
+# Events after which what was kept of them is taken out of the garbage collector's sight. It is there for good,
+# and to look through the state of a million events would hold up all consoles for a second.
+SETTLE_AFTER = 20_000
 
 
 class Observer(Protocol):
@@ -67,6 +73,8 @@ class Group:
         self._attachments: dict[str, Attached] = {}
         self._touched: set[Attached] = set()
         self._awake = False
+        self._opening = False
+        self._unsettled = 0  # events
         self._timer = Timer(self._handle_timeout)
 
     async def open(self, founded: Founded) -> None:
@@ -75,7 +83,18 @@ class Group:
         :param founded: how the group begins, if its log is new.
         """
         self._loop = asyncio.get_running_loop()
-        await self._log.open(founded, self._receive_event, self._append_failed, self._notice)
+        # What a replay makes is kept, so there is nothing to collect.
+        collects, self._opening = gc.isenabled(), True
+        gc.disable()
+        try:
+            await self._log.open(founded, self._receive_event, self._append_failed, self._notice)
+        finally:
+            self._opening = False
+            if collects:
+                gc.enable()
+        if self._unsettled >= SETTLE_AFTER:
+            self._unsettled = 0
+            gc.freeze()
         self._turn()
 
     async def close(self) -> None:
@@ -109,6 +128,16 @@ class Group:
         if self._attachments.pop(attachment.name, None) is not None:
             self.engine.release(attachment.name)
             self._touched.discard(attachment)
+
+    def lose(self, attachment: Attached, reason: str) -> None:
+        """There is no connection to the device; `reason` is a clause."""
+        self.engine.lose(attachment.name, reason, self._loop.time())
+        self.wake()
+
+    def regain(self, attachment: Attached) -> None:
+        """There is a connection again."""
+        self.engine.regain(attachment.name, self._loop.time())
+        self.wake()
 
     def request(self, device: str, asked: Asked, now: float) -> None:
         """Carry out what the device asks for; `Attachment.answer` follows."""
@@ -168,6 +197,11 @@ class Group:
         self.engine.receive_event(event, self._loop.time())
         for reader in self._readers:
             reader(event)
+        self._unsettled += 1
+        if self._unsettled >= SETTLE_AFTER and not self._opening:
+            self._unsettled = 0
+            gc.collect()
+            gc.freeze()
         self.wake()
 
     def _append_failed(self, identity: bytes, reason: str) -> None:

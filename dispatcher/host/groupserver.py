@@ -266,6 +266,10 @@ class Connection(asyncio.Protocol):
                 member.after_turn(lambda: self.send("noted", serial))
             case "heard":
                 engine.heard = now
+            case "lose":
+                engine.lose(member.name, fields[0], now)
+            case "regain":
+                engine.regain(member.name, now)
             case "leave":
                 member.hosted.leave(member, fields[0])
         member.hosted.group.wake()

@@ -75,7 +75,8 @@ class LavaClients:
         if isinstance(event, Sent | Waiting) and event.identity.startswith(MARK):
             self._last.pop(event.device, None)
             if isinstance(event, Waiting):
-                what = (event.kind, event.message_id, event.role)
+                role = event.whom if isinstance(event.whom, str) else None
+                what = (event.kind, event.message_id, role)
                 self._last[event.device] = _Asked(what, event.identity[: len(MARK) + 4])
 
     def ask(self, request: LavaRequest, answer: Callable[[bytes], object], now: float) -> bool:

@@ -101,6 +101,7 @@ class RemoteGroup:
         self._serial = 0
         self._reports: dict[int, bytes] = {}  # those that are not noted
         self._left: str | None = None
+        self._lost: str | None = None  # why the console is not connected
         self._heard = -HEARD_PAUSE
         self._answers: list[Answer] = []
         self._awake = False
@@ -140,6 +141,16 @@ class RemoteGroup:
         self._attachment = None
         self._left = reason
         self._send(encode("leave", reason))
+
+    def lose(self, attachment: Attachment, reason: str) -> None:
+        """There is no connection to the device; `reason` is a clause."""
+        self._lost = reason
+        self._send(encode("lose", reason))
+
+    def regain(self, attachment: Attachment) -> None:
+        """There is a connection again."""
+        self._lost = None
+        self._send(encode("regain"))
 
     def request(self, device: str, asked: Asked, now: float) -> None:
         """Ask the group; `Attachment.answer` follows."""
@@ -284,6 +295,8 @@ class RemoteGroup:
             connection.send(message)
         for open_number, asked in self._open.items():
             self._ask(open_number, asked)
+        if self._lost is not None:
+            connection.send(encode("lose", self._lost))
         if self._left is not None:
             connection.send(encode("leave", self._left))
 

@@ -11,6 +11,8 @@
     report  serial, kind, fields, position
     heard
     leave   reason
+    lose    reason
+    regain
 
 The first message of each side is hello, and welcome or refused. `number` is what the asker calls a request on this
 connection; it is answered with nil once it is recorded, and with its packed reply. A report is
@@ -81,6 +83,8 @@ TO_GROUP: dict[str, tuple[_Check, ...]] = {
     "report": (_is_count, _is_text, _is_fields, _is_count),
     "heard": (),
     "leave": (_is_reason,),
+    "lose": (_is_reason,),
+    "regain": (),
 }
 FROM_GROUP: dict[str, tuple[_Check, ...]] = {
     "welcome": (_is_count, _is_count),

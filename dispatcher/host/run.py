@@ -15,7 +15,7 @@ from pathlib import Path
 
 from dispatcher.engine import Engine
 from dispatcher.errors import SetupError, UsageError
-from dispatcher.files import check_writable, write_whole
+from dispatcher.files import check_writable, open_regular, told, write_whole
 from dispatcher.group.configuration import Configuration, parse_configuration
 from dispatcher.group.events import Founded
 from dispatcher.group.wording import enumerated
@@ -24,6 +24,7 @@ from dispatcher.grouplog.file import FileGroupLog
 from dispatcher.grouplog.memory import MemoryGroupLog
 from dispatcher.host.consolelog import ConsoleLogs
 from dispatcher.host.deadwatch import Watch
+from dispatcher.host.failedoutput import FailedOutput
 from dispatcher.host.stopsignals import undisturbed, unwind_when_told_to_end
 from dispatcher.host.terminalrun import Device, TerminalRun
 from dispatcher.jobs.rules import JobRules
@@ -33,6 +34,7 @@ from dispatcher.report.flow.files import format_of, written
 from dispatcher.report.flow.model import Fold
 from dispatcher.view.display import Display, wants_colour
 from dispatcher.view.statusview import LiveView, Plain
+from dispatcher.view.timestamps import Clock, Timestamps
 
 # File descriptors that a device takes (a pty's two ends, its process, its log, ...), and all the rest.
 _DESCRIPTORS_PER_DEVICE = 6
@@ -73,6 +75,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--stats", action="store_true", help="show a table of what went over each console, at the end"
     )
     parser.add_argument(
+        "--timestamps",
+        action="store_true",
+        help="show the time before each line; with --log-dir also write DIR/NAME.stamped, which is the log with "
+        "date and time (UTC) before each line",
+    )
+    parser.add_argument(
         "--no-live",
         action="store_true",
         help="do not show on the terminal what each device does at the moment, below what they print",
@@ -92,6 +100,7 @@ def run_group(
     *,
     must_end: bool,
     timeout: float | None = None,
+    fail_fast: bool = False,
     seed: int | None = None,
     rules: JobRules | None = None,
     patterns: Mapping[str, Pattern] | None = None,
@@ -104,6 +113,7 @@ def run_group(
 
     :param messages: what the user should know, shown first.
     :param must_end: whether the devices are to end by themselves; otherwise it goes on until interrupted.
+    :param fail_fast: whether the run ends with the first result or device that has failed.
     :param watch: makes what looks for dead ends.
     :param seed: of what is random; None: different every time.
     :param rules: of the job, if it is one.
@@ -120,9 +130,13 @@ def run_group(
     names = [device.name for device in devices]
     # Whoever works in a device's shell has the terminal.
     view = _view(live=not arguments.no_live and display_class is Display)
-    display = display_class(view.write, names, colour=wants_colour(sys.stdout, os.environ))
+    stamps = Timestamps(view.write, time.time)
+    write = stamps.write if arguments.timestamps else view.write
+    display = display_class(write, names, colour=wants_colour(sys.stdout, os.environ))
     randomness = random.SystemRandom() if seed is None else random.Random(seed)
-    logs = _console_logs(arguments.log_dir, names, keep=not must_end)
+    clock = time.time if arguments.timestamps else None
+    logs = _console_logs(arguments.log_dir, names, keep=not must_end, clock=clock)
+    output = None if arguments.junit is None else FailedOutput()
     epoch = time.time() - time.monotonic()
     engine = Engine(os.urandom(8), epoch, configuration)
     run = TerminalRun(
@@ -133,8 +147,10 @@ def run_group(
         logs,
         view,
         must_end=must_end,
+        fail_fast=fail_fast,
         token=lambda: randomness.getrandbits(32),
         rules=rules,
+        output=output,
         watch=watch(engine),
         readers=[] if arguments.flow is None else [fold.apply],
         patterns=patterns,
@@ -149,9 +165,16 @@ def run_group(
         view.close()
         # The loop took its handlers away.
         unwind_when_told_to_end()
-        report = Report(engine.state.results, run.rows(), over=must_end)
+        report = Report(
+            engine.state.results,
+            run.rows(),
+            over=must_end,
+            logs=None if arguments.log_dir is None else str(arguments.log_dir),
+            output={} if output is None else output.pieces,
+        )
         counts = stats.rows(run.counters())
         unwritten = _write_reports(arguments, report, fold) + _write_stats(arguments.log_dir, counts)
+    stamps.on = False
     _show(display, report, unwritten)
     if arguments.flow == _HERE:
         sys.stdout.write("\n" + _flow_text(fold))
@@ -204,8 +227,11 @@ def _configuration(path: Path | None) -> Configuration:
     if path is None:
         return Configuration()
     try:
-        return parse_configuration(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        with open_regular(path) as file:
+            return parse_configuration(file.read().decode())
+    except OSError as error:
+        raise UsageError(f"--device-config {told(error)}") from error
+    except ValueError as error:
         raise UsageError(f"--device-config {path}: {error}") from error
 
 
@@ -250,7 +276,7 @@ def _write_reports(arguments: argparse.Namespace, report: Report, fold: Fold) ->
             try:
                 write_whole(path, _document(option, path, report, fold))
             except OSError as error:
-                unwritten.append(f"{option}: {path} could not be written: {error}")
+                unwritten.append(f"{option}: {path} could not be written: {error.strerror or error}")
     return unwritten
 
 
@@ -272,7 +298,7 @@ def _write_stats(directory: Path | None, counts: Sequence[Sequence[str]]) -> lis
         with undisturbed():
             write_whole(directory / "stats.txt", text.encode())
     except OSError as error:
-        return [f"--log-dir: stats.txt could not be written: {error}"]
+        return [f"--log-dir: {directory / 'stats.txt'} could not be written: {error.strerror or error}"]
     return []
 
 
@@ -286,18 +312,18 @@ def _allow_descriptors(wanted: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _console_logs(directory: Path | None, names: Sequence[str], *, keep: bool) -> ConsoleLogs | None:
+def _console_logs(
+    directory: Path | None, names: Sequence[str], *, keep: bool, clock: Clock | None
+) -> ConsoleLogs | None:
     if directory is None:
         return None
     try:
-        return ConsoleLogs(directory, names, keep=keep)
+        return ConsoleLogs(directory, names, keep=keep, clock=clock)
     except OSError as error:
-        raise SetupError(f"--log-dir: can't write there: {error}") from error
+        raise SetupError(f"--log-dir: can't write {told(error)}") from error
 
 
 def _group_log(path: Path | None, *, fresh: bool) -> GroupLog:
     if path is None:
         return MemoryGroupLog()
-    if fresh and path.is_file() and path.stat().st_size:
-        raise UsageError(f"--group-log: {path} holds another run; name a new file, or remove this one")
-    return FileGroupLog(path)
+    return FileGroupLog(path, fresh=fresh)

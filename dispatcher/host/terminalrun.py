@@ -26,6 +26,8 @@ from dispatcher.consoles.processes import (
 )
 from dispatcher.consoles.ptyprocess import PtyProcess
 from dispatcher.engine import Engine
+from dispatcher.errors import SetupError
+from dispatcher.files import told
 from dispatcher.group.deadend import DeadEnd
 from dispatcher.group.events import Event, Founded
 from dispatcher.group.results import Case, Counts
@@ -35,6 +37,7 @@ from dispatcher.host.attachment import Attachment
 from dispatcher.host.consolelog import ConsoleLogs
 from dispatcher.host.deadwatch import Watch
 from dispatcher.host.dispatcher import Dispatcher
+from dispatcher.host.failedoutput import FailedOutput
 from dispatcher.host.group import Group
 from dispatcher.host.stopsignals import STOP_SIGNALS
 from dispatcher.host.timer import Timer
@@ -86,7 +89,9 @@ class TerminalRun:
     """One run of a group of devices. `devices` hold the results afterwards.
 
     :param must_end: whether devices are to come to an end by themselves, and successfully.
+    :param fail_fast: whether the run ends with the first result or device that has failed.
     :param rules: when devices of a job are stopped; in the time of the log.
+    :param output: gets what the devices print, and their results.
     :param view: what the display writes to. Raises BrokenPipeError when nobody looks.
     :param watch: looks for dead ends.
     :param readers: are given each event of the log.
@@ -105,7 +110,9 @@ class TerminalRun:
         *,
         must_end: bool,
         token: Callable[[], int],
+        fail_fast: bool = False,
         rules: JobRules | None = None,
+        output: FailedOutput | None = None,
         watch: Watch | None = None,
         readers: Sequence[Callable[[Event], object]] = (),
         patterns: Mapping[str, Pattern] | None = None,
@@ -118,9 +125,11 @@ class TerminalRun:
         self._engine = engine
         self._display = display
         self._logs = logs
+        self._output = output
         self._view = view
         self._must_end = must_end
         self._token = token
+        self._fail_fast = fail_fast
         self._rules = rules
         self._watch = watch
         self._patterns = patterns
@@ -187,6 +196,7 @@ class TerminalRun:
                 self._said(device),
                 self._is_good(device),
                 0.0 if device.ended is None else device.ended - device.started,
+                by_results=self._ended_well(device) and bool(device.counts.failed),
             )
             for device in self.devices.values()
         ]
@@ -210,7 +220,11 @@ class TerminalRun:
         return said + _after(device)
 
     def _is_good(self, device: Device) -> bool:
-        if device.dead_ends or device.counts.failed:
+        return self._ended_well(device) and not device.counts.failed
+
+    def _ended_well(self, device: Device) -> bool:
+        """Whether the device has done what it was to do, whatever its tests have found."""
+        if device.dead_ends:
             return False
         if device.interactive:
             return not self.timed_out
@@ -226,6 +240,9 @@ class TerminalRun:
         def ended(reason: str, status: int) -> None:
             self._end(device, reason, status)
 
+        position = 0 if self._logs is None else self._logs.size(device.name)
+        if self._output is not None:
+            self._output.begin(device.name, position)
         try:
             return Attachment(
                 device.name,
@@ -234,12 +251,12 @@ class TerminalRun:
                 self._group,
                 [_Output(self, device)],
                 token=self._token,
-                position=0 if self._logs is None else self._logs.size(device.name),
+                position=position,
                 patterns=self._patterns,
                 ended=ended,
             )
         except ValueError as error:
-            raise ConsoleError(str(error)) from error
+            raise SetupError(f"{error}; change that, or name a new file with --group-log") from error
 
     def _watch_signals(self) -> None:
         self._loop.set_exception_handler(self._fail)
@@ -292,7 +309,7 @@ class TerminalRun:
         device = self.devices[attachment.name]
         device.state, device.how = State.FAILED, f"could not be started: {error}"
         device.ended = self._loop.time()
-        self._display.notice(device.name, device.how)
+        self._display.notice(device.name, device.how, bad=True)
         self._group.detach(attachment, device.how)
         self._after_end(device)
 
@@ -345,7 +362,7 @@ class TerminalRun:
         device.ended = self._loop.time()
         device.state = State.SUCCEEDED if status == 0 else State.FAILED
         device.how = "" if status == 0 else reason
-        self._display.notice(device.name, reason)
+        self._display.notice(device.name, reason, bad=status != 0)
         self._after_end(device)
 
     def _after_end(self, device: Device) -> None:
@@ -357,12 +374,19 @@ class TerminalRun:
             if sentence is not None:
                 self._display.message(sentence)
                 self._stop.set()
+        if device.state is State.FAILED:
+            self._end_if_fail_fast(f"{device.name} has failed")
+
+    def _end_if_fail_fast(self, why: str) -> None:
+        if self._fail_fast and not self._stop.is_set():
+            self._display.message(f"{why}: the run ends (--fail-fast)")
+            self._stop.set()
 
     async def _stop_device(self, device: Device, how: str) -> None:
         """End a device in the middle of what it does; the others go on."""
         device.ended = self._loop.time()
         device.state, device.how = State.STOPPED, how
-        self._display.notice(device.name, how)
+        self._display.notice(device.name, how, bad=True)
         self._engine.fail_waits(device.name, "the time of its test action was over", device.ended)
         await self._dispatcher.remove(device.name, f"was {how}")
         self._after_end(device)
@@ -370,12 +394,18 @@ class TerminalRun:
     # What the group tells
 
     def result(self, case: Case, counts: Counts) -> None:
-        """A result has come."""
-        self._display.result(case, counts)
+        """A result has come, or was in the log when it was opened: that is counted, and not shown again."""
         device = self.devices.get(case.device)
-        if device is not None:
-            word = Counts._fields[RESULTS.index(case.result)]
-            device.counts = device.counts._replace(**{word: getattr(device.counts, word) + 1})
+        if device is None:
+            return
+        if device.attachment is not None:
+            self._display.result(case, counts)
+        if self._output is not None:
+            self._output.note(case)
+        word = Counts._fields[RESULTS.index(case.result)]
+        device.counts = device.counts._replace(**{word: getattr(device.counts, word) + 1})
+        if case.result == "fail":
+            self._end_if_fail_fast(f"{case.device} has a failed result")
 
     def notice(self, device: str | None, sentence: str) -> None:
         """Something that an operator should see."""
@@ -393,13 +423,14 @@ class TerminalRun:
 
     def log(self, device: Device, data: bytes) -> None:
         """Write console output to the device's log."""
+        if self._output is not None:
+            self._output.add(device.name, data)
         if self._logs is None:
             return
-        try:
-            self._logs.write(device.name, data)
-        except OSError as error:
+        for error in self._logs.write(device.name, data):
             self.log_failed = True
-            self._display.notice(device.name, f"the log of this device ends here: {error}")
+            sentence = f"the log of this device ends here: {told(error)}"
+            self._display.notice(device.name, sentence, bad=True)
 
     def show(self, device: Device, data: bytes, now: float) -> None:
         """Show console output."""
@@ -443,7 +474,7 @@ class TerminalRun:
             what = dead_end.sentences[0].removeprefix("dead end: ")
             self._display.message(f"perhaps a dead end: {what}. But {dead_end.doubt}. The waits go on")
             return
-        waits = {(wait.device, wait.kind, wait.message_id, wait.role) for wait in dead_end.waits}
+        waits = {(wait.device, wait.kind, wait.ids, wait.whom) for wait in dead_end.waits}
         self._repeated = self._repeated + 1 if waits == self._dead_end else 0
         self._dead_end = waits
         for sentence in dead_end.sentences if not self._repeated else ["the same dead end again"]:
@@ -472,7 +503,8 @@ class TerminalRun:
 
     def _area(self, now: float, width: int, height: int) -> list[str]:
         left = None if self._time_is_over is None else self._time_is_over - now
-        return area(self._statuses(), self._engine.epoch + now, width, height, left)
+        times = self._engine.epoch + now
+        return area(self._statuses(), times, width, height, left, colour=self._view.colour)
 
     def _statuses(self) -> list[Status]:
         return statuses(
@@ -480,6 +512,12 @@ class TerminalRun:
             self._engine.state.coordinator,
             ended={name: self._said(device) for name, device in self.devices.items() if device.over},
             counts={name: device.counts for name, device in self.devices.items()},
+            failed={name for name, device in self.devices.items() if not self._is_good(device)},
+            offline={
+                name: device.attachment.trouble
+                for name, device in self.devices.items()
+                if device.attachment is not None and device.attachment.trouble
+            },
             stuck=self._stuck,
         )
 

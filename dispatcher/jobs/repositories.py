@@ -16,7 +16,7 @@ from dispatcher.errors import SetupError, UsageError
 from dispatcher.files import open_regular
 from dispatcher.jobs.clone import MAX_FILES, MAX_SIZE, Clone, Entry, GitError, clone_around, is_clone
 from dispatcher.jobs.model import Checkout, Place
-from dispatcher.jobs.source import MAX_BYTES, JobError, Remarks
+from dispatcher.jobs.source import MAX_BYTES, JobError, Remarks, RepositoryError
 
 # Revisions that git can't take for an option or an expression.
 _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+#-]*")
@@ -57,7 +57,7 @@ class Repositories:
         self._names: dict[Checkout, list[str]] = {}
 
     def find(self, url: str, around: Path, place: Place) -> Path | None:
-        """The folder of a repository; None if it is not here. Raises JobError.
+        """The folder of a repository; None if it is not here. Raises RepositoryError.
 
         :param around: the folder of the file that names it: a local path counts from there, and it may
             lie in a clone of that URL.
@@ -74,13 +74,13 @@ class Repositories:
         try:
             urls = self._clone(top).remote_urls()
         except GitError as error:
-            raise JobError(place, str(error)) from None
+            raise RepositoryError(place, error) from None
         return top if normal(url) in map(normal, urls) else None
 
     def checkout(
         self, url: str, branch: str | None, revision: str | None, place: Place, around: Path, remarks: Remarks
     ) -> Checkout:
-        """Which files a definition gets. Raises JobError."""
+        """Which files a definition gets. Raises JobError or RepositoryError."""
         folder = self.find(url, around, place)
         if folder is None:
             if "://" in url or url.startswith(("git@", "lp:")):
@@ -100,7 +100,7 @@ class Repositories:
         try:
             return Checkout(folder, self._commit(self._clone(folder), branch, revision, place, remarks))
         except GitError as error:
-            raise JobError(place, str(error)) from None
+            raise RepositoryError(place, error) from None
 
     def _commit(
         self, clone: Clone, branch: str | None, revision: str | None, place: Place, remarks: Remarks
@@ -125,16 +125,18 @@ class Repositories:
     def read_file(self, checkout: Checkout, path: str, place: Place) -> bytes:
         """The first MAX_BYTES + 1 bytes of a file of a repository.
 
-        Raises JobError, with what it might be called instead.
+        Raises JobError, with what it might be called instead, or RepositoryError.
         """
         try:
             data = self.look_up(checkout, path)
             if data is None:
                 raise JobError(place, self._not_there(checkout, os.path.normpath(path)))
             return data
+        except GitError as error:
+            raise RepositoryError(place, error) from None
+        except JobError:
+            raise
         except SetupError as error:
-            if isinstance(error, JobError):
-                raise
             raise JobError(place, str(error)) from None
 
     def look_up(self, checkout: Checkout, path: str) -> bytes | None:

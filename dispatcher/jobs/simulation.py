@@ -15,7 +15,7 @@ from dispatcher.jobs.model import Checkout, Definition, Job, Place, Role, TestAc
 from dispatcher.jobs.reader import is_definition, read_bare_definition, read_job
 from dispatcher.jobs.repositories import Repositories, copy_tree, parse_repositories
 from dispatcher.jobs.rules import JobRules, TimedAction
-from dispatcher.jobs.source import Remarks
+from dispatcher.jobs.source import JobError, Remarks
 from dispatcher.line.textpatterns import Pattern
 from dispatcher.names import check_no_duplicates
 from dispatcher.simulator.plan import MOST_DEVICES, Option, PlannedDevice, plan_devices
@@ -184,10 +184,10 @@ def _of_job(
             simulation.devices.append(PlannedDevice(name, role.name, "", directory))
             simulation.roles[name] = carried_out
     if not simulation.devices:
-        raise SetupError(f"{job.place}: the roles of this job have no devices")
+        raise JobError(job.place, "the roles of this job have no devices")
     if len(simulation.devices) > MOST_DEVICES:
-        raise SetupError(
-            f"{job.place}: {len(simulation.devices)} devices are too many; the most is {MOST_DEVICES}"
+        raise JobError(
+            job.place, f"{len(simulation.devices)} devices are too many; the most is {MOST_DEVICES}"
         )
     check_no_duplicates([device.name for device in simulation.devices])
     for role in job.roles:

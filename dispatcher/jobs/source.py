@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from dispatcher.errors import SetupError
+from dispatcher.errors import InputError, SetupError
 from dispatcher.jobs.model import Place, Remark
 
 # The largest job in use is a hundredth of it.
@@ -36,11 +36,18 @@ RENDER_FIRST = (
 )
 
 
-class JobError(SetupError):
+class JobError(InputError):
     """A job, or a definition, that can't be run. The text begins with the place and says what to do."""
 
     def __init__(self, place: Place | str, sentence: str) -> None:
         super().__init__(f"{place}: {sentence}")
+
+
+class RepositoryError(SetupError):
+    """A repository that a job names can't be read. The text begins with the place where it is named."""
+
+    def __init__(self, place: Place, error: SetupError) -> None:
+        super().__init__(f"{place}: {error}")
 
 
 @dataclass(frozen=True, slots=True)

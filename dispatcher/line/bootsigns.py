@@ -115,6 +115,10 @@ class BootSigns:
         self._held = _last_line(data, max(read, len(data) - MAX_SIGN))
         return list(found.values())
 
+    def skip(self, data: bytes) -> None:
+        """Take output whose signs are of no interest, at the cost of its end, where one may begin."""
+        self.receive_data(data[-MAX_SIGN:])
+
 
 def _last_line(data: bytes, position: int) -> bytes:
     """What may become a sign: from the first line or sequence on that begins behind `position`."""

@@ -187,7 +187,9 @@ class Channel:
             if event.text:
                 items.append(Output(event.text, self.position))
                 self.position += len(event.text)
-                if self._signs.receive_data(event.text):
+                if not self._session.may_type:
+                    self._signs.skip(event.text)
+                elif self._signs.receive_data(event.text):
                     # What waited there may be gone, and a reply would stop an autoboot.
                     self._session.end_leases(now)
                 items += self._scanner.receive_data(event.text)

@@ -203,6 +203,11 @@ class Session:
         if owed or now < request.lease_end:
             self._type_reply(request)
 
+    @property
+    def may_type(self) -> bool:
+        """Whether a line is to be typed, or may come to be without another frame of the device."""
+        return bool(self._unanswered or self._lines or self._owed)
+
     def end_leases(self, now: float) -> None:
         """The device may have crashed or boot anew: nothing is typed until it asks again.
 

@@ -21,7 +21,10 @@ from toolkit.wire import vocabulary
 # The message that lava-network uses, as text.
 NETWORK_ID = vocabulary.NETWORK_ID.decode()
 
-COMMANDS = ("lava-send", "lava-wait", "lava-wait-all", "lava-sync", "lava-network")
+COMMANDS = (
+    *("lava-send", "lava-wait", "lava-wait-all", "lava-sync", "lava-network"),
+    *("lava-lock", "lava-unlock"),
+)
 
 
 class CallKind(Enum):
@@ -29,8 +32,11 @@ class CallKind(Enum):
 
     SEND = "lava-send"
     WAIT = "lava-wait"
+    NEXT = "lava-wait --next"
     WAIT_ALL = "lava-wait-all"
     SYNC = "lava-sync"
+    LOCK = "lava-lock"
+    UNLOCK = "lava-unlock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,8 @@ class Call:
 
     `background`: the device goes on meanwhile. `timed`: the wait ends by itself. `refused` says why the
     command would not accept its arguments, "" if it would. `dropped` are arguments that it leaves out.
+    `or_ids` are the further ids of a lava-wait --any. Whom it waits for: a `role`, `devices` by name, or a `count`.
+    `message_id` of a lock is its name.
     """
 
     place: Place
@@ -53,6 +61,28 @@ class Call:
     timed: bool = False
     refused: str = ""
     dropped: tuple[Text, ...] = ()
+    or_ids: tuple[Text, ...] = ()
+    devices: tuple[Text, ...] = ()
+    count: Text | None = None
+
+    @property
+    def ids(self) -> tuple[Text, ...]:
+        """The ids of which one will do."""
+        return (self.message_id, *self.or_ids)
+
+    @property
+    def locks(self) -> bool:
+        """Whether it is about a lock, and no message."""
+        return self.kind in (CallKind.LOCK, CallKind.UNLOCK)
+
+    @property
+    def takes_any(self) -> bool:
+        """Whether it waits for a message of whatever other device."""
+        return self.kind in (CallKind.WAIT, CallKind.NEXT)
+
+    def may_end_by(self, message_id: Text) -> bool:
+        """Whether a message with this id may be one that it waits for."""
+        return any(one.may_be(message_id) for one in self.ids)
 
     @property
     def sends(self) -> bool:
@@ -127,13 +157,48 @@ def call_of(words: Sequence[Text], place: Place) -> Call | None:
     text = " ".join(map(str, words))
     if kind is CallKind.SEND:
         return _send(words, text, place)
-    operands, timed, refused = _operands(words[1:])
-    most = 2 if kind is CallKind.WAIT_ALL else 1
-    refused = refused or _count_refused(operands, most)
-    message_id = operands[0] if operands else known("")
-    role = operands[1] if most == 2 and len(operands) > 1 else None
-    refused = refused or _id_refused(message_id)
-    return Call(place, text, kind, message_id, role, timed=timed, refused=refused)
+    arguments = list(words[1:])
+    if kind is CallKind.LOCK:
+        # What stands behind is a command that it runs.
+        arguments = arguments[: next((n for n, word in enumerate(arguments) if word.exact == "--"), None)]
+    operands, values, refused = _operands(arguments, _OPTIONS.get(kind, ()))
+    if "--next" in values:
+        kind = CallKind.NEXT
+    most = 2 if kind is CallKind.WAIT_ALL and "--device" not in values else 1
+    any_of = "--any" in values
+    refused = refused or _together_refused(values) or _count_refused(operands, None if any_of else most)
+    message_id, *others = operands or [known("")]
+    role = others[0] if most == 2 and others else next(iter(values.get("--role", ())), None)
+    for one in [message_id, *(others if any_of else ())]:
+        refused = refused or _id_refused(one)
+    return Call(
+        place,
+        text,
+        kind,
+        message_id,
+        role,
+        timed="--timeout" in values,
+        refused=refused,
+        or_ids=tuple(others) if any_of else (),
+        devices=tuple(values.get("--device", ())),
+        count=next(iter(values.get("--count", ())), None),
+    )
+
+
+# The options of each beside --timeout; those of _FLAGS have no value.
+_OPTIONS: dict[CallKind, tuple[str, ...]] = {
+    CallKind.WAIT: ("--any", "--next"),
+    CallKind.WAIT_ALL: ("--device",),
+    CallKind.SYNC: ("--role", "--count"),
+}
+_FLAGS = ("--any", "--next")
+
+
+def _together_refused(values: dict[str, list[Text]]) -> str:
+    for one, other in (("--any", "--next"), ("--role", "--count")):
+        if one in values and other in values:
+            return f"{one} and {other} do not go together"
+    return ""
 
 
 def _network_call(words: Sequence[Text], place: Place) -> Call | None:
@@ -143,7 +208,8 @@ def _network_call(words: Sequence[Text], place: Place) -> Call | None:
         refused = "an interface is missing" if len(words) == 2 else ""
         return Call(place, text, CallKind.SEND, known(NETWORK_ID), refused=refused)
     if action == "collect":
-        operands, timed, refused = _operands(words[2:])
+        operands, values, refused = _operands(words[2:])
+        timed = "--timeout" in values
         role = operands[1] if len(operands) > 1 else None
         if len(operands) > 2:
             refused = refused or f"'{operands[2]}' is an argument too many"
@@ -174,30 +240,45 @@ def _send(words: Sequence[Text], text: str, place: Place) -> Call:
     )
 
 
-def _operands(arguments: Sequence[Text]) -> tuple[list[Text], bool, str]:
-    """The operands of a wait, whether it has a time-out, and why it is refused."""
+def _operands(
+    arguments: Sequence[Text], options: tuple[str, ...] = ()
+) -> tuple[list[Text], dict[str, list[Text]], str]:
+    """The operands of a wait, the values of its options, and why it is refused.
+
+    :param options: those that it has beside --timeout.
+    """
     operands: list[Text] = []
-    timed, refused = False, ""
+    values: dict[str, list[Text]] = {}
+    refused = ""
     rest = iter(arguments)
     for argument in rest:
         if argument.exact == "--":
             operands.extend(rest)
         elif argument.exact != "-" and argument.parts[0].startswith("-"):
-            if not argument.parts[0].startswith("--timeout"):
+            name, value = argument.partition("=") or (argument, None)
+            option = name.exact or ""
+            if option in _FLAGS and option in options and value is None:
+                values[option] = []
+                continue
+            if option not in ("--timeout", *options):
                 refused = refused or f"'{argument}' is an unknown option"
-            elif argument.exact == "--timeout" and next(rest, None) is None:
-                refused = refused or "--timeout needs a value"
-            timed = True
+                # It may be a time-out all the same, whose name is not known.
+                option = "--timeout"
+            elif value is None:
+                value = next(rest, None)
+                if value is None:
+                    refused = refused or f"{option} needs a value"
+            values.setdefault(option, []).extend([] if value is None else [value])
         else:
             operands.append(argument)
-    return operands, timed, refused
+    return operands, values, refused
 
 
-def _count_refused(operands: list[Text], most: int) -> str:
+def _count_refused(operands: list[Text], most: int | None) -> str:
     if not operands:
         return "a message id is missing"
     # What isn't known may be no word at all, where it isn't quoted.
-    if len(operands) > most and all(operand.exact is not None for operand in operands):
+    if most is not None and len(operands) > most and all(operand.exact is not None for operand in operands):
         return f"'{operands[most]}' is an argument too many"
     return ""
 

@@ -13,12 +13,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from dispatcher.group.coordinator import Coordinator
-from dispatcher.group.events import Event, Joined, Released, Sent, Waiting, WaitKind
+from dispatcher.group.events import Event, Joined, Released, Sent, Unlocked, Waiting, WaitKind, Whom
 from dispatcher.plan.calls import Call, CallKind, Unread, Work
 from dispatcher.plan.programs import Program
 from toolkit.wire.vocabulary import NO
 
-_KINDS = {CallKind.WAIT: WaitKind.WAIT, CallKind.WAIT_ALL: WaitKind.WAIT_ALL, CallKind.SYNC: WaitKind.SYNC}
+_KINDS = {
+    CallKind.WAIT: WaitKind.WAIT,
+    CallKind.NEXT: WaitKind.NEXT,
+    CallKind.WAIT_ALL: WaitKind.WAIT_ALL,
+    CallKind.SYNC: WaitKind.SYNC,
+    CallKind.LOCK: WaitKind.LOCK,
+}
 # Pieces of work that one row names.
 _MOST_NAMED = 2
 
@@ -111,7 +117,7 @@ class _Play:
                 for player in ready:
                     self._go_on(player)
                 self._round += 1
-            elif not self._release():
+            elif not self._unlock_at_the_end() and not self._release():
                 break
         self._result.rounds = self._round
         for player in self._players.values():
@@ -122,6 +128,19 @@ class _Play:
                 missing = tuple(self._coordinator.missing(request))
                 self._result.blocked.append(Blocked(player.program.device, step.item, missing))
         return self._result
+
+    def _unlock_at_the_end(self) -> bool:
+        """What devices have whose scripts are over, others get."""
+        before = len(self._result.events)
+        for player in self._players.values():
+            if player.waits_in is None:
+                for name in self._coordinator.locks_of(player.program.device):
+                    self._unlock(player, name)
+        return len(self._result.events) > before
+
+    def _unlock(self, player: _Player, name: bytes) -> None:
+        self._requests += 1
+        self._apply(Unlocked(float(self._round), player.program.device, b"%d" % self._requests, name))
 
     def _is_ready(self, player: _Player) -> bool:
         return player.waits_in is None and player.position < len(player.items)
@@ -142,15 +161,27 @@ class _Play:
         if call.kind is CallKind.SEND or (call.background and call.kind is CallKind.SYNC):
             data = tuple((_bytes(str(key)), _bytes(str(value))) for key, value in call.data)
             self._apply(Sent(float(self._round), device, request, message_id, data))
+        elif call.kind is CallKind.UNLOCK:
+            self._unlock(player, message_id)
         elif not call.background:
-            role = None if call.role is None else str(call.role)
-            if call.role is not None and call.role.exact is None:
+            whom, unknown = _whom(call)
+            if unknown:
                 # Some role, and it is not known which: no more than a lava-wait can be said of it.
-                step.doubt = "the role is not known before it runs"
+                step.doubt = f"{unknown} is not known before it runs"
                 return
+            or_ids = tuple(_bytes(str(one)) for one in call.or_ids)
             player.waits_in = (request, step)
             self._apply(
-                Waiting(float(self._round), device, request, _KINDS[call.kind], message_id, role, None)
+                Waiting(
+                    float(self._round),
+                    device,
+                    request,
+                    _KINDS[call.kind],
+                    message_id,
+                    whom,
+                    None,
+                    or_ids=or_ids,
+                )
             )
 
     def _apply(self, event: Event) -> None:
@@ -194,7 +225,7 @@ class _Play:
             return 1, "it ends by itself"
         missing = self._coordinator.missing(request)
         able = [name for name in missing if may_send(self._players[name].program, call)]
-        if able and (len(able) == len(missing) or call.kind is CallKind.WAIT):
+        if able and (len(able) == len(missing) or call.takes_any or call.count is not None):
             return 2, f"perhaps {able[0]} sends"
         if call.repeatedly:
             return 3, "it is not known how often it is made"
@@ -206,13 +237,28 @@ def may_send(program: Program, call: Call) -> bool:
     if any(isinstance(item, Unread) for item in program.items):
         return True
     return any(
-        own.sends and own.message_id.may_be(call.message_id) and not (own.certain and _exact(own, call))
+        (own.kind is CallKind.UNLOCK if call.kind is CallKind.LOCK else own.sends)
+        and call.may_end_by(own.message_id)
+        and not (own.certain and _exact(own, call))
         for own in program.calls
     )
 
 
 def _exact(own: Call, call: Call) -> bool:
-    return own.message_id.exact is not None and call.message_id.exact is not None
+    return own.message_id.exact is not None and all(one.exact is not None for one in call.ids)
+
+
+def _whom(call: Call) -> tuple[Whom, str]:
+    """Whom it waits for, as in the log; and what of that is not known, "" if all is."""
+    if call.role is not None:
+        return str(call.role), "" if call.role.exact is not None else "the role"
+    if call.devices:
+        exact = all(name.exact is not None for name in call.devices)
+        return tuple(map(str, call.devices)), "" if exact else "the name of a device"
+    if call.count is not None:
+        number = call.count.exact
+        return (int(number), "") if number is not None and number.isdecimal() else (None, "the number")
+    return None, ""
 
 
 def _bytes(text: str) -> bytes:

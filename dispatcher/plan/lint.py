@@ -17,7 +17,7 @@ from enum import Enum
 
 from dispatcher.group.wording import enumerated
 from dispatcher.jobs.model import Place
-from dispatcher.jobs.text import Text
+from dispatcher.jobs.text import Text, known
 from dispatcher.plan.calls import NETWORK_ID, Call, CallKind, Unread
 from dispatcher.plan.expected import Expected
 from dispatcher.plan.programs import START_ID, Program
@@ -142,7 +142,7 @@ def _all(expected: Expected, group: _Group) -> Iterator[Finding]:
 
 
 def _wait_findings(group: _Group, program: Program, call: Call) -> Iterator[Finding]:
-    if call.kind is CallKind.SEND:
+    if call.kind is CallKind.SEND or call.locks:
         return
     role: str | None = None
     if call.role is not None:
@@ -153,14 +153,17 @@ def _wait_findings(group: _Group, program: Program, call: Call) -> Iterator[Find
             yield _no_such_role(group, call, role)
             return
     if len(group.programs) == 1:
-        if call.kind is CallKind.WAIT:
+        if call.takes_any:
             yield _finding(
                 call, group, (), "alone", "there is no other device in the group", "Give it another role."
             )
         return
     others = group.others(program, role)
-    if call.kind is CallKind.WAIT:
-        if not group.senders(others, call.message_id) and not _mentioned(others, call):
+    if call.devices:
+        others = [other for other in others if any(name.may_be(known(other.device)) for name in call.devices)]
+    if call.takes_any or call.count is not None:
+        sent = any(group.senders(others, one) for one in call.ids)
+        if not sent and call.takes_any and not _mentioned(others, call):
             yield _never_sent(group, program, call, others)
     else:
         silent = [other for other in others if not _sends(other, call.message_id)]
@@ -279,18 +282,27 @@ def _dead_end(expected: Expected, explained: set[tuple[str, Place]]) -> Iterator
     for entry in expected.blocked:
         if (entry.device, entry.call.place) in explained:
             continue
-        senders = [name for name in entry.missing if _sends(programs[name], entry.call.message_id)]
+        locks = entry.call.locks
+        senders = [
+            name
+            for name in entry.missing
+            if locks or any(_sends(programs[name], one) for one in entry.call.ids)
+        ]
         waiting = [name for name in senders if name in blocked]
         stays = f"{_who(programs[entry.device])} stays blocked in '{entry.call.text}'"
         if waiting:
             other = blocked[waiting[0]]
-            sentence = f"{stays}: {_who(programs[waiting[0]])} would send that after '{other.text}' ({other.place}), in which it stays blocked itself."
-            advice = "Let one of them send before it waits."
+            sentence = f"{stays}: {_who(programs[waiting[0]])} would {'give that back' if locks else 'send that'} after '{other.text}' ({other.place}), in which it stays blocked itself."
+            advice = f"Let one of them {'give it back' if locks else 'send'} before it waits."
             yield Finding(entry.call.place, Severity.ERROR, "dead-end", sentence, advice)
         elif senders and entry.call.kind is CallKind.SYNC:
             sentence = f"{stays}: {enumerated(senders)} {'makes' if len(senders) == 1 else 'make'} this lava-sync less often."
             advice = "Let all devices make it equally often."
             yield Finding(entry.call.place, Severity.ERROR, "sync-count", sentence, advice)
+        elif senders and entry.call.kind is CallKind.NEXT:
+            sentence = f"{stays}: {enumerated(senders)} {'sends' if len(senders) == 1 else 'send'} fewer messages than it takes."
+            advice = "Take as many as are sent, or give it a --timeout."
+            yield Finding(entry.call.place, Severity.ERROR, "next-count", sentence, advice)
 
 
 def _before_own_send(group: _Group, program: Program) -> Iterator[Finding]:
@@ -301,7 +313,7 @@ def _before_own_send(group: _Group, program: Program) -> Iterator[Finding]:
             return
         if not isinstance(item, Call) or item.refused:
             continue
-        alone = item.kind is CallKind.WAIT_ALL and item.role is None
+        alone = item.kind is CallKind.WAIT_ALL and item.role is None and not item.devices
         if alone and not any(message_id.may_be(item.message_id) for message_id in sent):
             yield Finding(
                 item.place,
@@ -349,16 +361,19 @@ def _differ(first: Call, second: Call) -> bool:
 
 
 def _unwaited(group: _Group) -> Iterator[Finding]:
-    waits = [call for program in group.programs for call in program.calls if call.kind is not CallKind.SEND]
-    waited = {call.message_id.exact for call in waits} - {None}
+    waits = [
+        call
+        for program in group.programs
+        for call in program.calls
+        if call.kind is not CallKind.SEND and not call.locks
+    ]
+    waited = {one.exact for call in waits for one in call.ids} - {None}
     for program in group.programs:
         for call in program.calls:
             message_id = call.message_id.exact
             if call.kind is not CallKind.SEND or call.refused or message_id in (None, START_ID, NETWORK_ID):
                 continue
-            if group.unread(group.others(program)) or any(
-                wait.message_id.may_be(call.message_id) for wait in waits
-            ):
+            if group.unread(group.others(program)) or any(wait.may_end_by(call.message_id) for wait in waits):
                 continue
             assert message_id is not None
             twins = sorted(str(twin) for twin in waited if twin is not None and _is_slip(message_id, twin))

@@ -86,32 +86,36 @@ def _element(report: Report, suite: _Suite) -> Element:
     for name, value in _properties(suite):
         SubElement(properties, "property", name=_legal(name), value=_legal(value))
     for case in suite.cases:
-        element.append(_case(case, suite.name, report.results.failed(case)))
+        element.append(_case(case, suite.name, report))
     for failure in suite.errors:
         made_up = SubElement(element, "testcase", name=f"({failure.kind})", classname=_legal(suite.name))
         SubElement(made_up, "error", type=failure.kind, message=_legal(failure.sentence))
     return element
 
 
-def _case(case: Case, suite: str, sentence: str) -> Element:
+def _case(case: Case, suite: str, report: Report) -> Element:
     classname = suite if case.set is None else f"{suite}.{case.set}"
     element = Element("testcase", name=_legal(case.id), classname=_legal(classname))
     if case.seconds is not None:
         element.set("time", f"{case.seconds:.3f}")
     if case.result == "fail":
-        failure = SubElement(element, "failure", type="fail", message=_legal(sentence))
-        failure.text = _place(case)
+        failure = SubElement(element, "failure", type="fail", message=_legal(report.results.failed(case)))
+        failure.text = None if report.logs is None else _legal(_place(case, report.logs))
     elif case.result == "skip":
         SubElement(element, "skipped")
     elif case.result == "unknown":
         SubElement(element, "skipped", type="unknown", message="the result is unknown")
+    if case in report.output:
+        text = report.output[case].replace(b"\r\n", b"\n").decode("utf-8", "surrogateescape")
+        SubElement(element, "system-out").text = _legal(text)
     return element
 
 
-def _place(case: Case) -> str:
+def _place(case: Case, logs: str) -> str:
+    log = f"{logs}/{case.device}.log"
     if case.start is None or case.end is None:
-        return f"Reported at byte {case.position} of {case.device}.log."
-    return f"The output of the test is bytes {case.start} to {case.end} of {case.device}.log."
+        return f"Reported at byte {case.position} of {log}."
+    return f"The output of the test is bytes {case.start} to {case.end} of {log}."
 
 
 def _set_times(element: Element, suite: _Suite) -> None:

@@ -38,7 +38,7 @@ def install_box(box: Path | None, state: Path) -> Path:
     :param box: the zipapp; None: built from this source tree.
     """
     if box is None:
-        box = _build(state / "lavabox")
+        box = build_box(state / "lavabox")
     elif not box.is_file() or not os.access(box, os.X_OK):
         raise SetupError(f"--box {box}: no such executable file; `make build` makes one, build/lavabox")
     folder = state / "bin"
@@ -63,15 +63,11 @@ def install_box(box: Path | None, state: Path) -> Path:
     return folder
 
 
-def _build(path: Path) -> Path:
-    try:
-        from build_zipapp import BuildError, build
-    except ImportError:
-        # From an installed package, without its source tree.
-        raise SetupError("the box can't be built here; name one with --box FILE") from None
+def build_box(path: Path) -> Path:
+    """Build the box into a file, and return its path. Raises SetupError."""
+    from build_zipapp import BuildError, build
+
     try:
         return build(path)
     except (BuildError, OSError, subprocess.CalledProcessError) as error:
-        raise SetupError(
-            f"the box can't be built: {error}. Solve that, or name one with --box FILE"
-        ) from error
+        raise SetupError(f"the box can't be built: {error}") from error

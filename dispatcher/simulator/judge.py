@@ -67,11 +67,13 @@ class _Command(NamedTuple):
 
     def may_be(self, waiting: Waiting) -> bool:
         """Whether this wait is that of the command."""
-        if self.kind is not waiting.kind:
+        kind = WaitKind.NEXT if b"--next" in self.arguments else self.kind
+        if kind is not waiting.kind:
             return False
-        if waiting.role is not None and waiting.role.encode("utf-8", "surrogateescape") not in self.arguments:
-            return False
-        return waiting.message_id in self.arguments
+        words = {*self.arguments, *(word.partition(b"=")[2] for word in self.arguments)}
+        whom = waiting.whom if isinstance(waiting.whom, tuple) else (waiting.whom,)
+        named = {str(one).encode("utf-8", "surrogateescape") for one in whom if one is not None}
+        return words.issuperset(named) and words.issuperset(waiting.ids)
 
 
 class Found(NamedTuple):
@@ -190,11 +192,12 @@ def _only_wait(processes: Sequence[Process], waits: Sequence[Waiting]) -> bool:
     for process in processes:
         has_children = process.pid in parents
         called = _command(_read(process.pid, "cmdline").split(b"\0")[:-1])
-        if called is None:
+        waiting = None if called is None else next((wait for wait in unmatched if called.may_be(wait)), None)
+        if called is None or (called.kind is WaitKind.LOCK and waiting is None):
+            # (`lava-lock NAME -- COMMAND` has what it waited for: one process waits for COMMAND, one for a pipe.)
             if not _waits_for_others(process.pid, has_children):
                 return False
             continue
-        waiting = next((wait for wait in unmatched if called.may_be(wait)), None)
         if waiting is None or has_children or _asleep_in(process.pid) not in _FOR_THE_AGENT:
             return False
         unmatched.remove(waiting)
@@ -203,8 +206,8 @@ def _only_wait(processes: Sequence[Process], waits: Sequence[Waiting]) -> bool:
 
 def _command(argv: Sequence[bytes]) -> _Command | None:
     """The waiting command that a process is, if it is one: the box, called by a link or with a name."""
-    # The box starts `python3 -I -S -c CODE BOX ...`; somebody may start `python3 BOX ...`.
-    words = argv[5:] if argv[3:4] == [b"-c"] else argv[1:]
+    # The box starts `python3 -E -s -S -c CODE BOX ...`; somebody may start `python3 BOX ...`.
+    words = argv[6:] if argv[3:5] == [b"-S", b"-c"] else argv[1:]
     if words and not os.path.basename(words[0]).startswith(b"lava-"):
         words = words[1:]
     if not words:

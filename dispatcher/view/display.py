@@ -33,26 +33,31 @@ _PALETTE = (33, 166, 35, 133, 37, 136, 61, 125, 64, 160)
 _RED, _GREEN = "\x1b[31m", "\x1b[32m"
 _COLOURS = {"pass": _GREEN, "fail": _RED}
 
-# SGR (colours), other sequences of the same form (move the cursor, erase, ...), and single characters that
-# control something: C0 and C1, line separators, and those that turn the direction of the text.
+# Single characters that control something: C0 and C1 but for tabs and line feeds, line separators, and those
+# that turn the direction of the text. An ESC may begin SGR (colours), or another sequence of the same form
+# (move the cursor, erase, ...). The set comes first: then the search for it is fast.
 _CONTROL = re.compile(
-    r"(?P<colour>\x1b\[[0-9;:]{0,32}m)"
-    r"|(?P<sequence>\x1b\[[0-?]*[ -/]*[@-~])"
-    r"|(?P<character>[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069])"
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
+    r"(?:(?<=\x1b)\[(?:(?P<colour>[0-9;:]{0,32}m)|(?P<sequence>[0-?]*[ -/]*[@-~])))?"
 )
+_ASCII_CONTROL = bytes([*range(9), *range(11, 32), 127])
 # A CR belongs to the end of its line; on its own it begins the line anew, as progress displays do.
-_LINE_END = re.compile(r"\r*+\n|\r++")
+_CARRIAGE_RETURNS = re.compile(r"\r++\n?")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One device in the table at the end."""
+    """One device in the table at the end.
+
+    :param by_results: it is not good, but for its failed results alone, which are told of anyway.
+    """
 
     device: str
     role: str
     result: str
     good: bool
     seconds: float
+    by_results: bool = False
 
 
 class _Screen:
@@ -91,15 +96,15 @@ class Display:
         text = screen.text + screen.decoder.decode(data)
         # What a CR at the end means, the next character tells.
         settled = text.rstrip("\r")
-        *lines, rest = _LINE_END.split(settled)
-        shown = "".join([self._shown(screen, line, ended=True) for line in lines])
+        lines, ended, rest = _with_line_feeds(settled).rpartition("\n")
+        shown = self._shown(screen, lines, ended=True) if ended else ""
         while len(rest) > MAX_LINE:
             shown += self._shown(screen, rest[:MAX_LINE], ended=False)
             rest = rest[MAX_LINE:]
         if shown:
             self._write(shown)
         screen.text = rest + text[len(settled) :][:1]
-        if lines or not rest:
+        if ended or not rest:
             self._due.pop(device, None)
         if rest:
             self._due.setdefault(device, now + PARTIAL_LINE_DELAY)
@@ -123,10 +128,11 @@ class Display:
         # A line end that comes in two parts stays one.
         screen.text = screen.text[len(text) :]
 
-    def notice(self, device: str, sentence: str) -> None:
-        """Say something about a device, after what it has printed."""
+    def notice(self, device: str, sentence: str, *, bad: bool = False) -> None:
+        """Say something about a device, after what it has printed; in red if it is `bad`."""
         self.flush(device)
-        self._write(f"{self._screens[device].prefix} ! {harmless(sentence, colour=False)}\n")
+        shown = self._coloured(_RED if bad else "", harmless(sentence, colour=False))
+        self._write(f"{self._screens[device].prefix} ! {shown}\n")
 
     def result(self, case: Case, counts: Counts) -> None:
         """Show a result that has come, and how many there are by now."""
@@ -168,17 +174,22 @@ class Display:
             ]
             self._write("  ".join(cells).rstrip() + "\n")
 
-    def _shown(self, screen: _Screen, line: str, *, ended: bool) -> str:
+    def _shown(self, screen: _Screen, text: str, *, ended: bool) -> str:
+        """Lines as they are to be written; `ended` is whether the last of them is whole."""
+        text = _cleaned(text, colour=self._colour)
+        if "\x1b" in text:
+            text = "\n".join([line + _RESET if "\x1b" in line else line for line in text.split("\n")])
         continued, screen.continued = screen.continued, not ended
-        if not line:
+        shown = ""
+        if continued:
+            first, more, text = text.partition("\n")
             # The end of a line that was shown already is nothing to show.
-            return "" if continued else f"{screen.prefix} |\n"
-        # Most lines have nothing to clean, and there may be a great many.
-        if not line.isprintable():
-            line = harmless(line, colour=self._colour)
-            if "\x1b" in line:
-                line += _RESET
-        return f"{screen.prefix} {'+' if continued else '|'} {line}\n"
+            shown = f"{screen.prefix} + {first}\n" if first else ""
+            if not more:
+                return shown
+        # There may be a great many lines, so all are done at once. A NUL, which none has any more, begins each.
+        text = "\0" + text.replace("\n", "\n\0") + "\n"
+        return shown + text.replace("\0\n", f"{screen.prefix} |\n").replace("\0", f"{screen.prefix} | ")
 
     def _coloured(self, colour: str, text: str) -> str:
         return f"{colour}{text}{_RESET}" if self._colour and colour else text
@@ -191,15 +202,29 @@ def harmless(text: str, *, colour: bool) -> str:
     them. Everything else is made visible: ^[ for an escape, \\x9b for another control
     character.
     """
+    return _cleaned(text, colour=colour).replace("\n", "^J")
+
+
+def _cleaned(text: str, *, colour: bool) -> str:
+    """As `harmless`, but for line feeds, which stay."""
+    # Most text has nothing to clean.
+    if text.isascii() and len(text.encode().translate(None, _ASCII_CONTROL)) == len(text):
+        return text
     return _CONTROL.sub(lambda match: _visible(match, colour), text)
 
 
+def _with_line_feeds(text: str) -> str:
+    """The text with one line feed for each end of a line."""
+    text = text.replace("\r\n", "\n")
+    return _CARRIAGE_RETURNS.sub("\n", text) if "\r" in text else text
+
+
 def _visible(match: re.Match[str], colour: bool) -> str:
-    if match["colour"]:
-        return match["colour"] if colour else ""
-    if match["sequence"]:
+    if match["colour"] is not None:
+        return match.group() if colour else ""
+    if match["sequence"] is not None:
         return ""
-    character = match["character"]
+    character = match.group()
     if character == "\x7f":
         return "^?"
     if character < " ":

@@ -13,7 +13,7 @@ time is an argument.
 
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -37,8 +37,11 @@ _MAX_NAMED = 4
 _NONE = Counts()
 
 # The states, those first that one wants to see when not all have room.
-STUCK, WAITING, RUNNING, GONE = "stuck", "waiting", "running", "gone"
-_STATES = (STUCK, WAITING, RUNNING, GONE)
+STUCK, FAILED, OFFLINE = "stuck", "failed", "offline"
+WAITING, RUNNING, GONE = "waiting", "running", "gone"
+_STATES = (STUCK, FAILED, OFFLINE, WAITING, RUNNING, GONE)
+_BAD = (STUCK, FAILED, OFFLINE)
+_RED, _PLAIN = "\x1b[31m", "\x1b[39m"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ class Status:
     """What one device does.
 
     :param wait: the wait that it began first of those that are open, and for whom it waits.
-    :param remark: how it ended.
+    :param remark: how it ended, or why its console has no connection.
     """
 
     device: str
@@ -77,11 +80,15 @@ def statuses(
     *,
     ended: Mapping[str, str],
     counts: Mapping[str, Counts],
+    failed: Container[str] = (),
+    offline: Mapping[str, str] | None = None,
     stuck: frozenset[bytes] = frozenset(),
 ) -> list[Status]:
     """What the devices do, in their order.
 
     :param ended: how those have ended that have.
+    :param failed: those of them that have not ended well.
+    :param offline: those whose consoles have no connection, and why, as a clause.
     :param stuck: requests of waits that are known to be dead ends.
     """
     waits: dict[str, list[tuple[Waiting, WaitGroup]]] = {}
@@ -92,7 +99,10 @@ def statuses(
     for name in devices:
         own = waits.get(name, [])
         if name in ended:
-            status = Status(name, GONE, counts=counts.get(name, _NONE), remark=ended[name])
+            state = FAILED if name in failed else GONE
+            status = Status(name, state, counts=counts.get(name, _NONE), remark=ended[name])
+        elif offline is not None and name in offline:
+            status = Status(name, OFFLINE, counts=counts.get(name, _NONE), remark=offline[name])
         elif own:
             wait, group = min(own, key=lambda pair: pair[0].time)
             state = STUCK if any(one.identity in stuck for one, _ in own) else WAITING
@@ -109,15 +119,24 @@ def _whom(wait: Waiting, group: WaitGroup) -> str:
     names = list(islice((name for name in group.lacking if name != wait.device), 4))
     count = len(group.lacking) - own
     names += [""] * (count - len(names))
-    return enumerated(names, "and" if group.times else "or") if names else "nobody"
+    return enumerated(names, "and" if group.enough is None else "or") if names else "nobody"
 
 
-def area(found: Sequence[Status], now: float, width: int, height: int, run_left: float | None) -> list[str]:
+def area(
+    found: Sequence[Status],
+    now: float,
+    width: int,
+    height: int,
+    run_left: float | None,
+    *,
+    colour: bool = False,
+) -> list[str]:
     """The lines of the area, each at most `width` - 1 columns wide.
 
     :param now: on the clock of the events.
     :param height: of the terminal.
     :param run_left: seconds until the run's own time-out.
+    :param colour: show in red what is not as it should be.
     """
     room = height // _SHARE
     if room < 1 or width < 2:
@@ -126,6 +145,7 @@ def area(found: Sequence[Status], now: float, width: int, height: int, run_left:
     if run_left is not None:
         head += f"; {_left(run_left)}"
     lines = [head + " " + "-" * max(0, width - 2 - _cells(head))]
+    bad = set()
     chosen = found
     if len(found) > room - 1:
         ordered = sorted(
@@ -137,11 +157,14 @@ def area(found: Sequence[Status], now: float, width: int, height: int, run_left:
     times_width = max(map(len, times), default=0)
     for one, time in zip(chosen, times, strict=True):
         name = one.device + " " * (names - _cells(one.device))
+        if colour and one.state in _BAD:
+            bad.add(len(lines))
         lines.append(f"{name}  {one.state:<7}  {time:>{times_width}}  {one.said(now)}".rstrip())
     if len(chosen) < len(found) and room > 1:
         rest = ordered[len(chosen) :]
         lines.append(f"... and {len(rest)} more: {_totals(rest)}")
-    return [_cut(harmless(line, colour=False), width - 1) for line in lines]
+    cut = [_cut(harmless(line, colour=False), width - 1) for line in lines]
+    return [f"{_RED}{line}{_PLAIN}" if number in bad else line for number, line in enumerate(cut)]
 
 
 def summary(found: Sequence[Status], now: float, silence: float, doings: Mapping[str, str]) -> str:
@@ -209,6 +232,7 @@ class Plain:
     """Writes at once what there is; for everything that is no terminal."""
 
     live = False
+    colour = False
 
     def __init__(self, write: Callable[[str], object], flush: Callable[[], object]) -> None:
         self.write = write
@@ -248,6 +272,7 @@ class LiveView:
         self._flush = flush
         self._size = size
         self._reflows = reflows
+        self.colour = colour
         self._dim, self._reset = ("\x1b[2m", "\x1b[0m") if colour else ("", "")
         self._source: Callable[[float, int, int], list[str]] | None = None
         self._pending: list[str] = []
@@ -323,7 +348,7 @@ class LiveView:
         rows = len(self._lines)
         width = self._size()[0]
         if self._reflows and 0 < width < self._of_size[0]:
-            rows = sum(max(1, -(-_cells(line) // width)) for line in self._lines)
+            rows = sum(max(1, -(-_cells(harmless(line, colour=False)) // width)) for line in self._lines)
         return "\r" + (f"\x1b[{rows - 1}A" if rows > 1 else "") + "\x1b[J"
 
 

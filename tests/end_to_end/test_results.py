@@ -83,7 +83,7 @@ def test_commands_and_text_signals(bench: Bench) -> None:
     assert status == 1
     of_a = "\n".join(line for line in text.splitlines() if line.startswith("a-1"))
     assert "a-1 | before\na-1 | of the test\na-1 = fail  shell  (1 failed" in of_a
-    assert "a-1 = pass  a > b [12.5 m s]  (" in text
+    assert "a-1 = pass  a > b [12.50 m s]  (" in text
     assert "a-1 = pass  text  (" in text
     assert "b-1 = skip  other  (" in text
     assert (
@@ -167,7 +167,8 @@ def test_failures(bench: Bench, name: str) -> None:
     script, sentence = FAILURES[name]
     status, text = bench.run("--role", f"a={script}")
     assert status == 1
-    assert "a-1     a     succeeded" in text
+    result = "1 failed result" if ": test '" in sentence else "succeeded"
+    assert f"a-1     a     {result}" in text
     assert text.endswith(f"\nlavabox: {sentence}\n")
     (failure,) = bench.document["failures"]
     assert f"{failure['device']}: {failure['sentence']}" == sentence

@@ -118,7 +118,7 @@ def test_where_nobody_reads_it_is_served_and_the_terminal_stays_as_it_is(lab: La
     before = termios.tcgetattr(board.slave)
     waiting = service(board, "lava-wait go && lava-send up")
     lab.until_waiting("go")
-    counters = lab.engine.counters("a")
+    counters = lab.counters("a")
     frames = counters.frames
     # As long as it takes to ask twice how things stand.
     lab.wait_for(lambda: counters.frames >= frames + 2, "two polls")

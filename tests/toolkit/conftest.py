@@ -14,6 +14,7 @@ import pytest
 
 import build_zipapp
 from tests.terminal import Terminal
+from toolkit.context import Context
 from toolkit.wire.vocabulary import CommandError
 
 # Minor versions of CPython 3 to look for.
@@ -40,6 +41,12 @@ class FakeContext:
 
     def warn(self, text: str) -> None:
         self.warnings.append(text)
+
+    def complain(self, text: str) -> None:
+        self.warnings.append(text)
+
+    replace = Context.replace
+    need_device = Context.need_device
 
     def request(self, operation: str, *arguments: object) -> list[Any]:
         self.requests.append((operation, *arguments))

@@ -24,8 +24,8 @@ import pytest
 from dispatcher.group.events import Sent, Waiting
 from tests.consoles import PATIENCE, Board, Lab, eventually
 from toolkit.agent import COMMAND, CONNECTED, CONSOLE, GONE, _Command
-from toolkit.client import LENGTH_SIZE
 from toolkit.console import Console
+from toolkit.thin import LENGTH_SIZE
 from toolkit.wire.vocabulary import pack_request
 
 ROOT = Path(__file__).parents[2]
@@ -515,7 +515,7 @@ def test_somebody_elses_modes_stay(lab: Lab, board: Board) -> None:
         "lava-wait go & stty -echo; lava-send up; wait $!; stty -a | grep -o -- '-echo '; stty echo"
     )
     lab.until_waiting("go")
-    lab.wait_for(lambda: len(lab.log.events) >= 4, "the message")
+    lab.wait_for(lambda: len(lab.group.log) >= 4, "the message")
     send(lab, "go")
     assert process.wait(PATIENCE) == 0
     board.until_printed("-echo ")

@@ -10,6 +10,7 @@ import pytest
 
 from toolkit import sharedfiles
 from toolkit.cache import CacheFile
+from toolkit.context import Context
 from toolkit.wire.vocabulary import NO, CommandError
 
 LINES = [b"k=v\n"]
@@ -28,20 +29,23 @@ def environ(path: Path) -> dict[str, str]:
 def refused(environ: dict[str, str]) -> str:
     """Why it cannot be written."""
     with pytest.raises(CommandError) as caught:
-        CacheFile(environ).write(LINES)
+        CacheFile(Context("lava-wait", environ)).write(LINES)
     assert caught.value.status == NO
     return caught.value.text
 
 
 def test_default_path() -> None:
-    assert CacheFile({}).path == "/tmp/lava_multi_node_cache.txt"
-    assert CacheFile({"LAVA_MULTI_NODE_CACHE": ""}).path == "/tmp/lava_multi_node_cache.txt"
+    assert CacheFile(Context("lava-wait", {})).path == "/tmp/lava_multi_node_cache.txt"
+    assert (
+        CacheFile(Context("lava-wait", {"LAVA_MULTI_NODE_CACHE": ""})).path
+        == "/tmp/lava_multi_node_cache.txt"
+    )
 
 
 def test_a_reader_sees_the_old_content_or_the_new(path: Path, environ: dict[str, str]) -> None:
     path.write_text("old\n")
     with path.open() as reader:
-        CacheFile(environ).write(LINES)
+        CacheFile(Context("lava-wait", environ)).write(LINES)
         assert path.read_text() == "k=v\n"
         assert reader.read() == "old\n"
     assert list(path.parent.iterdir()) == [path]
@@ -51,7 +55,7 @@ def test_a_reader_sees_the_old_content_or_the_new(path: Path, environ: dict[str,
 def test_mode_follows_the_umask(umask: int, mode: int, path: Path, environ: dict[str, str]) -> None:
     old = os.umask(umask)
     try:
-        CacheFile(environ).write(LINES)
+        CacheFile(Context("lava-wait", environ)).write(LINES)
     finally:
         os.umask(old)
     assert stat.S_IMODE(path.stat().st_mode) == mode
@@ -60,7 +64,7 @@ def test_mode_follows_the_umask(umask: int, mode: int, path: Path, environ: dict
 def test_relative_path(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(path.parent)
     for again in range(2):
-        CacheFile({"LAVA_MULTI_NODE_CACHE": path.name}).write([b"k=%d\n" % again])
+        CacheFile(Context("lava-wait", {"LAVA_MULTI_NODE_CACHE": path.name})).write([b"k=%d\n" % again])
     assert path.read_text() == "k=1\n"
 
 
@@ -68,7 +72,7 @@ def test_a_symbolic_link_is_replaced_and_not_followed(path: Path, environ: dict[
     other = path.with_name("other")
     other.write_text("precious\n")
     path.symlink_to(other)
-    CacheFile(environ).write(LINES)
+    CacheFile(Context("lava-wait", environ)).write(LINES)
     assert not path.is_symlink()
     assert path.read_text() == "k=v\n"
     assert other.read_text() == "precious\n"
@@ -88,7 +92,7 @@ def test_a_file_that_is_there_under_the_new_name_is_not_written(
 
 def test_large_content_is_written_whole(path: Path, environ: dict[str, str]) -> None:
     lines = [b"d%d:k=%s\n" % (number, b"x" * 65535) for number in range(50)]
-    CacheFile(environ).write(lines)
+    CacheFile(Context("lava-wait", environ)).write(lines)
     assert path.read_bytes() == b"".join(lines)
 
 
@@ -131,7 +135,7 @@ def test_somebody_elses_file(mode: int, refuses: bool) -> None:
             if refuses:
                 assert "belongs to user root (0)" in refused(environ)
             else:
-                CacheFile(environ).write(LINES)
+                CacheFile(Context("lava-wait", environ)).write(LINES)
                 assert path.stat().st_uid == 1234
         finally:
             os.seteuid(0)
@@ -147,7 +151,7 @@ def test_a_full_disk_is_an_error_and_leaves_the_old_file(
 
     monkeypatch.setattr(sharedfiles.os, "write", full)
     with pytest.raises(CommandError, match="No space left") as caught:
-        CacheFile(environ).write(LINES)
+        CacheFile(Context("lava-wait", environ)).write(LINES)
     assert caught.value.status == NO
     assert path.read_text() == "old\n"
     assert list(path.parent.iterdir()) == [path]
@@ -158,5 +162,5 @@ def test_a_short_write_is_carried_on(
 ) -> None:
     write = os.write
     monkeypatch.setattr(sharedfiles.os, "write", lambda descriptor, data: write(descriptor, data[:1]))
-    CacheFile(environ).write(LINES)
+    CacheFile(Context("lava-wait", environ)).write(LINES)
     assert path.read_text() == "k=v\n"

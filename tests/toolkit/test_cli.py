@@ -2,11 +2,13 @@
 """The box from inside: which command is meant, and how commands end."""
 
 import os
+import posix
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -125,7 +127,7 @@ def test_a_carriage_return_at_the_end_of_a_word_is_dropped(
 
 def test_also_of_the_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[str] = []
-    monkeypatch.setenv("LAVA_WAIT_TIMEOUT", "5\r")
+    monkeypatch.setitem(posix.environ, b"LAVA_WAIT_TIMEOUT", b"5\r")
     monkeypatch.setattr(lava_self, "run", lambda words, context: given.append(context.environ) or 0)
     assert cli.main(["lava-self"]) == 0
     assert given[0]["LAVA_WAIT_TIMEOUT"] == "5"  # type: ignore[index]
@@ -136,8 +138,8 @@ def test_in_a_set_user_id_program_the_variables_of_its_user_do_not_count(
 ) -> None:
     """LAVA_MULTI_NODE_CACHE=/etc/passwd would be written to."""
     given: list[Any] = []
-    monkeypatch.setenv("LAVA_MULTI_NODE_CACHE", "/etc/passwd")
-    monkeypatch.setattr(cli.os, "geteuid", lambda: os.getuid() + 1)
+    monkeypatch.setitem(posix.environ, b"LAVA_MULTI_NODE_CACHE", b"/etc/passwd")
+    monkeypatch.setattr(cli.posix, "geteuid", lambda: os.getuid() + 1)
     monkeypatch.setattr(lava_self, "run", lambda words, context: given.append(context.environ) or 0)
     assert cli.main(["lava-self"]) == 0
     assert not [name for name in given[0] if name.startswith("LAVA_")]
@@ -166,7 +168,7 @@ def test_a_result_that_is_refused_is_told_of(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    from toolkit import client
+    from toolkit import context
 
     asked: list[Any] = []
 
@@ -176,7 +178,7 @@ def test_a_result_that_is_refused_is_told_of(
             raise CommandError(USAGE, "this dispatcher knows no operation 'refused'")
         return []
 
-    monkeypatch.setattr(client.Context, "request", request)
+    monkeypatch.setattr(context.Context, "request", request)
     assert cli.main(argv) == 2
     error = capfd.readouterr().err
     assert "knows no operation" not in error
@@ -277,14 +279,14 @@ def test_ends(
 def test_sigterm_cleans_up_on_the_way(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from toolkit import client
+    from toolkit import context
 
     def told_to_end(self: object, *request: object) -> list[object]:
         os.kill(os.getpid(), signal.SIGTERM)
         raise AssertionError("not reached")
 
-    monkeypatch.setattr(client.Context, "request", told_to_end)
-    monkeypatch.setenv("LAVA_MULTI_NODE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(context.Context, "request", told_to_end)
+    monkeypatch.setitem(posix.environ, b"LAVA_MULTI_NODE_CACHE", os.fsencode(tmp_path / "cache"))
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     with pytest.raises(SystemExit) as caught:
         cli.main(["lava-wait", "ready"])
@@ -515,7 +517,13 @@ def test_where_hard_links_cannot_be_made_it_names_the_option(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "link", link)
-    assert cli.main([str(local_box), "--install", str(bin_directory)], str(local_box)) == 1
+    assert (
+        cli.main(
+            [str(local_box), "--install", str(bin_directory)],
+            SimpleNamespace(path=str(local_box), version=""),
+        )
+        == 1
+    )
     assert capfd.readouterr().err.endswith(": use -s\n")
     assert names_in(bin_directory) == []
 

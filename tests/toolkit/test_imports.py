@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 import toolkit.commands
+from tests.frombox import IMPORTER
 from toolkit.commands import COMMANDS, module_name
 
-# Each costs milliseconds, more than all of a command. `signal` imports enum; msgpack's own front
-# imports datetime and collections, the box's does not.
+# Each costs milliseconds, more than all of a command. `signal` imports enum.
 SLOW = {
     *("argparse", "asyncio", "base64", "collections", "contextlib", "dataclasses", "datetime", "decimal"),
     *("enum", "functools", "getopt", "importlib.util", "inspect", "json", "logging", "pathlib", "random"),
@@ -19,13 +19,14 @@ SLOW = {
     *("traceback", "typing"),
 }
 
-START = """
-import sys
-sys.path.insert(0, sys.argv[1])
+START = (
+    IMPORTER
+    + """
 import toolkit.cli, toolkit.client, toolkit.agent
 __import__(sys.argv[2])
-print("\\n".join(sys.modules))
+print(*sys.modules)
 """
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -295,14 +295,14 @@ def test_a_result_that_is_not_recorded_is_no_success(fake_context: Any) -> None:
 # Run as a process: a context that only remembers what was asked.
 PROCESS = """
 import sys
-from toolkit import cli, client
+from toolkit import cli, context
 
 def request(self, *request):
     with open(sys.argv[1], "a") as file:
         print(*request, file=file)
     return []
 
-client.Context.request = request
+context.Context.request = request
 sys.exit(cli.main(["lava-test-case", *sys.argv[2:]]))
 """
 

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: MIT
 """The box from outside: built the same each time, and started in every way, by every Python there is."""
 
-import importlib.util
+import ast
+import marshal
 import os
 import shutil
 import stat
 import subprocess
 import sys
 import zipfile
+from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import pytest
 
 import build_zipapp
 from build_zipapp import BuildError
+from tests.frombox import IMPORTER
 from toolkit import VERSION
 from toolkit.commands import COMMANDS
 
@@ -22,42 +25,25 @@ ROOT = Path(build_zipapp.__file__).parent
 NAMES = sorted(COMMANDS)
 LIST = "".join(name + "\n" for name in NAMES)
 
-# Anything that a packet may hold, and a little that it must not.
-PACK = """
-import sys
-sys.path.insert(0, sys.argv[1])
-import msgpack
-value = [0, -1, 2**32, 2**63, -2**40, None, True, False, 1.5, [[]], {"k": [1]}]
-value += [b"", bytes(range(256)), "", "\\u20ac" * 300, "x" * 70000]
-assert msgpack.unpackb(msgpack.packb(value)) == value
-for broken in (b"", b"\\xc1", b"\\x92\\x01", b"\\x01\\x01", b"\\xa1\\xff"):
-    try:
-        msgpack.unpackb(broken)
-    except (ValueError, msgpack.UnpackException):
-        pass
-    else:
-        raise AssertionError(broken)
-extension = msgpack.unpackb(b"\\x92\\xd4\\x05A\\xd6\\xff\\x00\\x00\\x00\\x01")
-assert [type(item).__name__ for item in extension] == ["ExtType", "Timestamp"]
-assert sys.modules.get("msgpack.fallback") and "datetime" not in sys.modules
-print("packed")
-"""
-
-IMPORT_ALL = """
-import sys, zipimport
-sys.path.insert(0, sys.argv[1])
-for name in sys.argv[2:]:
+IMPORT_ALL = (
+    IMPORTER
+    + """
+if sys.argv[2] == "without zlib":
+    sys.modules["zlib"] = None
+for name in sys.argv[3:]:
     module = __import__(name, fromlist=["x"])
-    assert module.__file__.startswith(sys.argv[1]), module.__file__
-print(sys.modules["toolkit.cli"].__file__)
+    assert module.__spec__.origin.startswith(sys.argv[1] + "/"), module.__spec__
 """
+)
 
-CHANGES_DIRECTORY = """
+ODD = """
 import os, sys
-def main(argv, box):
+if sys.argv[1:] == ["interrupted"]:
+    raise KeyboardInterrupt
+def main(argv, box, identity):
     os.chdir("/")
     import toolkit.late
-    print(box, argv, file=sys.stderr)
+    print(box.path, argv, file=sys.stderr)
     return 0
 """
 
@@ -87,7 +73,8 @@ def test_building_twice_gives_the_same_bytes(box: Path, tmp_path: Path) -> None:
     assert build_zipapp.build(tmp_path / "again").read_bytes() == expected
     copy = tmp_path / "deep" / "copy"
     copy.mkdir(parents=True)
-    shutil.copy(ROOT / "build_zipapp.py", copy)
+    for name in ("build_zipapp.py", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
     shutil.copytree(ROOT / "toolkit", copy / "toolkit", ignore=shutil.ignore_patterns("__pycache__"))
     for path in copy.rglob("*.py"):
         os.utime(path, (1e9, 1e9))
@@ -104,40 +91,74 @@ def test_nothing_in_it_says_where_it_was_built(box: Path) -> None:
             assert len(folder.parts) < 2 or os.fsencode(folder) not in content, name
 
 
+def modules(box: Path, kind: str) -> dict[str, bytes]:
+    """Path and content of the modules that are there in one of the forms, \"source\" or \"bytecode\"."""
+    contents = archive(box)
+    streams = [marshal.loads(contents[f"{kind}/{name}"]) for name in ("front", "rest")]
+    assert not streams[0].keys() & streams[1].keys()
+    return {**streams[0], **streams[1]}
+
+
 def test_contents(box: Path) -> None:
-    contents = archive(box)
-    modules = {
-        "toolkit/" + path.relative_to(ROOT / "toolkit").as_posix()
+    own = {
+        f"toolkit/{path.relative_to(ROOT / 'toolkit').as_posix()}"
         for path in (ROOT / "toolkit").rglob("*.py")
+        if path.parent.name != "zipapp"
     }
-    own = {name for name in modules if not name.startswith("toolkit/zipapp/")}
-    sources = (
-        own
-        | {"__main__.py"}
-        | {f"msgpack/{name}.py" for name in ("__init__", "exceptions", "ext", "fallback")}
-    )
-    assert sources <= contents.keys()
-    licences = {name for name in contents if name.startswith("msgpack/") and ".py" not in name}
-    assert b"INADA Naoki" in b"".join(contents[name] for name in licences)
-    assert contents.keys() == sources | {name + "c" for name in sources} | licences
-    assert list(contents) == sorted(contents)
+    assert modules(box, "source").keys() == modules(box, "bytecode").keys() == own | {"msgpack.py"}
+    assert archive(box)["LICENSE"] == (ROOT / "LICENSE").read_bytes()
+    magic, tag, _ = archive(box)["version"].decode().split()
+    assert (magic, tag) == (MAGIC_NUMBER.hex(), sys.implementation.cache_tag)
 
 
-def test_msgpacks_packing_is_its_own(box: Path) -> None:
-    spec = importlib.util.find_spec("msgpack")
-    assert spec is not None and spec.origin is not None
-    contents = archive(box)
-    for name in ("fallback.py", "exceptions.py"):
-        assert contents[f"msgpack/{name}"] == Path(spec.origin).with_name(name).read_bytes()
+def test_size(box: Path, tmp_path: Path) -> None:
+    assert box.stat().st_size <= 160 * 1024
+    assert build_zipapp.build(tmp_path / "single", sys.executable).stat().st_size <= 110 * 1024
 
 
-def test_bytecode_is_taken_unchecked(box: Path) -> None:
-    contents = archive(box)
-    for name, content in contents.items():
-        if name.endswith(".pyc"):
-            assert content[:4] == importlib.util.MAGIC_NUMBER
-            assert content[4:8] == b"\x01\0\0\0"
-            assert content[8:16] == importlib.util.source_hash(contents[name[:-1]])
+def test_every_line_keeps_its_number_and_means_the_same(box: Path) -> None:
+    for name, source in modules(box, "source").items():
+        path = ROOT / "toolkit/zipapp" / name
+        original = (path if path.exists() else ROOT / name).read_text()
+        left, right = (
+            [
+                (node.lineno, ast.dump(node))
+                for node in ast.walk(ast.parse(text))
+                if isinstance(node, ast.Call | ast.Assign | ast.Return)
+            ]
+            for text in (original, source)
+        )
+        assert left == right, name
+
+
+def test_bytecode_says_only_where_in_the_box_it_is_from(box: Path) -> None:
+    for name, code in modules(box, "bytecode").items():
+        assert marshal.loads(code).co_filename == name
+
+
+def test_bytecode_for_another_python(box: Path, interpreter: Path, tmp_path: Path) -> None:
+    """It starts there, and with any other one it says what is wrong."""
+    single = build_zipapp.build(tmp_path / "single", str(interpreter))
+    said = run(interpreter, "-I", "-S", single, "--version")
+    assert (said.returncode, said.stderr) == (0, "")
+    assert said.stdout.endswith("; this is one\n")
+    other = run(sys.executable, "-I", "-S", single, "lava-self", "--help")
+    same = run(interpreter, "-I", "-S", single, "lava-self", "--help")
+    assert same.stdout.startswith("usage: lava-self")
+    magic, _, build = archive(single)["version"].decode().split()
+    # What tells versions of the box apart is not for which Python they are.
+    assert build == archive(box)["version"].decode().split()[2]
+    if magic != MAGIC_NUMBER.hex():
+        assert (other.returncode, other.stdout) == (127, "")
+        assert other.stderr.startswith("lavabox: this one is for ")
+
+
+def test_a_python_to_build_for_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="cannot run /nowhere/python3"):
+        build_zipapp.build(tmp_path / "box", "/nowhere/python3")
+    with pytest.raises(BuildError, match="compiles nothing"):
+        build_zipapp.build(tmp_path / "box", "/bin/false")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_file_is_replaced_whole_and_executable(tmp_path: Path) -> None:
@@ -154,25 +175,17 @@ def test_the_file_is_replaced_whole_and_executable(tmp_path: Path) -> None:
 def test_a_build_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "box"
     path.write_text("old")
-    monkeypatch.setattr(build_zipapp, "TOOLKIT", tmp_path / "nothing")
+    monkeypatch.setattr(build_zipapp, "TOOLKIT", tmp_path / "toolkit")
+    shutil.copytree(ROOT / "toolkit" / "zipapp", tmp_path / "toolkit" / "zipapp")
     with pytest.raises(BuildError, match="does not start"):
         build_zipapp.build(path)
     assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
+    assert sorted(tmp_path.iterdir()) == [path, tmp_path / "toolkit"]
 
 
 def test_a_name_that_begins_like_a_command_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="lava-box"):
         build_zipapp.build(tmp_path / "lava-box")
-
-
-def test_without_msgpack_it_says_what_to_do(tmp_path: Path) -> None:
-    result = run(sys.executable, "-I", "-S", ROOT / "build_zipapp.py", "-o", tmp_path / "box")
-    assert result.returncode == 1
-    assert result.stderr.startswith("build_zipapp: ")
-    assert "pip install msgpack" in result.stderr
-    assert "Traceback" not in result.stderr
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_place_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
@@ -243,21 +256,14 @@ def test_refuses_wrong_use_without_a_traceback(box: Path, path_of: Path) -> None
     assert "Traceback" not in refused.stderr
 
 
-def test_msgpack_in_the_box_packs_and_unpacks(box: Path, interpreter: Path) -> None:
-    packed = run(interpreter, "-I", "-S", "-c", PACK, box)
-    assert (packed.returncode, packed.stdout, packed.stderr) == (0, "packed\n", "")
-
-
-def test_every_module_is_imported_from_the_box(box: Path, interpreter: Path) -> None:
-    paths = [
-        name for name in archive(box) if name.startswith(("toolkit/", "msgpack/")) and name.endswith(".py")
+@pytest.mark.parametrize("zlib", ["with zlib", "without zlib"])
+def test_every_module_is_imported_from_the_box(zlib: str, box: Path, interpreter: Path) -> None:
+    names = [
+        path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        for path in modules(box, "source")
     ]
-    modules = [name.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for name in paths]
-    imported = run(interpreter, "-I", "-S", "-c", IMPORT_ALL, box, *modules)
-    assert imported.returncode == 0, imported.stderr
-    magic = run(interpreter, "-c", "import importlib.util as u; print(u.MAGIC_NUMBER)").stdout
-    suffix = ".pyc" if magic == f"{importlib.util.MAGIC_NUMBER!r}\n" else ".py"
-    assert imported.stdout == f"{box}/toolkit/cli{suffix}\n"
+    imported = run(interpreter, "-I", "-S", "-c", IMPORT_ALL, box, zlib, *names)
+    assert (imported.returncode, imported.stderr) == (0, "")
 
 
 # Other surroundings
@@ -307,9 +313,10 @@ def test_foreign_modules_and_settings_are_not_looked_at(box: Path, tmp_path: Pat
 
 def test_without_python_it_says_so(tmp_path: Path) -> None:
     script = tmp_path / "lava-send"
-    header = build_zipapp.HEADER % build_zipapp.START
     script.write_text(
-        header.replace("/usr/bin/python3 /usr/local/bin/python3 /bin/python3", "/nowhere/python3")
+        build_zipapp.header().replace(
+            "/usr/bin/python3 /usr/local/bin/python3 /bin/python3", "/nowhere/python3"
+        )
     )
     script.chmod(0o755)
     started = run(script, "ready", env={"PATH": "/nowhere"})
@@ -359,23 +366,24 @@ def test_a_module_that_is_missing_is_named(module: str, package: str, box: Path,
     assert started.stderr.count("\n") == 1
 
 
-def start_with(before: str, *arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """What the header starts, with something done before it."""
-    return run(sys.executable, "-I", "-S", "-c", before + build_zipapp.START, *arguments, cwd=cwd)
+@pytest.fixture
+def other_box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A box whose only command does odd things."""
+    toolkit = tmp_path / "source" / "toolkit"
+    shutil.copytree(ROOT / "toolkit" / "zipapp", toolkit / "zipapp")
+    for name, text in (("__init__", ""), ("late", ""), ("cli", ODD), ("thin", "")):
+        (toolkit / f"{name}.py").write_text(text)
+    monkeypatch.setattr(build_zipapp, "TOOLKIT", toolkit)
+    return build_zipapp.build(tmp_path / "box")
 
 
-def test_interrupted_while_it_starts(tmp_path: Path) -> None:
-    (tmp_path / "toolkit").mkdir()
-    (tmp_path / "toolkit" / "__init__.py").touch()
-    (tmp_path / "toolkit" / "cli.py").write_text("raise KeyboardInterrupt\n")
-    started = start_with("", tmp_path, "lava-send")
+def test_interrupted_while_it_starts(other_box: Path) -> None:
+    started = run(other_box, "interrupted")
     assert (started.returncode, started.stderr) == (130, "")
 
 
-def test_modules_are_found_after_the_directory_has_changed(tmp_path: Path) -> None:
-    (tmp_path / "toolkit").mkdir()
-    for name in ("__init__.py", "late.py"):
-        (tmp_path / "toolkit" / name).touch()
-    (tmp_path / "toolkit" / "cli.py").write_text(CHANGES_DIRECTORY)
-    started = start_with("", ".", "lava-send", cwd=tmp_path)
-    assert (started.returncode, started.stderr) == (0, f"{tmp_path}/. ['.', 'lava-send']\n")
+def test_modules_are_found_after_the_directory_has_changed(other_box: Path) -> None:
+    expected = (0, f"{other_box.parent}/./box ['./box', 'changes']\n")
+    for way in ([], [sys.executable]):
+        started = run(*way, "./box", "changes", cwd=other_box.parent)
+        assert (started.returncode, started.stderr) == expected

@@ -23,6 +23,7 @@ from toolkit.wire.vocabulary import (
     unpack_reply,
     unpack_request,
 )
+from toolkit.zipapp import msgpack as box_msgpack
 
 IDENTITY = bytes(range(IDENTITY_SIZE))
 
@@ -47,14 +48,8 @@ arguments = st.lists(
     max_size=6,
 )
 
-# The host unpacks with msgpack's compiled part, a device with its pure Python.
-unpackers = {"compiled": msgpack.unpackb}
-try:
-    from msgpack.fallback import unpackb as pure_unpackb
-
-    unpackers["pure Python"] = pure_unpackb
-except ImportError:
-    pass
+# The host has the package, a device the box's own module.
+unpackers = {"package": msgpack.unpackb, "box": box_msgpack.unpackb}
 
 
 @pytest.fixture(params=unpackers)

@@ -18,6 +18,7 @@ COMMANDS = {
     "lava-group": "list the devices of the group, or those of one role",
     "lava-install-packages": "install packages",
     "lava-installed-packages": "list the packages that are installed",
+    "lava-lock": "have a lock, which other devices of the group wait for meanwhile",
     "lava-network": "tell the group this device's addresses, look up those of others",
     "lava-os-build": "print what system this device runs",
     "lava-probe-channel": "print the channel of the measuring probe of this device",
@@ -26,7 +27,7 @@ COMMANDS = {
     "lava-self": "print the name of this device",
     "lava-send": "send a message to the group",
     "lava-start-vms": "(old) send lava_vm_start",
-    "lava-sync": "wait until all devices have come to the same point",
+    "lava-sync": "wait until all, those of a role, or so many devices have come to the same point",
     "lava-target-ip": "print the IP address of this device",
     "lava-target-mac": "print the MAC address of this device",
     "lava-target-storage": "print the storage devices that a test may write to",
@@ -41,16 +42,43 @@ COMMANDS = {
     "lava-test-runner": "install and run the test definitions of a directory",
     "lava-test-set": "put the test cases that follow into a named set",
     "lava-test-shell": "run a program with a folder for its results",
+    "lava-unlock": "give a lock back",
     "lava-vland-names": "(gone)",
     "lava-vland-self": "(gone)",
     "lava-vland-tags": "(gone)",
-    "lava-wait": "wait until any other device has sent a message",
-    "lava-wait-all": "wait until all others, or those of a role, have sent a message",
+    "lava-wait": "wait until any other device has sent a message, or one of several",
+    "lava-wait-all": "wait until all others, those of a role, or some by name, have sent a message",
     "lava-wait-for-vms": "(old) send and wait for lava_vm_stop",
 }
 
 # Those that record results. If one is refused for what stands on its command line, the dispatcher is told.
 RESULTS = ("lava-test-case", "lava-test-reference", "lava-test-set", "lava-test-raise")
+
+# Those that need nothing but their context, or say so by `context.need_device()`: the agent can run them for a thin
+# client.
+NEED_ONLY_CONTEXT = [
+    "lava-echo-config",
+    "lava-group",
+    "lava-lock",
+    "lava-probe-channel",
+    "lava-probe-ip",
+    "lava-role",
+    "lava-self",
+    "lava-send",
+    "lava-sync",
+    "lava-target-ip",
+    "lava-target-mac",
+    "lava-target-storage",
+    "lava-test-case",
+    "lava-test-event",
+    "lava-test-feedback",
+    "lava-test-raise",
+    "lava-test-reference",
+    "lava-test-set",
+    "lava-unlock",
+    "lava-wait",
+    "lava-wait-all",
+]
 
 # To be read by shells, which know nothing of the box: `--install` writes what it prints to a file.
 SOURCED = "lava-common-functions"

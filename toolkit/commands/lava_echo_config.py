@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: MIT
 """lava-echo-config: print the configuration that the devices of the group share."""
 
-import os
-
-from toolkit.arguments import parse_words
+from toolkit.arguments import parse_words, to_bytes
 from toolkit.wire.vocabulary import NO, OK, CommandError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from toolkit.client import Context
+    from toolkit.context import Context
 
 USAGE = """\
 usage: lava-echo-config [NAME]
@@ -39,7 +37,7 @@ def run(arguments: "list[str]", context: "Context") -> int:
         raise CommandError(NO, "no shared config")
     lines = text.splitlines()
     if operands:
-        name = os.fsencode(operands[0])
+        name = to_bytes(operands[0])
         lines = [line for line in lines if name in line.split()]
         if not lines:
             raise CommandError(NO, "no matching devices")

@@ -1,20 +1,30 @@
 # SPDX-License-Identifier: MIT
-"""lava-group: list the devices of the group, or those of one role."""
+"""lava-group: list the devices of the group, or those of one role, or what each of them does."""
 
 from toolkit.arguments import parse_words, to_text
 from toolkit.wire.vocabulary import NO, OK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from toolkit.client import Context
+    from toolkit.context import Context
 
 USAGE = """\
 usage: lava-group [ROLE]
+       lava-group --state [ROLE]
 
 Print one line per device of the group, this one among them: its name, a tab, its role.
 With ROLE, print only the names of the devices that play exactly this role.
 
+With --state, print what each device does, or each of this role: name, role, a word, and
+what there is to add, with tabs between. The words:
+  running  it does not wait in any command
+  waiting  in the command that follows, and for whom
+  lost     there is no connection to its console; why follows
+  ended    it takes part no more; how it ended follows
+  absent   it has not joined yet
+
 Options:
+  --state  print what the devices do
   -h, --help, --version
 
 Exit status:
@@ -28,10 +38,13 @@ Exit status:
 Examples:
   lava-group | cut -f 1
   for device in $(lava-group backend); do echo "$device"; done
+  lava-group --state | awk -F '\t' '$3 == "ended" {print $1}'
 """
 
 
 def run(arguments: "list[str]", context: "Context") -> int:
+    if arguments[:1] == ["--state"]:
+        return _print_state(arguments[1:], context)
     operands = parse_words(arguments, 1, context)
     wanted = to_text(operands[0]) if operands else None
     members = context.request("group")
@@ -41,3 +54,11 @@ def run(arguments: "list[str]", context: "Context") -> int:
         lines = [name + "\n" for name, role in members if role == wanted]
     context.write("".join(lines))
     return OK if lines else NO
+
+
+def _print_state(arguments: "list[str]", context: "Context") -> int:
+    operands = parse_words(arguments, 1, context)
+    wanted = to_text(operands[0]) if operands else None
+    found = ["\t".join(row).rstrip() for row in context.request("state") if wanted in (None, row[1])]
+    context.write("".join([line + "\n" for line in found]))
+    return OK if found else NO

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: MIT
 """lava-network: tell the group the addresses of this device, and look up those of the others."""
 
-import os
-
-from toolkit.arguments import is_word, parse, parse_timeout, quote, to_text
+from toolkit.arguments import is_word, parse, parse_timeout, quote, to_bytes, to_text
 from toolkit.cache import CacheFile, lines
 from toolkit.wire.vocabulary import NETWORK_ID, NO, OK, CommandError, UsageError
 
@@ -11,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from toolkit.client import Context
+    from toolkit.context import Context
 
 USAGE = """\
 usage: lava-network broadcast INTERFACE
@@ -109,12 +107,12 @@ def _collect(arguments: "list[str]", context: "Context") -> None:
 
 
 def _cache(context: "Context") -> CacheFile:
-    return CacheFile(context.environ, VARIABLE, DEFAULT_PATH)
+    return CacheFile(context, VARIABLE, DEFAULT_PATH)
 
 
 def _told_file(context: "Context") -> CacheFile:
     """What this device has told: a collect that fails leaves nothing in the cache file, and keeps this."""
-    return CacheFile({VARIABLE: _cache(context).path + ".own"}, VARIABLE)
+    return CacheFile(context, VARIABLE, DEFAULT_PATH, ".own")
 
 
 def _without_empty(name: str, *items: bytes) -> "list[Any]":
@@ -126,12 +124,12 @@ def _without_empty(name: str, *items: bytes) -> "list[Any]":
 def _query(arguments: "list[str]", context: "Context") -> None:
     (name, option), _ = parse(arguments, 2, 2)
     known = _collected(context)
-    fields = _fields(known, os.fsencode(name))
+    fields = _fields(known, to_bytes(name))
     if not fields:
         names = ", ".join([device.decode("utf-8", "backslashreplace") for device in _devices(known)])
         raise CommandError(NO, "nothing has been collected of %s, only of: %s" % (quote(name), names))
-    if os.fsencode(option) in fields:
-        context.write(fields[os.fsencode(option)] + b"\n")
+    if to_bytes(option) in fields:
+        context.write(fields[to_bytes(option)] + b"\n")
 
 
 def _hosts(arguments: "list[str]", context: "Context") -> None:

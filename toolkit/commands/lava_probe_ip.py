@@ -5,7 +5,7 @@ from toolkit import configuration
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from toolkit.client import Context
+    from toolkit.context import Context
 
 USAGE = configuration.USAGE % (
     "lava-probe-ip",

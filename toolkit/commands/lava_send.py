@@ -5,14 +5,12 @@ Sending never waits for the receivers: the dispatcher keeps the message for the
 life of the group.
 """
 
-import os
-
-from toolkit.arguments import is_word, parse_message_id, quote
+from toolkit.arguments import is_word, parse_message_id, quote, to_bytes
 from toolkit.wire.vocabulary import MAX_DATA, OK, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from toolkit.client import Context
+    from toolkit.context import Context
 
 USAGE = """\
 usage: lava-send [--] MESSAGE-ID [KEY=VALUE ...]
@@ -55,7 +53,7 @@ def run(arguments: "list[str]", context: "Context") -> int:
     message_id = parse_message_id(arguments[0])
     data: "list[bytes]" = []
     for argument in arguments[1:]:
-        key, equals, value = os.fsencode(argument).partition(b"=")
+        key, equals, value = to_bytes(argument).partition(b"=")
         if key and equals:
             data += [_checked_key(key), _checked_value(key, value)]
         else:

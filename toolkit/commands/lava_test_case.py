@@ -3,12 +3,11 @@
 
 from toolkit.arguments import parse, quote
 from toolkit.reports import parse_measurement, parse_name, parse_result, required
-from toolkit.sharedfiles import PIPES, open_named
 from toolkit.wire.vocabulary import OK, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from toolkit.client import Context
+    from toolkit.context import Context
 
 USAGE = """\
 usage: lava-test-case [--] ID --shell COMMAND [ARGUMENT ...]
@@ -64,6 +63,7 @@ def run(arguments: "list[str]", context: "Context") -> int:
 
 
 def _run_test(test_case: bytes, name: str, command: "list[str]", context: "Context") -> None:
+    context.need_device()
     from toolkit.processes import NOT_STARTED, command_line, environment, run, why_not_started
 
     if not command or command == [""]:
@@ -85,6 +85,9 @@ def _record(test_case: bytes, arguments: "list[str]", context: "Context") -> Non
     measurement = parse_measurement(options["--measurement"]) if "--measurement" in options else None
     units = parse_name(options["--units"], "unit") if options.get("--units") else None
     if "--output" in options:
+        context.need_device()
+        from toolkit.sharedfiles import PIPES, open_named
+
         try:
             descriptor = open_named(options["--output"], PIPES)
         except OSError as error:

@@ -6,7 +6,7 @@ from toolkit.wire.vocabulary import OK, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from toolkit.client import Context
+    from toolkit.context import Context
 
 USAGE = """\
 usage: lava-test-event [--] MESSAGE

@@ -9,7 +9,7 @@ from toolkit.wire.vocabulary import NO, OK, CommandError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from toolkit.client import Context
+    from toolkit.context import Context
 
 USAGE = """\
 usage: lava-test-shell --output_dir DIRECTORY PROGRAM [ARGUMENT ...]

@@ -5,7 +5,7 @@ from toolkit import removed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from toolkit.client import Context
+    from toolkit.context import Context
 
 SENTENCE = "gone since LAVA 2026.06, as its VLANs are; name the network in a test parameter"
 

@@ -5,7 +5,7 @@ from toolkit.arguments import parse_words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from toolkit.client import Context
+    from toolkit.context import Context
 
 USAGE = """\
 usage: lava-wait-for-vms

@@ -10,8 +10,6 @@ The identity travels with every repetition of a request, through any number of
 links, so the dispatcher can carry out each request exactly once.
 """
 
-import msgpack
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -63,12 +61,17 @@ class UsageError(CommandError):
 
 
 def pack(value: "list[Any]") -> bytes:
+    import msgpack
+
     data: bytes = msgpack.packb(value)
     return data
 
 
 def unpack(data: bytes) -> "list[Any]":
     """The array in `data`; raises ProtocolError for anything else."""
+    # Here, since every command takes its errors and statuses from this module, and few of them pack anything.
+    import msgpack
+
     try:
         # The limits come from the data's own length, so that no header can ask for more memory.
         value = msgpack.unpackb(data)

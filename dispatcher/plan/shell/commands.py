@@ -102,6 +102,8 @@ def _run(walker: Walker, words: Sequence[Text], place: Place) -> Status:
         return _unknown_command(walker, words, place)
     if name in walker.scope.functions:
         return _call_function(walker, walker.scope.functions[name], words, place)
+    if name == "lava-lock":
+        return _lock(walker, words, place)
     if name in COMMANDS:
         return _note(walker, words, place)
     builtin = BUILTINS.get(name)
@@ -255,19 +257,34 @@ def _run_interpreter(walker: Walker, words: Sequence[Text], place: Place) -> Sta
     return Status.UNKNOWN
 
 
+def _lock(walker: Walker, words: Sequence[Text], place: Place) -> Status:
+    """`lava-lock NAME -- COMMAND...`, which gives the lock back when the command has ended."""
+    status = _note(walker, words, place)
+    marks = [number for number, word in enumerate(words) if word.exact == "--"]
+    if marks:
+        _run_inner(walker, list(words[marks[0] + 1 :]), place, "lava-lock")
+        names = [word for word in words[1 : marks[0]] if not str(word).startswith("-")]
+        _note(walker, [known("lava-unlock"), *names[-1:]], place)
+    return status
+
+
 def _test_case(walker: Walker, words: Sequence[Text], place: Place) -> Status:
     """`lava-test-case ID --shell COMMAND...`: one word is shell text, several are a command."""
     marks = [number for number, word in enumerate(words) if word.exact == "--shell"]
     if marks:
-        rest = list(words[marks[0] + 1 :])
-        outer, walker.scope = walker.scope, walker.scope.copy()
-        try:
-            if len(rest) == 1:
-                walker.evaluate(rest[0], place, "lava-test-case")
-            elif rest:
-                _run(walker, rest, place)
-        except Stop:
-            pass
-        finally:
-            walker.scope = outer
+        _run_inner(walker, list(words[marks[0] + 1 :]), place, "lava-test-case")
     return Status.LIKELY
+
+
+def _run_inner(walker: Walker, words: list[Text], place: Place, name: str) -> None:
+    """What a command runs in a process of its own: one word is shell text, several are a command."""
+    outer, walker.scope = walker.scope, walker.scope.copy()
+    try:
+        if len(words) == 1:
+            walker.evaluate(words[0], place, name)
+        elif words:
+            _run(walker, words, place)
+    except Stop:
+        pass
+    finally:
+        walker.scope = outer

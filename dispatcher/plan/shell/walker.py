@@ -30,7 +30,7 @@ _DEEPEST = 60
 _MOST_NESTED = 12
 _MOST_CHARACTERS = 500_000
 
-MULTINODE = re.compile(r"\blava-(?:send|wait|wait-all|sync|network)\b")
+MULTINODE = re.compile(r"\blava-(?:send|wait|wait-all|sync|network|lock|unlock)\b")
 
 Visit = Callable[["Walker", Node], Status]
 # What a $(...) prints.

@@ -9,12 +9,25 @@ All texts stand as the devices gave them: bytes that are no UTF-8 are lone surro
 """
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
 from dispatcher.group.coordinator import Coordinator, Outcome
-from dispatcher.group.events import Event, Joined, Left, Released, Reported, Sent, Waiting, WaitKind
+from dispatcher.group.events import (
+    Event,
+    Joined,
+    Left,
+    Released,
+    Reported,
+    Sent,
+    Unlocked,
+    Waiting,
+    WaitKind,
+    Whom,
+)
 from dispatcher.group.results import Case, Remark, Results, Run
+from dispatcher.group.wording import call
 from toolkit.wire.vocabulary import INTERRUPTED, LINK_FAILED, OK
 
 # Later than anything that happens: differences of times stay numbers.
@@ -60,7 +73,8 @@ class Device:
 class Message:
     """A message. A lava-sync sends one as well, without data: `wait` is its number then.
 
-    `nth` counts how often the device has sent this id. `released` are the waits that it ended.
+    `nth` counts how often the device has sent this id. `released` are the waits that it ended. One that
+    `unlocks` is no message: the device gave the lock `id` back.
     """
 
     number: int
@@ -71,6 +85,12 @@ class Message:
     nth: int
     wait: int | None
     released: list[int] = field(default_factory=list)
+    unlocks: bool = False
+
+    @property
+    def call(self) -> str:
+        """The command, without data."""
+        return f"{'lava-unlock' if self.unlocks else 'lava-send'} {self.id}"
 
 
 @dataclass(slots=True)
@@ -80,15 +100,15 @@ class Wait:
     The device's own message may be among `needed`, so that the waits of one barrier share their list.
 
     Otherwise `missing` are the devices that had still to send (of a lava-wait: one of them), and `reason`
-    says how it ended. `ended` is None as long as it has not, `seconds` is how long it took, or
+    says how it ended. A lava-lock that nobody had to unlock for has no `needed` and no `last`. `ended` is None as long as it has not, `seconds` is how long it took, or
     has taken so far. `last_act` is whether the device did nothing any more after it.
     """
 
     number: int
     device: str
     kind: WaitKind
-    id: str
-    role: str | None
+    ids: tuple[str, ...]
+    whom: Whom
     timeout: float | None
     began: float
     ended: float | None = None
@@ -103,7 +123,7 @@ class Wait:
     @property
     def call(self) -> str:
         """The command, as it was typed but for its options: "lava-wait-all ready server"."""
-        return " ".join([self.kind.value, self.id, *([] if self.role is None else [self.role])])
+        return " ".join(call(self.kind, self.ids, self.whom))
 
     @property
     def stuck(self) -> bool:
@@ -174,12 +194,13 @@ class Fold:
         # By id, then by device: the messages, oldest first.
         self._sent: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
         self._first: dict[str, list[int]] = defaultdict(list)  # by id: the first message of each device
+        self._all: dict[str, list[int]] = defaultdict(list)  # by id
         # By device: how much it has done so far; and by the number of a wait, how much it had when that ended.
         self._acts: dict[str, int] = defaultdict(int)
         self._acts_at_end: dict[int, int] = {}
         self._of_role: dict[str | None, list[str]] = defaultdict(list)  # devices; None: all
         # What fulfils all waits for an id, of a role, so many times, as long as there are so many devices.
-        self._pools: dict[tuple[str, str | None, int, int], tuple[int, ...]] = {}
+        self._pools: dict[tuple[str, Whom, int, int], tuple[int, ...]] = {}
         self._open_runs: dict[str, list[int]] = defaultdict(list)
 
     def apply(self, event: Event) -> None:
@@ -202,6 +223,9 @@ class Fold:
             case Waiting():
                 self._acts[event.device] += 1
                 self._wait(event, now)
+            case Unlocked():
+                self._acts[event.device] += 1
+                self._unlock(event, now)
             case Left():
                 self._leave(event, now)
             case Reported():
@@ -229,13 +253,21 @@ class Fold:
 
     def _missing(self, wait: Wait, times: int, leaver: str | None) -> tuple[str, ...]:
         """Whom a wait lacked that has just ended in vain, perhaps as this device has left."""
-        if wait.kind is WaitKind.WAIT:
-            here = (
-                device.name for device in self.flow.devices.values() if device.here or device.name == leaver
-            )
-            return tuple(name for name in here if name != wait.device)
-        sent = self._sent[wait.id]
-        names = (name for name in self._of_role[wait.role] if len(sent[name]) < times)
+        names: Iterable[str]
+        here = (device.name for device in self.flow.devices.values() if device.here or device.name == leaver)
+        sent = self._sent[wait.ids[0]]
+        match wait.kind, wait.whom:
+            case ((WaitKind.WAIT | WaitKind.NEXT), _):
+                names = here
+            case WaitKind.LOCK, _:
+                holder = self._coordinator.holder(wait.ids[0].encode("utf-8", "surrogateescape"))
+                names = [] if holder is None else [holder]
+            case _, int():
+                names = (name for name in here if len(sent[name]) < times)
+            case _, tuple(whom):
+                names = (name for name in whom if name in self.flow.devices and len(sent[name]) < times)
+            case _, whom:
+                names = (name for name in self._of_role[whom] if len(sent[name]) < times)
         return tuple(name for name in names if name != wait.device)
 
     def _join(self, event: Joined, now: float) -> None:
@@ -266,6 +298,7 @@ class Fold:
         number = len(self.flow.messages)
         own = self._sent[message_id][device]
         own.append(number)
+        self._all[message_id].append(number)
         if len(own) == 1:
             self._first[message_id].append(number)
         pairs = tuple((_text(key), _text(value)) for key, value in data)
@@ -273,9 +306,15 @@ class Fold:
         if wait is None:
             self._step(Act.SEND, device, now, number)
 
+    def _unlock(self, event: Unlocked, now: float) -> None:
+        number, name = len(self.flow.messages), _text(event.name)
+        self.flow.messages.append(Message(number, event.device, name, (), now, 1, None, unlocks=True))
+        self._step(Act.SEND, event.device, now, number)
+
     def _wait(self, event: Waiting, now: float) -> None:
         message_id, number = _text(event.message_id), len(self.flow.waits)
-        wait = Wait(number, event.device, event.kind, message_id, event.role, event.timeout, now)
+        ids = tuple(map(_text, event.ids))
+        wait = Wait(number, event.device, event.kind, ids, event.whom, event.timeout, now)
         self.flow.waits.append(wait)
         self._waits[event.identity] = wait
         self._step(Act.WAIT, event.device, now, number)
@@ -293,7 +332,7 @@ class Fold:
         self._acts_at_end[wait.number] = self._acts[wait.device]
         if outcome.status == OK:
             wait.how = How.FULFILLED
-            wait.needed = self._needed(wait, self._need[outcome.request])
+            wait.needed = self._needed(wait, outcome.request, event)
             # They are in the order of the log, and one of them at most is the device's own.
             others = (n for n in reversed(wait.needed) if self.flow.messages[n].device != wait.device)
             wait.last = next(others, None)
@@ -305,16 +344,22 @@ class Fold:
                 wait.missing = self._missing(wait, self._need[outcome.request], leaver)
         self._step(Act.WAIT_END, wait.device, now, wait.number)
 
-    def _needed(self, wait: Wait, times: int) -> tuple[int, ...]:
+    def _needed(self, wait: Wait, request: bytes, event: Event) -> tuple[int, ...]:
         """The messages that fulfilled it, which it is known that they did."""
+        messages, times, message_id = self.flow.messages, self._need[request], wait.ids[0]
         if wait.kind is WaitKind.WAIT:
-            return next(
-                (number,)
-                for number in self._first[wait.id]
-                if self.flow.messages[number].device != wait.device
-            )
-        devices, sent = self._of_role[wait.role], self._sent[wait.id]
-        key = (wait.id, wait.role, times, len(devices))
+            firsts = (number for one in wait.ids for number in self._first[one])
+            return (min(number for number in firsts if messages[number].device != wait.device),)
+        if wait.kind is WaitKind.NEXT:
+            return (self._all[message_id][self._coordinator.place_of_next(request)],)
+        if wait.kind is WaitKind.LOCK:
+            return (len(messages) - 1,) if isinstance(event, Unlocked) else ()
+        sent = self._sent[message_id]
+        if isinstance(wait.whom, int):
+            reached = sorted(own[times - 1] for own in sent.values() if len(own) >= times)
+            return tuple(reached[: wait.whom])
+        devices = wait.whom if isinstance(wait.whom, tuple) else self._of_role[wait.whom]
+        key = (message_id, wait.whom, times, len(devices))
         pool = self._pools.get(key)
         if pool is None:
             pool = tuple(sorted(sent[name][times - 1] for name in devices if len(sent[name]) >= times))

@@ -564,7 +564,7 @@
       }
       if (wait.last !== undefined && !(wait.sync && wait.began === wait.ended)) {
         const last = messages[wait.last];
-        pairs.push([wait.began === wait.ended ? "sent by" : "released by", `${name(last.device)}, which sent ${last.id} at ${at(last.time)}`]);
+        pairs.push([wait.began === wait.ended ? "sent by" : "released by", `${name(last.device)}, which ${last.unlocks ? "unlocked" : "sent"} ${last.id} at ${at(last.time)}`]);
       }
       const needed = neededBy(wait);
       if (needed.length > 1) pairs.push(["needed", some(needed.map((number) => `${name(messages[number].device)} (${at(messages[number].time)})`), 8)]);
@@ -576,11 +576,11 @@
     return [wait.call, pairs];
   }
   function messageFacts(message, who) {
-    const pairs = [["device", who], ["sent", at(message.time)]];
+    const pairs = [["device", who], [message.unlocks ? "unlocked" : "sent", at(message.time)]];
     for (const [key, value] of message.data || []) pairs.push([key, value, "code"]);
     if (message.pairs > (message.data || []).length) pairs.push(["…", `${message.pairs} pairs in all`]);
     if (message.released) pairs.push(["released", some(message.released.map((ref) => name(waits[ref].device)), 8)]);
-    return [`lava-send ${message.id}`, pairs];
+    return [`${message.unlocks ? "lava-unlock" : "lava-send"} ${message.id}`, pairs];
   }
   function card(thing) {
     const [title, pairs] = facts(thing), box = html("div", "card");

@@ -211,6 +211,8 @@ def _wait(wait: Wait, place: dict[str, int], pools: dict[int, tuple[int, tuple[i
 
 def _message(message: Message, place: dict[str, int]) -> dict[str, Any]:
     value: dict[str, Any] = {"device": place[message.device], "id": clean(message.id), "time": message.time}
+    if message.unlocks:
+        value["unlocks"] = True
     if message.wait is not None:
         value["wait"] = message.wait
     if message.data:

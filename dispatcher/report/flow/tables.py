@@ -160,7 +160,7 @@ def _entry(flow: Flow, step: Step) -> _Entry | None:
     match step.act:
         case Act.SEND:
             message = flow.messages[number]
-            text = f"lava-send {message.id}"
+            text = message.call
             return _Entry((text,), text, time, message=number, data=message.data)
         case Act.WAIT:
             wait = flow.waits[number]

@@ -138,7 +138,11 @@ def doings(flow: Flow, trouble: Trouble) -> list[str]:
     for name in trouble.missing[:_MOST_NAMES]:
         device = flow.devices[name]
         newest = next((wait for wait in reversed(flow.waits) if wait.device == name), None)
-        sent = list(dict.fromkeys(message.id for message in flow.messages if message.device == name))
+        sent = list(
+            dict.fromkeys(
+                message.id for message in flow.messages if message.device == name and not message.unlocks
+            )
+        )
         told = (
             f"it sent {enumerated([repr(message_id) for message_id in sent])}" if sent else "it sent nothing"
         )

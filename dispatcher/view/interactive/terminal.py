@@ -127,10 +127,10 @@ class TerminalDisplay(ConsoleDisplay):
         else:
             self._backlogs[device].add(data)
 
-    def notice(self, device: str, sentence: str) -> None:
+    def notice(self, device: str, sentence: str, *, bad: bool = False) -> None:
         """Say something about a device."""
         if self._modes is None:
-            super().notice(device, sentence)
+            super().notice(device, sentence, bad=bad)
         else:
             self._say(f"{device} {sentence}")
 

@@ -192,13 +192,13 @@ class TmuxDisplay(ConsoleDisplay):
         elif writer.transport.get_write_buffer_size() < _MOST_WAITING:
             writer.write(data)
 
-    def notice(self, device: str, sentence: str) -> None:
+    def notice(self, device: str, sentence: str, *, bad: bool = False) -> None:
         """Say something about a device, in its window; and again at the end, for this one is closed then."""
         if self._open:
             self.output(device, f"\r\nlavabox: {harmless(sentence, colour=False)}\r\n".encode(), 0.0)
             self._later.append(partial(super().notice, device, sentence))
         else:
-            super().notice(device, sentence)
+            super().notice(device, sentence, bad=bad)
 
     def result(self, case: Case, counts: Counts) -> None:
         """Show a result that has come."""

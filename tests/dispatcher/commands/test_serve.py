@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: MIT
 """`lavabox serve`, whole: boards behind a serial line, a socket and a command, which talk to each other."""
 
+import fcntl
+import json
 import os
 import pty
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import termios
 import threading
+import time
 import tty
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +23,8 @@ import pytest
 import build_zipapp
 from dispatcher.commands.serve import parse_consoles
 from dispatcher.errors import UsageError
-from tests.dispatcher.lavabox_process import PATIENCE, Lavabox
+from dispatcher.group.events import Event, Founded, Joined, Reported, Waiting, WaitKind, to_json
+from tests.dispatcher.lavabox_process import PATIENCE, Lavabox, variables
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +173,39 @@ def test_connection_is_lost_and_comes_back(tmp_path: Path) -> None:
             connection.close()
 
 
+def test_the_live_status_says_that_a_connection_is_lost(tmp_path: Path) -> None:
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 120, 0, 0))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"socket://127.0.0.1:{listener.getsockname()[1]}"
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dispatcher", "serve", "--console", f"a:b={address}"],
+            cwd=tmp_path,
+            env=variables(TERM="xterm", CI=""),
+            stdin=subprocess.DEVNULL,
+            stdout=slave,
+            stderr=slave,
+        )
+        os.close(slave)
+        text = b""
+
+        def until(wanted: bytes) -> None:
+            nonlocal text
+            while wanted not in text:
+                assert select.select([master], [], [], PATIENCE)[0], text
+                text += os.read(master, 4096)
+
+        connection, _ = listener.accept()
+        until(b"a  running")
+        connection.close()
+        listener.close()
+        until(b"a  offline    connection lost (the other end closed the connection)")
+        process.send_signal(signal.SIGTERM)
+        # What it writes now, the terminal has room for.
+        assert process.wait(PATIENCE) == 0
+    os.close(master)
+
+
 def test_all_commands_have_ended(tmp_path: Path) -> None:
     with Lavabox(
         *("serve", "--console", "a:x=exec:echo hello", "--console", "b:x=exec:exit 3"), cwd=tmp_path
@@ -197,6 +236,76 @@ def test_group_goes_on(commands: Path, tmp_path: Path) -> None:
         with Lavabox("serve", *options, "--group-log", "group.jsonl", cwd=tmp_path) as process:
             assert process.finish() == 0
     assert "b | k=v\n" in process.text
+
+
+# Restarted on an old log
+
+
+def old_log(folder: Path, *events: Event) -> None:
+    """A log whose group has a server and a client, and these events."""
+    began = time.time() - 1000.0
+    whole = (
+        Founded(began, b"founded"),
+        Joined(began, "old", b"j1", "server"),
+        Joined(began, "a", b"j2", "client"),
+        *events,
+    )
+    (folder / "group.log").write_text("".join(json.dumps(to_json(event)) + "\n" for event in whole))
+
+
+def open_wait(device: str, timeout: float | None = None) -> Waiting:
+    identity = device.encode().ljust(8, b"-")
+    return Waiting(time.time() - 900.0, device, identity, WaitKind.WAIT, b"never", None, timeout)
+
+
+def test_results_and_waits_of_a_device_that_is_not_there_now(tmp_path: Path) -> None:
+    """The log knows it, the command line does not: it is told of, and nothing falls over."""
+    failed = Reported(time.time() - 800.0, "old", b"r" * 8, "result", ("x", "fail", None, None), 0)
+    old_log(tmp_path, failed, open_wait("old"), open_wait("a"))
+    consoles = ("--console", "a:client=exec:sleep 1000", "--group-log", "group.log")
+    options = ("--grace", "0.5", "--fail-dead-ends", "--junit", "junit.xml")
+    with Lavabox("serve", *consoles, *options, cwd=tmp_path) as process:
+        process.until("lavabox: the group goes on where its log ends: 2 devices")
+        process.until("lavabox: dead end: old and a have waited 15 min")
+        process.until("a = fail  multinode-wait-never")
+        process.interrupt()
+        assert process.finish() == 0
+    assert "Traceback" not in process.text
+    # The other result is of long ago, and so no news.
+    assert process.text.count("= fail") == 1
+    events = [json.loads(line) for line in (tmp_path / "group.log").read_text().splitlines()]
+    released = [event for event in events if event["type"] == "released"]
+    assert {event["status"] for event in released} == {1}
+    assert len(released) == 2
+    assert 'hostname="old"' in (tmp_path / "junit.xml").read_text()
+
+
+def test_a_changed_role_is_refused(tmp_path: Path) -> None:
+    old_log(tmp_path)
+    consoles = ("--console", "b:x=exec:echo ran", "--console", "a:server=exec:echo ran")
+    with Lavabox("serve", *consoles, "--group-log", "group.log", cwd=tmp_path) as process:
+        assert process.finish() == 1
+    told = "lavabox serve: a has the role 'client' in this group, not 'server'; "
+    assert told + "change that, or name a new file with --group-log\n" in process.text
+    assert "| ran" not in process.text
+
+
+def test_a_wait_whose_time_is_over_ends_without_a_byte_from_a_console(tmp_path: Path) -> None:
+    old_log(tmp_path, open_wait("a", timeout=60.0))
+    consoles = ("--console", "a:client=exec:sleep 1000", "--group-log", "group.log")
+    with Lavabox("serve", *consoles, cwd=tmp_path) as process:
+        process.until("lavabox: the group goes on where its log ends: 2 devices")
+        while "released" not in (tmp_path / "group.log").read_text():
+            time.sleep(0.01)
+        process.interrupt()
+        assert process.finish() == 0
+    (released,) = [
+        event
+        for event in map(json.loads, (tmp_path / "group.log").read_text().splitlines())
+        if event["type"] == "released"
+    ]
+    assert released["status"] == 1
+    assert released["reason"].startswith("timed out waiting for 'never' from old")
 
 
 REFUSED = {

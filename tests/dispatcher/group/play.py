@@ -3,14 +3,27 @@
 
 A line of a play is one event, and after the arrow the requests that it ends, in
 order: by name, with `!1` behind those that end with status 1. A request is named
-by `as NAME`, else after its device; its name is its identity. That a send ends at
+by `as NAME`, else after its device; its name is its identity. Whom a wait needs is a role, a number of
+devices, or names with commas between; `or ID` names further ids of a wait. That a send ends at
 once with status 0 goes without saying. `lacks` asks whom an open wait still waits for.
 """
 
 import itertools
 
 from dispatcher.group.coordinator import Coordinator, Outcome
-from dispatcher.group.events import Event, Founded, Joined, Left, Released, Reported, Sent, Waiting, WaitKind
+from dispatcher.group.events import (
+    Event,
+    Founded,
+    Joined,
+    Left,
+    Released,
+    Reported,
+    Sent,
+    Unlocked,
+    Waiting,
+    WaitKind,
+    Whom,
+)
 
 KINDS = {kind.value.removeprefix("lava-"): kind for kind in WaitKind}
 _numbers = itertools.count()
@@ -66,10 +79,16 @@ def parse(words: list[str], time: float) -> Event:
             return Sent(
                 time, who, request, message_id.encode(), tuple((key, value) for key, _, value in data)
             )
+        case "unlock", [name]:
+            return Unlocked(time, who, request, name.encode())
+        case _, [message_id, "or", *others]:
+            or_ids = tuple(one.encode() for one in others)
+            return Waiting(time, who, request, KINDS[verb], message_id.encode(), None, None, or_ids=or_ids)
         case _, [message_id]:
             return Waiting(time, who, request, KINDS[verb], message_id.encode(), None, None)
-        case _, [message_id, role]:
-            return Waiting(time, who, request, KINDS[verb], message_id.encode(), role, None)
+        case _, [message_id, word]:
+            whom: Whom = int(word) if word.isdigit() else tuple(word.split(",")) if "," in word else word
+            return Waiting(time, who, request, KINDS[verb], message_id.encode(), whom, None)
     raise AssertionError(words)
 
 
@@ -84,7 +103,7 @@ def play(text: str) -> Coordinator:
             continue
         event = parse(words, float(number))
         outcomes = coordinator.apply(event)
-        if isinstance(event, Sent) and outcomes:
+        if isinstance(event, Sent | Unlocked) and outcomes and not outcomes[-1].status:
             assert outcomes.pop() == Outcome(event.identity, event.device, 0, ""), line
         ended = [o.request.decode() + (f"!{o.status}" if o.status else "") for o in outcomes]
         assert ended == expected.split(), line

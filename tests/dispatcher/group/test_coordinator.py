@@ -826,7 +826,7 @@ def test_what_a_wait_still_waits_for(text: str, expected: str) -> None:
 def test_waits_that_need_the_same_stand_together() -> None:
     coordinator = play("join a r\njoin b r\njoin c s\nsync a x\nwait c x -> c\nwait c y as w\nsync b x as v")
     found = [
-        ([wait.identity for wait in group.waits], group.lacking, group.times)
+        ([wait.identity for wait in group.waits], group.lacking, group.enough)
         for group in coordinator.wait_groups()
     ]
-    assert found == [([b"a", b"v"], ["c"], 1), ([b"w"], ["a", "b", "c"], 0)]
+    assert found == [([b"a", b"v"], ["c"], None), ([b"w"], ["a", "b", "c"], 1)]

@@ -21,8 +21,10 @@ from dispatcher.group.events import (
     Left,
     Released,
     Sent,
+    Unlocked,
     Waiting,
     WaitKind,
+    Whom,
     from_json,
     to_json,
 )
@@ -31,6 +33,9 @@ from tests.dispatcher.group.play import fresh, joined, left, released
 DEVICES = ["dev-a", "dev-b", "dev-c", "dev-d", "dev-e"]
 ROLES = ["client", "server"]
 MESSAGE_IDS = [b"x", b"\xff"]
+LOCKS = [b"power", b"x"]
+
+Request = Sent | Waiting | Unlocked
 
 
 def identity(number: int) -> bytes:
@@ -53,13 +58,18 @@ class NaiveGroup:
             return []
         if isinstance(event, Waiting) and event.kind is WaitKind.SYNC and self.came_to_nothing(event):
             self.repeated.add(event.identity)
+        held = self.holder(event.name) if isinstance(event, Unlocked) else None
         self.log.append(event)
         outcomes = []
         for request in list(self.requests()):
             if request.identity in self.ended:
                 continue
             status = self.status(request)
+            if isinstance(request, Unlocked):
+                status = 0 if held == request.device else 1
             blamed = set(self.left_without_sending(request)) if status == 1 else set()
+            if status == 1 and isinstance(request, Unlocked):
+                blamed = {held} if held else set()
             if isinstance(event, Left) and event.device == request.device:
                 status, blamed = 130, set()
             if isinstance(event, Released) and event.request == request.identity:
@@ -87,23 +97,62 @@ class NaiveGroup:
         return names <= here and len(here) >= (self.declared().size or 0)
 
     def others(self, wait: Waiting) -> list[str]:
-        role = wait.role if wait.kind is WaitKind.WAIT_ALL else None
-        return [name for name, its in self.members() if name != wait.device and role in (None, its)]
+        whom = wait.whom if wait.kind in (WaitKind.WAIT_ALL, WaitKind.SYNC) else None
+        others = [(name, role) for name, role in self.members() if name != wait.device]
+        if isinstance(whom, tuple):
+            return [name for name, _ in others if name in whom]
+        return [name for name, role in others if whom in (None, role) or isinstance(whom, int)]
 
     def has_left(self, device: str) -> bool:
         comings = [event for event in self.log if isinstance(event, Joined | Left) and event.device == device]
         return isinstance(comings[-1], Left) if comings else False
 
-    def requests(self) -> Iterator[Sent | Waiting]:
+    def requests(self) -> Iterator[Request]:
         for event in self.log:
-            if isinstance(event, Sent | Waiting):
+            if isinstance(event, Request):
                 yield event
+
+    def locked(self, name: bytes) -> tuple[str | None, set[bytes]]:
+        """Who has the lock, and the requests that were ever granted."""
+        holder: str | None = None
+        queue: list[Waiting] = []
+        granted: set[bytes] = set()
+        for event in self.log:
+            if isinstance(event, Waiting) and event.kind is WaitKind.LOCK and event.message_id == name:
+                queue.append(event)
+            if isinstance(event, Released):
+                queue = [wait for wait in queue if wait.identity != event.request]
+            if isinstance(event, Left):
+                queue = [wait for wait in queue if wait.device != event.device]
+            if isinstance(event, Left) or (isinstance(event, Unlocked) and event.name == name):
+                holder = None if event.device == holder else holder
+            if holder is None and queue:
+                holder = queue[0].device
+            granted |= {wait.identity for wait in queue if wait.device == holder}
+            queue = [wait for wait in queue if wait.device != holder]
+        return holder, granted
+
+    def holder(self, name: bytes) -> str | None:
+        return self.locked(name)[0]
+
+    def next_messages(self, wait: Waiting) -> list[Sent | Waiting]:
+        """What this wait, or a later one of its device, can still be given."""
+        taken = sum(
+            earlier.identity != wait.identity and self.ended.get(earlier.identity) == (wait.device, 0)
+            for earlier in self.requests()
+            if isinstance(earlier, Waiting)
+            and (earlier.kind, earlier.device, earlier.message_id)
+            == (WaitKind.NEXT, wait.device, wait.message_id)
+        )
+        others = [message for message in self.messages(wait.message_id) if message.device != wait.device]
+        return others[taken:]
 
     def messages(self, message_id: bytes) -> list[Sent | Waiting]:
         return [
             event
             for event in self.requests()
-            if event.message_id == message_id
+            if not isinstance(event, Unlocked)
+            and event.message_id == message_id
             and (
                 isinstance(event, Sent)
                 or (event.kind is WaitKind.SYNC and event.identity not in self.repeated)
@@ -142,28 +191,57 @@ class NaiveGroup:
         return sum(began.index(sync.identity) <= began.index(wait.identity) for sync in syncs)
 
     def lacking(self, wait: Waiting) -> list[str]:
-        senders = [message.device for message in self.messages(wait.message_id)]
+        if wait.kind is WaitKind.NEXT:
+            return self.others(wait)
+        senders = [message.device for one in wait.ids for message in self.messages(one)]
         return [device for device in self.others(wait) if senders.count(device) < self.times_needed(wait)]
 
     def missing(self, wait: Waiting) -> list[str]:
-        if wait.kind is WaitKind.WAIT:
+        if wait.kind is WaitKind.LOCK:
+            holder = self.holder(wait.message_id)
+            return [holder] if holder else []
+        if wait.kind in (WaitKind.WAIT, WaitKind.NEXT):
             return [device for device in self.others(wait) if not self.has_left(device)]
+        if isinstance(wait.whom, int):
+            return [device for device in self.lacking(wait) if not self.has_left(device)]
         return self.lacking(wait)
 
-    def left_without_sending(self, request: Sent | Waiting) -> list[str]:
-        if isinstance(request, Sent):
+    def left_without_sending(self, request: Request) -> list[str]:
+        if not isinstance(request, Waiting):
             return []
+        if isinstance(request.whom, int) and request.whom > len(self.members()):
+            return []
+        if isinstance(request.whom, tuple) and self.complete() and self.unknown(request.whom):
+            return self.unknown(request.whom)[:1]
         return [device for device in self.lacking(request) if self.has_left(device)]
 
-    def status(self, request: Sent | Waiting) -> int | None:
-        if isinstance(request, Sent):
+    def unknown(self, names: tuple[str, ...]) -> list[str]:
+        return [name for name in names if name not in dict(self.members())]
+
+    def status(self, request: Request) -> int | None:
+        if not isinstance(request, Waiting):
             return 0
+        if request.kind is WaitKind.LOCK:
+            return 0 if request.identity in self.locked(request.message_id)[1] else None
         lacking = self.lacking(request)
         left = self.left_without_sending(request)
         if request.kind is WaitKind.WAIT:
             fulfilled = lacking != self.others(request)
             hopeless = left == lacking and self.complete()
-        elif request.kind is WaitKind.WAIT_ALL and request.role not in [None, *dict(self.members()).values()]:
+        elif request.kind is WaitKind.NEXT:
+            fulfilled = self.next_messages(request) != []
+            hopeless = left == lacking and self.complete()
+        elif isinstance(request.whom, int):
+            able = [name for name in lacking if not self.has_left(name)]
+            reached = len(self.members()) - len(lacking)
+            fulfilled = reached >= request.whom
+            hopeless = reached + len(able) < request.whom and self.complete()
+        elif isinstance(request.whom, tuple):
+            known = not self.unknown(request.whom)
+            came = {message.device for message in self.messages(request.message_id)} | {request.device}
+            fulfilled = came >= set(request.whom) and (known or not self.complete())
+            hopeless = left != [] or (not known and self.complete())
+        elif request.whom not in [None, *dict(self.members()).values()]:
             fulfilled = False
             hopeless = self.complete()
         else:
@@ -195,6 +273,7 @@ def state(coordinator: Coordinator, log: list[Event]) -> object:
         coordinator.open_waits(),
         [(coordinator.known(r), coordinator.outcome(r), coordinator.missing(r)) for r in requests],
         [coordinator.data_for(device, message_id) for device in DEVICES for message_id in MESSAGE_IDS],
+        [coordinator.holder(name) for name in LOCKS],
     )
 
 
@@ -227,11 +306,19 @@ class CoordinatorMachine(RuleBasedStateMachine):
         named = [{device for device in DEVICES if device in o.reason} for o in outcomes]
         assert [(o.request, o.device, o.status, n) for o, n in zip(outcomes, named, strict=True)] == expected
         for outcome in outcomes:
+            wait = next((r for r in self.model.requests() if r.identity == outcome.request), None)
+            if isinstance(wait, Waiting) and wait.kind is WaitKind.NEXT and outcome.status == 0:
+                given = self.model.next_messages(wait)[0]
+                data = given.data if isinstance(given, Sent) else ()
+                assert self.coordinator.message_for(wait) == (given.device, data)
             assert bool(outcome.reason) == (outcome.status != 0)
             assert self.coordinator.outcome(outcome.request) == outcome
 
-    def apply_wait(self, device: str, kind: WaitKind, message_id: bytes, role: str | None = None) -> None:
-        self.apply(Waiting(float(self.count), device, self.new_request(), kind, message_id, role, None))
+    def apply_wait(
+        self, device: str, kind: WaitKind, message_id: bytes, whom: Whom = None, *others: bytes
+    ) -> None:
+        request = self.new_request()
+        self.apply(Waiting(float(self.count), device, request, kind, message_id, whom, None, or_ids=others))
 
     @initialize(
         devices=st.permutations(DEVICES),
@@ -270,6 +357,30 @@ class CoordinatorMachine(RuleBasedStateMachine):
     def wait(self, device: str, message_id: bytes) -> None:
         self.apply_wait(device, WaitKind.WAIT, message_id)
 
+    @rule(device=member, ids=st.permutations(MESSAGE_IDS))
+    def wait_any(self, device: str, ids: list[bytes]) -> None:
+        self.apply_wait(device, WaitKind.WAIT, ids[0], None, *ids[1:])
+
+    @rule(device=member, message_id=message_ids)
+    def wait_next(self, device: str, message_id: bytes) -> None:
+        self.apply_wait(device, WaitKind.NEXT, message_id)
+
+    @rule(device=member, message_id=message_ids, names=st.lists(st.sampled_from(DEVICES), min_size=1))
+    def wait_for_devices(self, device: str, message_id: bytes, names: list[str]) -> None:
+        self.apply_wait(device, WaitKind.WAIT_ALL, message_id, tuple(dict.fromkeys(names)))
+
+    @rule(device=member, message_id=message_ids, whom=roles | st.integers(1, 6))
+    def sync_some(self, device: str, message_id: bytes, whom: Whom) -> None:
+        self.apply_wait(device, WaitKind.SYNC, message_id, whom)
+
+    @rule(device=member, name=st.sampled_from(LOCKS))
+    def lock(self, device: str, name: bytes) -> None:
+        self.apply_wait(device, WaitKind.LOCK, name)
+
+    @rule(device=member, name=st.sampled_from(LOCKS))
+    def unlock(self, device: str, name: bytes) -> None:
+        self.apply(Unlocked(float(self.count), device, self.new_request(), name))
+
     @rule(device=member, message_id=message_ids, role=roles)
     def wait_all(self, device: str, message_id: bytes, role: str | None) -> None:
         self.apply_wait(device, WaitKind.WAIT_ALL, message_id, role)
@@ -296,7 +407,7 @@ class CoordinatorMachine(RuleBasedStateMachine):
 
     @rule(earlier=request, device=member, message_id=message_ids, kind=st.sampled_from([None, *WaitKind]))
     def use_an_identity_again(
-        self, earlier: Sent | Waiting, device: str, message_id: bytes, kind: WaitKind | None
+        self, earlier: Request, device: str, message_id: bytes, kind: WaitKind | None
     ) -> None:
         if kind is None:
             self.apply(Sent(float(self.count), device, earlier.identity, message_id, ((b"k", b"!"),)))
@@ -304,7 +415,7 @@ class CoordinatorMachine(RuleBasedStateMachine):
             self.apply(Waiting(float(self.count), device, earlier.identity, kind, message_id, None, 1.0))
 
     @rule(earlier=request, status=st.sampled_from([1, 75, 130]))
-    def release(self, earlier: Sent | Waiting, status: int) -> None:
+    def release(self, earlier: Request, status: int) -> None:
         self.apply(released(earlier.identity, status))
 
     @rule()
@@ -317,6 +428,7 @@ class CoordinatorMachine(RuleBasedStateMachine):
         events: list[Event] = [
             Sent(0.0, "stranger", b"new", message_id, ()),
             Waiting(0.0, "stranger", b"new", kind, message_id, None, None),
+            Unlocked(0.0, "stranger", b"new", message_id),
             left("stranger"),
         ]
         for event in events:
@@ -334,12 +446,23 @@ class CoordinatorMachine(RuleBasedStateMachine):
             outcome = self.coordinator.outcome(request.identity)
             ended = None if outcome is None else (outcome.device, outcome.status)
             assert ended == self.model.ended.get(request.identity)
-            missing = self.model.missing(request) if request in waits else []
+            missing = self.model.missing(request) if isinstance(request, Waiting) and request in waits else []
             assert self.coordinator.missing(request.identity) == missing
         assert not self.coordinator.known(identity(self.count + 1))
         assert self.coordinator.members == self.model.members()
         assert self.coordinator.complete == (self.coordinator.awaited == "") == self.model.complete()
+        for name in LOCKS:
+            assert self.coordinator.holder(name) == self.model.holder(name)
         for device in DEVICES:
+            firsts = [
+                message.message_id
+                for message in self.model.requests()
+                if not isinstance(message, Unlocked)
+                and message.message_id in MESSAGE_IDS
+                and message.device != device
+                and message in self.model.messages(message.message_id)
+            ]
+            assert self.coordinator.first_there(device, MESSAGE_IDS) == next(iter(firsts), None)
             for message_id in MESSAGE_IDS:
                 data = self.coordinator.data_for(device, message_id)
                 assert data == self.model.data_for(device, message_id)

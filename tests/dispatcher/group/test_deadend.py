@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from dispatcher.group.coordinator import MAX_RECENT, Coordinator
 from dispatcher.group.deadend import DeadEnd, candidates, find, stuck_devices
-from dispatcher.group.events import Sent, Waiting, WaitKind
+from dispatcher.group.events import Sent, Unlocked, Waiting, WaitKind, Whom
 from tests.dispatcher.group.play import joined, left, play, released
 
 GROUP = "join s-1 server\njoin c-1 client\n"
@@ -118,10 +118,14 @@ def groups(draw: st.DrawFn) -> Coordinator:
             coordinator.apply(Sent(0.0, name, request, message_id, ()))
         else:
             assert isinstance(what, WaitKind)
-            role = draw(st.sampled_from([None, "x", "y", "z"])) if what is WaitKind.WAIT_ALL else None
+            whom: Whom = None
+            if what in (WaitKind.WAIT_ALL, WaitKind.SYNC):
+                whom = draw(st.sampled_from([None, "x", "y", "z", 2, 3, ("a", "c")]))
+            others = tuple(IDS) if what is WaitKind.WAIT and draw(st.booleans()) else ()
             expected = draw(st.sampled_from([False, False, False, True]))
             timeout = draw(st.sampled_from([None, 5.0]))
-            coordinator.apply(Waiting(0.0, name, request, what, message_id, role, timeout, expected))
+            wait = Waiting(0.0, name, request, what, message_id, whom, timeout, expected, or_ids=others)
+            coordinator.apply(wait)
     return coordinator
 
 
@@ -138,6 +142,7 @@ def test_stuck_are_those_that_wait_whatever_the_others_send(coordinator: Coordin
         name = able[turn % len(able)] if able else ""
         for message_id in IDS if able else ():
             coordinator.apply(Sent(2.0, name, b"%d %s" % (turn, message_id), message_id, ()))
+            coordinator.apply(Unlocked(2.0, name, b"%d unlock %s" % (turn, message_id), message_id))
         still = {wait.waiting.identity for wait in coordinator.open_waits()}
         for wait in told.waits if told else ():
             assert wait.identity in still
@@ -270,7 +275,7 @@ def test_a_device_can_not_make_it_slow_by_sending_a_lot() -> None:
     for number in range(10 * MAX_RECENT):
         coordinator.apply(Sent(0.0, "s-1", b"s%d" % number, b"ready" + b"x" * number, ()))
     coordinator.apply(Sent(0.0, "s-1", b"last", b"redy", ()))
-    assert coordinator.near_miss("s-1", b"ready") == b"redy"
+    assert coordinator.near_miss("s-1", [b"ready"]) == (b"redy", b"ready")
     for number in range(MAX_RECENT):
         coordinator.apply(Sent(0.0, "s-1", b"t%d" % number, b"%d" % number, ()))
-    assert coordinator.near_miss("s-1", b"ready") is None
+    assert coordinator.near_miss("s-1", [b"ready"]) is None

@@ -15,11 +15,13 @@ from dispatcher.group.events import (
     Founded,
     Joined,
     Left,
+    Lost,
     Reader,
     Released,
     Reported,
     Sent,
     UnknownEvent,
+    Unlocked,
     Waiting,
     WaitKind,
     check_report,
@@ -68,11 +70,14 @@ events: st.SearchStrategy[Event] = st.one_of(
         st.binary(),
         st.sampled_from(WaitKind),
         st.binary(),
-        st.none() | names,
+        st.none() | names | st.integers() | st.lists(names).map(tuple),
         st.none() | seconds,
         st.booleans(),
         st.integers(),
+        st.lists(st.binary()).map(tuple),
     ),
+    st.builds(Unlocked, seconds, names, st.binary(), st.binary()),
+    st.builds(Lost, seconds, names, st.binary(), names),
     st.builds(Released, seconds, st.binary(), st.binary(), st.integers(), names),
     st.builds(Left, seconds, names, st.binary(), names),
     reports,
@@ -113,11 +118,36 @@ WRITTEN = {
             "identity": "72",
             "kind": "lava-wait-all",
             "message_id": "ready",
-            "role": "server",
+            "whom": "server",
             "timeout": 30.0,
             "own_timeout": True,
             "position": 1234,
+            "or_ids": [],
         },
+    ),
+    "waiting for any": (
+        Waiting(3.0, "a", b"r", WaitKind.WAIT, b"up", None, None, or_ids=(b"down", b"\xff")),
+        {
+            "type": "waiting",
+            "time": 3.0,
+            "device": "a",
+            "identity": "72",
+            "kind": "lava-wait",
+            "message_id": "up",
+            "whom": None,
+            "timeout": None,
+            "own_timeout": False,
+            "position": 0,
+            "or_ids": ["down", "\udcff"],
+        },
+    ),
+    "unlocked": (
+        Unlocked(3.5, "a", b"u", b"power"),
+        {"type": "unlocked", "time": 3.5, "device": "a", "identity": "75", "name": "power"},
+    ),
+    "lost": (
+        Lost(3.5, "a", b"l", "connection lost"),
+        {"type": "lost", "time": 3.5, "device": "a", "identity": "6c", "reason": "connection lost"},
     ),
     "released": (
         Released(4.0, b"e", b"r", 1, "timed out"),
@@ -165,12 +195,12 @@ def test_written_form(event: Event, value: dict[str, Any]) -> None:
 
 # Fields that an event may be without, and what they are then.
 DEFAULTS = {("founded", "members"): None, ("founded", "size"): None}
-DEFAULTS |= {("waiting", "own_timeout"): False, ("waiting", "position"): 0}
+DEFAULTS |= {("waiting", "own_timeout"): False, ("waiting", "position"): 0, ("waiting", "or_ids"): ()}
 
 
-@pytest.mark.parametrize("event_type", WRITTEN)
-def test_a_field_that_lacks_is_refused_or_has_its_default(event_type: str) -> None:
-    event, value = WRITTEN[event_type]
+@pytest.mark.parametrize(("event", "value"), WRITTEN.values(), ids=WRITTEN.keys())
+def test_a_field_that_lacks_is_refused_or_has_its_default(event: Event, value: dict[str, Any]) -> None:
+    event_type = value["type"]
     for name in value:
         rest = {key: item for key, item in value.items() if key != name}
         if (event_type, name) in DEFAULTS:
@@ -182,9 +212,11 @@ def test_a_field_that_lacks_is_refused_or_has_its_default(event_type: str) -> No
             from_json(rest)
 
 
-@pytest.mark.parametrize("event_type", WRITTEN)
-def test_what_another_version_wrote_is_passed_over_and_told_of_once(event_type: str) -> None:
-    event, value = WRITTEN[event_type]
+@pytest.mark.parametrize(("event", "value"), WRITTEN.values(), ids=WRITTEN.keys())
+def test_what_another_version_wrote_is_passed_over_and_told_of_once(
+    event: Event, value: dict[str, Any]
+) -> None:
+    event_type = value["type"]
     told: list[str] = []
     reader = Reader(told.append)
     assert reader.read(value) == event
@@ -245,7 +277,11 @@ BAD_FIELDS = [
     ("waiting", "kind", "lava-send"),
     ("waiting", "kind", "WAIT"),
     ("waiting", "kind", []),
-    ("waiting", "role", 1),
+    ("waiting", "whom", 1.5),
+    ("waiting", "whom", True),
+    ("waiting", "whom", ["a", 1]),
+    ("waiting", "or_ids", "x"),
+    ("waiting", "or_ids", [1]),
     ("waiting", "timeout", "1"),
     ("waiting", "own_timeout", 1),
     ("waiting", "timeout", float("nan")),

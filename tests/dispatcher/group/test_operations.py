@@ -179,7 +179,7 @@ def test_what_a_wait_waits_for(group: Group) -> None:
             assert isinstance(wait, Waiting)
             assert wait.timeout == (None if milliseconds is None else milliseconds / 1000)
             assert wait.position == 77
-            assert wait.role == ("role" if operation == "wait-all" else None)
+            assert wait.whom == ("role" if operation == "wait-all" else None)
 
 
 def test_the_group_is_told_when_all_have_joined() -> None:

@@ -7,6 +7,7 @@ A further kind of log is one more entry of KINDS.
 import asyncio
 import contextlib
 import json
+import os
 import resource
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -394,11 +395,33 @@ def test_a_group_that_can_not_be_begun_is_an_error(path: Path) -> None:
 
 def test_what_can_not_be_opened_is_an_error(path: Path, tmp_path: Path) -> None:
     refused(tmp_path / "nowhere" / "group.log", "nowhere")
-    refused(tmp_path, "no regular file")
-    # It has no end, and would be read for ever.
-    refused(Path("/dev/null"), "no regular file")
-    with pytest.raises(OSError, match="no regular file"):
-        read_events("/dev/null", pytest.fail)
+    refused(tmp_path, "Is a directory")
+    # Neither has an end.
+    os.mkfifo(tmp_path / "pipe")
+    for name, kind in (("/dev/null", "a device"), (tmp_path / "pipe", "a named pipe")):
+        refused(Path(name), f"it is {kind}, and not a file")
+        with pytest.raises(OSError, match=f"it is {kind}, and not a file"):
+            read_events(name, pytest.fail)
+
+
+def test_a_name_that_leads_to_another_file_once_the_log_is_open(path: Path, tmp_path: Path) -> None:
+    """What was locked is what is read and written."""
+
+    class Exchanged(FileGroupLog):
+        def _lock(self) -> None:
+            super()._lock()
+            path.rename(tmp_path / "moved")
+            path.write_text("something else\n")
+
+    async def test() -> None:
+        async with opened(Exchanged(path)) as reader:
+            await reader.append(B_JOINED)
+            assert reader.events == [FOUNDED, A_JOINED, B_JOINED]
+
+    content = written(path, [A_JOINED])
+    run(test())
+    assert (tmp_path / "moved").read_bytes().startswith(content)
+    assert path.read_text() == "something else\n"
 
 
 def test_a_second_process_can_t_have_the_same_log(path: Path) -> None:

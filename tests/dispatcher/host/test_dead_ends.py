@@ -149,7 +149,7 @@ HEALTHY = {
     "sh -c 'sleep 2; lava-send go' & lava-wait back",
     "a daemon that has shed all that tells whose it is": '(env -i PATH="$PATH" LAVA_CONSOLE="$LAVA_CONSOLE" '
     "setsid sh -c 'sleep 2; exec lava-send go' &); lava-wait back",
-    "a time-out from the environment": "LAVA_WAIT_TIMEOUT=2 lava-wait never; lava-send go",
+    "a time-out of its own": "lava-wait never --timeout 2; lava-send go",
     "many that are killed": "for i in 1 2 3 4 5 6; do lava-wait never-$i & sleep 0.3; kill $!; wait $!; done; "
     "lava-send go",
     "killed outright": "for i in 1 2 3 4 5 6; do lava-wait never & sleep 0.3; kill -9 $!; wait $!; done; "
@@ -209,6 +209,14 @@ def test_when_such_work_has_ended_a_dead_end_is_one(server: Path, box: Path, tmp
     assert re.match(doubt + r"perhaps for a device\. The waits go on\n", after), text
     assert after.count("perhaps a dead end") == 0
     assert "\nlavabox: dead end: " in after
+
+
+def test_a_time_out_that_the_script_did_not_give_hides_no_dead_end(box: Path, tmp_path: Path) -> None:
+    status, text = run(
+        box, tmp_path, "--role", "a=LAVA_WAIT_TIMEOUT=1000 lava-wait x", "--role", "b=lava-wait y"
+    )
+    assert status == 1
+    assert "lavabox: dead end: " in text
 
 
 def test_isolated_devices_can_not_hand_work_to_anybody(server: Path, box: Path, tmp_path: Path) -> None:

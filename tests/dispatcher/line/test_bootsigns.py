@@ -67,6 +67,26 @@ def test_a_sign_is_told_once() -> None:
     assert kinds(b"x\nU-Boot 2023", b".01", b" (Jan)\r\n", b"\n") == ["loader"]
 
 
+@pytest.mark.parametrize("before", [b"", b"x" * 1000, b"hello\n" * 100])
+def test_a_sign_that_begins_in_what_is_skipped(before: bytes) -> None:
+    data = b"\n[    1.234567] Kernel panic - not syncing"
+    for cut in range(len(data)):
+        signs = BootSigns()
+        signs.skip(before + data[:cut])
+        assert [sign.kind for sign in signs.receive_data(data[cut:])] == ["crash"], cut
+
+
+def test_what_is_skipped_is_not_told() -> None:
+    for before in (b"", b"x" * 1000):
+        signs = BootSigns()
+        signs.skip(before + b"\nKernel panic - not syncing\n")
+        assert signs.receive_data(b"hello\n") == []
+    signs = BootSigns()
+    signs.skip(b"\n")
+    signs.skip(b"x" * 1000 + b"Rebooting in " + b"1" * (MAX_SIGN - 13))
+    assert signs.receive_data(b"1 seconds\n") == [], "the middle of a line"
+
+
 def test_what_is_kept_is_bounded() -> None:
     signs = BootSigns()
     for data in (b"\n" * 1000, b"\n" + b"[" * 1000, b"\x1b[" + b"1;" * 1000):

@@ -46,6 +46,21 @@ FORMS = {
     # plain calls
     "pairs": ("lava-send up a=1 b='two words' \"c=$(date)\"", ["lava-send up a=1 b=two words c=*"]),
     "options": ("lava-wait --timeout 5 x; lava-wait-all --timeout=3 y r", ["lava-wait --timeout 5 x [timed]"]),
+    "options of ours": (
+        "lava-wait --any a b --timeout 5; lava-wait --next c; lava-sync --role client d; lava-sync --count=2 e\n"
+        "lava-wait-all --device x --device=y f; lava-group --state",
+        [
+            *("lava-wait --any a b --timeout 5 [timed]", "lava-wait --next c", "lava-sync --role client d"),
+            *("lava-sync --count=2 e", "lava-wait-all --device x --device=y f"),
+        ],
+    ),
+    "locks": (
+        "lava-lock p; lava-unlock p; lava-lock q -- lava-wait a; lava-lock --timeout 3 r -- 'lava-send b; run'",
+        [
+            *("lava-lock p", "lava-unlock p", "lava-lock q -- lava-wait a", "lava-wait a", "lava-unlock q"),
+            *("lava-lock --timeout 3 r -- lava-send b; run [timed]", "lava-send b", "lava-unlock r"),
+        ],
+    ),
     "network": (
         "lava-network broadcast eth0\nlava-network collect eth0 client\nlava-network query $(lava-self) ipv4",
         ["lava-network broadcast eth0", "lava-network collect eth0 client"],
@@ -157,7 +172,12 @@ def test_data_and_places() -> None:
         ("lava-wait", "missing"),
         ("lava-wait a b", "too many"),
         ("lava-wait-all a b c", "too many"),
-        ("lava-sync --role x a", "unknown option"),
+        ("lava-wait --any --next a", "do not go together"),
+        ("lava-sync --role r --count 2 a", "do not go together"),
+        ("lava-wait --next a b", "too many"),
+        ("lava-wait-all --device x a r", "too many"),
+        ("lava-unlock a=b", "'=' in it"),
+        ("lava-sync --roles x a", "unknown option"),
         ("lava-network collect a b c", "too many"),
         ("lava-network broadcast", "missing"),
     ],
@@ -166,6 +186,16 @@ def test_what_the_commands_refuse(script: str, reason: str) -> None:
     (call,) = read(script)
     assert isinstance(call, Call)
     assert reason in call.refused
+
+
+def test_what_ours_wait_for() -> None:
+    script = "lava-wait --any a b\nlava-wait-all --device x --device $y f\nlava-sync --count 2 e\nlava-wait --next c"
+    any_of, named, some, following = (call for call in read(script) if isinstance(call, Call))
+    assert any_of.ids == (known("a"), known("b"))
+    assert (named.devices, named.role) == ((known("x"), UNKNOWN), None)
+    assert some.count == known("2")
+    assert (following.takes_any, following.ids) == (True, (known("c"),))
+    assert not any(call.refused for call in (any_of, named, some, following))
 
 
 def test_what_is_not_known_is_not_refused() -> None:

@@ -195,7 +195,7 @@ def calls_by_device(events: list[Event]) -> dict[str, list[tuple[str, ...]]]:
         if isinstance(event, Sent):
             call = ("lava-send", event.message_id.decode(), *(key.decode() for key, _ in event.data))
         elif isinstance(event, Waiting):
-            call = (event.kind.value, event.message_id.decode(), event.role or "")
+            call = (event.kind.value, event.message_id.decode(), event.whom or "")
         else:
             continue
         calls.setdefault(event.device, []).append(call)

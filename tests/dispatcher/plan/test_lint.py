@@ -346,3 +346,51 @@ def test_a_role_is_read_once() -> None:
         assert len(reads) == times
         assert [program.device for program in made] == ["a-1", "a-2", "a-3", "a-4"]
     assert [str(program.calls[0].data[0][1]) for program in made] == ["a-1", "a-2", "a-3", "a-4"]
+
+
+OURS = {
+    "any": {"a": "lava-wait --any ready failed", "b": "lava-send failed"},
+    "next": {"a": "lava-wait --next x; lava-wait --next x", "b*2": "lava-send x"},
+    "devices": {
+        "a": "lava-wait-all --device b-2 x",
+        "b*2": "if [ $(lava-self) = b-2 ]; then lava-send x; fi",
+    },
+    "role": {"a": "lava-sync end", "b*2": "lava-sync --role b x; lava-sync end"},
+    "count": {
+        "a": "lava-sync --count 2 x; lava-sync end",
+        "b": "lava-sync --count 2 x; lava-sync end",
+        "c": "lava-sync end",
+    },
+    "lock": {"a*3": "lava-lock power; lava-unlock power; lava-lock power -- echo x"},
+    "locked at the end": {"a*3": "lava-lock power; echo x"},
+}
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_nothing_is_wrong_with_what_lava_has_not(name: str) -> None:
+    expected = play(OURS[name])
+    assert expected.blocked == []
+    assert [step.failed for steps in expected.steps.values() for step in steps if step.failed] == []
+    assert brief(findings(expected)) == []
+
+
+WRONG_OURS = {
+    "none of them": ({"a": "lava-wait --any x y", "b": "lava-send z"}, "a", "never-sent"),
+    "one too many": ({"a": "lava-wait --next x; lava-wait --next x", "b": "lava-send x"}, "a", ""),
+    "no such role": ({"a": "lava-sync --role c x", "b": "echo"}, "a", "no-such-role"),
+    "a lock": ({"a": "lava-lock p -- lava-wait go", "b": "lava-lock p; lava-send go"}, "a", ""),
+    "too few": ({"a": "lava-sync --count 2 x", "b": "lava-wait y", "c": "lava-wait y"}, "a", ""),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_OURS)
+def test_what_is_wrong_with_what_lava_has_not(name: str) -> None:
+    scripts, device, rule = WRONG_OURS[name]
+    expected = play(scripts)
+    found = findings(expected)
+    failed = {own.device for own in expected.blocked} | {
+        name for name, steps in expected.steps.items() if any(step.failed for step in steps)
+    }
+    assert any(name.startswith(device) for name in failed)
+    assert found
+    assert not rule or rule in {finding.rule for finding in found}

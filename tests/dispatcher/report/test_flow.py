@@ -175,7 +175,7 @@ def test_flows_agree_with_the_coordinator(steps: list[tuple[str, str, bytes, str
             senders = [flow.messages[number].device for number in wait.needed]
             assert len(set(senders)) == len(senders)
             assert wait.last is None or flow.messages[wait.last].device != wait.device
-            assert all(flow.messages[number].id == wait.id for number in wait.needed)
+            assert all(flow.messages[number].id == wait.ids[0] for number in wait.needed)
             assert wait.ended is not None
             assert all(flow.messages[number].time <= wait.ended for number in wait.needed)
             # It ended at the very moment at which the last of them came, or began later.

@@ -45,7 +45,7 @@ def fold(*told: tuple[Any, ...]) -> Results:
 
 
 def report(*told: tuple[Any, ...], rows: list[Row] = GOOD, over: bool = True) -> Report:
-    return Report(fold(*told), rows, over)
+    return Report(fold(*told), rows, over, "logs")
 
 
 def junit_of(made: Report) -> ElementTree.Element:
@@ -111,7 +111,7 @@ def test_junit() -> None:
       <property name="measurement.net.speed" value="9" />
     </properties>
     <testcase name="ping" classname="a.0_smoke" time="1.000">
-      <failure type="fail" message="test 'ping' failed (run '0_smoke')">The output of the test is bytes 30 to 40 of a.log.</failure>
+      <failure type="fail" message="test 'ping' failed (run '0_smoke')">The output of the test is bytes 30 to 40 of logs/a.log.</failure>
     </testcase>
     <testcase name="log" classname="a.0_smoke.net">
       <skipped />
@@ -165,7 +165,22 @@ def test_a_failure_without_marks_says_where_it_was_reported() -> None:
         root = junit_of(report(*marks, ("a", "result", "x", "fail", None, None)))
         failure = root.find(".//failure")
         assert failure is not None
-        assert failure.text == f"Reported at byte {10 * len(marks) + 10} of a.log."
+        assert failure.text == f"Reported at byte {10 * len(marks) + 10} of logs/a.log."
+
+
+def test_no_place_where_there_are_no_logs() -> None:
+    folded = fold(("a", "result", "x", "fail", None, None))
+    failure = junit_of(Report(folded, GOOD, True)).find(".//failure")
+    assert failure is not None
+    assert failure.text is None
+
+
+def test_the_output_of_a_failed_test() -> None:
+    folded = fold(("a", "result", "x", "fail", None, None), ("a", "result", "y", "fail", None, None))
+    output = {folded.cases[0]: b"one\r\n\x1b[31mtwo\xff ]]>"}
+    root = junit_of(Report(folded, GOOD, True, None, output))
+    assert [element.text for element in root.iter("system-out")] == ["one\n\\x1b[31mtwo\\xff ]]>"]
+    assert [element.get("name") for element in root.findall(".//testcase[system-out]")] == ["x"]
 
 
 def test_the_schema_refuses() -> None:

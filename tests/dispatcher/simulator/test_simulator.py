@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """`lavabox sim`, whole: real shells on real ptys, the built box, and every way to end."""
 
+import json
 import os
 import pty
 import re
@@ -133,6 +134,46 @@ def test_script_runs_in_its_folder(sim: Simulator) -> None:
     assert "a-1 | ./run.sh x  y\n" in text
     assert f"b-1 | {sim.folder}\n" in text
     assert (sim.folder / "deep" / "here").read_text() == "written\n"
+
+
+@pytest.mark.parametrize("failing", ["exit 3", "lava-test-case x --result fail; sleep 1000"])
+def test_fail_fast(sim: Simulator, failing: str) -> None:
+    status, text = sim.run(
+        "--fail-fast", "--role", f"a=lava-sync s; {failing}", "--role", "b=lava-sync s; sleep 1000"
+    )
+    assert status == 1
+    why = "a-1 has failed" if failing == "exit 3" else "a-1 has a failed result"
+    assert f"lavabox: {why}: the run ends (--fail-fast)\n" in text
+    assert table(text)["b-1"] == ("b", "stopped")
+
+
+def test_timestamps(sim: Simulator) -> None:
+    status, text = sim.run(
+        *("--timestamps", "--log-dir", "logs", "--role", "a=echo one; printf two; lava-self; printf end")
+    )
+    assert status == 0
+    shown, table = text.split("\n\n", maxsplit=1)
+    clock = r"\d\d:\d\d:\d\d\.\d\d\d"
+    for line in ("a-1 | one", "a-1 | twoa-1", r"a-1 ! ended with status 0"):
+        assert re.search(f"^{clock} {re.escape(line)}$", shown, re.MULTILINE)
+    assert not re.search(f"^{clock}", table, re.MULTILINE)
+    log = (sim.folder / "logs" / "a-1.log").read_bytes()
+    assert log == b"one\r\ntwoa-1\r\nend"
+    stamped = (sim.folder / "logs" / "a-1.stamped").read_bytes()
+    stamp = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z "
+    assert re.sub(stamp, b"", stamped) == log
+    assert len(re.findall(b"^" + stamp, stamped, re.MULTILINE)) == 3
+
+
+def test_output_of_a_failed_test_in_junit(sim: Simulator) -> None:
+    script = "echo before; lava-test-case bad --shell 'echo of the test; false'; lava-test-case good --shell echo no"
+    for logs in ((), ("--log-dir", "logs")):
+        status, _ = sim.run("--role", f"a={script}", "--junit", "junit.xml", *logs)
+        assert status == 1
+        text = (sim.folder / "junit.xml").read_text()
+        assert "<system-out>of the test\n</system-out>" in text
+        assert text.count("system-out") == 2
+        assert (".log." in text) == bool(logs)
 
 
 # /tmp and the cache files
@@ -548,7 +589,53 @@ def test_log_that_can_not_be_written(sim: Simulator) -> None:
     status, text = sim.run("--role", "a=echo hello", "--log-dir", "logs")
     assert status == 1
     assert "a-1 | hello\n" in text
-    assert "a-1 ! the log of this device ends here: [Errno 28]" in text
+    assert "a-1 ! the log of this device ends here: logs/a-1.log: No space left on device" in text
+
+
+def test_a_log_that_is_a_pipe_without_a_reader(sim: Simulator) -> None:
+    (sim.folder / "logs").mkdir()
+    os.mkfifo(sim.folder / "logs" / "a-1.log")
+    status, text = sim.run("--role", "a=echo hello", "--log-dir", "logs")
+    assert status == 1
+    assert "--log-dir: can't write logs/a-1.log: it is a named pipe or a socket that nobody reads" in text
+
+
+def test_a_device_configuration_that_is_a_pipe(sim: Simulator) -> None:
+    os.mkfifo(sim.folder / "pipe")
+    status, text = sim.run("--role", "a=echo hello", "--device-config", "pipe")
+    assert status == 2
+    assert "--device-config pipe: it is a named pipe, and not a file" in text
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system, which only root may")
+def test_a_disk_that_gets_full(sim: Simulator) -> None:
+    """The run goes on; what could not be written is named; what was acknowledged is there."""
+    disk = sim.folder / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "lavabox-test", disk], check=True)
+    try:
+        send = "i=0; while [ $i -lt 60 ]; do i=$((i+1)); lava-send m$i v=$(printf %01000d 0) || break; done"
+        status, text = sim.run(
+            *("--role", f"a={send}; echo sent until $i; head -c 100000 /dev/zero; echo; echo still here"),
+            *("--role", "b=lava-wait m1; echo had m1"),
+            *("--group-log", "disk/group.jsonl", "--log-dir", "disk/logs", "--junit", "junit.xml"),
+        )
+        events = [json.loads(line) for line in (disk / "group.jsonl").read_text().splitlines()]
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)
+    assert status == 1
+    full = "disk/group.jsonl: No space left on device"
+    assert f"lavabox: the group log can't be written: {full}; trying again" in text
+    assert "lavabox: --log-dir: disk/logs/stats.txt could not be written: No space left on device" in text
+    assert f"a-1 | lava-send: the dispatcher could not write it to the group log: {full}" in text
+    assert "a-1 ! the log of this device ends here: disk/logs/a-1.log: No space left on device" in text
+    assert "a-1 | still here\n" in text
+    assert "\nb-1     b     succeeded " in text
+    found = re.search("sent until ([0-9]+)", text)
+    assert found is not None
+    acknowledged = {f"m{number}" for number in range(1, int(found[1]))}
+    assert {event["message_id"] for event in events if event["type"] == "sent"} == acknowledged
+    assert (sim.folder / "junit.xml").exists()
 
 
 def test_slow_lines(sim: Simulator) -> None:
@@ -575,8 +662,8 @@ def test_group_log(sim: Simulator) -> None:
     assert status == 0
     assert len((sim.folder / "group.jsonl").read_text().splitlines()) == 4
     status, text = sim.run(*arguments)
-    assert status == 2
-    assert "group.jsonl holds another run" in text
+    assert status == 1
+    assert "lavabox sim: --group-log: group.jsonl holds another run; name a new file" in text
 
 
 def test_many_devices(sim: Simulator) -> None:
@@ -602,15 +689,19 @@ REFUSED = {
     "a time-out": (
         ("--timeout", "0", "--role", "a=x"),
         2,
-        "--timeout 0: it must be a number of seconds above 0",
+        "lavabox sim: --timeout: 0: it must be more than 0\nTry `lavabox sim --help`.\n",
     ),
     "a time-out of nan": (
         ("--timeout", "nan", "--role", "a=x"),
         2,
-        "--timeout nan: it must be a number",
+        "--timeout: 'nan' is no time; write it as in 90, 90s, 1.5m, 10h or 1d",
     ),
     "a speed": (("--baud", "1", "--role", "a=x"), 2, "--baud 1: it must be a number from"),
-    "a speed that is no number": (("--baud", "fast", "--role", "a=x"), 2, "invalid int value: 'fast'"),
+    "a speed that is no number": (
+        ("--baud", "fast", "--role", "a=x"),
+        2,
+        "lavabox sim: --baud: invalid int value: 'fast'",
+    ),
     "a shell": (("--shell", "nosuch", "--role", "a=x"), 2, "--shell 'nosuch': there is no such program"),
     "no shell": (("--shell", "", "--role", "a=x"), 2, "--shell '': there is no such program"),
     "one file for two": (
@@ -619,9 +710,17 @@ REFUSED = {
         "lavabox sim: --junit and --flow: x.md can't be both; give one of them another name",
     ),
     "half a quote": (("--shell", "'", "--role", "a=x"), 2, "No closing quotation"),
-    "an option": (("--role", "a=x", "--nosuch"), 2, "lavabox sim: unknown argument '--nosuch'"),
-    "no abbreviations": (("--role", "a=x", "--time", "3"), 2, "unknown argument '--time'"),
-    "a log folder": (("--role", "a=x", "--log-dir", "/dev/null/x"), 1, "--log-dir: can't write there"),
+    "an option": (("--role", "a=x", "--nosuch"), 2, "lavabox sim: there is no option '--nosuch'\n"),
+    "no abbreviations": (
+        ("--role", "a=x", "--time", "3"),
+        2,
+        "there is no option '--time'; did you mean '--timeout'?",
+    ),
+    "a log folder": (
+        ("--role", "a=x", "--log-dir", "/dev/null/x"),
+        1,
+        "--log-dir: can't write /dev/null/x: ",
+    ),
     "a group log": (("--role", "a=x", "--group-log", "/nosuch/x"), 1, "lavabox sim: --group-log: "),
     "a box": (("--role", "a=x", "--box", "nosuch"), 1, "--box nosuch: no such executable file"),
     "a box that is none": (("--role", "a=x", "--box", "/bin/false"), 1, "ended with status 1"),

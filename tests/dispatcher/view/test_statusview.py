@@ -53,7 +53,7 @@ def test_area() -> None:
     text = GROUP + "wait-all c-1 ready server as 1\nsync c-2 x as 2\nwait c-2 y as 3"
     counts = {"c-1": Counts(2, 1), "o-1": Counts(3)}
     lines = area(
-        found(text, ended={"o-1": "ended with status 3"}, counts=counts, stuck=frozenset({b"1"})),
+        found(text, ended={"o-1": "succeeded"}, counts=counts, stuck=frozenset({b"1"})),
         *(16.0, 100, 30, 125.0),
     )
     assert lines == [
@@ -61,7 +61,28 @@ def test_area() -> None:
         "s-1  running",
         "c-1  stuck    12 s  `lava-wait-all ready server` for s-1 (2 passed, 1 failed)",
         "c-2  waiting  11 s  `lava-sync x` for s-1, c-1 and o-1 (and 1 more)",
-        "o-1  gone           ended with status 3 (3 passed)",
+        "o-1  gone           succeeded (3 passed)",
+    ]
+
+
+def test_what_is_not_as_it_should_be_is_red() -> None:
+    more = {
+        "ended": {"o-1": "ended with status 3"},
+        "failed": {"o-1", "s-1"},  # who runs may have failed results
+        "offline": {"c-1": "connection lost (reset by peer)", "o-1": "of no interest any more"},
+    }
+    status = found(GROUP + "sync c-1 x", **more)
+    lines = area(status, 16.0, 100, 30, None, colour=True)
+    assert lines[0].startswith("-- 4 devices: 1 failed, 1 offline, 2 running -")
+    assert lines[1:] == [
+        "s-1  running",
+        "\x1b[31mc-1  offline    connection lost (reset by peer)\x1b[39m",
+        "c-2  running",
+        "\x1b[31mo-1  failed     ended with status 3\x1b[39m",
+    ]
+    plain = area(status, 16.0, 100, 30, None)
+    assert lines == [
+        line if number not in (2, 4) else f"\x1b[31m{line}\x1b[39m" for number, line in enumerate(plain)
     ]
 
 

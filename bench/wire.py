@@ -1,28 +1,25 @@
 # SPDX-License-Identifier: MIT
-"""Size of the zipapp, bytes on the wire, processor time of a command, time of a sync."""
+"""Bytes on the wire for a command, and the time of a sync; on real ptys, with the built box."""
 
 import os
 import pty
 import random
 import re
-import resource
 import select
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import build_zipapp
-from bench import startup
 from bench.puregroup import PureGroup
+from bench.row import Row
 from dispatcher.consoles.processes import become_subreaper
 from dispatcher.line.demultiplexer import Demultiplexer, Frame
 from toolkit.agent import LINGER
-
-RUNS = 12
 
 
 class Bench:
@@ -74,25 +71,20 @@ class Bench:
             os.close(fd)
         return up, down
 
-    def processor_time(self, command: str, pause: float = 0.0) -> float:
-        """Seconds of CPU of everything that a command starts, its agent included."""
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        self.run(command)
-        time.sleep(pause)
-        while True:
-            try:
-                if os.waitpid(-1, os.WNOHANG) == (0, 0):
-                    break
-            except ChildProcessError:
-                break
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+def rows() -> Iterator[Row]:
+    """Bytes for some commands, and milliseconds for a sync."""
+    become_subreaper()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        bench = Bench(folder)
+        yield from _bytes(bench)
+        yield from _sync(bench, folder)
+        # An agent that is still there would find its folder gone.
+        time.sleep(LINGER)
 
 
-def _wire(bench: Bench) -> None:
-    print("\nBytes on the wire, frames up and lines down, agent's greeting included / not:\n")
-    print("| command | up | down | both | without greeting |")
-    print("|---|---|---|---|---|")
+def _bytes(bench: Bench) -> Iterator[Row]:
     greeting = [
         2 * one - two
         for one, two in zip(bench.run("lava-self"), bench.run("lava-self; lava-self"), strict=True)
@@ -107,30 +99,8 @@ def _wire(bench: Bench) -> None:
     ):
         up, down = (count // shares for count in bench.run(*commands))
         bare = up + down - agents // shares * sum(greeting)
-        print(f"| {title} | {up} | {down} | {up + down} | {bare} |")
-
-
-def _cpu(bench: Bench) -> None:
-    python = str(bench.bin / "python3")
-    bare, cold, warm = [], [], []
-    for _ in range(RUNS):
-        bare.append(bench.processor_time(f"exec {python} -I -S -c pass"))
-        cold.append(bench.processor_time("exec lava-self >/dev/null"))
-        warm.append(
-            (bench.processor_time("for i in 1 2 3 4 5; do lava-self; done >/dev/null") - cold[-1]) / 4
-        )
-    base = statistics.median(bare)
-    print(f"\nProcessor time of `lava-self` over a pty, {RUNS} runs, its agent's included:\n")
-    print("| | median | ratio to `python3 -I -S -c pass` |")
-    print("|---|---|---|")
-    for title, times in (
-        ("bare `python3 -I -S -c pass`", bare),
-        ("`lava-self`, starting the agent", cold),
-        ("`lava-self`, the agent being there", warm),
-    ):
-        print(
-            f"| {title} | {statistics.median(times) * 1000:.1f} ms | {statistics.median(times) / base:.2f} |"
-        )
+        yield Row(f"{title}: frames up {up}, lines down {down}, together", up + down, "bytes")
+        yield Row(f"{title}: without the agent's greeting", bare, "bytes")
 
 
 _SYNC = """
@@ -142,12 +112,8 @@ done
 """
 
 
-def _sync(bench: Bench, folder: Path) -> None:
-    print(
-        "\nFrom the last device entering a `lava-sync` to the last one leaving it, both command starts included:\n"
-    )
-    print("| devices | median of 5 |")
-    print("|---|---|")
+def _sync(bench: Bench, folder: Path) -> Iterator[Row]:
+    """Both command starts included."""
     lavabox = [sys.executable, "-m", "dispatcher", "sim", "--box", str(bench.box)]
     environ = {**os.environ, "PATH": f"{bench.bin}:{os.environ['PATH']}"}
     for count in (2, 10, 50):
@@ -162,22 +128,5 @@ def _sync(bench: Bench, folder: Path) -> None:
                 for word in ("enter", "leave")
             }
             spans.append(max(times["leave"]) - max(times["enter"]))
-        print(f"| {count} | {statistics.median(spans) * 1000:.0f} ms |")
-
-
-def main() -> None:
-    become_subreaper()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        bench = Bench(folder)
-        print(f"Size of the zipapp: {bench.box.stat().st_size} bytes.")
-        _wire(bench)
-        _cpu(bench)
-        _sync(bench, folder)
-        startup.measure(bench.bin, bench.environ)
-        time.sleep(LINGER)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-if __name__ == "__main__":
-    main()
+        title = f"`lava-sync` of {count} devices, from the last in to the last out"
+        yield Row(title, statistics.median(spans) * 1000, "ms")

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: MIT
+"""A group on its host: what it keeps for good does not hold up the garbage collector."""
+
+import asyncio
+import gc
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dispatcher.engine import Engine
+from dispatcher.group.events import Event, Founded, Joined, Sent
+from dispatcher.group.results import Case, Counts
+from dispatcher.grouplog.file import FileGroupLog
+from dispatcher.host import group
+from dispatcher.host.group import Group
+
+EVENTS = 500
+
+
+class Nobody:
+    """Watches the group, and does nothing."""
+
+    def result(self, case: Case, counts: Counts) -> None: ...
+
+    def notice(self, device: str | None, sentence: str) -> None: ...
+
+    def turned(self, now: float) -> None: ...
+
+
+@pytest.fixture(autouse=True)
+def thawed() -> Iterator[None]:
+    """What is frozen here is not lost to the collector for the other tests."""
+    gc.collect()
+    yield
+    gc.unfreeze()
+
+
+def events() -> list[Event]:
+    """Messages that all are kept, each with containers of its own."""
+    return [
+        Joined(0.0, "d", b"joined", "t"),
+        *(Sent(0.0, "d", b"%d" % number, b"id%d" % number, ((b"k", b"v"),)) for number in range(EVENTS)),
+    ]
+
+
+async def opened(path: Path) -> tuple[Group, FileGroupLog]:
+    log = FileGroupLog(path)
+    of_log = Group(Engine(b"host 001"), log, Nobody(), [])
+    await of_log.open(Founded(0.0, b"founded"))
+    return of_log, log
+
+
+def test_what_a_group_keeps_is_frozen_from_time_to_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group, "SETTLE_AFTER", 100)
+
+    async def body() -> None:
+        of_log, log = await opened(tmp_path / "log")
+        for event in events():
+            log.append(event)
+        assert gc.get_freeze_count() > EVENTS
+        await of_log.close()
+
+    asyncio.run(body())
+
+
+def test_a_replay_is_frozen_and_the_collector_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group, "SETTLE_AFTER", 100)
+
+    async def body() -> None:
+        of_log, log = await opened(tmp_path / "log")
+        for event in events():
+            log.append(event)
+        await of_log.close()
+        gc.unfreeze()
+        of_log, _ = await opened(tmp_path / "log")
+        assert gc.get_freeze_count() > EVENTS
+        assert gc.isenabled()
+        await of_log.close()
+
+    asyncio.run(body())

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: MIT
+"""Commands that the agent computes, beside the same ones by the long way: nobody can tell them apart.
+
+`thin` is a box of which only the beginning is left: by the long way it can do nothing. `long` is another version of
+the box, for which this one's agent does nothing but to pass requests on.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import build_zipapp
+from dispatcher.group.events import Reported, Sent
+from tests.consoles import PATIENCE, Board, Lab, eventually
+from toolkit.commands import COMMANDS
+
+WAYS = ("thin", "long")
+
+
+@pytest.fixture(scope="module")
+def ways(box: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A folder with the commands for each way."""
+    folder = tmp_path_factory.mktemp("ways")
+    thin = folder / "thin-box"
+    content = box.read_bytes()
+    thin.write_bytes(content[: content.index(b"inflate.py")])
+    thin.chmod(0o755)
+    toolkit = folder / "toolkit"
+    shutil.copytree(build_zipapp.TOOLKIT, toolkit)
+    (toolkit / "__init__.py").write_text('VERSION = "0.1.other"\nBUILD = b""\n')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build_zipapp, "TOOLKIT", toolkit)
+        boxes = {"thin": thin, "long": build_zipapp.build(folder / "long-box")}
+    for way, path in boxes.items():
+        (folder / way).mkdir()
+        for command in COMMANDS:
+            (folder / way / command).symlink_to(path)
+    return {way: folder / way for way in WAYS}
+
+
+@pytest.fixture
+def lab(box: Path, tmp_path: Path) -> Iterator[Lab]:
+    with Lab(box, tmp_path, {"a": "server", "b": "client"}) as lab:
+        yield lab
+
+
+@pytest.fixture
+def board(lab: Lab) -> Board:
+    return lab["a"]
+
+
+def by(way: Path, script: str) -> str:
+    """The script, with an agent there, and the commands of that way."""
+    return f"lava-self >/dev/null; PATH={way}:$PATH\n{script}"
+
+
+# Each prints what is to be the same. The agent is there; `b` has sent id m with k=v.
+SCRIPTS = {
+    "answers": "lava-self; lava-role; lava-role list; lava-group; lava-group client; lava-group nobody; echo $?",
+    "help": "lava-wait --help; lava-self -h; lava-test-case --help | head -2",
+    "wrong use": "lava-send; echo $?; lava-wait 'a b'; echo $?; lava-test-case x --result bogus; echo $?",
+    "warnings": "lava-self x; lava-send id no-pair; lava-role list y",
+    "refusals": "lava-wait-all m nobody; echo $?; lava-wait never --timeout 0.2; echo $?; lava-test-set stop; echo $?",
+    "results": "lava-test-case ok --result pass; lava-test-set start s; lava-test-case x --result fail --units m"
+    " --measurement 1.50; lava-test-set stop; lava-test-reference r --result skip --reference http://x",
+    "bytes": r"""lava-send z "k=$(printf 'caf\351 \377')"; lava-send z e= 's=a=b c>%d\"'; lava-group "$(printf '\377')" """,
+    "carriage returns": "lava-self $(printf '\\r'); lava-wait $(printf 'm\\r'); cat cache",
+    "waits": "lava-wait m; cat cache; lava-wait-all m client; cat cache; LAVA_MULTI_NODE_CACHE_PREFIX=1 lava-wait m; cat cache",
+    "a wait that fails": "lava-wait m; lava-wait never --timeout 0.2; echo $?; cat cache",
+    "other cache files": "mkdir d; for f in d/x ./y ../a/z; do LAVA_MULTI_NODE_CACHE=$f lava-wait m; done; cat d/x y z;"
+    " LAVA_MULTI_NODE_CACHE=/nowhere/x lava-wait m; echo $?; LAVA_MULTI_NODE_CACHE=d lava-wait m; echo $?",
+    "a device for a cache file": "LAVA_MULTI_NODE_CACHE=/dev/null lava-wait m; echo $?; test -c /dev/null; echo $?",
+    "a cache file that is a link": "echo old >o; ln -s o cache; lava-wait m; cat cache o; test -h cache; echo $?",
+    "a cache file behind a link": "mkdir d; ln -s d l; LAVA_MULTI_NODE_CACHE=l/c lava-wait m; cat d/c",
+    "a FIFO for a cache file": "rm -f cache; mkfifo cache; lava-wait m; echo $?; test -p cache; echo $?",
+    "umask": "umask 077; lava-wait m; stat -c %a cache; umask 0; lava-wait m; stat -c %a cache",
+    "closed streams": "lava-self >&-; echo $?; lava-self <&-; lava-self 2>&-; lava-send <&- 2>&-; echo $?; lava-self <&- >&- 2>&-; echo $?",
+    "a full disk": "lava-self >/dev/full; echo $?; lava-group 2>&1 >/dev/full | cat; lava-send 2>/dev/full; echo $?",
+    "a reader that is gone": "{ lava-group; echo $? >&2; } | true",
+    "limits": "(ulimit -f 0; trap '' XFSZ; lava-wait m; echo $?); (ulimit -n 3; lava-self 2>/dev/null || echo no)",
+    "nowhere": "mkdir gone; cd gone; rmdir ../gone; lava-self; lava-wait m; cat $LAVA_MULTI_NODE_CACHE",
+    "in the background": "lava-self >out & wait $!; echo $?; cat out",
+    "through env": "env -i PATH=$PATH $(command -v lava-self); env -i $(command -v lava-self)",
+    "as an argument of the box": "$(readlink $(command -v lava-self)) lava-group",
+    "from elsewhere": "lava-self </dev/null 2>/dev/null | cat",
+    "a console by name": "t=$(tty); LAVA_CONSOLE=$t lava-self; LAVA_CONSOLE=${t#/dev/} lava-self; LAVA_CONSOLE=off lava-self; echo $?",
+    "another console": "LAVA_CONSOLE=/dev/null lava-self 2>/dev/null; echo $?",
+    "other locales": "for l in C POSIX C.UTF-8 xx; do LC_ALL=$l lava-send 'é e'; LC_ALL=$l lava-group é; done",
+}
+# What a box without its second half cannot say: that is for the long way.
+FOR_THE_LONG_WAY = {
+    *("a cache file that is a link", "a cache file behind a link", "a FIFO for a cache file", "limits"),
+    *(
+        "a device for a cache file",
+        "other cache files",
+        "closed streams",
+        "a full disk",
+        "a reader that is gone",
+    ),
+    *("a console by name", "another console", "through env"),
+}
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_both_ways_are_the_same(name: str, box: Path, ways: dict[str, Path], tmp_path: Path) -> None:
+    printed = {}
+    for way, commands in {"whole": None, **ways}.items():
+        if way == "thin" and name in FOR_THE_LONG_WAY:
+            continue
+        (tmp_path / way).mkdir()
+        with Lab(box, tmp_path / way, {"a": "server", "b": "client"}) as lab:
+            assert lab["b"].run("lava-send m k=v") == 0
+            status = lab["a"].run(by(commands or lab.commands, f"{SCRIPTS[name]}\necho end"))
+            lab["a"].until_printed("end\r\n")
+            sent = [event.data for event in lab.events(Sent)]  # type: ignore[attr-defined]
+            output = lab["a"].output.replace(bytes(tmp_path / way), b"").replace(b"0.1.other", b"0.1.0")
+            printed[way] = (status, output, sent, len(lab.events(Reported)))
+            assert lab["a"].echoes
+    assert printed["long"] == printed["whole"]
+    assert printed.get("thin", printed["whole"]) == printed["whole"]
+    assert b"Traceback" not in printed["whole"][1]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_ctrl_c(way: str, lab: Lab, board: Board, ways: dict[str, Path]) -> None:
+    process = board.start(by(ways[way], "trap 'echo trapped' INT; lava-wait go; echo $?; cat cache"))
+    lab.until_waiting("go")
+    board.type(b"\x03")
+    assert process.wait(PATIENCE) == 0
+    board.until_printed("130\r\n")
+    assert board.output.replace(b"^C", b"") == b"lava-wait: interrupted\r\ntrapped\r\n130\r\n"
+    assert lab.open_waits() == [] and board.echoes
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_told_to_end(number: signal.Signals, way: str, lab: Lab, board: Board, ways: dict[str, Path]) -> None:
+    process = board.start(by(ways[way], "lava-wait go; echo $?"))
+    lab.until_waiting("go")
+    (command,) = board.commands("lava-wait")
+    os.kill(command, number)
+    assert process.wait(PATIENCE) == 0
+    board.until_printed(f"{128 + number}\r\n")
+    lab.wait_for(lambda: lab.open_waits() == [], "the end of the wait")
+    eventually(lambda: board.echoes, "the echo")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_ctrl_z(way: str, lab: Lab, board: Board, ways: dict[str, Path]) -> None:
+    """The shell finds its console as it was, and the wait goes on in the end."""
+    script = "set -m; lava-wait go; stty -a | grep -c -w -e '-echo'; echo stopped; fg >/dev/null; echo $?; cat cache"
+    process = board.start(by(ways[way], script), shell="bash")
+    lab.until_waiting("go")
+    board.type(b"\x1a")
+    board.until_printed("stopped\r\n")
+    assert b"0\r\nstopped" in board.output
+    assert lab["b"].run("lava-send go k=v") == 0
+    assert process.wait(PATIENCE) == 0
+    board.until_printed("0\r\nk=v\r\n")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_agent_that_is_killed_in_the_middle(
+    way: str, box: Path, lab: Lab, board: Board, ways: dict[str, Path]
+) -> None:
+    """The whole box goes the long way then, and nothing is done twice."""
+    commands = ways["long"] if way == "long" else lab.commands
+    process = board.start(by(commands, "lava-sync go; echo $?; cat cache"))
+    lab.until_waiting("go")
+    (agent,) = board.agents()
+    os.kill(agent, signal.SIGKILL)
+    eventually(lambda: agent not in board.agents() and len(board.agents()) == 1, "another agent")
+    assert lab["b"].run("lava-sync go") == 0
+    assert process.wait(PATIENCE) == 0
+    board.until_printed("0\r\n")
+    assert lab.open_waits() == []
+    assert len(lab.group.log) == len({repr(event) for event in lab.group.log})
+    assert board.echoes
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes name spaces")
+@pytest.mark.parametrize(
+    "option", ["--mount", "--net", "--pid --fork --mount-proc", "--user --map-root-user", "--ipc"]
+)
+def test_another_name_space(option: str, lab: Lab, board: Board) -> None:
+    """It does the same, be it by an agent of its own."""
+    script = f"unshare {option} sh -c 'lava-self; lava-send x k=v; lava-wait m; cat cache'"
+    lab["b"].run("lava-send m k=v")
+    assert board.run(f"lava-self; {script}") == 0
+    board.until_printed("a\r\na\r\nk=v\r\n")
+    assert len(lab.events(Sent)) == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes name spaces")
+def test_the_file_is_written_where_the_command_is(lab: Lab, board: Board, tmp_path: Path) -> None:
+    """In the mount name space of the command, and as its user, whatever those of the agent are."""
+    lab["b"].run("lava-send m k=v")
+    inside = f"mount -t tmpfs none {tmp_path}/a; cd {tmp_path}/a; lava-wait m; cat cache; test -e {tmp_path}/a/cache"
+    assert board.run(f"lava-self; unshare --mount sh -c '{inside}'; test -e {tmp_path}/a/cache") == 1
+    board.until_printed("k=v\r\n")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="changes its group")
+def test_a_file_has_the_group_of_the_command(lab: Lab, board: Board, ways: dict[str, Path]) -> None:
+    lab["b"].run("lava-send m k=v")
+    command = "setpriv --regid 65534 --clear-groups lava-wait m; stat -c %u:%g cache"
+    assert board.run(by(ways["thin"], f"echo >cache; {command}")) == 0
+    board.until_printed("0:65534\r\n")

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: MIT
+"""lava-lock: have something for oneself that all devices of the group share.
+
+The dispatcher keeps who has the lock, and who is next. With COMMAND, a process of its own
+(the keeper) gives the lock back if lava-lock is killed: it waits for the end of a pipe that
+only lava-lock and COMMAND hold open.
+"""
+
+from toolkit.arguments import parse, parse_message_id, parse_timeout
+from toolkit.wire.vocabulary import LINK_FAILED, NO_DISPATCHER, OK, CommandError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from toolkit.context import Context
+
+USAGE = """\
+usage: lava-lock [--timeout TIME] NAME
+       lava-lock [--timeout TIME] NAME -- COMMAND [ARGUMENT ...]
+
+Wait until no other device of the group has the lock of this name, and take it. Devices
+get it in the order in which they ask. It belongs to the device, over reboots, until
+`lava-unlock NAME` there, or until the device has ended. A device that asks for a lock
+that it has goes on at once.
+
+With COMMAND, run that, and give the lock back when it has ended, or when lava-lock is
+killed and COMMAND has ended. One argument is shell code; several are run as they are
+quoted. A lock that the device had before, it keeps.
+
+Options:
+  --timeout TIME  give up after so long: seconds, or as in 1.5m, 2h (default: never).
+                  It says that this wait may end without what it waits for. COMMAND
+                  may take as long as it likes
+  -h, --help, --version
+
+Environment:
+  LAVA_WAIT_TIMEOUT  the default of --timeout
+
+Exit status:
+  0    the device has the lock; with COMMAND: that of COMMAND
+  1    the device did not get it: timed out, or those that wait for it and the one that
+       has it wait for each other
+  2    usage
+  69   no dispatcher answers on this console
+  75   the link to the dispatcher failed
+  130  interrupted
+
+Example:
+  lava-lock power-supply -- ./measure.sh
+"""
+
+# Seconds between the keeper's tries to give the lock back, and how many there are.
+_PAUSE, _TRIES = 5.0, 720
+
+
+def run(arguments: "list[str]", context: "Context") -> int:
+    command = None
+    if "--" in arguments:
+        place = arguments.index("--")
+        arguments, command = arguments[:place], arguments[place + 1 :]
+        if not command or command == [""]:
+            raise UsageError("a command is missing after --")
+    operands, options = parse(arguments, 1, 1, ("--timeout",), context)
+    name = parse_message_id(operands[0], "name of a lock")
+    timeout = parse_timeout(options, context.environ)
+    if command is not None:
+        context.need_device()
+    (had_before,) = context.request("lock", name, *timeout)
+    if command is None:
+        return OK
+    from toolkit.processes import command_line, environment, run
+
+    if had_before:
+        return run(command_line(command), environment(context.environ))
+    tell_keeper = _start_keeper(name, context)
+    try:
+        return run(command_line(command), environment(context.environ))
+    finally:
+        context.request("unlock", name)
+        tell_keeper()
+
+
+def _start_keeper(name: bytes, context: "Context") -> "Callable[[], object]":
+    """Fork the process that gives the lock back if this one is killed; returns what tells it that it need not."""
+    import os
+
+    from toolkit.console import find
+
+    console = find(context.environ).path
+    read_end, write_end = os.pipe()
+    if os.fork():
+        os.close(read_end)
+        # While COMMAND runs, also without us, the lock is in use.
+        os.set_inheritable(write_end, True)
+        return lambda: os.write(write_end, b"d")
+    try:
+        os.close(write_end)
+        _keep(name, console, read_end)
+    finally:
+        os._exit(0)
+
+
+def _keep(name: bytes, console: str, pipe: int) -> None:
+    import _signal
+    import os
+    import time
+
+    from toolkit.context import Context
+
+    os.setsid()
+    for number in (_signal.SIGINT, _signal.SIGHUP, _signal.SIGTERM):
+        _signal.signal(number, _signal.SIG_IGN)
+    # Whoever reads what COMMAND prints does not wait for the keeper.
+    for descriptor in range(3):
+        os.dup2(os.open(os.devnull, os.O_RDWR), descriptor)
+    if os.read(pipe, 1):
+        return
+    context = Context("lava-lock", {"LAVA_CONSOLE": console})
+    for _ in range(_TRIES):
+        try:
+            context.request("unlock", name)
+        except CommandError as error:
+            if error.status in (NO_DISPATCHER, LINK_FAILED):
+                time.sleep(_PAUSE)
+                continue
+        return

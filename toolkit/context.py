@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: MIT
+"""What a command is given to work with."""
+
+import posix
+import sys
+
+from .thin import complain
+from .wire.vocabulary import IDENTITY_SIZE, OK, CommandError, pack_request, unpack_reply
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+
+class Context:
+    """What a command works with, as a process of its own.
+
+    :param name: the command's name, for messages.
+    :param environ: the environment.
+    :param identity: of its first request, 8 random bytes; those of further ones follow from it, so that a command
+        which begins again asks nothing that is carried out twice.
+    """
+
+    def __init__(self, name: str, environ: "Mapping[str, str]", identity: "bytes | None" = None) -> None:
+        self.name = name
+        self.environ = environ
+        self._identity = identity
+
+    def write(self, data: "bytes | str") -> None:
+        """Print an answer; raises OSError where that fails."""
+        raw = data if isinstance(data, bytes) else data.encode("utf-8", "surrogateescape")
+        sys.stdout.flush()
+        while raw:
+            raw = raw[posix.write(1, raw) :]
+
+    def complain(self, text: str) -> None:
+        """Print lines on stderr, where that can be done."""
+        complain(text + "\n")
+
+    def warn(self, text: str) -> None:
+        """Say something to the user, on stderr."""
+        self.complain("%s: %s" % (self.name, text))
+
+    def request(self, operation: str, *arguments: object) -> "list[Any]":
+        """The values of the dispatcher's reply; raises CommandError for any answer but yes."""
+        from .entropy import random_bytes
+
+        identity = self._identity or random_bytes(IDENTITY_SIZE)
+        self._identity = (int.from_bytes(identity, "big") + 1 & (1 << 8 * IDENTITY_SIZE) - 1).to_bytes(
+            IDENTITY_SIZE, "big"
+        )
+        status, values = unpack_reply(self._ask(pack_request(identity, operation, *arguments)))
+        if status != OK:
+            raise CommandError(status, values[0])
+        return values
+
+    def _ask(self, message: bytes) -> bytes:
+        from .client import ask
+
+        return ask(message, self.environ)
+
+    def replace(self, path: str, content: bytes) -> None:
+        """Put a new file in the place of another; raises OSError."""
+        from .sharedfiles import Folder, split
+
+        folder, name = split(path)
+        with Folder(folder) as opened:
+            opened.replace(name, content)
+
+    def need_device(self) -> None:
+        """To be called before a command uses anything but this context: programs, other files, the network."""
