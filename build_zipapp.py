@@ -31,6 +31,7 @@ fixed, and nothing says where the tree lay.
 
 import argparse
 import ast
+import importlib.metadata
 import io
 import marshal
 import os

@@ -66,7 +66,7 @@ def _parsers() -> "tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPar
     import argparse
     from typing import NoReturn
 
-    from dispatcher.commands import box, flow, group, serve, sim
+    from dispatcher.commands import box, console, coordinator, ctl, flow, group, serve, sim, status
     from toolkit import VERSION
 
     class Parser(argparse.ArgumentParser):
@@ -85,7 +85,17 @@ def _parsers() -> "tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPar
     parser.add_argument("--version", action="version", version=f"lavabox {VERSION}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     commands: dict[str, argparse.ArgumentParser] = {}
-    for name, command in (("sim", sim), ("serve", serve), ("flow", flow), ("group", group), ("box", box)):
+    for name, command in (
+        ("sim", sim),
+        ("serve", serve),
+        ("ctl", ctl),
+        ("console", console),
+        ("status", status),
+        ("coordinator", coordinator),
+        ("flow", flow),
+        ("group", group),
+        ("box", box),
+    ):
         commands[name] = subparsers.add_parser(
             name,
             help=command.SUMMARY,

@@ -108,6 +108,14 @@ class _Waiters:
             del self.by_handle[waiter.request]
         return waiters
 
+    def forget(self, device: str) -> None:
+        """Tell nothing to this device any more."""
+        for identity, waiters in list(self.of_request.items()):
+            if any(waiter.device == device for waiter in waiters):
+                for waiter in self.take(identity):
+                    if waiter.device != device:
+                        self.add(waiter)
+
     def drop(self, request: object) -> bytes | None:
         """Forget one; returns the identity of what it asked for if nobody else waits for that."""
         identity = self.by_handle.pop(request, None)
@@ -180,6 +188,12 @@ class Engine:
         self._held = [(request, call) for request, call in self._held if call.device != device]
         self._append(Left(self.epoch + now, device, self._identity(), reason), now)
 
+    def release(self, device: str) -> None:
+        """The device's console is not here any more, for a while: its waits go on, and its commands ask again."""
+        del self._devices[device]
+        self._held = [(request, call) for request, call in self._held if call.device != device]
+        self._waiters.forget(device)
+
     def lose(self, device: str, reason: str, now: float) -> None:
         """There is no connection to the device's console; `reason` is a clause."""
         if device in self._devices:
@@ -228,10 +242,22 @@ class Engine:
             self._release(identity, INTERRUPTED, reason, now)
 
     def report(
-        self, device: str, kind: str, fields: tuple[str | None, ...], position: int, now: float
+        self,
+        device: str,
+        kind: str,
+        fields: tuple[str | None, ...],
+        position: int,
+        now: float,
+        identity: bytes | None = None,
     ) -> None:
-        """Note what a device reports by text signals, which nobody answers. Raises ValueError."""
-        event = Reported(self.epoch + now, device, self._identity(), kind, fields, position)
+        """Note what a device reports by text signals, which nobody answers. Raises ValueError.
+
+        :param identity: of the event, where it may be reported again; None: it is new.
+        """
+        identity = identity or self._identity()
+        event = Reported(self.epoch + now, device, identity, kind, fields, position)
+        if self.state.known(identity) or identity in self._pending:
+            return
         of_device = self._devices.get(device) or _Device("")
         try:
             self._check_share(event)

@@ -4,6 +4,7 @@
 import argparse
 import signal
 from collections.abc import Iterable
+from pathlib import Path
 
 from dispatcher.commands.options import duration
 from dispatcher.consoles import open_console
@@ -23,6 +24,9 @@ A console is named by what pyserial opens (/dev/ttyUSB0, socket://HOST:PORT,
 rfc2217://HOST:PORT), or by exec:COMMAND for one that a command reaches, run by /bin/sh on
 a pty. A connection that is lost is tried again until it is back; a command that ends is not
 started again.
+
+With LAB.toml, serve many consoles for months, in groups, without showing what they print:
+see docs/lab.md, and `lavabox status`, `ctl` and `console`.
 """
 
 EPILOGUE = """\
@@ -33,12 +37,21 @@ a console can't be opened or a file can't be written; 2 usage.
 examples:
   lavabox serve --console panda01:client=/dev/ttyUSB0 --console hb01:server=socket://localhost:7001
   lavabox serve --speed 1500000 --log-dir logs --console board:client=/dev/serial/by-id/usb-FTDI-if00-port0
+  lavabox serve /etc/lavabox/lab.toml --http 127.0.0.1:8008
   lavabox serve --console vm1:server='exec:ssh -tt vm1' --console vm2:client='exec:docker exec -it vm2 sh'
 """
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
+    parser.add_argument(
+        "lab", metavar="LAB.toml", type=Path, nargs="?", help="serve the lab that this file describes"
+    )
+    parser.add_argument(
+        "--http",
+        metavar="HOST:PORT",
+        help="with LAB.toml: show the lab on a page there, and its figures on /metrics",
+    )
     parser.add_argument(
         "--console",
         metavar="NAME:ROLE=URL",
@@ -64,6 +77,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until interrupted; returns the exit status. Raises UsageError or SetupError."""
+    if arguments.lab is not None:
+        if arguments.consoles:
+            raise UsageError("give LAB.toml or --console, not both")
+        from dispatcher.host.labrun import run_lab
+
+        return run_lab(arguments.lab, arguments.http)
+    if arguments.http is not None:
+        raise UsageError("--http needs a lab; name its file, LAB.toml")
     if arguments.speed <= 0:
         raise UsageError(f"--speed {arguments.speed}: the speed must be more than 0")
     grace = arguments.grace

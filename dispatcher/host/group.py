@@ -13,9 +13,9 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from dispatcher.engine import Engine
+from dispatcher.engine import Answer, Engine
 from dispatcher.group.events import Event, Founded
 from dispatcher.group.results import Case, Counts
 from dispatcher.grouplog import GroupLog, GroupLogError
@@ -24,8 +24,19 @@ from dispatcher.line.channel import Asked
 from dispatcher.line.session import Request
 from dispatcher.line.textsignals import Found, Malformed
 
-if TYPE_CHECKING:
-    from dispatcher.host.attachment import Attachment
+
+class Attached(Protocol):
+    """A device of the group: one whose console is here (`Attachment`), or in another process."""
+
+    @property
+    def name(self) -> str:
+        """Of the device."""
+
+    def answer(self, answer: Answer, now: float) -> None:
+        """Carry an answer to the device."""
+
+    def flush(self, now: float) -> None:
+        """All that this turn of the loop brought is carried out."""
 
 
 # Events after which what was kept of them is taken out of the garbage collector's sight. It is there for good,
@@ -59,8 +70,8 @@ class Group:
         self._log = log
         self._observer = observer
         self._readers = readers
-        self._attachments: dict[str, Attachment] = {}
-        self._touched: set[Attachment] = set()
+        self._attachments: dict[str, Attached] = {}
+        self._touched: set[Attached] = set()
         self._awake = False
         self._opening = False
         self._unsettled = 0  # events
@@ -100,7 +111,7 @@ class Group:
         """32 bits that name the group and its log."""
         return self.engine.state.number
 
-    def attach(self, attachment: Attachment, role: str) -> None:
+    def attach(self, attachment: Attached, role: str) -> None:
         """A device's console is here. Raises ValueError, with a sentence, if the device can't join.
 
         :param role: of the device.
@@ -109,18 +120,24 @@ class Group:
         self._attachments[attachment.name] = attachment
         self.wake(attachment)
 
-    def detach(self, attachment: Attachment, reason: str) -> None:
+    def detach(self, attachment: Attached, reason: str) -> None:
         """The device will never send again; `reason` is a clause."""
         if self._attachments.pop(attachment.name, None) is not None:
             self.engine.leave(attachment.name, reason, self._loop.time())
             self.wake()
 
-    def lose(self, attachment: Attachment, reason: str) -> None:
+    def release(self, attachment: Attached) -> None:
+        """The device's console is not here any more, for a while: the device stays in the group."""
+        if self._attachments.pop(attachment.name, None) is not None:
+            self.engine.release(attachment.name)
+            self._touched.discard(attachment)
+
+    def lose(self, attachment: Attached, reason: str) -> None:
         """There is no connection to the device; `reason` is a clause."""
         self.engine.lose(attachment.name, reason, self._loop.time())
         self.wake()
 
-    def regain(self, attachment: Attachment) -> None:
+    def regain(self, attachment: Attached) -> None:
         """There is a connection again."""
         self.engine.regain(attachment.name, self._loop.time())
         self.wake()
@@ -147,7 +164,7 @@ class Group:
         """A device has printed something."""
         self.engine.heard = now
 
-    def wake(self, attachment: Attachment | None = None) -> None:
+    def wake(self, attachment: Attached | None = None) -> None:
         """Something has happened: carry it out in this turn of the loop.
 
         :param attachment: where there may be something to type.

@@ -1,0 +1,342 @@
+# SPDX-License-Identifier: MIT
+"""A lab: devices that come and go, in groups that do, for months.
+
+LabConfig --> Lab --> Dispatcher: an Attachment for each device --> its group in Groups
+                  --> logs, ports and terminals of each device
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dispatcher.consoles import ConsoleError
+from dispatcher.consoles.reopened import lasting_console
+from dispatcher.errors import UsageError
+from dispatcher.group.wording import command
+from dispatcher.grouplog import GroupLogError
+from dispatcher.host.attachment import Attachment
+from dispatcher.host.dispatcher import Dispatcher
+from dispatcher.host.groups import Groups, HostedGroup
+from dispatcher.host.labconfig import DeviceConfig, LabConfig
+from dispatcher.host.lablog import DeviceLog
+from dispatcher.host.lavaserver import parse_address
+from dispatcher.host.offers import HOLD, Client, Offers, Tap
+from dispatcher.line.session import Counters
+
+# Bytes of a device's newest output that are kept to be looked at.
+TAIL = 4096
+_MIB = 1024 * 1024
+
+
+class LabDevice:
+    """A device: its attachment, and all that look at it.
+
+    :param tell: is told what an operator should see of it.
+    """
+
+    def __init__(self, config: DeviceConfig, tell: Callable[[str], object]) -> None:
+        self.config = config
+        self.taps: set[Tap] = set()
+        self.attachment: Attachment | None = None
+        self.hosted: HostedGroup | None = None
+        self.refused = ""  # why there is no attachment
+        self.since = asyncio.get_running_loop().time()
+        self.printed = 0  # bytes
+        self.heard: float | None = None  # when it last printed something
+        self.tail = bytearray()
+        self.log: DeviceLog | None = None
+        self.offers = Offers(self)
+        self._tell = tell
+        self._held: dict[Client, asyncio.TimerHandle] = {}
+
+    def hold(self, client: Client) -> None:
+        """Read nothing of the device for a while: a client can't keep up."""
+        if client not in self._held and self.attachment is not None:
+            self._held[client] = asyncio.get_running_loop().call_later(HOLD, client.drop)
+            self.attachment.console.pause()
+
+    def let_go(self, client: Client) -> None:
+        """The client has caught up, or is gone."""
+        timer = self._held.pop(client, None)
+        if timer is not None:
+            timer.cancel()
+            if not self._held and self.attachment is not None:
+                self.attachment.console.resume()
+
+    def type(self, data: bytes) -> None:
+        """Type to the device, if its console is there."""
+        if self.attachment is not None:
+            self.attachment.type(data)
+
+    def output(self, data: bytes, now: float) -> None:
+        """Hand on what the device printed."""
+        self.printed += len(data)
+        self.heard = now
+        self.tail += data
+        if len(self.tail) > 2 * TAIL:
+            del self.tail[:-TAIL]
+        for tap in list(self.taps):
+            tap.output(data, now)
+
+    def notice(self, sentence: str) -> None:
+        """Something about the device or its console."""
+        self._tell(f"{self.config.name}: {sentence}")
+        for tap in list(self.taps):
+            tap.notice(sentence)
+
+    @property
+    def counters(self) -> Counters:
+        """What went over the console since it was attached."""
+        return Counters() if self.attachment is None else self.attachment.counters
+
+    @property
+    def state(self) -> str:
+        """How its console is, in a word or a sentence."""
+        if self.attachment is None:
+            return self.refused or "not started"
+        if self.attachment.connected:
+            return "connected"
+        return self.attachment.trouble or "connecting"
+
+
+class Lab:
+    """Call `start`, and `close` at the end.
+
+    :param tell: is told what an operator should see.
+    """
+
+    def __init__(self, config: LabConfig, groups: Groups, tell: Callable[[str], object]) -> None:
+        self.config = config
+        self.groups = groups
+        self.devices: dict[str, LabDevice] = {}
+        self.started = time.time()
+        self._tell = tell
+        self._loop = asyncio.get_running_loop()
+        self._epoch = time.time() - self._loop.time()
+        self._dispatcher = Dispatcher(self._failed)
+        self._randomness = random.SystemRandom()
+        self._lock = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Begin with all devices of the configuration."""
+        async with self._lock:
+            for device in self.config.devices.values():
+                await self._add(device)
+
+    async def close(self) -> None:
+        """End all consoles; the devices stay in their groups."""
+        async with self._lock:
+            for device in self.devices.values():
+                device.offers.close()
+            await self._dispatcher.close()
+            for device in self.devices.values():
+                if device.log is not None:
+                    device.log.close()
+
+    async def add(self, config: DeviceConfig) -> None:
+        """Take a device in. Raises UsageError if it is there, or can't be."""
+        async with self._lock:
+            if config.name in self.devices:
+                raise UsageError(f"{config.name} is in the lab already")
+            self._check(config)
+            await self._add(config)
+            device = self.devices[config.name]
+            if device.refused:
+                await self._remove(config.name, "was refused")
+                raise UsageError(device.refused)
+
+    async def remove(self, name: str) -> None:
+        """Take a device out; it leaves its group. Raises UsageError if there is none."""
+        async with self._lock:
+            self._known(name)
+            await self._remove(name, "was taken out of the lab")
+
+    async def restart(self, name: str) -> None:
+        """Close a device's console and open it anew; its waits go on. Raises UsageError if there is none."""
+        async with self._lock:
+            config = self._known(name).config
+            await self._remove(name, None)
+            await self._add(config)
+
+    async def end_group(self, name: str) -> None:
+        """End a group, with its log; its devices begin a new one. Raises UsageError if there is none."""
+        async with self._lock:
+            if name not in self.groups.groups:
+                raise UsageError(
+                    f"there is no group {name}; there are {', '.join(self.groups.groups) or 'none'}"
+                )
+            again = [device.config for device in self.devices.values() if device.config.group == name]
+            for config in again:
+                await self._remove(config.name, "was taken out of the group, which was ended")
+            await self.groups.end(name, "an operator has ended it")
+            for config in again:
+                await self._add(config)
+
+    async def reload(self, config: LabConfig) -> None:
+        """Take over a changed configuration: the devices in it, and no others. Other settings count at the next start."""
+        async with self._lock:
+            for name in list(self.devices):
+                wanted = config.devices.get(name)
+                if wanted != self.devices[name].config:
+                    same_place = wanted is not None and (wanted.group, wanted.role) == (
+                        self.devices[name].config.group,
+                        self.devices[name].config.role,
+                    )
+                    await self._remove(name, None if same_place else "was taken out of the lab")
+            added = [device for name, device in config.devices.items() if name not in self.devices]
+            self.config = config
+            for device in added:
+                await self._add(device)
+
+    def status(self) -> dict[str, Any]:
+        """The lab as it is now, as JSON can carry it."""
+        now = self._loop.time()
+        waits: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        groups = []
+        for hosted in self.groups.groups.values():
+            state = hosted.engine.state
+            coordinator = state.coordinator
+            for wait in coordinator.open_waits():
+                waits.setdefault((hosted.name, wait.waiting.device), []).append(
+                    {
+                        "command": command(wait.waiting).strip("`"),
+                        "for": wait.missing,
+                        "seconds": round(max(0.0, hosted.engine.epoch + now - wait.waiting.time), 1),
+                    }
+                )
+            groups.append(
+                {
+                    "name": hosted.name,
+                    "awaited": coordinator.awaited,
+                    "logged": self.groups.log_file(hosted.name) is not None,
+                    "results": state.results.counts._asdict(),
+                    "events": state.changes,
+                    "members": [
+                        {
+                            "name": name,
+                            "alias": hosted.members[name].alias if name in hosted.members else name,
+                            "role": role,
+                            "left": name in coordinator.gone,
+                            "waits": waits.get((hosted.name, name), []),
+                        }
+                        for name, role in coordinator.members
+                    ],
+                }
+            )
+        devices = [
+            {
+                "name": device.config.name,
+                "role": device.config.role,
+                "group": device.config.group,
+                "console": device.config.console,
+                "connected": device.attachment is not None and device.attachment.connected,
+                "state": device.state,
+                "printed": device.printed,
+                "silent": None if device.heard is None else round(now - device.heard, 1),
+                "clients": len(device.taps) - (device.log is not None),
+                "counters": {name: getattr(device.counters, name) for name in Counters.__dataclass_fields__},
+                "waits": waits.get((device.config.group, device.config.name), []),
+            }
+            for device in self.devices.values()
+        ]
+        return {"started": self.started, "time": self._epoch + now, "devices": devices, "groups": groups}
+
+    # Inside
+
+    def _known(self, name: str) -> LabDevice:
+        device = self.devices.get(name)
+        if device is None:
+            raise UsageError(f"there is no device {name}; `lavabox status` shows all")
+        return device
+
+    def _check(self, config: DeviceConfig) -> None:
+        """Raises UsageError for what can't be opened, however often it is tried."""
+        try:
+            lasting_console(config.console, config.speed)
+            for address in (config.tcp, config.telnet, config.watch):
+                if address:
+                    parse_address(address)
+        except (ConsoleError, ValueError) as error:
+            raise UsageError(f"{config.name}: {error}") from error
+
+    async def _add(self, config: DeviceConfig) -> None:
+        """What goes wrong stands in the device's `refused`; the others go on."""
+        device = self.devices[config.name] = LabDevice(config, self._tell)
+        try:
+            self._check(config)
+            position = self._open_log(device)
+            hosted = await self.groups.get(config.group, self.config.sizes.get(config.group))
+            hosted.kept = True
+            device.attachment = Attachment(
+                config.name,
+                config.role,
+                lasting_console(config.console, config.speed),
+                hosted.group,
+                [device],
+                token=lambda: self._randomness.getrandbits(32),
+                position=position,
+            )
+            device.hosted = hosted
+        except (UsageError, ValueError, GroupLogError, OSError) as error:
+            device.refused = str(error)
+            self._tell(f"{config.name} is left out: {error}")
+            return
+        self._dispatcher.add(device.attachment)
+        await self._offer(device)
+
+    def _open_log(self, device: LabDevice) -> int:
+        """Begin the device's logs, if there are to be any; returns the position of what it prints next."""
+        config = self.config
+        if not config.log_dir:
+            return 0
+        device.log = DeviceLog(
+            *(Path(config.log_dir), device.config.name, config.log_size * _MIB, config.log_keep),
+            *(self._epoch, device.notice),
+        )
+        device.taps.add(device.log)
+        return device.log.position
+
+    async def _offer(self, device: LabDevice) -> None:
+        config = device.config
+        ports = (
+            ("tcp", config.tcp, True, False),
+            ("telnet", config.telnet, True, True),
+            ("watch", config.watch, False, False),
+        )
+        for key, address, writes, telnet in ports:
+            if address:
+                try:
+                    await device.offers.open_port(*parse_address(address), writes=writes, telnet=telnet)
+                except OSError as error:
+                    device.notice(f"{key} {address} can't be offered: {error.strerror or error}")
+        if config.pty:
+            try:
+                device.offers.open_terminal(config.pty)
+            except OSError as error:
+                device.notice(f"pty {config.pty} can't be offered: {error.strerror or error}")
+
+    async def _remove(self, name: str, reason: str | None) -> None:
+        device = self.devices.pop(name)
+        device.offers.close()
+        if device.attachment is not None:
+            await self._dispatcher.remove(name, reason)
+            if reason is None and device.hosted is not None:
+                device.hosted.group.release(device.attachment)
+        if device.log is not None:
+            device.log.close()
+
+    def _failed(self, attachment: Attachment, error: BaseException) -> None:
+        """A fault of ours in one console: the others go on."""
+        device = self.devices.get(attachment.name)
+        if device is not None:
+            device.refused = f"failed: {error!r}"
+            device.notice(device.refused)
+        with contextlib.suppress(ValueError, KeyError):
+            if device is not None and device.hosted is not None:
+                device.hosted.group.release(attachment)

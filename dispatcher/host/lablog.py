@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: MIT
+"""The console logs of a lab that runs for months: byte for byte, and with time stamps; put aside when they are long.
+
+NAME.log          what the device printed, since NAME.OFFSET.log ended
+NAME.time.log     the same, each line with the time at which it began
+NAME.OFFSET.log   earlier output; OFFSET is where it begins, in bytes of all that the device ever printed
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from io import FileIO
+from pathlib import Path
+
+# Seconds after a write that failed until the next one is tried.
+_PAUSE = 10.0
+_DIGITS = 16
+
+
+class DeviceLog:
+    """The logs of one device, as a tap.
+
+    :param size: bytes after which a log is put aside.
+    :param keep: how many of those are kept.
+    :param notice: is told when the log can't be written, and when it can again.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        device: str,
+        size: int,
+        keep: int,
+        epoch: float,
+        notice: Callable[[str], object],
+    ) -> None:
+        """Raises OSError."""
+        self._directory = directory
+        self._device = device
+        self._size = size
+        self._keep = keep
+        self._epoch = epoch
+        self._notice = notice
+        self._retry_at = 0.0
+        self._missing = 0
+        self._gap = 0  # bytes that are missing in the file that is open
+        self._begins_line = True
+        directory.mkdir(parents=True, exist_ok=True)
+        aside = self._aside()
+        self._offset = 0
+        if aside:
+            self._offset = int(aside[-1].name.split(".")[-2]) + aside[-1].stat().st_size
+        self._open()
+
+    @property
+    def position(self) -> int:
+        """Bytes that the device ever printed, as far as they are known here."""
+        return self._offset + self._log.tell() + self._gap + self._missing
+
+    def output(self, data: bytes, now: float) -> None:
+        """Add what the device printed."""
+        if now < self._retry_at:
+            self._missing += len(data)
+            return
+        length, length_of_times = self._log.tell(), self._times.tell()
+        try:
+            if self._missing:
+                self._say_what_is_missing()
+                length, length_of_times = self._log.tell(), self._times.tell()
+            self._write(self._log, data)
+            self._write(self._times, self._stamped(data, now))
+            if self._log.tell() >= self._size:
+                self._put_aside()
+        except OSError as error:
+            if not self._retry_at:
+                self._notice(f"the log can't be written: {error}; trying again")
+            # All of it or nothing.
+            self._log.seek(self._log.truncate(length))
+            self._times.seek(self._times.truncate(length_of_times))
+            self._missing += len(data)
+            self._retry_at = now + _PAUSE
+
+    def notice(self, sentence: str) -> None:
+        """It is no output."""
+
+    def close(self) -> None:
+        """Close the files."""
+        self._log.close()
+        self._times.close()
+
+    def _open(self) -> None:
+        # Unbuffered: whoever looks at a log sees what has come so far.
+        self._log, self._times = (
+            (self._directory / f"{self._device}{kind}.log").open("ab", buffering=0) for kind in ("", ".time")
+        )
+
+    def _write(self, file: FileIO, data: bytes) -> None:
+        while data:
+            data = data[file.write(data) :]
+
+    def _stamped(self, data: bytes, now: float) -> bytes:
+        """Each line with a stamp; a CR in the end of a line is no news."""
+        stamp = datetime.fromtimestamp(self._epoch + now, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3].encode()
+        lines = data.split(b"\n")
+        begins, self._begins_line = self._begins_line, data.endswith(b"\n")
+        last = lines.pop()
+        pieces = [b"%b %b\n" % (stamp, line) for line in lines]
+        if last:
+            pieces.append(b"%b %b" % (stamp, last))
+        if pieces and not begins:
+            pieces[0] = pieces[0][len(stamp) + 1 :]
+        return b"".join(pieces)
+
+    def _say_what_is_missing(self) -> None:
+        sentence = f"{self._missing} bytes are missing in the log, which could not be written"
+        self._write(self._times, b"\n[%b]\n" % sentence.encode())
+        self._gap += self._missing
+        self._missing = 0
+        self._retry_at = 0.0
+        self._begins_line = True
+        self._notice(sentence)
+
+    def _put_aside(self) -> None:
+        length = self._log.tell()
+        self.close()
+        for kind in ("", ".time"):
+            name = f"{self._device}{kind}"
+            aside = self._directory / f"{name}.{self._offset:0{_DIGITS}}.log"
+            (self._directory / f"{name}.log").rename(aside)
+        self._offset += length + self._gap
+        self._gap = 0
+        self._open()
+        for kind in ("", ".time"):
+            for path in self._aside(kind)[: -self._keep]:
+                path.unlink(missing_ok=True)
+
+    def _aside(self, kind: str = "") -> list[Path]:
+        """The logs that were put aside, the oldest first."""
+        head = f"{self._device}{kind}."
+        return sorted(
+            path
+            for path in self._directory.iterdir()
+            if path.name.startswith(head)
+            and path.name.endswith(".log")
+            and len(middle := path.name[len(head) : -len(".log")]) == _DIGITS
+            and middle.isdigit()
+        )

@@ -1,0 +1,342 @@
+# SPDX-License-Identifier: MIT
+"""`lavabox serve LAB.toml` as a process, with consoles that are shells with the box: what it offers, and what changes."""
+
+import json
+import os
+import pty
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dispatcher.host.control import connect
+from tests.dispatcher.host.lavaclient import Job
+from tests.dispatcher.lavabox_process import PATIENCE, ROOT, Lavabox, variables
+from tests.dispatcher.report.test_flow_page import CHROMIUM, OPTIONS
+from toolkit.commands import COMMANDS
+
+
+@pytest.fixture(scope="module")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the lava-* commands."""
+    folder = tmp_path_factory.mktemp("commands")
+    box = folder / "box"
+    subprocess.run(
+        [sys.executable, ROOT / "build_zipapp.py", "-o", box], check=True, stdout=subprocess.DEVNULL
+    )
+    for command in COMMANDS:
+        (folder / command).symlink_to(box)
+    return folder
+
+
+class Served:
+    """A lab that is being served: its process, and its command lines."""
+
+    def __init__(self, directory: Path, text: str, commands: Path, *options: str) -> None:
+        self.directory = directory
+        self.control = str(directory / "control")
+        self.environment = {
+            "PATH": f"{commands}{os.pathsep}{variables()['PATH']}",
+            "LAVA_MULTI_NODE_CACHE": "cache",
+        }
+        self.file = directory / "lab.toml"
+        self.text = text
+        self.write(text)
+        self._options = options
+        self.start()
+
+    def write(self, text: str) -> None:
+        self.file.write_text(f'control = "{self.control}"\n{text}')
+
+    def start(self) -> None:
+        self.process = Lavabox(
+            "serve", str(self.file), *self._options, cwd=self.directory, environment=self.environment
+        )
+        self.process.until("control by")
+
+    def run(self, *arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
+        command, *rest = arguments
+        return subprocess.run(
+            [sys.executable, "-m", "dispatcher", command, "--control", self.control, *rest],
+            env=variables(),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            **more,
+        )
+
+    def type(self, name: str, text: str, awaited: str) -> str:
+        """Type to a device, and return what it prints, up to `awaited`."""
+        connection, response, early = connect(self.control, {"do": "console", "device": name, "write": True})
+        with connection:
+            assert response == {"ok": True}
+            connection.sendall(text.encode())
+            return until(connection, awaited, early)
+
+    def status(self) -> dict[str, Any]:
+        status = json.loads(self.run("status", "--json").stdout)
+        assert isinstance(status, dict)
+        return status
+
+    def until(self, holds: Any) -> dict[str, Any]:
+        """Ask for the status until it is so."""
+        for _ in range(200):
+            status = self.status()
+            if holds(status):
+                return status
+        raise AssertionError(f"did not come: {status}\n{self.process.text}")
+
+
+SHELL = 'exec:PS1=\\"ready> \\" exec sh -i'
+
+
+def device(name: str, role: str = "client", **more: str) -> str:
+    settings = {"console": SHELL.replace('\\"', "'"), "role": role, **more}
+    return f"[devices.{name}]\n" + "".join(f'{key} = "{value}"\n' for key, value in settings.items())
+
+
+@pytest.fixture
+def served(tmp_path: Path, commands: Path, request: pytest.FixtureRequest) -> Iterator[Served]:
+    port = socket.socket()
+    port.bind(("127.0.0.1", 0))
+    number = port.getsockname()[1]
+    port.close()
+    text = 'log-dir = "logs"\ngroup-log = "groups"\n[groups.lab]\nsize = 2\n'
+    text += device("one", tcp=f"127.0.0.1:{number}", pty=str(tmp_path / "terminal")) + device("two", "server")
+    lab = Served(tmp_path, text, commands, "--http", "127.0.0.1:0")
+    lab.port = number  # type: ignore[attr-defined]
+    with lab.process:
+        yield lab
+
+
+def until(connection: socket.socket, text: str, seen: bytes = b"") -> str:
+    connection.settimeout(PATIENCE)
+    while text.encode() not in seen:
+        data = connection.recv(65536)
+        assert data, seen
+        # Only the newest of a flood: this is to be a client that keeps up.
+        seen = seen[-4096:] + data
+    return seen.decode()
+
+
+def test_commands_are_answered_and_a_person_types_meanwhile(served: Served) -> None:
+    with socket.create_connection(("127.0.0.1", served.port)) as one:  # type: ignore[attr-defined]
+        one.sendall(b"lava-sync both && echo passed-$((40+2))\n")
+        status = served.until(lambda status: any(d["waits"] for d in status["devices"]))
+        (waits,) = [d["waits"] for d in status["devices"] if d["name"] == "one"]
+        assert waits[0]["command"] == "lava-sync both" and waits[0]["for"] == ["two"]
+        text = served.run("status").stdout
+        assert "lava-sync both for two" in text and "group lab: 2 devices" in text
+        typed = served.type("two", "lava-sync both; lava-self; echo all-$((40+2))\n", "all-42")
+        assert "two" in typed and "\x1b]5282" not in typed
+        seen = until(one, "passed-42")
+        assert "\x1b]5282" not in seen
+    log = (served.directory / "logs" / "one.log").read_text()
+    assert "passed-42" in log and "5282" not in log
+    stamped = (served.directory / "logs" / "one.time.log").read_text()
+    assert "Z" not in stamped and any(
+        line[:2] == "20" and "passed-42" in line for line in stamped.splitlines()
+    )
+
+
+def test_a_restart_of_a_device_and_of_the_lab_keeps_its_waits(served: Served) -> None:
+    with socket.create_connection(("127.0.0.1", served.port)) as one:  # type: ignore[attr-defined]
+        one.sendall(b"lava-send ready k=v && echo sent-$((40+2))\n")
+        until(one, "sent-42")
+    assert served.run("ctl", "restart", "one").returncode == 0
+    served.process.interrupt(signal.SIGTERM)
+    assert served.process.finish() == 0
+    served.start()
+    served.type("two", "lava-wait ready; cat $LAVA_MULTI_NODE_CACHE\n", "k=v")
+    assert "k=v" in (served.directory / "logs" / "two.log").read_text()
+
+
+def test_devices_are_added_removed_and_groups_ended(served: Served) -> None:
+    assert served.run("ctl", "add", "three", "console=exec:cat", "role=client", "group=more").returncode == 0
+    assert [d["name"] for d in served.status()["devices"]] == ["one", "two", "three"]
+    again = served.run("ctl", "add", "three", "console=exec:cat")
+    assert again.returncode == 1 and "three is in the lab already" in again.stderr
+    bad = served.run("ctl", "add", "four", "console=exec:cat", "spede=9600")
+    assert bad.returncode == 1 and "did you mean 'speed'?" in bad.stderr
+    assert served.run("ctl", "remove", "three").returncode == 0
+    assert served.run("ctl", "remove", "three").returncode == 1
+    assert served.run("ctl", "end-group", "lab").returncode == 0
+    status = served.until(lambda status: all(d["connected"] for d in status["devices"]))
+    assert sorted(d["name"] for d in status["devices"]) == ["one", "two"]
+    assert len(list((served.directory / "groups" / "ended").iterdir())) == 1
+    assert served.run("ctl", "end-group", "nowhere").returncode == 1
+    assert served.run("ctl", "remove").returncode == 2
+
+
+def test_the_file_is_read_again_on_sighup(served: Served) -> None:
+    served.write(served.text + device("three", group="more"))
+    os.kill(served.process.pid, signal.SIGHUP)
+    served.process.until("again: 3 consoles")
+    served.write(served.text.replace("console", "consle", 1))
+    os.kill(served.process.pid, signal.SIGHUP)
+    served.process.until("the lab stays as it is")
+    assert "did you mean 'console'?" in served.process.text
+    served.write(served.text)
+    assert served.run("ctl", "reload").returncode == 0
+    assert sorted(d["name"] for d in served.status()["devices"]) == ["one", "two"]
+
+
+def test_a_client_that_does_not_read_disturbs_nobody(served: Served) -> None:
+    with (
+        socket.create_connection(("127.0.0.1", served.port)) as deaf,  # type: ignore[attr-defined]
+        socket.create_connection(("127.0.0.1", served.port)) as one,  # type: ignore[attr-defined]
+    ):
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        one.sendall(b"yes 0123456789012345678901234567890123456789 | head -c 20000000; echo over-$((40+2))\n")
+        until(one, "over-42")
+        one.sendall(b"lava-self\n")
+        until(one, "one\r\n")
+        served.until(lambda status: any(d["clients"] == 2 for d in status["devices"]))
+
+
+def test_the_terminal_is_the_console(served: Served) -> None:
+    terminal = os.open(served.directory / "terminal", os.O_RDWR | os.O_NOCTTY)
+    os.write(terminal, b"echo typed-$((40+2))\n")
+    seen = b""
+    while b"typed-42" not in seen:
+        seen += os.read(terminal, 4096)
+    os.close(terminal)
+    served.process.interrupt(signal.SIGTERM)
+    assert served.process.finish() == 0
+    assert not os.path.lexists(served.directory / "terminal")
+
+
+def test_a_command_that_ends_is_started_again(served: Served) -> None:
+    served.type("one", "echo bye-$((40+2)); exit\n", "bye-42")
+    served.process.until("trying again")
+    served.process.until("connected again")
+
+
+def page(served: Served, path: str, **headers: str) -> str:
+    served.process.until_all("the lab is shown on")
+    base = served.process.text.split("the lab is shown on ")[1].split()[0]
+    request = urllib.request.Request(base + path, headers=headers)
+    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+        return str(answer.read().decode())
+
+
+def test_the_pages(served: Served) -> None:
+    assert page(served, "healthz") == "ok\n"
+    served.until(lambda status: all(d["connected"] for d in status["devices"]))
+    metrics = page(served, "metrics")
+    assert 'lavabox_device_connected{device="one",group="lab",role="client"} 1\n' in metrics
+    assert '# TYPE lavabox_group_waits gauge\nlavabox_group_waits{group="lab"} 0\n' in metrics
+    assert json.loads(page(served, "status.json"))["groups"][0]["name"] == "lab"
+    served.type("one", "printf '<b>%s</b>\\n' bold\n", "<b>bold</b>")
+    assert "<b>bold</b>" in page(served, "devices/one/tail")
+    assert "<!DOCTYPE html>" in page(served, "groups/lab/flow")
+    for path, headers, status in (
+        ("nowhere", {}, 404),
+        ("devices/nobody/tail", {}, 404),
+        ("groups/none/flow", {}, 404),
+        ("status.json", {"Host": "lab.example.org"}, 403),
+    ):
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            page(served, path, **headers)
+        assert caught.value.code == status
+
+
+def test_the_page_shows_the_lab_in_a_browser(served: Served, tmp_path: Path) -> None:
+    chromium = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if chromium is None:
+        pytest.skip("no chromium")
+    served.until(lambda status: all(d["connected"] for d in status["devices"]))
+    page(served, "healthz")
+    base = served.process.text.split("the lab is shown on ")[1].split()[0]
+    shown = subprocess.run(
+        [
+            *(chromium, *OPTIONS, f"--user-data-dir={tmp_path}/profile", "--virtual-time-budget=4000"),
+            *("--dump-dom", base),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=4 * PATIENCE,
+    ).stdout
+    assert "<td>one</td><td>client</td><td>lab</td><td" in shown and "as of" in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('lgo-dir = "x"\n', "line 1: a lab knows no 'lgo-dir'; did you mean 'log-dir'?"),
+        (
+            '[devices.a]\nconsole = "exec:sh"\n\n  spede = 9600\n',
+            "line 4: devices.a knows no 'spede'; did you",
+        ),
+        ("[devices.a]\nrole = 'x'\n", "line 1: a has no console"),
+        ("[devices.a]\nconsole = 'exec:sh'\nspeed = 'fast'\n", "line 3: devices.a.speed is a positive whole"),
+        ("[groups.lab]\nsize = 0\n", "line 2: groups.lab.size is a positive"),
+        (
+            "[devices.a]\nconsole = 'x'\ntcp='1'\n[devices.b]\nconsole='y'\ntcp='1'\n",
+            "line 6: a has the tcp 1",
+        ),
+        ("[devices.'a b']\nconsole = 'x'\n", "line 1: the name of a device can't have ' ' in it"),
+        ("devices = 1\n", "line 1: devices is a table"),
+        ("[devices\n", "at line 1"),
+    ],
+)
+def test_a_mistake_in_the_file_is_named_with_its_line(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "lab.toml").write_text(text)
+    with Lavabox("serve", "lab.toml", cwd=tmp_path) as lavabox:
+        assert lavabox.finish() == 2
+        assert "lab.toml" in lavabox.text and said in lavabox.text
+
+
+def test_a_console_that_can_not_be_is_left_out_and_said(tmp_path: Path, commands: Path) -> None:
+    text = device("good") + "[devices.bad]\nconsole = 'ssh://somewhere'\n"
+    lab = Served(tmp_path, text, commands)
+    with lab.process:
+        assert "bad is left out: bad: ssh://somewhere: ssh is reached by its program" in lab.process.text
+        status = lab.run("status")
+        assert status.returncode == 1 and "ssh is reached by its program" in status.stdout
+        lab.process.interrupt(signal.SIGTERM)
+        assert lab.process.finish() == 0
+
+
+def test_a_job_of_lava_is_in_the_group_of_a_served_device(tmp_path: Path, commands: Path) -> None:
+    text = 'lava = "127.0.0.1:0"\n[groups.g]\nsize = 2\n' + device("one", group="g")
+    lab = Served(tmp_path, text, commands)
+    with lab.process:
+        port = int(lab.process.text.split("come to 127.0.0.1 port ")[1].split()[0])
+        job = Job(port, "g", "12", "server")
+        assert job.poll("group_data")["roles"] == {"one": "client", "12": "server"}
+        assert job.send("ready", k="v") == {"response": "ack"}
+        lab.type("one", "lava-wait ready; cat $LAVA_MULTI_NODE_CACHE\n", "k=v")
+        assert "board-12" in lab.run("status").stdout
+        lab.process.interrupt(signal.SIGTERM)
+        assert lab.process.finish() == 0
+
+
+def test_the_escape_key_leaves_and_is_typed_when_pressed_twice(served: Served) -> None:
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dispatcher", "console", "--control", served.control, "one", "--escape", "^A"],
+        env=variables(),
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        start_new_session=True,
+    )
+    os.close(slave)
+    seen = b""
+    while b"leaves" not in seen:
+        seen += os.read(master, 4096)
+    os.write(master, b"echo seen-$((40+2))\r")
+    while b"seen-42" not in seen:
+        seen += os.read(master, 4096)
+    os.write(master, b"\x01q")
+    assert process.wait(PATIENCE) == 0
+    os.close(master)

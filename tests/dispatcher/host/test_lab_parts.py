@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: MIT
+"""Parts of a served lab: its logs, telnet, the escape key, the figures, what systemd is told."""
+
+import os
+import resource
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dispatcher.commands.console import Keys
+from dispatcher.host.lablog import DeviceLog
+from dispatcher.host.offers import TelnetReader
+from dispatcher.host.systemd import notify
+
+
+def log(directory: Path, told: list[str], size: int = 100, keep: int = 2) -> DeviceLog:
+    return DeviceLog(directory, "d", size, keep, 0.0, told.append)
+
+
+def test_logs_are_put_aside_and_go_on_where_they_were(tmp_path: Path) -> None:
+    told: list[str] = []
+    printed = b""
+    for number in range(10):
+        device = log(tmp_path, told)
+        assert device.position == len(printed)
+        piece = f"line {number} ".encode() * 5 + b"\r\n"
+        device.output(piece, float(number))
+        printed += piece
+        device.close()
+    aside = sorted(path for path in tmp_path.glob("d.0*.log"))
+    assert len(aside) == 2 and len(list(tmp_path.glob("d.time.0*.log"))) == 2
+    first = int(aside[0].name.split(".")[1])
+    assert b"".join(path.read_bytes() for path in [*aside, tmp_path / "d.log"]) == printed[first:]
+    assert told == []
+
+
+def test_each_line_has_the_time_at_which_it_began(tmp_path: Path) -> None:
+    device = log(tmp_path, [], 10_000)
+    for number, data in enumerate((b"one\r\ntwo", b" more", b"\r\n", b"\n", b"three")):
+        device.output(data, float(number))
+    device.close()
+    stamp = "1970-01-01T00:00:0{}.000 "
+    expected = [
+        f"{stamp.format(0)}one\r",
+        f"{stamp.format(0)}two more\r",
+        stamp.format(3),
+        f"{stamp.format(4)}three",
+    ]
+    assert (tmp_path / "d.time.log").read_bytes().decode().split("\n") == expected
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """Files of 100 bytes at most: a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_full_disk_is_told_once_and_what_is_missing_later(tmp_path: Path, small_files: None) -> None:
+    told: list[str] = []
+    device = log(tmp_path, told, 10_000)
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    device.output(b"x" * 40 + b"\n", 0.0)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    for second in (1.0, 2.0, 3.0, 20.0):
+        device.output(b"y" * 200, second)
+    assert len(told) == 1 and "can't be written" in told[0]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    device.output(b"z\n", 100.0)
+    assert "are missing in the log" in told[1] and len(told) == 2
+    assert (tmp_path / "d.log").read_bytes().endswith(b"z\n")
+    assert device.position == 41 + 800 + 2
+    device.close()
+
+
+@pytest.mark.parametrize(
+    ("sent", "typed"),
+    [
+        (b"abc", b"abc"),
+        (b"a\r\nb\r\0c\rd", b"a\rb\rc\rd"),
+        (b"\xff\xfb\x01\xff\xfd\x03x", b"x"),
+        (b"a\xff\xffb", b"a\xffb"),
+        (b"\xff\xfa\x18\x00xterm\xff\xf0x", b"x"),
+        (b"\xff\xfa\x1f\x00\xff\xff\x00\x18\xff\xf0x", b"x"),
+        (b"\xff\xf1x", b"x"),
+        (b"\n\n", b"\n\n"),
+    ],
+)
+def test_telnet_is_taken_out_in_any_chunking(sent: bytes, typed: bytes) -> None:
+    assert TelnetReader().receive_data(sent) == typed
+    reader = TelnetReader()
+    assert b"".join(reader.receive_data(bytes((byte,))) for byte in sent) == typed
+
+
+@given(st.binary())
+def test_any_bytes_pass_through_telnet(data: bytes) -> None:
+    sent = data.replace(b"\xff", b"\xff\xff").replace(b"\r", b"\r\0")
+    assert TelnetReader().receive_data(sent) == data
+
+
+def test_the_escape_key() -> None:
+    keys = Keys(1)
+    assert keys.receive_keys(b"ab\x01") == b"ab" and keys.receive_keys(b"\x01c\x01x\x03") == b"\x01c\x03"
+    assert keys.receive_keys(b"d\x01qe") == b"d" and keys.left
+
+
+def test_systemd_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        notify("READY=1")
+        assert listener.recv(100) == b"READY=1"
+    notify("READY=1")  # Nobody listens: nothing happens.
+    monkeypatch.setenv("NOTIFY_SOCKET", "")
+    notify("READY=1")
+    assert os.path.exists(tmp_path / "notify")
