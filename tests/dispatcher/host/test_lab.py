@@ -113,8 +113,11 @@ def served(tmp_path: Path, commands: Path, request: pytest.FixtureRequest) -> It
     text += device("one", tcp=f"127.0.0.1:{number}", pty=str(tmp_path / "terminal")) + device("two", "server")
     lab = Served(tmp_path, text, commands, "--http", "127.0.0.1:0")
     lab.port = number  # type: ignore[attr-defined]
-    with lab.process:
+    try:
         yield lab
+    finally:
+        # Perhaps it was started again.
+        lab.process.__exit__(None, None, None)
 
 
 def until(connection: socket.socket, text: str, seen: bytes = b"") -> str:
