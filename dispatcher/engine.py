@@ -200,10 +200,22 @@ class Engine:
             self._release(identity, INTERRUPTED, reason, now)
 
     def report(
-        self, device: str, kind: str, fields: tuple[str | None, ...], position: int, now: float
+        self,
+        device: str,
+        kind: str,
+        fields: tuple[str | None, ...],
+        position: int,
+        now: float,
+        identity: bytes | None = None,
     ) -> None:
-        """Note what a device reports by text signals, which nobody answers. Raises ValueError."""
-        event = Reported(self.epoch + now, device, self._identity(), kind, fields, position)
+        """Note what a device reports by text signals, which nobody answers. Raises ValueError.
+
+        :param identity: of the event, where it may be reported again; None: it is new.
+        """
+        identity = identity or self._identity()
+        event = Reported(self.epoch + now, device, identity, kind, fields, position)
+        if self.state.known(identity) or identity in self._pending:
+            return
         of_device = self._devices.get(device) or _Device("")
         try:
             self._check_share(event)

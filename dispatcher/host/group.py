@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from dispatcher.engine import Engine
+from dispatcher.engine import Answer, Engine
 from dispatcher.group.events import Event, Founded
 from dispatcher.group.results import Case, Counts
 from dispatcher.grouplog import GroupLog
@@ -23,8 +23,19 @@ from dispatcher.line.channel import Asked
 from dispatcher.line.session import Request
 from dispatcher.line.textsignals import Found, Malformed
 
-if TYPE_CHECKING:
-    from dispatcher.host.attachment import Attachment
+
+class Attached(Protocol):
+    """A device of the group: one whose console is here (`Attachment`), or in another process."""
+
+    @property
+    def name(self) -> str:
+        """Of the device."""
+
+    def answer(self, answer: Answer, now: float) -> None:
+        """Carry an answer to the device."""
+
+    def flush(self, now: float) -> None:
+        """All that this turn of the loop brought is carried out."""
 
 
 class Observer(Protocol):
@@ -53,8 +64,8 @@ class Group:
         self._log = log
         self._observer = observer
         self._readers = readers
-        self._attachments: dict[str, Attachment] = {}
-        self._touched: set[Attachment] = set()
+        self._attachments: dict[str, Attached] = {}
+        self._touched: set[Attached] = set()
         self._awake = False
         self._timer = Timer(self._handle_timeout)
 
@@ -78,7 +89,7 @@ class Group:
         """32 bits that name the group and its log."""
         return self.engine.state.number
 
-    def attach(self, attachment: Attachment, role: str) -> None:
+    def attach(self, attachment: Attached, role: str) -> None:
         """A device's console is here. Raises ValueError, with a sentence, if the device can't join.
 
         :param role: of the device.
@@ -87,7 +98,7 @@ class Group:
         self._attachments[attachment.name] = attachment
         self.wake(attachment)
 
-    def detach(self, attachment: Attachment, reason: str) -> None:
+    def detach(self, attachment: Attached, reason: str) -> None:
         """The device will never send again; `reason` is a clause."""
         if self._attachments.pop(attachment.name, None) is not None:
             self.engine.leave(attachment.name, reason, self._loop.time())
@@ -115,7 +126,7 @@ class Group:
         """A device has printed something."""
         self.engine.heard = now
 
-    def wake(self, attachment: Attachment | None = None) -> None:
+    def wake(self, attachment: Attached | None = None) -> None:
         """Something has happened: carry it out in this turn of the loop.
 
         :param attachment: where there may be something to type.
