@@ -17,9 +17,8 @@ from pathlib import Path
 
 import build_zipapp
 from bench import startup
+from bench.puregroup import PureGroup
 from dispatcher.consoles.processes import become_subreaper
-from dispatcher.engine import Engine
-from dispatcher.grouplog.memory import MemoryGroupLog
 from dispatcher.line.demultiplexer import Demultiplexer, Frame
 from toolkit.agent import LINGER
 
@@ -39,13 +38,13 @@ class Bench:
 
     def run(self, *commands: str) -> tuple[int, int]:
         """Run a shell command on a device each; returns the bytes of frames and of typed lines."""
-        engine = Engine(MemoryGroupLog(), lambda: random.getrandbits(32))
+        group = PureGroup(lambda: random.getrandbits(32))
         devices = {}
         demultiplexers = {}
         up = down = 0
         for number, command in enumerate(commands):
             name = f"panda{number:02}"
-            engine.join(name, "client", time.monotonic())
+            group.join(name, "client", time.monotonic())
             pid, fd = pty.fork()
             if pid == 0:
                 os.execve("/bin/sh", ["sh", "-c", command], self.environ)
@@ -65,9 +64,9 @@ class Bench:
                     continue
                 events = demultiplexers[name].receive_data(data, now)
                 up += sum(len(event.raw) for event in events if isinstance(event, Frame))
-                engine.receive_data(name, data, now)
-            engine.handle_timeout(now)
-            for name, data in engine.data_to_type():
+                group.receive_data(name, data, now)
+            group.handle_timeout(now)
+            for name, data in group.data_to_type(now).items():
                 down += len(data)
                 os.write(devices[name][1], data)
         for pid, fd in devices.values():

@@ -14,8 +14,7 @@ from collections.abc import Iterator
 from itertools import chain, islice, repeat
 from itertools import count as count_from
 
-from dispatcher.engine import Engine
-from dispatcher.grouplog.memory import MemoryGroupLog
+from bench.puregroup import PureGroup
 from toolkit.wire import packets
 from toolkit.wire.framing import MARKER, encode_frame
 from toolkit.wire.transfer import seal
@@ -95,12 +94,12 @@ ATTACKS = {
 def _attack(attack: str, count: int) -> tuple[float, int, int, bool]:
     """Processor seconds, bytes, KiB of memory at the most, and whether another device was served."""
     tokens = chain([TOKEN, TOKEN], count_from(TOKEN + 1))
-    engine = Engine(MemoryGroupLog(), lambda: next(tokens))
-    engine.join("attacker", "tester", 0.0)
-    engine.join("other", "tester", 0.0)
+    group = PureGroup(lambda: next(tokens))
+    group.join("attacker", "tester", 0.0)
+    group.join("other", "tester", 0.0)
     for name in ("attacker", "other"):
-        engine.receive_data(name, HELLO, 0.0)
-    assert len(engine.data_to_type()) == 2
+        group.receive_data(name, HELLO, 0.0)
+    assert len(group.data_to_type(0.0)) == 2
     size, held, now = 0, b"", 0.0
     began = time.process_time()
     for piece in chain(islice(ATTACKS[attack](), count), [bytes(CHUNK)]):
@@ -108,14 +107,16 @@ def _attack(attack: str, count: int) -> tuple[float, int, int, bool]:
         if len(held) >= CHUNK:
             size += len(held)
             now += len(held) / SPEED
-            engine.receive_data("attacker", held, now)
+            group.receive_data("attacker", held, now)
             held = b""
-            engine.handle_timeout(now)
-            for drain in (engine.outputs, engine.data_to_type, engine.new_results, engine.notices):
-                drain()
+            group.handle_timeout(now)
+            group.data_to_type(now)
+            group.output["attacker"] = b""
+            group.engine.new_results()
+            group.engine.notices()
     took = time.process_time() - began
-    engine.receive_data("other", _request(2, seal(pack_request(b"12345678", "self"))), now)
-    answered = dict(engine.data_to_type()).get("other", b"").count(b"#L1.") == 1
+    group.receive_data("other", _request(2, seal(pack_request(b"12345678", "self"))), now)
+    answered = group.data_to_type(now).get("other", b"").count(b"#L1.") == 1
     return took, size, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, answered
 
 

@@ -25,12 +25,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dispatcher.host.runner import Device, Runner
-
 import build_zipapp
+from dispatcher.consoles import Listener
+from dispatcher.consoles.ptyprocess import PtyProcess
 from dispatcher.engine import Engine
-from dispatcher.group.events import Sent, Waiting
+from dispatcher.group.events import Event, Founded, Sent, Waiting
 from dispatcher.grouplog.memory import MemoryGroupLog
+from dispatcher.host.terminalrun import Device, TerminalRun
 from dispatcher.line.demultiplexer import Damaged, Demultiplexer, Frame
 from dispatcher.line.demultiplexer import Event as LineEvent
 from dispatcher.simulator.board import Workshop
@@ -146,19 +147,29 @@ class Traffic:
             self._marks.clear()
 
 
-class WatchedEngine(Engine):
-    """The engine, and what came over the lines."""
+class Watched:
+    """Hands on what a console tells, and looks at its bytes."""
 
-    traffic: dict[str, Traffic]
+    def __init__(self, listener: Listener, traffic: Traffic) -> None:
+        self._traffic = traffic
+        self._received = listener.received
+        self.drained, self.lost, self.ended = listener.drained, listener.lost, listener.ended
 
-    def receive_data(self, device: str, data: bytes, now: float) -> None:
-        self.traffic[device].receive_data(data, now)
-        super().receive_data(device, data, now)
+    def received(self, data: bytes) -> None:
+        now = asyncio.get_running_loop().time()
+        self._traffic.handle_timeout(now)
+        self._traffic.receive_data(data, now)
+        self._received(data)
 
-    def handle_timeout(self, now: float) -> None:
-        for traffic in self.traffic.values():
-            traffic.handle_timeout(now)
-        super().handle_timeout(now)
+
+def watch(board: PtyProcess, traffic: Traffic) -> None:
+    """Have all bytes of this console looked at."""
+    opened = board.open
+
+    async def open_watched(listener: Listener) -> None:
+        await opened(Watched(listener, traffic))
+
+    board.open = open_watched  # type: ignore[method-assign]
 
 
 @dataclass(slots=True)
@@ -192,28 +203,43 @@ def measure(faults: str, count: int, seed: int, box: Path, folder: Path) -> Outc
     )
     (folder / "script.sh").write_text(SCRIPT)
     devices = []
+    traffic = {name: Traffic() for name in DEVICES}
     for name in DEVICES:
         command = f"exec sh script.sh {name} {count} {folder}/{name}.results {folder}/{name}.errors"
         board = workshop.board(PlannedDevice(name, "tester", command, folder))
+        watch(board, traffic[name])
         devices.append(Device(name, "tester", board))
-    log = MemoryGroupLog()
+    events: list[Event] = []
     randomness = random.Random(seed)
-    engine = WatchedEngine(log, lambda: randomness.getrandbits(32))
-    engine.traffic = {name: Traffic() for name in DEVICES}
     display = Display(lambda text: 0, list(DEVICES), colour=False)
-    runner = Runner(devices, engine, display, None, Plain(lambda text: 0, lambda: None), must_end=True)
-    asyncio.run(runner.run(LIMIT))
+
+    async def run() -> TerminalRun:
+        run = TerminalRun(
+            devices,
+            Engine(randomness.randbytes(8)),
+            MemoryGroupLog(),
+            display,
+            None,
+            Plain(lambda text: 0, lambda: None),
+            must_end=True,
+            token=lambda: randomness.getrandbits(32),
+            readers=[events.append],
+        )
+        await run.run(Founded(0.0, randomness.randbytes(8)), LIMIT)
+        return run
+
+    runner = asyncio.run(run())
     outcome = Outcome(seconds=max(row.seconds for row in runner.rows()))
     for name in DEVICES:
-        _judge(outcome, name, count, folder, engine.traffic[name], log)
-        counters = engine.counters(name)
+        _judge(outcome, name, count, folder, traffic[name], events)
+        counters = runner.counters()[name]
         for counter in ("frames", "lines", "repaired", "damaged", "replayed", "refused"):
             outcome.counters[counter] += getattr(counters, counter)
     return outcome
 
 
 def _judge(
-    outcome: Outcome, name: str, count: int, folder: Path, traffic: Traffic, log: MemoryGroupLog
+    outcome: Outcome, name: str, count: int, folder: Path, traffic: Traffic, events: list[Event]
 ) -> None:
     results = _lines(folder / f"{name}.results")
     errors = _lines(folder / f"{name}.errors")
@@ -223,12 +249,10 @@ def _judge(
     # Each failure has its sentence.
     unexplained = max(0, count - done - len(lost) - len(errors))
     sent = Counter(
-        (event.message_id, event.data)
-        for event in log.events
-        if isinstance(event, Sent) and event.device == name
+        (event.message_id, event.data) for event in events if isinstance(event, Sent) and event.device == name
     )
     synchronised = Counter(
-        event.message_id for event in log.events if isinstance(event, Waiting) and event.device == name
+        event.message_id for event in events if isinstance(event, Waiting) and event.device == name
     )
     for number, status in statuses.items():
         size = SIZES.get(number % 5)

@@ -636,8 +636,8 @@ class World:
         """One host's dispatcher ends, and begins again with what is in the log."""
         old = self.random.choice(self.hosts)
         for device in old.devices.values():
-            old.carry_out(device, device.channel.close(self.now))
             device.clean = False
+            old.carry_out(device, device.channel.close(self.now))
             device.channel = self.new_channel()
         self.counts["restarts"] += 1
         # What it was about to append gets into the log, or is gone with it.

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""`make fuzz`: coverage-guided fuzzing, by atheris, of everything that parses bytes from the line.
+"""`make fuzz`: coverage-guided fuzzing, by atheris, of everything that parses bytes from the line,
+and of files: jobs, scripts, device configuration, group logs.
 
     python tests/fuzz.py [--runs N] [--seed S] [TARGET ...]
 
@@ -11,13 +12,14 @@ Checksums would keep a fuzzer out, so where they protect something the target pu
 """
 
 import argparse
+import contextlib
 import itertools
 import os
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +31,23 @@ sys.path[:0] = [str(ROOT)]
 # As on the devices; and compiled code can't be looked into.
 os.environ["MSGPACK_PUREPYTHON"] = "1"
 with atheris.instrument_imports(include=["toolkit", "dispatcher", "msgpack"]):
-    from dispatcher.engine import Engine
-    from dispatcher.grouplog.memory import MemoryGroupLog
+    from bench.puregroup import PureGroup
+    from dispatcher.errors import SetupError, UsageError
+    from dispatcher.group.configuration import parse_configuration
+    from dispatcher.group.events import Event, Joined, Left, Released, Reported, Sent, Waiting, WaitKind
+    from dispatcher.jobs.model import Definition, Place, Role, Step, TestAction
+    from dispatcher.jobs.reader import read_job
+    from dispatcher.jobs.repositories import Repositories
     from dispatcher.line.demultiplexer import Demultiplexer
     from dispatcher.line.textsignals import MARKER as SIGNAL
     from dispatcher.line.textsignals import MAX_SIGNAL, Malformed, Scanner
+    from dispatcher.plan.calls import ScriptFile
+    from dispatcher.plan.expected import expect
+    from dispatcher.plan.lint import findings
+    from dispatcher.plan.plantable import expected_table
+    from dispatcher.plan.programs import devices_of, programs
+    from dispatcher.report.flow.files import written, written_table
+    from dispatcher.report.flow.model import Fold
     from toolkit.wire import packets
     from toolkit.wire.device_link import DeviceLink
     from toolkit.wire.framing import (
@@ -96,28 +110,25 @@ def numbers(piece: bytes, count: int, other: int) -> list[Any]:
     return values
 
 
-def engine_with(count: int) -> Engine:
+def group_of(count: int) -> PureGroup:
     tokens = itertools.chain([TOKEN] * count, itertools.count(TOKEN + 1))
-    engine = Engine(MemoryGroupLog(), lambda: next(tokens))
+    group = PureGroup(lambda: next(tokens))
     for number in range(count):
-        engine.join(f"d{number}", "tester", 0.0)
-        engine.receive_data(f"d{number}", encode_frame(HELLO), 0.0)
-        assert len(engine.data_to_type()) == 1
-    return engine
+        group.join(f"d{number}", "tester", 0.0)
+        group.receive_data(f"d{number}", encode_frame(HELLO), 0.0)
+        assert len(group.data_to_type(0.0)) == 1
+    return group
 
 
-def drain(engine: Engine) -> None:
-    for _ in engine.outputs():
-        pass
-    for _, line in engine.data_to_type():
-        assert line
-    engine.new_results()
-    engine.notices()
+def drain(group: PureGroup, now: float) -> None:
+    group.data_to_type(now)
+    group.engine.new_results()
+    group.engine.notices()
 
 
 def frames(data: bytes) -> None:
     """The session: intact frames with any body, or with the fields of a packet that are any numbers."""
-    engine, now = engine_with(2), 0.0
+    group, now = group_of(2), 0.0
     for number, piece in Pieces(data):
         body = piece
         if number & 1:
@@ -125,14 +136,14 @@ def frames(data: bytes) -> None:
             fields = numbers(piece, 7, number & 64)
             body = pack([kind, TOKEN, *fields, piece[14:]][: len(packets.UP_FIELDS[kind]) + 1])
         now += number / 4
-        engine.handle_timeout(now)
-        engine.receive_data(f"d{number >> 3 & 1}", encode_frame(body[:MAX_FRAME_BODY]), now)
-        drain(engine)
+        group.handle_timeout(now)
+        group.receive_data(f"d{number >> 3 & 1}", encode_frame(body[:MAX_FRAME_BODY]), now)
+        drain(group, now)
 
 
 def requests(data: bytes) -> None:
     """The operations: whole requests with any content, or a known operation with any arguments."""
-    engine, now = engine_with(2), 0.0
+    group, now = group_of(2), 0.0
     names = ["self", "role", "group", "send", "wait", "wait-all", "sync", "result", "reference", "config"]
     names += ["case-start", "case-end", "set-start", "set-stop", "run-start", "run-end", "raise", "feedback"]
     for sequence, (number, piece) in enumerate(Pieces(data), start=2):
@@ -157,10 +168,10 @@ def requests(data: bytes) -> None:
                 chunk,
             )
             frame = encode_frame(packets.pack_packet(packets.REQUEST, *fields))
-            engine.receive_data(f"d{number >> 4 & 1}", frame, now)
+            group.receive_data(f"d{number >> 4 & 1}", frame, now)
         now += number / 16
-        engine.handle_timeout(now)
-        drain(engine)
+        group.handle_timeout(now)
+        drain(group, now)
 
 
 def signals(data: bytes) -> None:
@@ -214,8 +225,170 @@ def replies(data: bytes) -> None:
     assert isinstance(status, int) and isinstance(values, list)
 
 
+# Files. What grows faster than its file shows as an input that takes too much time or memory: each
+# piece of an input says how often a part of a file stands there, so that few bytes make a long file.
+
+SCRIPT = (
+    *("a=$a$a\n", "b=$a-$b\n", "lava-send x$a\n", "lava-wait x$b\n", "lava-sync s\n", "lava-wait-all x r1\n"),
+    *(
+        "f() {\n",
+        "}\n",
+        "f $@ $a\n",
+        "if [ $a = x ]; then\n",
+        "else\n",
+        "fi\n",
+        "for i in $a $b; do\n",
+        "done\n",
+    ),
+    *(
+        "while true; do\n",
+        "case $a in x*)\n",
+        ";; esac\n",
+        "(",
+        ")",
+        "$(",
+        "`",
+        '"',
+        "'",
+        "${a%x*}",
+        "${a//x/$b}",
+    ),
+    *("set -- $@ $a\n", 'eval "$a"\n', "sh -c '", "./x.sh $a\n", ". ./x.sh\n", "shift\n", "trap 'f' EXIT\n"),
+    *("cat <<END\n", "END\n", "$((a+1))", "{1..9}", " && ", " || ", " | ", " & ", "a=$(echo $a)\n", "x", " "),
+    *(
+        "while getopts ab: o; do\n",
+        "lava-send m k$a=$b\n",
+        "export a\n",
+        "local a=$b\n",
+        "unset a\n",
+        "return\n",
+    ),
+)
+JOB = (
+    *(
+        "job_name: x\n",
+        "actions:\n",
+        "- test:\n",
+        "    role: a\n",
+        "    definitions:\n",
+        "    - from: inline\n",
+    ),
+    *("      name: x\n      path: x\n", "      repository: {run: {steps: [lava-sync x]}}\n", "protocols:\n"),
+    *(
+        "  lava-multinode:\n",
+        "    roles:\n",
+        "      a: {count: 3}\n",
+        "      b: {count: 900}\n",
+        "&a ",
+        "*a ",
+        "- ",
+    ),
+    *(
+        "[",
+        "]",
+        "{",
+        "}",
+        ": ",
+        ",",
+        "x",
+        "\n",
+        " ",
+        "'",
+        '"',
+        "    repeat: 900\n",
+        "<<: *a\n",
+        "!!str ",
+        "? ",
+        "|\n",
+    ),
+)
+CONFIGURATION = (
+    *(
+        "[devices.a]\n",
+        "[devices.b]\n",
+        "[shared]\n",
+        "[devices.a.storage]\n",
+        "target-ip = '1'\n",
+        "a.",
+        "b = 1\n",
+    ),
+    *("text = '''\n", "'''\n", "x = [\n", "]\n", "{a=", "}", ",", "[[", "]]", "'", '"', "\n", "#", "1", "x"),
+)
+
+
+def made(data: bytes, parts: Sequence[str]) -> str:
+    """A file of these parts, each as often as a byte says; 1 MB at most."""
+    pairs = zip(data[::2], data[1::2], strict=False)
+    return "".join(parts[part % len(parts)] * (1 + times) for part, times in pairs)[:1_000_000]
+
+
+def scripts(data: bytes) -> None:
+    """Scripts of definitions, planned for two roles: any shell text."""
+    half = len(data) // 2
+    place, roles = Place("x", 1), []
+    texts = [made(data[:half], SCRIPT), made(data[half:], SCRIPT)]
+    for number, text in enumerate(texts):
+        definition = Definition("x", place, steps=(Step(text, place),))
+        roles.append(Role(f"r{number}", 2, place, (TestAction(place, definitions=(definition,)),)))
+    devices = [(f"{role.name}-{number}", role) for role in roles for number in range(2)]
+    expected = expect(programs(devices, lambda _: lambda path: ScriptFile(path, texts[0][:5000])))
+    findings(expected)
+    written_table(expected_table(expected, "device"), "text")
+
+
+def jobs(data: bytes) -> None:
+    """Job files: any text, among it the parts of a job."""
+    path = ROOT / "build" / "fuzz" / f"job-{os.getpid()}.yaml"
+    path.write_text(made(data, JOB))
+    try:
+        job = read_job(path, Repositories())
+        if sum(role.count for role in job.roles) <= 1000:
+            findings(expect(programs(devices_of(job), lambda _: lambda _: None)))
+    except (SetupError, UsageError):
+        pass
+    finally:
+        path.unlink()
+
+
+def configurations(data: bytes) -> None:
+    """Device configurations: any text, among it tables and values."""
+    with contextlib.suppress(ValueError):
+        parse_configuration(made(data, CONFIGURATION))
+
+
+def group_logs(data: bytes) -> None:
+    """Group logs, drawn as a table and as a page: any events, some of them many times."""
+    fold, count = Fold(), 0
+    for number, times in zip(data[::2], data[1::2], strict=False):
+        for _ in range(1 + times):
+            count += 1
+            device, request = f"d{number >> 4 if number & 8 else count % 50}", b"%d" % count
+            if count > 20_000:
+                break
+            fold.apply(Joined(count, device, b"j%d" % count, f"r{number & 1}"))
+            event: Event | None = (
+                None,
+                Sent(count, device, request, b"m%d" % (number >> 4), ((b"k", b"v"),) * (number >> 5)),
+                Waiting(count, device, request, WaitKind.SYNC, b"m", None, None),
+                Waiting(count, device, request, WaitKind.WAIT, b"m%d" % count, None, None),
+                Waiting(count, device, request, WaitKind.WAIT_ALL, b"m0", f"r{number >> 7}", 1.0),
+                Reported(count, device, request, "result", (f"c{count}", "fail", None, None), 0),
+                Released(count, b"r%d" % count, b"%d" % (count - 1), 1, f"reason {count}"),
+                Left(count, device, b"l%d" % count, "ended"),
+            )[number & 7]
+            if event is not None:
+                fold.apply(event)
+    flow = fold.finish()
+    for form in ("text", "html"):
+        written(flow, form, "x")
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    target.__name__: target for target in (console, frames, requests, signals, lines, replies)
+    target.__name__: target
+    for target in (
+        *(console, frames, requests, signals, lines, replies),
+        *(scripts, jobs, configurations, group_logs),
+    )
 }
 
 

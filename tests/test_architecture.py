@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Who may import what. The rules are in docs/design.md; here the sources are read, not run."""
+"""Who may import what: read from the sources, and for pure folders from what an interpreter really imports."""
 
 import ast
+import graphlib
+import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,22 +21,54 @@ SOURCES = [
 TOOLKIT = [path for path in SOURCES if path.is_relative_to(ROOT / "toolkit")]
 DISPATCHER = [path for path in SOURCES if path.is_relative_to(ROOT / "dispatcher")]
 
-# Bytes, events and the time come in as arguments; bytes, events and deadlines go out.
-PURE = [
-    *sorted((ROOT / "toolkit" / "wire").rglob("*.py")),
-    *(
-        path
-        for folder in ("line", "group", "plan")
-        for path in sorted((ROOT / "dispatcher" / folder).rglob("*.py"))
-    ),
-    *(
-        ROOT / "dispatcher" / f"{name}.py"
-        for name in (
-            *("engine", "host/deadwatch", "host/rules", "jobs/text", "jobs/source", "view/statusview"),
-            *(f"report/flow/{module}" for module in ("model", "words", "table", "tables")),
-        )
-    ),
-]
+# What each folder or module of the dispatcher may import of the others.
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    "files": set(),
+    "names": {"errors"},
+    "group": set(),
+    "line": {"group"},
+    "engine": {"group"},
+    "grouplog": {"errors", "group"},
+    "consoles": {"errors"},
+    "simulator": {"consoles", "errors", "group", "names"},
+    "jobs": {"errors", "files", "group", "line", "names", "simulator"},
+    "view": {"consoles", "errors", "group", "simulator"},
+    "report": {"errors", "group", "line", "view"},
+    "plan": {"group", "jobs", "report"},
+    "host": {
+        *("consoles", "engine", "errors", "files", "group", "grouplog", "jobs", "line", "report", "view"),
+        "simulator",
+    },
+    "commands": {
+        *("consoles", "engine", "errors", "files", "group", "grouplog", "host", "jobs", "line", "names"),
+        *("plan", "report", "simulator", "view"),
+    },
+    "cli": {"commands", "errors", "host"},
+    "__main__": {"cli"},
+}
+
+# Bytes, events and the time come in as arguments; bytes, events and deadlines go out. Of the dispatcher
+# they import each other and what stands behind them, which does no I/O when it is imported.
+PURE: dict[str, set[str]] = {
+    "toolkit.wire": set(),
+    "dispatcher.group": set(),
+    "dispatcher.line": {"dispatcher.group"},
+    "dispatcher.engine": {"dispatcher.group"},
+    "dispatcher.plan": {
+        *("dispatcher.group", "dispatcher.jobs.model", "dispatcher.jobs.text"),
+        *("dispatcher.report.flow.table", "dispatcher.view.display"),
+    },
+    "dispatcher.host.deadwatch": {"dispatcher.engine", "dispatcher.group"},
+    "dispatcher.jobs.rules": {"dispatcher.group", "dispatcher.jobs.model"},
+    "dispatcher.view.statusview": {"dispatcher.group", "dispatcher.view.display"},
+    "dispatcher.report.flow.model": {"dispatcher.group", "dispatcher.view.display"},
+    "dispatcher.report.flow.tables": {
+        "dispatcher.group",
+        "dispatcher.report.flow",
+        "dispatcher.view.display",
+    },
+}
 INPUT_OUTPUT_CLOCK_CHANCE = {
     *("asyncio", "fcntl", "io", "multiprocessing", "os", "pathlib", "posix", "pty", "queue", "random"),
     *(
@@ -100,15 +135,80 @@ def test_dispatcher_takes_from_toolkit_only_the_wire(path: Path) -> None:
     assert {name for name in taken if not name.startswith("toolkit.wire.")} <= {"toolkit.VERSION"}
 
 
-@sources(PURE)
-def test_pure_modules_do_no_input_or_output(path: Path) -> None:
-    assert set(map(top, imports(path))) & INPUT_OUTPUT_CLOCK_CHANCE == set()
+def room(path: Path) -> str:
+    """The folder or module of the dispatcher that a source belongs to."""
+    return path.relative_to(ROOT / "dispatcher").with_suffix("").parts[0]
+
+
+@sources([path for path in DISPATCHER if path.name != "__init__.py" or path.parent.name != "dispatcher"])
+def test_folders_import_what_they_may(path: Path) -> None:
+    taken = {name.split(".")[1] for name in imports(path) if name.startswith("dispatcher.")}
+    assert taken - {room(path)} <= MAY_IMPORT[room(path)]
+
+
+def test_there_is_no_circle_between_folders() -> None:
+    assert set(MAY_IMPORT) == {room(path) for path in DISPATCHER} - {"__init__"}
+    list(graphlib.TopologicalSorter(MAY_IMPORT).static_order())  # Raises CycleError.
+
+
+# Imports a module with all below it. Prints, for each of our modules that were loaded, what it has
+# imported itself: what the standard library imports for its own use does not count.
+IMPORT = """
+import builtins, importlib, json, pkgutil, sys
+
+original, imported = builtins.__import__, {}
+
+def noting(name, globals=None, locals=None, names=(), level=0):
+    who = (globals or {}).get("__name__", "")
+    if who.partition(".")[0] in ("dispatcher", "toolkit") and not level:
+        imported.setdefault(who, []).append(name)
+    return original(name, globals, locals, names, level)
+
+sys.path.insert(0, sys.argv[1])
+builtins.__import__ = noting
+module = importlib.import_module(sys.argv[2])
+if hasattr(module, "__path__"):
+    for found in pkgutil.walk_packages(module.__path__, module.__name__ + "."):
+        importlib.import_module(found.name)
+builtins.__import__ = original
+ours = [name for name in sys.modules if name.partition(".")[0] in ("dispatcher", "toolkit")]
+print(json.dumps({name: imported.get(name, []) for name in ours}))
+"""
+
+
+def is_below(name: str, folder: str) -> bool:
+    return name == folder or name.startswith(folder + ".")
+
+
+@pytest.mark.parametrize("folder", PURE)
+def test_pure_folders_load_nothing_that_does_input_or_output(folder: str) -> None:
+    command = [sys.executable, "-I", "-c", IMPORT, str(ROOT), folder]
+    loaded: dict[str, list[str]] = json.loads(subprocess.check_output(command, text=True))
+    assert folder in loaded
+    for name, imported in loaded.items():
+        packages = [f"{allowed}." for allowed in (folder, *PURE[folder])]
+        allowed = (folder, "toolkit.wire", *PURE[folder])
+        is_package_above = any(package.startswith(name + ".") for package in packages)
+        assert name == "toolkit" or is_package_above or any(is_below(name, each) for each in allowed), name
+        assert set(map(top, imported)) & INPUT_OUTPUT_CLOCK_CHANCE == set(), name
+
+
+@sources(
+    [
+        path
+        for path in SOURCES
+        if any(is_below(".".join(path.relative_to(ROOT).with_suffix("").parts), folder) for folder in PURE)
+    ]
+)
+def test_pure_modules_call_nothing_that_does_input_or_output(path: Path) -> None:
     called = {
         node.func.id
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     }
     assert called & {"open", "print", "input", "__import__"} == set()
+    # Also what would only be imported when it is needed.
+    assert set(map(top, imports(path))) & INPUT_OUTPUT_CLOCK_CHANCE == set()
 
 
 @sources([path for path in SOURCES if path.read_bytes()])

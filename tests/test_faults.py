@@ -64,7 +64,7 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_case(name):
-    counts = World(seed=1, faults=CASES[name]).run(seconds=20)
+    counts = World(seed=1, faults=CASES[name]).run(seconds=30)
     assert counts["status 0"] > 50
 
 

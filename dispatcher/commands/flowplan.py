@@ -8,11 +8,11 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from dispatcher.commands.scriptfiles import ScriptFiles
 from dispatcher.errors import SetupError, UsageError
 from dispatcher.group.events import readable
 from dispatcher.group.wording import counted
 from dispatcher.jobs.model import Checkout, Definition, Place, Role, Step, TestAction
-from dispatcher.jobs.scriptfiles import ScriptFiles
 from dispatcher.jobs.simulation import Simulation, read_simulation
 from dispatcher.plan.calls import Unread
 from dispatcher.plan.expected import expect

@@ -247,17 +247,17 @@ def _leaders(devices: Sequence[Device]) -> dict[str, Leader]:
 def _check(arguments: argparse.Namespace) -> None:
     timeout, baud = arguments.timeout, arguments.baud
     if timeout is not None and not (math.isfinite(timeout) and timeout > 0):
-        raise UsageError(f"--timeout {timeout:g}: a time is a positive number of seconds")
+        raise UsageError(f"--timeout {timeout:g}: it must be a number of seconds above 0")
     if baud is not None and not _SLOWEST <= baud <= _FASTEST:
-        raise UsageError(f"--baud {baud}: a speed is a number from {_SLOWEST} to {_FASTEST}")
+        raise UsageError(f"--baud {baud}: it must be a number from {_SLOWEST} to {_FASTEST}")
     if arguments.interactive is not None:
         if arguments.interactive.endswith((".yaml", ".yml")):
             raise UsageError(
-                f"--interactive {arguments.interactive}: that is a file, and no device; put it before the options"
+                f"--interactive {arguments.interactive}: this is a file, not a device; put it before the options"
             )
         require_terminal()
     if arguments.shared_tmp and (arguments.isolate or arguments.image is not None):
-        raise UsageError("--shared-tmp and --isolate exclude each other")
+        raise UsageError("--shared-tmp and --isolate can't be used together")
 
 
 def _faults(text: str | None) -> Faults | None:
@@ -287,7 +287,7 @@ def _setup(script: Path | None) -> Path | None:
     if script is None:
         return None
     if not script.is_file():
-        raise UsageError(f"--setup {script}: there is no such file")
+        raise UsageError(f"--setup {script}: no such file")
     if not os.access(script, os.X_OK):
         raise UsageError(f"--setup {script}: it is not executable; run `chmod +x {script}`")
     return script.absolute()
@@ -295,7 +295,7 @@ def _setup(script: Path | None) -> Path | None:
 
 def _program_folder(folder: Path) -> Path:
     if not folder.is_dir():
-        raise UsageError(f"--path {folder}: there is no such folder")
+        raise UsageError(f"--path {folder}: no such folder")
     if os.pathsep in str(folder.absolute()):
         raise UsageError(f"--path {folder}: a folder with '{os.pathsep}' in its name can't be in PATH")
     return folder.absolute()
@@ -308,7 +308,7 @@ def _state_folder() -> Iterator[Path]:
         fitting = _UNFIT.isdisjoint(os.path.realpath(tempfile.gettempdir()))
         state = Path(tempfile.mkdtemp(prefix="lavabox-", dir=None if fitting else "/tmp"))
     except OSError as error:
-        raise SetupError(f"there is no place for temporary files: {error}") from error
+        raise SetupError(f"no folder for temporary files: {error}") from error
     try:
         # A test may change to another user, who needs the commands as well.
         state.chmod(0o755)
@@ -325,8 +325,8 @@ def _private_tmp(state: Path, messages: list[str]) -> PrivateTmp | None:
     if isinstance(private_tmp, PrivateTmp):
         return private_tmp
     messages.append(
-        f"the devices share this machine's /tmp, as mount namespaces are not to be had ({private_tmp}). "
-        "Each has a cache file of its own all the same: scripts have to read $LAVA_MULTI_NODE_CACHE (and "
-        "$LAVA_MULTI_NODE_NETWORK_CACHE), not /tmp/lava_multi_node_cache.txt"
+        f"the devices share this machine's /tmp, as mount namespaces are not permitted ({private_tmp}). "
+        "Each has cache files of its own: scripts must read $LAVA_MULTI_NODE_CACHE and "
+        "$LAVA_MULTI_NODE_NETWORK_CACHE, not /tmp/lava_multi_node_cache.txt"
     )
     return None

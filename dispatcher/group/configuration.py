@@ -15,9 +15,12 @@ A file of TOML, from which lava-target-ip and its like answer:
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+# Lines of one value that are looked at to say in which line a fault is.
+_MOST_LINES = 10
 
 _KEYS = ("target-ip", "target-mac", "probe-ip", "probe-channel")
 
@@ -44,17 +47,32 @@ def parse_configuration(text: str) -> Configuration:
 
 
 def _line_of(fault: str, text: str) -> int:
-    """Where the fault is: behind the first beginning of the text that has it."""
+    """Where the fault begins: the first line with which the text has it.
+
+    Each longer beginning has it, too, so a few of them are enough to find out.
+    """
     lines = text.splitlines(keepends=True)
-    for number in range(1, len(lines)):
+    first, last = 1, len(lines)
+    while first < last:
+        middle = (first + last) // 2
+        if _has(fault, lines, middle):
+            last = middle
+        else:
+            first = middle + 1
+    return last
+
+
+def _has(fault: str, lines: Sequence[str], number: int) -> bool:
+    """Whether so many lines have the fault; of a value that goes on in the next few, all of it."""
+    for end in range(number, min(number + _MOST_LINES, len(lines)) + 1):
         try:
-            _checked(tomllib.loads("".join(lines[:number])))
+            _checked(tomllib.loads("".join(lines[:end])))
         except tomllib.TOMLDecodeError:
-            continue  # A value of several lines.
+            continue
         except ValueError as error:
-            if str(error) == fault:
-                return number
-    return len(lines)
+            return str(error) == fault
+        return False
+    return False
 
 
 def _checked(document: dict[str, Any]) -> Configuration:

@@ -195,18 +195,18 @@ def _report(*checks: Callable[[Any], bool]) -> Handler:
 
 
 def _set_start(state: GroupState, call: Call) -> Answer:
-    _fields(call, _is_name)
+    started = _report(_is_name)(state, call)
     open_set = state.results.open_set(call.device)
     if open_set is not None and not state.known(call.identity):
         return pack_reply(NO, f"a test set is open already: {readable(open_set):.200}")
-    return _report(_is_name)(state, call)
+    return started
 
 
 def _set_stop(state: GroupState, call: Call) -> Answer:
-    _fields(call)
+    stopped = _report()(state, call)
     if state.results.open_set(call.device) is None and not state.known(call.identity):
         return pack_reply(NO, "no test set is open")
-    return _report()(state, call)
+    return stopped
 
 
 def _config(state: GroupState, call: Call) -> Answer:

@@ -38,7 +38,7 @@ class Case:
     set: str | None
     id: str
     result: str
-    measurement: float | None
+    measurement: str | None
     units: str | None
     reference: str | None
     time: float
@@ -279,7 +279,7 @@ class Results:
             device.open_set,
             case_id,
             result,
-            None if measurement is None else float(measurement),
+            measurement,
             units,
             url,
             event.time,

@@ -24,9 +24,9 @@ from dispatcher.grouplog.file import FileGroupLog
 from dispatcher.grouplog.memory import MemoryGroupLog
 from dispatcher.host.consolelog import ConsoleLogs
 from dispatcher.host.deadwatch import Watch
-from dispatcher.host.rules import JobRules
 from dispatcher.host.stopsignals import undisturbed, unwind_when_told_to_end
 from dispatcher.host.terminalrun import Device, TerminalRun
+from dispatcher.jobs.rules import JobRules
 from dispatcher.line.textpatterns import Pattern
 from dispatcher.report import Report, jsonfile, junit, stats, table
 from dispatcher.report.flow.files import format_of, written
@@ -120,7 +120,7 @@ def run_group(
     names = [device.name for device in devices]
     # Whoever works in a device's shell has the terminal.
     view = _view(live=not arguments.no_live and display_class is Display)
-    display = display_class(view.write, names, colour=wants_colour(sys.stdout))
+    display = display_class(view.write, names, colour=wants_colour(sys.stdout, os.environ))
     randomness = random.SystemRandom() if seed is None else random.Random(seed)
     logs = _console_logs(arguments.log_dir, names, keep=not must_end)
     epoch = time.time() - time.monotonic()
@@ -188,7 +188,7 @@ def _view(*, live: bool) -> Plain | LiveView:
         stream.flush,
         _terminal_size,
         reflows=not cuts,
-        colour=wants_colour(stream),
+        colour=wants_colour(stream, os.environ),
     )
 
 

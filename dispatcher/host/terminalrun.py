@@ -36,9 +36,9 @@ from dispatcher.host.consolelog import ConsoleLogs
 from dispatcher.host.deadwatch import Watch
 from dispatcher.host.dispatcher import Dispatcher
 from dispatcher.host.group import Group
-from dispatcher.host.rules import JobRules
 from dispatcher.host.stopsignals import STOP_SIGNALS
 from dispatcher.host.timer import Timer
+from dispatcher.jobs.rules import JobRules
 from dispatcher.line.session import Counters
 from dispatcher.line.textpatterns import Pattern
 from dispatcher.view.display import Display, Row

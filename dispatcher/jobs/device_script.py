@@ -16,6 +16,7 @@ from pathlib import Path
 
 from dispatcher.errors import SetupError
 from dispatcher.jobs.model import Checkout, Definition, Request, Role, TestAction
+from dispatcher.jobs.rules import TimedAction
 from dispatcher.line.textpatterns import Pattern
 
 # Puts the files of a checkout into a folder, which does not exist yet. Raises SetupError.
@@ -26,18 +27,6 @@ _BASH = {"debian", "centos", "fedora", "archlinux", "arch", "slackware"}
 
 # A position's variable in a step that hands a command on: it is that command's.
 _POSITION = re.compile(r"\$(\d+)\b")
-
-
-@dataclass(frozen=True, slots=True)
-class TimedAction:
-    """A test action with a time-out, known in the group's log by the uuids of its runs.
-
-    It lasts from the beginning of its first run to the end of the last one.
-    """
-
-    first: str
-    last: str
-    timeout: float
 
 
 @dataclass(slots=True)
@@ -68,23 +57,29 @@ def lay_out(role: Role, folder: Path, shell: str, new_uuid: Callable[[], str], c
     if role.wait_timeout is not None:
         lines.append(f"export LAVA_WAIT_TIMEOUT={role.wait_timeout:g}")
     lines += [f"export {name}={shlex.quote(value)}" for name, value in role.environment]
-    lines.append("status=0")
+    failed = shlex.quote(str(folder / "failed"))
+    lines += [
+        "# After a reboot, the device goes on with the action that follows.",
+        f"status=0; [ ! -e {failed} ] || status=1",
+    ]
     if role.starts_after is not None:
         lines.append(
             _requested(Request("lava-wait-all", "lava_start", role.place, role.starts_after), folder)
         )
     number = 0
     for stage, action in enumerate(role.actions):
+        lines.append(f"if mkdir {shlex.quote(str(folder / f'begun-{stage}'))} 2>/dev/null; then")
         lines += [_requested(request, folder) for request in action.requests]
         if action.definitions:
             directory = folder / str(stage)
             _lay_out_action(action, directory, number, shell, new_uuid, copy, laid)
             number += len(action.definitions)
             lines += [
-                f"lava-test-runner {shlex.quote(str(directory))} || status=1",
+                f"lava-test-runner {shlex.quote(str(directory))} || {{ status=1; : >{failed}; }}",
                 # As in LAVA, nothing more is done on a device where an installation has failed.
                 f"cat {shlex.quote(str(directory))}/results/*/install_return_code 2>/dev/null | grep -qv '^0$' && exit 1",
             ]
+        lines.append("fi")
     (folder / "start.sh").write_text("\n".join([*lines, "exit $status", ""]), errors="surrogateescape")
     return laid
 

@@ -5,9 +5,14 @@ job file --reader--> Job --> scripts for the simulated devices (`lavabox sim JOB
                          --> the expected flow table, and what is wrong (`lavabox flow --plan`)
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True, order=True)

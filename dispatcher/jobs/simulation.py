@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dispatcher.errors import SetupError, UsageError
-from dispatcher.host.rules import JobRules
-from dispatcher.jobs.device_script import TimedAction, lay_out, shell_for
+from dispatcher.jobs.device_script import lay_out, shell_for
 from dispatcher.jobs.model import Checkout, Definition, Job, Place, Role, TestAction
 from dispatcher.jobs.reader import is_definition, read_bare_definition, read_job
 from dispatcher.jobs.repositories import Repositories, copy_tree, parse_repositories
+from dispatcher.jobs.rules import JobRules, TimedAction
 from dispatcher.jobs.source import Remarks
 from dispatcher.line.textpatterns import Pattern
 from dispatcher.names import check_no_duplicates
@@ -187,7 +187,7 @@ def _of_job(
         raise SetupError(f"{job.place}: the roles of this job have no devices")
     if len(simulation.devices) > MOST_DEVICES:
         raise SetupError(
-            f"{job.place}: {len(simulation.devices)} devices are more than this can simulate ({MOST_DEVICES})"
+            f"{job.place}: {len(simulation.devices)} devices are too many; the most is {MOST_DEVICES}"
         )
     check_no_duplicates([device.name for device in simulation.devices])
     for role in job.roles:

@@ -5,6 +5,8 @@
                                    --> frames --> Session ---------------> Received, Cancelled
     reply, accept, receive_keys -----------------------------------------> data_to_type
 
+A sign that the device boots anew or has crashed ends all leases: nothing is typed until it asks again.
+
 It does no I/O and knows no clock and no group. Call `receive_data` with what the console
 brings, and carry out what it returns, in that order. Then write `data_to_type` to the
 console, and call `handle_timeout` when `next_timeout` says so.
@@ -16,6 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dispatcher.line.bootsigns import BootSigns
 from dispatcher.line.demultiplexer import Damaged, Demultiplexer, Event, Frame
 from dispatcher.line.session import Cancelled, Counters, Received, Request, Session
 from dispatcher.line.textpatterns import LineScanner, Pattern
@@ -91,6 +94,7 @@ class Channel:
         self._demultiplexer = Demultiplexer()
         self._session = Session(token, group)
         self._scanner = Scanner(position)
+        self._signs = BootSigns()
         self._patterns = patterns or {}
         self._lines: LineScanner | None = None
         self._alarms: dict[str, int] = {}  # at which count a counter is told next
@@ -131,7 +135,11 @@ class Channel:
         keys, self._keys = bytes(self._keys), bytearray()
         if self._typing_until is not None and now < self._typing_until:
             return keys
-        return keys + b"".join(self._session.lines())
+        lines = self._session.lines()
+        for line in lines:
+            # A tty may echo it.
+            self._demultiplexer.type_line(line, now)
+        return keys + b"".join(lines)
 
     def interrupt(self, now: float) -> list[Item]:
         """The connection is gone for a while: what was held back of the output comes out."""
@@ -161,6 +169,9 @@ class Channel:
             if event.text:
                 items.append(Output(event.text, self.position))
                 self.position += len(event.text)
+                if self._signs.receive_data(event.text):
+                    # What waited there may be gone, and a reply would stop an autoboot.
+                    self._session.end_leases(now)
                 items += self._scanner.receive_data(event.text)
                 if self._lines is not None:
                     items += self._lines.receive_data(event.text)

@@ -3,18 +3,22 @@
 
     Output   what the device printed
     Frame    the body of a frame, and the foreign text that was found inside it
-    Echo     a line of ours that a tty echoed: neither output nor news
-    Damaged  a frame that can't be read, and the foreign text inside it
+    Echo     a line of ours that a tty echoed, or a piece of one: neither output nor news
+    Damaged  frames that can't be read, and the foreign text inside them
 
 The `raw` bytes of all events, joined, are the input. The `text` of all events,
 joined, is the device's output: what it would have been without the protocol.
-Text is passed on at once; only what may yet become a frame is held back, for
-at most MAX_HELD bytes and HOLD_TIME seconds (the mere beginning of a marker:
-MARKER_TIME).
+Text is passed on at once; only what may yet become a frame or an echo is held
+back, for at most MAX_HELD bytes and HOLD_TIME seconds (the mere beginning of a
+marker, and a piece of an echo: MARKER_TIME).
 
 A kernel message may cut a frame anywhere: in its content (repair.py), in the
 marker, in the terminator. The latter two are looked for with one run of whole
 lines inside.
+
+What a device sends costs a bounded time for each byte: each candidate is decided
+by patterns that look no further than the next ESC, and what is short enough to
+come by the thousand (markers in a row, empty frames) is taken in one piece.
 """
 
 from __future__ import annotations
@@ -22,8 +26,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from dispatcher.line.echoes import Echoes, common_size
 from dispatcher.line.repair import MAX_GUESSES, repair, salvage, without_echoes
-from toolkit.wire.framing import LINE_MARKER, MARKER, MAX_LINE, TERMINATOR, decode_frame, decode_line
+from toolkit.wire.framing import CHECK_SIZE, LINE_MARKER, MARKER, TERMINATOR, decode_frame
 
 # A frame of 720 bytes, and a burst of kernel messages inside it.
 MAX_HELD = 8192
@@ -35,17 +40,40 @@ MARKER_TIME = 0.25
 # a few hundredths of a processor.
 GUESSES_PER_SECOND = 10_000.0
 
-# The rest of an echoed line, with its CR LF.
-_MAX_ECHO = MAX_LINE + 1
-# The terminator with whole lines inside.
-_CUT_TERMINATOR = re.compile(rb"\x1b(?!\]5282;)[^\x1b]*?\n\\")
+_ESCAPE = MARKER[:1]
 # What a kernel message with a time stamp begins with, or may yet begin with. Without this sign
 # one is not looked for behind an ESC, and behind ESC ] only if that begins no sequence of others.
-_TIME_STAMP = re.compile(rb"(<\d{0,3}(\Z|>))?(\Z|\[ {0,11}(\Z|\d{1,8}(\Z|\.\d{0,6}(\Z|\]))))")
-_NO_SEQUENCE = re.compile(rb"(?!\d{1,8};)[0-9A-Za-z]")
+_TIME_STAMP = rb"(?:<\d{0,3}(?:\Z|>))?(?:\Z|\[ {0,11}(?:\Z|\d{1,8}(?:\Z|\.\d{0,6}(?:\Z|\]))))"
+_NO_SEQUENCE = rb"(?!\d{1,8};)[0-9A-Za-z]"
 
 
-@dataclass(frozen=True, slots=True)
+def _rest_of_marker(seen: int) -> bytes:
+    """A pattern for what may stand behind so many bytes of a marker; a group takes part if the data ends in it."""
+    if seen == len(MARKER):
+        return b""
+    following = re.escape(MARKER[seen : seen + 1])
+    message = {1: b"(?=%b)" % _TIME_STAMP, 2: b"(?=%b|%b)" % (_TIME_STAMP, _NO_SEQUENCE)}.get(seen, b"")
+    cut = rb"%b(?:[^\x1b]*?\n%b|[^\x1b]*\Z())" % (message, re.escape(MARKER[seen:]))
+    return b"(?:%b%b|(?!%b)%b)" % (following, _rest_of_marker(seen + 1), following, cut)
+
+
+# A marker, with or without lines inside, or what may yet become one.
+_MARKER = re.compile(_ESCAPE + _rest_of_marker(1))
+# The ways in which a frame ends: its terminator, another frame's marker, a terminator with lines inside.
+_END = re.compile(rb"\x1b(?:\\|(\]5282;)|[^\x1b]*?\n\\)")
+# Frames that are broken off soon by the marker of another, and those without room for a check, in a row.
+_JUNK = re.compile(
+    rb"(?:\x1b\]5282;(?:[\w-]{0,5}\x1b\\"
+    rb"|[^\x1b]{0,64}+(?:\x1b(?!\\|\]5282;|[^\x1b]*?\n\\)[^\x1b]{0,16}+){0,32}+(?=\x1b\]5282;)))+",
+    re.ASCII,
+)
+_EMPTY = re.compile(rb"\x1b\]5282;[\w-]{0,5}\x1b\\", re.ASCII)
+
+
+# Frozen classes would take three times as long to make: nobody changes an event.
+
+
+@dataclass(slots=True)
 class Output:
     raw: bytes
 
@@ -54,20 +82,20 @@ class Output:
         return self.raw
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Frame:
     raw: bytes
     body: bytes
     text: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Echo:
     raw: bytes
     text: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Damaged:
     raw: bytes
     text: bytes
@@ -82,13 +110,24 @@ class Demultiplexer:
     def __init__(self) -> None:
         self._held = b""
         self._held_since = 0.0
+        self._searched = 0  # how much of `_held`, where that is a frame, has no end of it
         self._credit = float(MAX_GUESSES)
         self._credit_since = 0.0
-        self._passed = 0  # bytes that came out so far: where in the stream `_held` begins
+        self._echoes = Echoes()
+
+    def type_line(self, line: bytes, now: float) -> None:
+        """Tell of a line that is typed to the device now, as `encode_line` made it.
+
+        Then what comes back of it, also if that is a part of it, is an Echo and no output (echoes.py).
+        """
+        self._echoes.type_line(line, now)
 
     def receive_data(self, data: bytes, now: float) -> list[Event]:
         """Take bytes in any chunking."""
-        return self._take(self._held + data, [], now)
+        if not self._held:
+            self._held_since = now
+            return self._take(data, 0, now)
+        return self._take(self._held + data, 0, now)
 
     def next_timeout(self) -> float | None:
         """When `handle_timeout` has to be called."""
@@ -102,171 +141,115 @@ class Demultiplexer:
         if deadline is None or now < deadline:
             return []
         # The candidate was none; what stands behind its first byte may be one.
-        return self._take(self._held[1:], [Output(self._held[:1])], now)
+        return self._take(self._held, 1, now)
 
     def flush(self) -> list[Event]:
         """The console has ended: whatever is held comes out."""
         held, self._held = self._held, b""
-        if not held:
-            return []
-        self._passed += len(held)
-        return [Output(held)]
+        return [Output(held)] if held else []
 
-    def _take(self, data: bytes, events: list[Event], now: float) -> list[Event]:
-        before = self._passed
-        was_held = bool(self._held)
+    def _take(self, data: bytes, position: int, now: float) -> list[Event]:
+        """The events of `data`, in which no candidate begins before `position`."""
         self._credit = min(MAX_GUESSES, self._credit + (now - self._credit_since) * GUESSES_PER_SECOND)
         self._credit_since = now
-        self._held = self._scan(data, events)
-        self._passed += sum(len(event.raw) for event in events)
-        if not was_held or self._passed != before:
+        self._echoes.forget_old(now)
+        events: list[Event] = []
+        held = self._scan(data, position, events)
+        self._held = data[held:]
+        if held:
             # Another candidate than before: its time begins now.
             self._held_since = now
-        return _joined(events)
+        return events
 
-    def _scan(self, data: bytes, events: list[Event]) -> bytes:
-        """Append the events of `data`; returns the end of it that may yet become a frame."""
-        position = 0
+    def _scan(self, data: bytes, position: int, events: list[Event]) -> int:
+        """Append the events of `data`; returns where that begins which may yet become a frame or an echo."""
+        text = 0  # where the output begins that has no event yet
+        searched, self._searched = 0 if position else self._searched, 0
+        marker, content = _find_marker(data, position)
         while True:
-            start = _candidate(data, position)
-            if start < 0:
-                break
-            if start > position:
-                events.append(Output(data[position:start]))
-            if data.startswith(MARKER[:1], start):
-                end = self._frame(data, start, events)
+            if 0 <= marker < position:
+                marker, content = _find_marker(data, position)
+            echo = self._echoes.find(data, position, len(data) if marker < 0 else marker)
+            event: Event | None = None
+            if echo is not None:
+                start, end = echo
+                if end >= 0:
+                    event = Echo(data[start:end])
+                    self._echoes.forget(event.raw)
+            elif marker >= 0:
+                start = marker
+                event, end = self._frame(data, start, content, searched)
             else:
-                end = self._echo(data, start, events)
+                start = self._echoes.beginning(data, position)
+                break
+            searched = 0
             if end < 0:
-                return data[start:]
+                break
             position = end
-        if len(data) > position:
-            events.append(Output(data[position:]))
-        return b""
+            if event is not None:
+                if start > text:
+                    events.append(Output(data[text:start]))
+                events.append(event)
+                text = end
+        if start > text:
+            events.append(Output(data[text:start]))
+        return start
 
-    def _frame(self, data: bytes, start: int, events: list[Event]) -> int:
-        """Where the frame that begins at `start` ends; -1 while that is open."""
-        content, inside = _marker_end(data, start)
-        if content <= start:
-            if content < start:
-                return -1
-            events.append(Output(data[start : start + 1]))
-            return start + 1
+    def _frame(self, data: bytes, start: int, content: int, searched: int) -> tuple[Event | None, int]:
+        """The frame whose marker ends at `content`, and where it ends: -1 while that is open.
+
+        None where it is no frame: then only its marker is done with.
+        """
+        if content < 0:
+            return None, -1
         limit = start + MAX_HELD
-        end, after, broken = _content_end(data, content, limit)
-        again = data.find(MARKER, content, end if end >= 0 else limit)
-        if again >= 0:
-            events.append(Damaged(data[start:again], inside + salvage(data[content:again], False)))
-            return again
-        if end < 0:
-            if len(data) < limit:
-                return -1
-            # No frame at all: its beginning stays what it was to the device, text.
-            events.append(Output(data[start:content]))
-            return content
-        events.append(self._read(data[start:after], inside, data[content:end], broken))
-        return after
-
-    def _read(self, raw: bytes, inside: bytes, content: bytes, broken: bytes) -> Event:
-        body = decode_frame(content)
-        if body is not None:
-            return Frame(raw, body, inside + broken)
-        if self._credit > 0:
-            body, foreign, guesses = repair(content)
+        end = _END.search(data, max(content, searched), limit)
+        if end is None:
+            if len(data) >= limit:
+                # No frame at all: its beginning stays what it was to the device, text.
+                return None, content
+            last = data.rfind(_ESCAPE, content)
+            self._searched = (len(data) if last < 0 else last) - start
+            return None, -1
+        stop, after = end.span()
+        frame = data[content:stop]
+        whole = content - start == len(MARKER)
+        body = None if end.lastindex else decode_frame(frame)
+        if whole and body is not None and after - stop == len(TERMINATOR):
+            return Frame(data[start:after], body), after
+        if whole and (end.lastindex or len(frame) < CHECK_SIZE) and (junk := _JUNK.match(data, start)):
+            return Damaged(junk.group(), salvage(_EMPTY.sub(b"", junk.group()), False)), junk.end()
+        inside = b"" if whole else _inside_marker(data[start:content])
+        if end.lastindex:
+            return Damaged(data[start:stop], inside + salvage(MARKER + frame, False)), stop
+        broken = without_echoes(data[stop + 1 : after - 1])
+        foreign = b""
+        if body is None and self._credit > 0:
+            body, foreign, guesses = repair(frame)
             self._credit -= guesses
-            if body is not None:
-                return Frame(raw, body, inside + foreign + broken)
-        return Damaged(raw, inside + salvage(content, True) + broken)
-
-    @staticmethod
-    def _echo(data: bytes, start: int, events: list[Event]) -> int:
-        """The same for a line of ours that the tty echoes."""
-        if len(data) - start < len(LINE_MARKER):
-            return -1
-        end = data.find(b"\n", start, start + _MAX_ECHO)
-        if end < 0 and len(data) - start < _MAX_ECHO and _like_a_line(data[start:]):
-            return -1
-        raw = data[start : end + 1]
-        if end >= 0 and raw.rfind(LINE_MARKER) == 0 and decode_line(raw) is not None:
-            events.append(Echo(raw))
-            return end + 1
-        events.append(Output(data[start : start + 1]))
-        return start + 1
+        if body is None:
+            return Damaged(data[start:after], inside + salvage(MARKER + frame, True) + broken), after
+        return Frame(data[start:after], body, inside + foreign + broken), after
 
 
-_LINE_CHARACTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_."
+def _find_marker(data: bytes, position: int) -> tuple[int, int]:
+    """Where a marker begins and ends, which is -1 where the data ends in it; both are -1 if there is none."""
+    start = data.find(_ESCAPE, position)
+    if start < 0 or data.startswith(MARKER, start):
+        return start, start + len(MARKER)
+    match = _MARKER.search(data, start)
+    while match is not None:
+        start, content = match.span()
+        if match.lastindex is not None:
+            if content - start < MAX_HELD:
+                return start, -1
+        elif content - start <= MAX_HELD:
+            return start, content
+        match = _MARKER.search(data, start + 1)
+    return -1, -1
 
 
-def _like_a_line(data: bytes) -> bool:
-    """Whether `data`, a marker and what follows, may be the beginning of an echoed line."""
-    rest = data[len(LINE_MARKER) :].translate(None, _LINE_CHARACTERS)
-    return rest in (b"", b"\r")
-
-
-def _candidate(data: bytes, position: int) -> int:
-    """Where something begins that is, or may become, a frame or an echoed line; -1 if nowhere."""
-    while True:
-        escape = data.find(MARKER[:1], position)
-        echo = data.find(LINE_MARKER[:1], position, escape if escape >= 0 else len(data))
-        start = escape if echo < 0 else echo
-        if start < 0:
-            return -1
-        marker = LINE_MARKER if echo >= 0 else MARKER
-        seen = data[start : start + len(marker)]
-        if marker.startswith(seen) or (echo < 0 and _marker_end(data, start)[0] != start):
-            return start
-        position = start + 1
-
-
-def _marker_end(data: bytes, start: int) -> tuple[int, bytes]:
-    """Where the marker that begins at `start` ends, and the kernel message inside it.
-
-    `start` itself if there is none; -1 if that can't be told yet.
-    """
-    seen = 1
-    while seen < len(MARKER) and data[start + seen : start + seen + 1] == MARKER[seen : seen + 1]:
-        seen += 1
-    foreign = start + seen
-    if seen == len(MARKER):
-        return foreign, b""
-    if foreign == len(data):
-        return -1, b""
-    if not _may_be_message(seen, data[foreign : foreign + 64]):
-        return start, b""
-    limit = start + MAX_HELD
-    again = data.find(MARKER[:1], foreign, limit)
-    stop = limit if again < 0 else again
-    end = data.find(b"\n" + MARKER[seen:], foreign, stop)
-    if end >= 0:
-        return end + 1 + len(MARKER) - seen, without_echoes(data[foreign : end + 1])
-    return (-1, b"") if again < 0 and len(data) < limit else (start, b"")
-
-
-def _may_be_message(seen: int, text: bytes) -> bool:
-    """Whether `text`, behind so many bytes of a marker, may be a kernel message inside that."""
-    return (
-        seen > len(b"\x1b]")
-        or _TIME_STAMP.match(text) is not None
-        or (seen > len(b"\x1b") and _NO_SEQUENCE.match(text) is not None)
-    )
-
-
-def _content_end(data: bytes, content: int, limit: int) -> tuple[int, int, bytes]:
-    """Where the content ends, where the frame ends, and the kernel message in its terminator."""
-    end = data.find(TERMINATOR, content, limit)
-    cut = _CUT_TERMINATOR.search(data, content, end if end >= 0 else limit)
-    if cut:
-        return cut.start(), cut.end(), without_echoes(cut.group()[1:-1])
-    return end, end + len(TERMINATOR), b""
-
-
-def _joined(events: list[Event]) -> list[Event]:
-    """The same with neighbouring Outputs made one."""
-    joined: list[Event] = []
-    for event in events:
-        last = joined[-1] if joined else None
-        if isinstance(event, Output) and isinstance(last, Output):
-            joined[-1] = Output(last.raw + event.raw)
-        else:
-            joined.append(event)
-    return joined
+def _inside_marker(marker: bytes) -> bytes:
+    """The kernel message that stands inside."""
+    seen = common_size(marker, MARKER)
+    return without_echoes(marker[seen : len(marker) - len(MARKER) + seen])

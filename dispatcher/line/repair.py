@@ -5,30 +5,64 @@ A kernel message cuts into a frame at any byte, as whole lines: it ends with a
 line break, and the frame goes on with its very next character. Where it begins
 is not marked, but a frame has only characters of its alphabet, so in each line
 the frame's part ends at the first other character, or before: with time stamps
-`[   12.345678] ` exactly there, without them up to a word earlier. Each guess
-is held against the frame's checksum; a wrong one passes with a chance of 2^-32,
-and then still has to be a sensible packet of a living session.
+`[   12.345678] ` exactly there, without them up to a word earlier.
+
+Likely guesses are held against the frame's checksum one by one. Where several
+messages have no time stamp there are too many for that. Then the length helps,
+which the frame's own beginning tells, and the checksum is met in the middle: it
+is linear, so each way to cut the first half of the lines asks for one checksum
+of the second half, and one of one length.
+
+A wrong guess passes with a chance of 2^-32, and then still has to be a sensible
+packet of a living session.
 """
 
 from __future__ import annotations
 
+import binascii
+import re
+import zlib
 from collections.abc import Iterator
-from itertools import combinations, islice
 
-from toolkit.wire.framing import ALPHABET, CHECK_SIZE, LINE_MARKER, MAX_FRAME, decode_frame, decode_line
+from toolkit.wire import packets
+from toolkit.wire.framing import (
+    ALPHABET,
+    CHECK_SIZE,
+    LINE_MARKER,
+    MARKER,
+    MAX_FRAME,
+    UP_SEED,
+    decode_frame,
+    decode_line,
+)
 
 # Guesses for one frame; each takes about 2 microseconds.
 MAX_GUESSES = 8000
-# Two messages without time stamps: how long their first words may be, together.
-_MAX_WORDS = 96
-# Lines that are tried at more than one place; one guess more is made for all the others.
-_MAX_OPEN = 8
+# Lines that are cut at more than one place; the others are taken as they seem.
+MAX_OPEN = 8
 # So many lines cost as much as one more guess.
 _LINES_A_GUESS = 16
+# Ways to cut one half of the lines.
+_MAX_HALF = 3500
+# Characters that tell how long the frame is: all of it but the chunk, and the chunk's length.
+_HEAD = (packets.OVERHEAD * 4 + 2) // 3
 # What links and terminal servers strew in: NUL, XON, XOFF.
 _STREWN = b"\0\x11\x13"
+_FRAME_CHARACTERS = ALPHABET + _STREWN
 # A line that begins like this is foreign from there: time stamp, log level, a line of ours echoed.
 _SURE = b"[<#\r\n"
+# The sizes of msgpack's numbers, and those of its binary strings' lengths.
+_NUMBERS = {0xCC: 2, 0xCD: 3, 0xCE: 5}
+_LENGTHS = {0xC4: 1, 0xC5: 2}
+_ZEROS = bytes(MAX_FRAME)
+
+# Only a kernel message begins like this.
+_STAMP = re.compile(rb"<\d{1,3}>|\[ {0,11}\d{1,8}\.\d{6}\]")
+_BEFORE_STAMP = tuple(
+    (re.compile(rb"%b[\w\0\x11\x13-]+(?=%b)" % (re.escape(begin), _STAMP.pattern), re.ASCII), begin)
+    for begin in (b"\n", MARKER)
+)
+_LINE = re.compile(rb"#L1\.[\w-]*\.[\w-]{6}\r{0,2}\n", re.ASCII)
 
 
 def repair(content: bytes) -> tuple[bytes | None, bytes, int]:
@@ -36,41 +70,87 @@ def repair(content: bytes) -> tuple[bytes | None, bytes, int]:
 
     `content` is what stood between marker and terminator. No body if no guess holds.
     """
-    *whole, tail = content.split(b"\n")
-    lines = [line + b"\n" for line in whole]
-    if tail.translate(None, ALPHABET + _STREWN) or len(tail) > 2 * MAX_FRAME:
+    if not content.translate(None, ALPHABET):
         return None, b"", 0
-    guesses = 0
+    *whole, tail = content.split(b"\n")
+    strewn, tail = _strewn(tail), tail.translate(None, _STREWN)
+    if tail.translate(None, ALPHABET) or len(tail) > MAX_FRAME:
+        return None, b"", 0
+    lines = [line + b"\n" for line in whole]
     cost = 1 + len(lines) // _LINES_A_GUESS
-    for number, cuts in enumerate(islice(_guesses(lines), MAX_GUESSES // cost), start=1):
-        guesses = number * cost
-        parts = [line[:cut] for line, cut in zip(lines, cuts, strict=True)]
-        kept = b"".join((*parts, tail)).translate(None, _STREWN)
-        if CHECK_SIZE < len(kept) <= MAX_FRAME:
-            body = decode_frame(kept)
-            if body is not None:
-                return body, _foreign(lines, cuts) + _strewn(tail), guesses
+    guesses = cost
+    most = [_alphabetic(line) for line in lines]
+    # Of a message of several lines only the first has a part of the frame before it.
+    usual = [m if i == 0 or lines[i][m] in _SURE else 0 for i, m in enumerate(most)]
+    body = _read(lines, usual, tail)
+    if body is not None:
+        return body, _foreign(lines, usual) + strewn, guesses
+    loose = [i for i, m in enumerate(most) if m and not _STAMP.match(lines[i], m)]
+    loose = sorted(sorted(loose, key=lambda i: -most[i])[:MAX_OPEN])
+    for cuts, tried in _guesses(lines, most, usual, loose, tail):
+        guesses += tried * cost
+        if guesses > MAX_GUESSES:
+            break
+        if cuts is not None and (body := _read(lines, cuts, tail)) is not None:
+            return body, _foreign(lines, cuts) + strewn, guesses
     return None, b"", guesses
 
 
-def salvage(content: bytes, ended: bool) -> bytes:
-    """The text in a frame that can't be repaired. What may be either is kept.
+def salvage(damaged: bytes, ended: bool) -> bytes:
+    """The text in frames that can't be repaired. What may be text is kept.
 
-    `ended`: a terminator was found, so what comes last belongs to the frame.
+    `damaged` begins with a marker, and may have more of them.
+
+    :param ended: a terminator was found, so what comes last belongs to the frame.
     """
-    *lines, tail = content.split(b"\n")
-    text = b""
-    for line in lines:
-        cut = _alphabetic(line)
-        rest = line[cut:] + b"\n"
-        if not is_echo(rest):
-            text += rest if rest[:1] in (b"[", b"<") else line + b"\n"
-    if ended and len(content) <= MAX_FRAME + len(text) and not tail.translate(None, ALPHABET):
+    if ended and b"\n" not in damaged:
+        content = damaged[len(MARKER) :]
+        if len(content) <= MAX_FRAME and not content.translate(None, ALPHABET):
+            return b""
+        # Bytes have changed, but none was lost, and none has come in.
+        return b"" if len(content) == _length(content) else content
+    for pattern, replacement in _BEFORE_STAMP:
+        damaged = pattern.sub(replacement, damaged)
+    if ended:
+        last = damaged.rfind(b"\n") + 1
+        if len(damaged) - last <= MAX_FRAME and not damaged[last:].translate(None, ALPHABET):
+            damaged = damaged[:last]
+    if LINE_MARKER not in damaged:
+        return damaged.replace(MARKER, b"")
+    return b"".join(map(_without_lines, damaged.split(MARKER)))
+
+
+def _without_lines(content: bytes) -> bytes:
+    """Without lines of ours that were echoed, and the parts of a frame before them."""
+    kept, position = [], 0
+    for match in _LINE.finditer(content) if LINE_MARKER in content else ():
+        if decode_line(match.group()) is None:
+            continue
+        begin = max(content.rfind(b"\n", position, match.start()) + 1, position)
+        is_frame = not content[begin : match.start()].translate(None, _FRAME_CHARACTERS)
+        kept.append(content[position : begin if is_frame else match.start()])
+        position = match.end()
+    return b"".join((*kept, content[position:]))
+
+
+def without_echoes(text: bytes) -> bytes:
+    """Whole lines, but for those that are ours and were echoed."""
+    if LINE_MARKER not in text:
         return text
-    return text + tail
+    return b"".join(line for line in text.splitlines(keepends=True) if not is_echo(line))
 
 
-def _foreign(lines: list[bytes], cuts: tuple[int, ...]) -> bytes:
+def is_echo(line: bytes) -> bool:
+    return line.startswith(LINE_MARKER) and decode_line(line) is not None
+
+
+def _read(lines: list[bytes], cuts: list[int], tail: bytes) -> bytes | None:
+    parts = [line[:cut] for line, cut in zip(lines, cuts, strict=True)]
+    kept = b"".join((*parts, tail)).translate(None, _STREWN)
+    return decode_frame(kept) if CHECK_SIZE < len(kept) <= MAX_FRAME else None
+
+
+def _foreign(lines: list[bytes], cuts: list[int]) -> bytes:
     """What is not the frame's, but for lines that are ours and were echoed."""
     text = b""
     for line, cut in zip(lines, cuts, strict=True):
@@ -79,38 +159,114 @@ def _foreign(lines: list[bytes], cuts: tuple[int, ...]) -> bytes:
     return text
 
 
-def without_echoes(text: bytes) -> bytes:
-    """Whole lines, but for those that are ours and were echoed."""
-    return b"".join(line for line in text.splitlines(keepends=True) if not is_echo(line))
-
-
-def is_echo(line: bytes) -> bool:
-    return line.startswith(LINE_MARKER) and decode_line(line) is not None
-
-
 def _strewn(part: bytes) -> bytes:
     return bytes(byte for byte in part if byte in _STREWN)
 
 
 def _alphabetic(line: bytes) -> int:
     """How many characters from the beginning may belong to a frame."""
-    return len(line) - len(line.lstrip(ALPHABET + _STREWN))
+    return len(line) - len(line.lstrip(_FRAME_CHARACTERS))
 
 
-def _guesses(lines: list[bytes]) -> Iterator[tuple[int, ...]]:
-    """Where to cut each line: likely guesses first."""
-    most = [_alphabetic(line) for line in lines]
-    # Of a message of several lines only the first has a part of the frame before it.
-    usual = [m if i == 0 or lines[i][m] in _SURE else 0 for i, m in enumerate(most)]
-    yield tuple(usual)
-    open_ = [i for i, m in enumerate(most) if m][:_MAX_OPEN]
-    for i in open_:
+def _guesses(
+    lines: list[bytes], most: list[int], usual: list[int], loose: list[int], tail: bytes
+) -> Iterator[tuple[list[int] | None, int]]:
+    """Where to cut each line, and what it cost to find that: a guess each for one line, then all of them together."""
+    for i in loose:
         for cut in range(most[i], -1, -1):
             if cut != usual[i]:
-                yield (*usual[:i], cut, *usual[i + 1 :])
-    for i, k in combinations(open_, 2):
-        for words in range(_MAX_WORDS):
-            for first in range(max(0, words - most[k]), min(words, most[i]) + 1):
-                cuts = list(usual)
-                cuts[i], cuts[k] = most[i] - first, most[k] - (words - first)
-                yield tuple(cuts)
+                yield [*usual[:i], cut, *usual[i + 1 :]], 1
+    if len(loose) < 2 or len(tail) < CHECK_SIZE:
+        return
+    first = loose[0]
+    head = b"".join(line[:cut] for line, cut in zip(lines[:first], usual[:first], strict=True))
+    for cut in range(most[first], -1, -1):
+        begun = (head + lines[first][:cut]).translate(None, _STREWN)
+        if len(begun) >= _HEAD:
+            # The length is the same wherever this line is cut, as long as the head stands before it.
+            yield from _meetings(lines, most, usual, loose, tail, _length(begun))
+            return
+        second = lines[loose[1]][: most[loose[1]]] if loose[1] == first + 1 else b""
+        size = _length((begun + second).translate(None, _STREWN))
+        fixed = [*usual[:first], cut, *usual[first + 1 :]]
+        yield from _meetings(lines, most, fixed, loose[1:], tail, size)
+
+
+def _meetings(
+    lines: list[bytes], most: list[int], usual: list[int], loose: list[int], tail: bytes, size: int | None
+) -> Iterator[tuple[list[int] | None, int]]:
+    """Ways to cut the loose lines that fit the length of the frame and its checksum."""
+    wanted = _value(tail[-CHECK_SIZE:])
+    if size is None:
+        return
+    middle = loose[len(loose) // 2]
+    left = _ways(lines[:middle], most, usual, [i for i in loose if i < middle], UP_SEED)
+    right = _ways(
+        lines[middle:], most[middle:], usual[middle:], [i - middle for i in loose if i >= middle], 0
+    )
+    text = tail[:-CHECK_SIZE]
+    found: dict[tuple[int, int], list[int]] = {}
+    for length, value, cuts in right:
+        found[length + len(text), wanted ^ zlib.crc32(text, value)] = cuts
+    yield None, len(left) + len(right)
+    lengths = {length for length, _ in found}
+    for length, value, cuts in left:
+        rest = size - CHECK_SIZE - length
+        if rest in lengths:
+            zeros = _ZEROS[:rest]
+            others = found.get((rest, zlib.crc32(zeros, value) ^ zlib.crc32(zeros)))
+            if others is not None:
+                yield cuts + others, 1
+
+
+def _ways(
+    lines: list[bytes], most: list[int], usual: list[int], loose: list[int], seed: int
+) -> list[tuple[int, int, list[int]]]:
+    """Ways to cut these lines: how long their parts of the frame are, the checksum of those, and the cuts."""
+    words = int(_MAX_HALF ** (1 / len(loose))) - 2 if loose else 0
+    ways: list[tuple[int, int, list[int]]] = [(0, seed, [])]
+    for i, line in enumerate(lines):
+        places = [usual[i]]
+        if i in loose:
+            places = [0, *range(max(1, most[i] - words), most[i] + 1)]
+        parts = [(line[:place].translate(None, _STREWN), place) for place in places]
+        ways = [
+            (length + len(part), zlib.crc32(part, value), [*cuts, place])
+            for length, value, cuts in ways
+            for part, place in parts
+        ]
+    return ways
+
+
+def _value(check: bytes) -> int:
+    """The checksum that these six characters stand for."""
+    return int.from_bytes(binascii.a2b_base64(check.translate(_FROM_URL) + b"=="), "big")
+
+
+def _length(content: bytes) -> int | None:
+    """How long the content of a frame is, as its beginning tells; None if that is no packet's."""
+    head = content[: min(len(content), _HEAD + 3) // 4 * 4]
+    if head.translate(None, ALPHABET):
+        return None
+    body = binascii.a2b_base64(head.translate(_FROM_URL))
+    fields = packets.UP_FIELDS.get(body[1]) if len(body) > 1 else None
+    if fields is None or body[0] != 0x90 + len(fields) + 1:
+        return None
+    position = 2
+    for name in fields:
+        kind = body[position] if position < len(body) else 0xFF
+        if name == "chunk":
+            size = _LENGTHS.get(kind)
+            if size is None or position + size >= len(body):
+                return None
+            position += 1 + size + int.from_bytes(body[position + 1 : position + 1 + size], "big")
+        elif kind < 0x80:
+            position += 1
+        elif kind in _NUMBERS:
+            position += _NUMBERS[kind]
+        else:
+            return None
+    return (position * 4 + 2) // 3 + CHECK_SIZE
+
+
+_FROM_URL = bytes.maketrans(b"-_", b"+/")

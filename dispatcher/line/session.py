@@ -41,6 +41,8 @@ MAX_BOOTS = 64
 ANSWER_HOLD = 0.1
 # Seconds without a poll after which a request's command is taken for dead.
 ABANDONED = 2 * packets.LINK_TIMEOUT
+# The same after a sign that the device crashed or boots anew, for a command that asks every few seconds.
+DOUBT = 2.5 * packets.POLL_INTERVAL
 
 
 class State(Enum):
@@ -60,7 +62,7 @@ ANSWERS = {
 class Request:
     """One request on one link. The engine keeps it, to answer it by."""
 
-    __slots__ = ("heard", "incoming", "lease_end", "link", "outgoing", "state", "tag", "total")
+    __slots__ = ("doubtful", "heard", "incoming", "lease_end", "link", "outgoing", "state", "tag", "total")
 
     def __init__(self, link: Link, tag: int, total: int, now: float) -> None:
         self.link = link
@@ -71,6 +73,13 @@ class Request:
         self.outgoing: Outgoing | None = None
         self.heard = now
         self.lease_end = now  # until when the reply may be typed unasked
+        self.doubtful = False  # the device may have crashed since its last frame
+
+    def hear(self, now: float, lease: int) -> None:
+        """A frame of it came, with a lease of so many seconds."""
+        self.heard = now
+        self.lease_end = now + lease
+        self.doubtful = False
 
 
 class Link:
@@ -194,12 +203,18 @@ class Session:
         if owed or now < request.lease_end:
             self._type_reply(request)
 
-    def end_leases(self) -> None:
-        """The device may have crashed: nothing is typed until it asks again."""
+    def end_leases(self, now: float) -> None:
+        """The device may have crashed or boot anew: nothing is typed until it asks again.
+
+        Requests that had a lease end soon if it does not.
+        """
         self._lines.clear()
         self._owed.clear()
         for request in self._unanswered:
-            request.lease_end = 0.0
+            if now < request.lease_end:
+                request.doubtful = True
+                request.heard = now + DOUBT - ABANDONED
+            request.lease_end = now
 
     def lines(self) -> list[bytes]:
         """What is to be typed now."""
@@ -217,7 +232,8 @@ class Session:
             self.accept(request)
         for request in list(self._unanswered):
             if now >= request.heard + ABANDONED:
-                self._end(request, "its command has stopped asking")
+                reason = "its command has stopped asking"
+                self._end(request, "the device crashed or booted anew" if request.doubtful else reason)
         return self._drained()
 
     def _drained(self) -> list[Received | Cancelled]:
@@ -260,8 +276,7 @@ class Session:
             request = self._admit(link, tag, total, push, now)
             if request is None:
                 return
-        request.heard = now
-        request.lease_end = now + lease
+        request.hear(now, lease)
         if request.state is State.ASSEMBLING:
             message = request.incoming.add(offset, chunk)
             if message is not None:
@@ -302,8 +317,7 @@ class Session:
         if request is None:
             self._type(packets.ACK, link.token, link.newest, tag, 0)
             return
-        request.heard = now
-        request.lease_end = now + lease
+        request.hear(now, lease)
         if request.outgoing is not None:
             request.outgoing.acknowledge(have)
         self._answer(request, packets.POLL)

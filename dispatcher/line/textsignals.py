@@ -17,6 +17,7 @@ linear in the number of bytes.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from dispatcher.group.events import check_report
 
@@ -26,14 +27,16 @@ MAX_SIGNAL = 8192
 # Bytes that are kept of a malformed one.
 MAX_SHOWN = 200
 
+Item = TypeVar("Item")
+
 # What a kernel message begins with: a time stamp, the level before it in syslog's format, the
-# caller behind it. And what may yet become that.
+# caller behind it. And what may yet become that, at the end of the data.
 _STAMP = re.compile(rb"(?:<\d{1,3}>)?\[ {0,11}\d{1,8}\.\d{6}\][ \[]")
-_STAMP_BEGUN = (
+_STAMP_BEGUN = re.compile(
     rb"(?:<(?:\Z|\d{1,3}(?:\Z|>)))?"
-    rb"(?:\Z|\[ {0,11}(?:\Z|\d{1,8}(?:\Z|\.(?:\d{0,6}\Z|\d{6}\](?:\Z|[ \[])))))"
+    rb"(?:\Z|\[ {0,11}(?:\Z|\d{1,8}(?:\Z|\.(?:\d{0,6}\Z|\d{6}\]\Z))))"
 )
-_MAYBE_STAMP = re.compile(_STAMP_BEGUN)
+_LINES = rb"(?:%b[^\n]*\n)++" % _STAMP.pattern
 
 
 def _beginning_of(text: bytes) -> bytes:
@@ -44,9 +47,34 @@ def _beginning_of(text: bytes) -> bytes:
     return pattern
 
 
-# A marker, or the beginning of one where the data ends or a kernel message may begin.
-_START = re.compile(b"<(?:%b|%b(?=%b))" % (MARKER[1:], _beginning_of(MARKER[1:]), _STAMP_BEGUN))
-_SPECIAL = re.compile(rb"[<>\[\n]")
+class Grammar(Generic[Item]):
+    """Texts of one kind, which stand between a marker and `>`: the patterns that find them.
+
+    `read` makes an item of the text behind the marker, or None where it is of no interest; it raises
+    ValueError with a sentence for a person. It gets the offsets of the text's beginning and end.
+    """
+
+    def __init__(self, marker: bytes, read: Callable[[bytes, int, int], Item | None]) -> None:
+        self.marker = marker
+        self.read = read
+        rest, begun = re.escape(marker[1:]), _beginning_of(marker[1:])
+        # A marker, or the beginning of one where the data ends, and outside of kernel messages where one may begin.
+        self.in_message = re.compile(rb"<(?=L|\Z)(?:%b|%b\Z)" % (rest, begun))
+        self.start = re.compile(
+            rb"<(?!<[<\[L])(?=L|\[|<\d|<?\Z)(?:%b|%b(?=%b|%b))"
+            % (rest, begun, _STAMP.pattern, _STAMP_BEGUN.pattern)
+        )
+        # What simply belongs to a text: up to its end, a line break, a kernel message, another one. What begins
+        # none of these within two or three characters is told first, as it may come by the thousand.
+        self.plain = re.compile(
+            rb"[^\[<>\n]*+(?:(?:\[+(?=\[)|\[ {0,11}+(?:(?![ \d]|\Z)|\d{1,8}+(?![\d.]|\Z))"
+            rb"|<+(?=<<)|<(?!L|\[|\d|<\d|<?\Z)|(?!%b|%b|%b)[\[<])[^\[<>\n]*+)*+"
+            % (_STAMP.pattern, _STAMP_BEGUN.pattern, self.start.pattern)
+        )
+
+
+# Beginnings of one character, and the messages behind them, where no marker goes on.
+_STRAYS = re.compile(rb"(?:<%b(?=<%b|[^L<\[]))+" % (_LINES, _STAMP.pattern))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,27 +101,28 @@ class Malformed:
 Found = Signal | Malformed
 
 
-class Scanner:
-    """Reads the output of one device, or a kernel message inside it."""
+class TextScanner(Generic[Item]):
+    """Reads the output of one device, or a kernel message inside it, for the texts of a grammar."""
 
-    def __init__(self, offset: int = 0, *, inside_message: bool = False) -> None:
+    def __init__(self, grammar: Grammar[Item], offset: int = 0, *, inside_message: bool = False) -> None:
         """
         :param offset: of the first byte that will come.
         :param inside_message: kernel messages do not cut into each other.
         """
+        self._grammar = grammar
         self._end = offset  # of what has come
         self._held = b""  # the end of it, if that may be the beginning of a marker or time stamp
         self._inside_message = inside_message
-        self._message: Scanner | None = None  # reads the kernel message that has begun
+        self._message: TextScanner[Item] | None = None  # reads the kernel message that has begun
         # The signal that has begun: its text so far; where its pieces stand in that and in the output; and
         # where in it another one may begin, 0: nowhere.
         self._text = bytearray()
         self._pieces: list[tuple[int, int]] = []
         self._another = 0
 
-    def receive_data(self, data: bytes) -> list[Found]:
+    def receive_data(self, data: bytes) -> list[Item | Malformed]:
         """Take output in any chunking; returns the signals that end in it."""
-        found: list[Found] = []
+        found: list[Item | Malformed] = []
         self._end += len(data)
         data, self._held = self._held + data, b""
         position = 0
@@ -103,12 +132,12 @@ class Scanner:
             elif self._text:
                 position = self._read_signal(data, position, found)
             else:
-                position = self._find_start(data, position)
+                position = self._find_start(data, position, found)
         return found
 
-    def flush(self) -> list[Found]:
+    def flush(self) -> list[Item | Malformed]:
         """The output has ended, perhaps inside a signal."""
-        found: list[Found] = [] if self._message is None else self._message.flush()
+        found: list[Item | Malformed] = [] if self._message is None else self._message.flush()
         if self._begun:
             found.append(self._malformed("the output ended inside it"))
         self._message, self._held = None, b""
@@ -117,25 +146,32 @@ class Scanner:
 
     # Each of these takes some of the data, and returns the position behind it.
 
-    def _find_start(self, data: bytes, position: int) -> int:
-        match = _START.search(data, position)
+    def _find_start(self, data: bytes, position: int, found: list[Item | Malformed]) -> int:
+        match = (self._grammar.in_message if self._inside_message else self._grammar.start).search(
+            data, position
+        )
         if match is None:
             return len(data)
-        if len(match.group()) < len(MARKER) and not _STAMP.match(data, match.end()):
-            return self._hold(data, match.start())
-        return self._take(data, match.start(), match.end())
+        start, end = match.span()
+        if end - start == 1 and (strays := _STRAYS.match(data, start)):
+            found += TextScanner(self._grammar, self._offset(data, start), inside_message=True).receive_data(
+                strays.group()
+            )
+            return strays.end()
+        if end - start < len(self._grammar.marker) and not _STAMP.match(data, end):
+            return self._hold(data, start)
+        return self._take(data, start, end)
 
-    def _read_signal(self, data: bytes, position: int, found: list[Found]) -> int:
-        match = _SPECIAL.search(data, position)
-        if match is None or match.start() > position:
-            end = len(data) if match is None else match.start()
-            return self._add(data, position, min(end, position + MAX_SIGNAL - len(self._text)), found)
-        character = match.group()
+    def _read_signal(self, data: bytes, position: int, found: list[Item | Malformed]) -> int:
+        plain = self._grammar.plain.match(data, position)
+        if plain is not None and plain.end() > position:
+            return self._add(data, position, min(plain.end(), position + MAX_SIGNAL - len(self._text)), found)
+        character = data[position : position + 1]
         if character in b"<[" and not self._inside_message:
             if _STAMP.match(data, position):
-                self._message = Scanner(self._offset(data, position), inside_message=True)
+                self._message = TextScanner(self._grammar, self._offset(data, position), inside_message=True)
                 return position
-            if _MAYBE_STAMP.match(data, position):
+            if _STAMP_BEGUN.match(data, position):
                 return self._hold(data, position)
         if self._begun and character == b">":
             found += self._whole(self._offset(data, position + 1))
@@ -148,7 +184,9 @@ class Scanner:
             self._another = len(self._text)
         return self._add(data, position, position + 1, found)
 
-    def _read_message(self, message: "Scanner", data: bytes, position: int, found: list[Found]) -> int:
+    def _read_message(
+        self, message: "TextScanner[Item]", data: bytes, position: int, found: list[Item | Malformed]
+    ) -> int:
         end = data.find(b"\n", position) + 1
         if end:
             self._message = None
@@ -157,15 +195,15 @@ class Scanner:
         found += message.receive_data(data[position:end])
         return end
 
-    def _add(self, data: bytes, start: int, end: int, found: list[Found]) -> int:
+    def _add(self, data: bytes, start: int, end: int, found: list[Item | Malformed]) -> int:
         """Take a piece of a signal, if it is one."""
-        wanted = MARKER[len(self._text) :]
+        wanted = self._grammar.marker[len(self._text) :]
         if not data.startswith(wanted[: end - start], start):
             self._drop(len(self._text))
             return start
         self._take(data, start, end)
-        if self._another and len(self._text) >= self._another + len(MARKER):
-            if self._text.startswith(MARKER, self._another):
+        if self._another and len(self._text) >= self._another + len(self._grammar.marker):
+            if self._text.startswith(self._grammar.marker, self._another):
                 found.append(self._malformed("another one begins in it", self._another))
                 self._drop(self._another)
             self._another = 0
@@ -190,19 +228,21 @@ class Scanner:
     @property
     def _begun(self) -> bool:
         """Whether its marker is there."""
-        return len(self._text) >= len(MARKER)
+        return len(self._text) >= len(self._grammar.marker)
 
     def _offset(self, data: bytes, position: int) -> int:
         return self._end - len(data) + position
 
-    def _whole(self, end: int) -> list[Found]:
-        text = bytes(self._text[len(MARKER) :])
+    def _whole(self, end: int) -> list[Item | Malformed]:
+        text = bytes(self._text[len(self._grammar.marker) :])
+        found: list[Item | Malformed] = []
         try:
-            read = _read(text)
+            item = self._grammar.read(text, self._pieces[0][1], end)
         except ValueError as error:
-            found: list[Found] = [self._malformed(str(error))]
+            found.append(self._malformed(str(error)))
         else:
-            found = [Signal(*read, end if read[0] == "case-start" else self._pieces[0][1])] if read else []
+            if item is not None:
+                found.append(item)
         self._drop(len(self._text))
         return found
 
@@ -233,8 +273,8 @@ _IGNORED = {
 _SPELLINGS = {b"PASS": b"pass", b"FAIL": b"fail", b"SKIP": b"skip", b"UNKNOWN": b"unknown"}
 
 
-def _read(text: bytes) -> tuple[str, tuple[str | None, ...]] | None:
-    """What a signal says; None if that is nothing to record. Raises ValueError with a sentence for a person."""
+def _read(text: bytes, start: int, end: int) -> Signal | None:
+    """What a signal says; None if that is nothing to record."""
     name, _, rest = text.partition(b" ")
     if name in _IGNORED:
         return None
@@ -243,7 +283,7 @@ def _read(text: bytes) -> tuple[str, tuple[str | None, ...]] | None:
     kind, values = _READERS[name](rest)
     fields = tuple(None if value is None else value.decode("utf-8", "surrogateescape") for value in values)
     check_report(kind, fields)
-    return kind, fields
+    return Signal(kind, fields, end if kind == "case-start" else start)
 
 
 def _first_words(text: bytes, number: int, what: str) -> _Fields:
@@ -317,3 +357,15 @@ _READERS: dict[bytes, Callable[[bytes], tuple[str, _Fields]]] = {
     b"TESTEVENT": _message("event"),
     b"TESTFEEDBACK": _message("feedback"),
 }
+
+SIGNALS = Grammar(MARKER, _read)
+
+
+class Scanner(TextScanner[Signal]):
+    """Reads LAVA's signals in the output of one device."""
+
+    def __init__(self, offset: int = 0) -> None:
+        """
+        :param offset: of the first byte that will come.
+        """
+        super().__init__(SIGNALS, offset)

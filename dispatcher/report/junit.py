@@ -132,7 +132,7 @@ def _properties(suite: _Suite) -> Iterator[tuple[str, str]]:
     for case in suite.cases:
         path = case.id if case.set is None else f"{case.set}.{case.id}"
         if case.measurement is not None:
-            yield f"measurement.{path}", str(case.measurement)
+            yield f"measurement.{path}", case.measurement
         if case.units is not None:
             yield f"units.{path}", case.units
         if case.reference is not None:

@@ -40,9 +40,7 @@ def install_box(box: Path | None, state: Path) -> Path:
     if box is None:
         box = _build(state / "lavabox")
     elif not box.is_file() or not os.access(box, os.X_OK):
-        raise SetupError(
-            f"--box {box}: there is no such executable file; `python3 build_zipapp.py` makes one"
-        )
+        raise SetupError(f"--box {box}: no such executable file; `make build` makes one, build/lavabox")
     folder = state / "bin"
     folder.mkdir()
     try:
@@ -75,5 +73,5 @@ def _build(path: Path) -> Path:
         return build(path)
     except (BuildError, OSError, subprocess.CalledProcessError) as error:
         raise SetupError(
-            f"the box can't be built ({error}); mend that, or name one with --box FILE"
+            f"the box can't be built: {error}. Solve that, or name one with --box FILE"
         ) from error

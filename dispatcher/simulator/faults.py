@@ -61,7 +61,7 @@ def parse_faults(text: str) -> Faults:
         if name not in _RANGES:
             raise UsageError(f"there is no fault {name!r}; there are {', '.join(_RANGES)}")
         if name in values:
-            raise UsageError(f"{name} is there twice")
+            raise UsageError(f"{name} is given twice")
         most, meaning = _RANGES[name]
         try:
             value = float(number) if equals else math.nan
@@ -71,20 +71,20 @@ def parse_faults(text: str) -> Faults:
             raise UsageError(f"{name}={number}: {meaning}" if equals else f"{name}: {meaning}")
         values[name] = value
     if sum(values.get(name, 0.0) for name in _DAMAGES) > 1:
-        raise UsageError(f"{' and '.join(_DAMAGES)} together are a probability, from 0 to 1")
+        raise UsageError(f"{', '.join(_DAMAGES)} must not be more than 1 together")
     stamps = bool(values.pop("stamps", 1.0))
     return Faults(stamps=stamps, **values)
 
 
 _DAMAGES = ("drop", "flip", "double")
-_PROBABILITY = (1.0, "a probability for each byte, from 0 to 1, is wanted")
+_PROBABILITY = (1.0, "it must be a probability for each byte, from 0 to 1")
 # The greatest number, and what a wrong one is answered with.
 _RANGES = {
-    "printk": (_MOST_LINES, f"a number of kernel lines a second, from 0 to {_MOST_LINES:g}, is wanted"),
-    "stamps": (1.0, "1 (kernel lines with time stamps) or 0 (without) is wanted"),
+    "printk": (_MOST_LINES, f"it must be a number of kernel lines a second, from 0 to {_MOST_LINES:g}"),
+    "stamps": (1.0, "it must be 1 (kernel lines with time stamps) or 0 (without)"),
     **dict.fromkeys(_DAMAGES, _PROBABILITY),
-    "delay": (_MOST_PAUSES, f"a number of pauses a second, from 0 to {_MOST_PAUSES:g}, is wanted"),
-    "reboot": (_MOST_REBOOTS, f"a number of reboots a second, from 0 to {_MOST_REBOOTS:g}, is wanted"),
+    "delay": (_MOST_PAUSES, f"it must be a number of pauses a second, from 0 to {_MOST_PAUSES:g}"),
+    "reboot": (_MOST_REBOOTS, f"it must be a number of reboots a second, from 0 to {_MOST_REBOOTS:g}"),
 }
 
 

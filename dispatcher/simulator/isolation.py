@@ -53,10 +53,9 @@ POWER = "/run/lavabox/power"
 _TRIAL = "trial"
 
 _HOW = (
-    "Run it as root; or let users make namespaces, which is a matter of the settings "
-    "user.max_user_namespaces, on Debian kernel.unprivileged_userns_clone=1, on Ubuntu "
-    "kernel.apparmor_restrict_unprivileged_userns=0 (in a container, of its own: `docker run "
-    "--privileged`); or leave --isolate out"
+    "Run it as root; or let users make namespaces, by the setting user.max_user_namespaces, on Debian "
+    "kernel.unprivileged_userns_clone=1, on Ubuntu kernel.apparmor_restrict_unprivileged_userns=0, in a "
+    "container by `docker run --privileged`; or leave --isolate out"
 )
 # What the device that is tried out says by its exit status.
 _NO_PYTHON, _NO_SHELL = 43, 44
@@ -264,7 +263,7 @@ def _await_ready(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _refused(reason: str) -> SetupError:
-    return SetupError(f"--isolate: this machine does not permit what it takes ({reason}). {_HOW}")
+    return SetupError(f"--isolate is not possible on this machine: {reason}. {_HOW}")
 
 
 def tools_path() -> str:
@@ -280,17 +279,19 @@ def find_tools(path: str) -> dict[str, str]:
         if program is None:
             raise SetupError(f"--isolate needs `{tool}`; install the package {package}")
         if os.path.basename(os.path.realpath(program)) == "busybox":
-            raise SetupError(f"--isolate needs the `{tool}` of {package}, not BusyBox's; install {package}")
+            raise SetupError(
+                f"--isolate needs `{tool}` of the package {package}, and BusyBox has another one; install {package}"
+            )
         found[tool] = program
     return found
 
 
 def _checked(image: Path) -> Path:
     if not image.is_dir():
-        raise SetupError(f"--image {image}: there is no such folder")
+        raise SetupError(f"--image {image}: no such folder")
     image = image.resolve()
     if image == Path("/"):
-        raise SetupError("--image /: that is this machine's own root, which --isolate alone takes")
+        raise SetupError("--image /: this is this machine's own root folder; use --isolate instead")
     return image
 
 

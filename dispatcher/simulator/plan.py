@@ -63,10 +63,10 @@ def plan_devices(
                 f"{definition} is a test definition: say which devices run it, as in --role client*2"
             )
         raise UsageError(
-            "there is no device; give some by --role ROLE=COMMAND or --device NAME:ROLE=COMMAND, or a job"
+            "no devices; name them with --role ROLE=COMMAND or --device NAME:ROLE=COMMAND, or give a job"
         )
     if len(devices) > MOST_DEVICES:
-        raise UsageError(f"{len(devices)} devices are more than this can simulate ({MOST_DEVICES})")
+        raise UsageError(f"{len(devices)} devices are too many; the most is {MOST_DEVICES}")
     check_no_duplicates([device.name for device in devices])
     return devices
 
@@ -77,10 +77,10 @@ def _of_role(text: str, directory: Path, definition: Path | None) -> list[Planne
     count = 1
     if star:
         if re.fullmatch("0*[1-9][0-9]{0,5}", count_text) is None:
-            raise UsageError(f"behind '*' goes the number of devices, not {count_text!r}")
+            raise UsageError(f"COUNT after '*' must be 1 or more, not {count_text!r}")
         count = int(count_text)
         if count > MOST_DEVICES:
-            raise UsageError(f"{count} devices are more than this can simulate ({MOST_DEVICES})")
+            raise UsageError(f"{count} devices are too many; the most is {MOST_DEVICES}")
     return [_planned(f"{role}-{number}", role, command, directory) for number in range(1, count + 1)]
 
 

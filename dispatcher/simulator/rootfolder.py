@@ -55,7 +55,7 @@ def root_parts(base: Path, mounts: Mapping[Path, str]) -> list[Part]:
     :param mounts: the types of file systems by their mount points.
     """
     if (base / "etc").is_symlink():
-        raise SetupError(f"{base / 'etc'} is a link; it has to be a folder")
+        raise SetupError(f"{base / 'etc'} is a link, and must be a folder")
     try:
         return list(_parts(base, base, mounts))
     except OSError as error:
@@ -114,14 +114,16 @@ def visible_parts(folders: Iterable[Path], image: Path | None, mounts: Mapping[P
 
 def _check_way(folder: Path, image: Path) -> None:
     if folder == Path("/"):
-        raise SetupError("--image: call lavabox in another folder than /, which would hide the image")
+        raise SetupError(
+            "--image: call lavabox in another folder than /, as the devices see that folder in place of the image's"
+        )
     if folder.parts[1] in FRESH:
         return
     for inside in (folder, *folder.parents):
         if (image / str(inside)[1:]).is_symlink():
             raise SetupError(
                 f"--image {image}: {inside} is a link there, and {folder} has to be seen by the devices; "
-                "call lavabox, and put your scripts, in another place, such as /tmp"
+                "put your scripts in another place, such as /tmp, and call lavabox there"
             )
 
 

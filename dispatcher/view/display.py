@@ -12,9 +12,8 @@ and no clock: text goes to a function, time is an argument.
 """
 
 import codecs
-import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
@@ -135,7 +134,7 @@ class Display:
         word = self._coloured(_COLOURS.get(case.result, ""), case.result)
         name = case.id if len(case.id) <= MAX_ID else f"{case.id[:MAX_ID]}..."
         if case.measurement is not None:
-            name += f" [{case.measurement:.12g} {case.units or ''}".rstrip() + "]"
+            name += f" [{case.measurement} {case.units or ''}".rstrip() + "]"
         name = harmless(readable(name), colour=False)
         self._write(f"{self._screens[case.device].prefix} = {word}  {name}  ({counts})\n")
 
@@ -208,6 +207,6 @@ def _visible(match: re.Match[str], colour: bool) -> str:
     return character.encode("unicode_escape").decode()
 
 
-def wants_colour(stream: TextIO) -> bool:
+def wants_colour(stream: TextIO, environment: Mapping[str, str]) -> bool:
     """Whether to use colours on this stream: a terminal that has them, and a user who does not mind."""
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return stream.isatty() and not environment.get("NO_COLOR") and environment.get("TERM") != "dumb"

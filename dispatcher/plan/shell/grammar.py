@@ -7,6 +7,7 @@ table, and may end the process.
 """
 
 import re
+from functools import lru_cache
 
 import tree_sitter_bash
 from tree_sitter import Language, Node, Parser
@@ -20,8 +21,9 @@ _BEYOND_ASCII = re.compile(r"[^\x00-\x7f]")
 _STAND_IN = re.compile(r"[\u00c0-\u00ff]{4}")
 
 
+@lru_cache(64)
 def parse(text: str) -> Node:
-    """The root of the tree."""
+    """The root of the tree. Scripts read the same library again and again."""
     stand_ins = _BEYOND_ASCII.sub(_to_stand_in, text)
     return Parser(_LANGUAGE).parse(stand_ins.encode()).root_node
 
@@ -33,7 +35,8 @@ def text_of(node: Node) -> str:
 
 def source_text(raw: bytes) -> str:
     """The source that a part of a node's text stands for."""
-    return _STAND_IN.sub(_from_stand_in, raw.decode("utf-8", "replace"))
+    text = raw.decode("utf-8", "replace")
+    return text if raw.isascii() else _STAND_IN.sub(_from_stand_in, text)
 
 
 def _to_stand_in(match: re.Match[str]) -> str:

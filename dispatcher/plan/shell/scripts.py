@@ -3,10 +3,11 @@
 
 import posixpath
 import re
+from functools import lru_cache
 
 from dispatcher.jobs.model import Place
 from dispatcher.jobs.text import Text
-from dispatcher.plan.calls import Call, Unread
+from dispatcher.plan.calls import Call, ScriptFile, Unread
 from dispatcher.plan.shell.conditions import Status
 from dispatcher.plan.shell.scope import FOLDER, Source
 from dispatcher.plan.shell.walker import MULTINODE, Stop, Walker
@@ -29,8 +30,7 @@ def script(walker: Walker, path: Text, arguments: list[Text], place: Place, sour
         return Status.UNKNOWN
     if not sourced and not _is_shell(file.text):
         return program(walker, text, file.text, place)
-    lines = file.text.count("\n") + 1
-    source = Source(file.text, tuple(Place(file.name, line) for line in range(1, lines + 1)), not sourced)
+    source = _source(file, not sourced)
     before = len(walker.items)
     with walker.one_deeper():
         if sourced:
@@ -44,6 +44,12 @@ def script(walker: Walker, path: Text, arguments: list[Text], place: Place, sour
             walker.scope = outer
     walker.note_work(text, place, before)
     return Status.LIKELY if any(isinstance(item, Call) for item in walker.items[before:]) else Status.UNKNOWN
+
+
+@lru_cache(100)
+def _source(file: ScriptFile, own: bool) -> Source:
+    lines = file.text.count("\n") + 1
+    return Source(file.text, tuple(Place(file.name, line) for line in range(1, lines + 1)), own)
 
 
 def _sourced(walker: Walker, source: Source, arguments: list[Text]) -> None:

@@ -187,7 +187,8 @@ class Fold:
         if not self._began:
             self._began, self.flow.start = True, event.time
         now = min(max(event.time - self.flow.start, self.flow.end), _LATEST)
-        lost = self._missing_before(event)
+        device = self.flow.devices.get(event.device) if isinstance(event, Left) else None
+        leaver = device.name if device is not None and device.here else None
         if self._coordinator.known(event.identity):
             return
         outcomes = self._coordinator.apply(event)
@@ -209,7 +210,7 @@ class Fold:
         for outcome in outcomes:
             wait = self._waits.get(outcome.request)
             if wait is not None:
-                self._end(wait, outcome, event, now, lost.get(outcome.request, ()))
+                self._end(wait, outcome, event, now, leaver)
 
     def finish(self, now: float | None = None) -> Flow:
         """The flow, with what is to be said of waits that are still open.
@@ -226,13 +227,16 @@ class Fold:
             wait.missing, wait.seconds = tuple(open_.missing), self.flow.end - wait.began
         return self.flow
 
-    def _missing_before(self, event: Event) -> dict[bytes, tuple[str, ...]]:
-        """Whom the waits lack that this event may end in vain: afterwards the coordinator has forgotten."""
-        if isinstance(event, Released):
-            return {event.request: tuple(self._coordinator.missing(event.request))}
-        if isinstance(event, Left):
-            return {open_.waiting.identity: tuple(open_.missing) for open_ in self._coordinator.open_waits()}
-        return {}
+    def _missing(self, wait: Wait, times: int, leaver: str | None) -> tuple[str, ...]:
+        """Whom a wait lacked that has just ended in vain, perhaps as this device has left."""
+        if wait.kind is WaitKind.WAIT:
+            here = (
+                device.name for device in self.flow.devices.values() if device.here or device.name == leaver
+            )
+            return tuple(name for name in here if name != wait.device)
+        sent = self._sent[wait.id]
+        names = (name for name in self._of_role[wait.role] if len(sent[name]) < times)
+        return tuple(name for name in names if name != wait.device)
 
     def _join(self, event: Joined, now: float) -> None:
         device = self.flow.devices.get(event.device)
@@ -284,7 +288,7 @@ class Fold:
                 self._send(event.device, message_id, (), now, number)
         self._need[event.identity] = times
 
-    def _end(self, wait: Wait, outcome: Outcome, event: Event, now: float, missing: tuple[str, ...]) -> None:
+    def _end(self, wait: Wait, outcome: Outcome, event: Event, now: float, leaver: str | None) -> None:
         wait.ended, wait.seconds = now, now - wait.began
         self._acts_at_end[wait.number] = self._acts[wait.device]
         if outcome.status == OK:
@@ -296,7 +300,9 @@ class Fold:
             if wait.last is not None:
                 self.flow.messages[wait.last].released.append(wait.number)
         else:
-            wait.how, wait.reason, wait.missing = _how(wait, outcome, event, now), outcome.reason, missing
+            wait.how, wait.reason = _how(wait, outcome, event, now), outcome.reason
+            if isinstance(event, Released | Left):
+                wait.missing = self._missing(wait, self._need[outcome.request], leaver)
         self._step(Act.WAIT_END, wait.device, now, wait.number)
 
     def _needed(self, wait: Wait, times: int) -> tuple[int, ...]:

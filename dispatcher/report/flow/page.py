@@ -229,7 +229,7 @@ def _case(flow: Flow, case: Case, place: dict[str, int]) -> dict[str, Any]:
         "time": flow.relative(case.time),
     }
     if case.measurement is not None:
-        value["measurement"] = clean(f"{case.measurement:.12g} {case.units or ''}".strip())
+        value["measurement"] = clean(f"{case.measurement} {case.units or ''}".strip())
     if case.seconds is not None:
         value["seconds"] = min(case.seconds, flow.end)
     if case.run is not None:

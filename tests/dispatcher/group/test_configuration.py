@@ -75,7 +75,7 @@ WRONG = {
     ),
     "several lines": (
         '[devices.a]\n\ntarget-mac = """\na\nb"""\n',
-        "devices.a.target-mac is a text of one line, not 'a\\nb' (at line 5)",
+        "devices.a.target-mac is a text of one line, not 'a\\nb' (at line 3)",
     ),
     "no table for a device": ("[devices]\na = 1\n", "devices.a is a table, not 1 (at line 2)"),
     "in the first line of several": ("shared = 1\n# more\n", "shared is a table, not 1 (at line 1)"),

@@ -122,14 +122,23 @@ def test_refused(group: Group, name: str) -> None:
 
 
 def test_sets_do_not_nest(group: Group) -> None:
-    """The command is told, so that it can warn; in LAVA the new set takes the place of the open one."""
-    assert group.ask("set-stop", identity=b"1") == (NO, ["no test set is open"])
-    assert isinstance(group.ask("set-start", b"one", identity=b"2"), Reported)
-    assert group.ask("set-start", b"two", identity=b"3") == (NO, ["a test set is open already: one"])
-    assert isinstance(group.ask("set-start", b"one", identity=b"2"), Reported)
+    """The command warns, and goes on."""
+    assert isinstance(group.ask("set-start", b"outer", identity=b"1"), Reported)
+    assert group.ask("set-start", b"inner", identity=b"2") == (NO, ["a test set is open already: outer"])
+    assert isinstance(group.ask("set-start", b"inner", device="b", identity=b"3"), Reported)
     assert isinstance(group.ask("set-stop", identity=b"4"), Reported)
-    assert group.state.results.open_set("a") is None
-    assert isinstance(group.ask("set-start", b"two", device="b", identity=b"5"), Reported)
+    assert group.ask("set-stop", identity=b"5") == (NO, ["no test set is open"])
+    # The replies were lost: what was asked for has been done.
+    for operation, identity in ((("set-start", b"outer"), b"1"), (("set-stop",), b"4")):
+        assert isinstance(group.ask(*operation, identity=identity), Reported)
+
+
+def test_a_name_that_is_no_text_is_said_readably(group: Group) -> None:
+    group.ask("set-start", b"\xff" + b"x" * 1000, identity=b"1")
+    assert group.ask("set-start", b"y", identity=b"2") == (
+        NO,
+        ["a test set is open already: \\xff" + "x" * 196],
+    )
 
 
 # Configuration
@@ -159,7 +168,7 @@ def test_shared_configuration(group: Group) -> None:
 # Who waits for what
 
 
-def test_waits_have_what_was_asked_for(group: Group) -> None:
+def test_what_a_wait_waits_for(group: Group) -> None:
     for identity, (operation, arguments) in enumerate(
         [("wait", [b"x"]), ("wait-all", [b"x", "role"]), ("sync", [b"x"])]
     ):
@@ -169,9 +178,29 @@ def test_waits_have_what_was_asked_for(group: Group) -> None:
             )
             assert isinstance(wait, Waiting)
             assert wait.timeout == (None if milliseconds is None else milliseconds / 1000)
-            assert not wait.own_timeout
             assert wait.position == 77
             assert wait.role == ("role" if operation == "wait-all" else None)
+
+
+def test_the_group_is_told_when_all_have_joined() -> None:
+    group = Group()
+    assert group.ask("group") == (OK, [["a", "role"], ["b", "role"]])
+    group.state = GroupState()
+    for event in (founded(size=2), joined("a", "role")):
+        group.state.apply(event)
+    assert group.ask("group") is None
+    group.state.apply(joined("b", "x"))
+    assert group.ask("group", device="b") == (OK, [["a", "role"], ["b", "x"]])
+    assert group.ask("role", device="b") == (OK, ["x"])
+
+
+# What commands have refused, and whose time-out a wait has
+
+
+def test_a_refused_command_fails_the_run(group: Group) -> None:
+    group.ask("refused", b"lava-test-case x --result bogus", "no such result")
+    reason = "refused: lava-test-case x --result bogus: no such result"
+    assert [failure.sentence for failure in group.state.results.failures(over=False)] == [reason]
 
 
 @pytest.mark.parametrize(
@@ -190,15 +219,3 @@ def test_a_wait_tells_whether_its_script_gave_the_time_out(
 def test_whether_it_did_is_yes_or_no(group: Group, given: object) -> None:
     with pytest.raises(ProtocolError, match="yes or no"):
         group.ask("wait", b"x", 5000, given)
-
-
-def test_the_group_is_told_when_all_have_joined() -> None:
-    group = Group()
-    assert group.ask("group") == (OK, [["a", "role"], ["b", "role"]])
-    group.state = GroupState()
-    for event in (founded(size=2), joined("a", "role")):
-        group.state.apply(event)
-    assert group.ask("group") is None
-    group.state.apply(joined("b", "x"))
-    assert group.ask("group", device="b") == (OK, [["a", "role"], ["b", "x"]])
-    assert group.ask("role", device="b") == (OK, ["x"])

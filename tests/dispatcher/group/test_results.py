@@ -52,7 +52,7 @@ class Play:
 def test_a_result() -> None:
     play = Play()
     case = play.tell("result", "boot", "fail", "12.50", "s")
-    assert case == Case("a", None, None, "boot", "fail", 12.5, "s", None, 1.0, 100, None, None, None)
+    assert case == Case("a", None, None, "boot", "fail", "12.50", "s", None, 1.0, 100, None, None, None)
     assert play.results.cases == [case]
 
 

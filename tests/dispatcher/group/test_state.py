@@ -19,8 +19,8 @@ def state(*events: Event) -> GroupState:
     return folded
 
 
-def wait(device: str, identity: bytes, message_id: bytes = b"x", *, expected: bool = False) -> Waiting:
-    return Waiting(1.0, device, identity, WaitKind.WAIT, message_id, None, None, expected, 5)
+def wait(device: str, identity: bytes, message_id: bytes = b"x", *, own: bool = False) -> Waiting:
+    return Waiting(1.0, device, identity, WaitKind.WAIT, message_id, None, None, own, 5)
 
 
 def sent(device: str, identity: bytes, *pairs: tuple[bytes, bytes]) -> Sent:
@@ -46,7 +46,7 @@ def test_what_one_event_did() -> None:
 
 
 def test_waits_that_fail_are_told_and_are_results() -> None:
-    folded = state(wait("a", b"w1"), wait("a", b"w2", expected=True), wait("b", b"w3"))
+    folded = state(wait("a", b"w1"), wait("a", b"w2", own=True), wait("b", b"w3"))
     change = folded.apply(released(b"w1", reason="dead end: b waits itself", time=9.0))
     assert change.failed == [(wait("a", b"w1"), "dead end: b waits itself")]
     assert [(case.id, case.result, case.seconds) for case in change.cases] == [
@@ -54,7 +54,7 @@ def test_waits_that_fail_are_told_and_are_results() -> None:
     ]
     # The script asked for it.
     change = folded.apply(released(b"w2", reason="timed out"))
-    assert change.failed == [(wait("a", b"w2", expected=True), "timed out")]
+    assert change.failed == [(wait("a", b"w2", own=True), "timed out")]
     assert change.cases == []
     # Nobody waits for it any more.
     change = folded.apply(released(b"w3", 130, "cancelled"))

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from dispatcher.errors import UsageError
 from dispatcher.group.events import Reported
-from dispatcher.host.rules import JobRules
-from dispatcher.jobs.device_script import TimedAction, lay_out
+from dispatcher.jobs.device_script import lay_out
 from dispatcher.jobs.model import Checkout, Definition, Place, Request, Role, Step, TestAction
 from dispatcher.jobs.repositories import Repositories, parse_repositories
+from dispatcher.jobs.rules import JobRules, TimedAction
 from tests.dispatcher.group.play import left
 
 HERE = Place("job.yaml", 1)
@@ -69,13 +69,17 @@ def test_start_script(tmp_path: Path) -> None:
         environment=(("A", "x y"),),
     )
     text = (folder / "start.sh").read_text().replace(f"LAVA_MULTI_NODE_CACHE={folder}/requested ", "%")
+    text = text.replace(f"{folder}/", "~/")
     assert text.splitlines()[1:] == [
         "export LAVA_WAIT_TIMEOUT=30",
         "export A='x y'",
-        "status=0",
+        "# After a reboot, the device goes on with the action that follows.",
+        "status=0; [ ! -e ~/failed ] || status=1",
         "%lava-wait-all -- lava_start host || exit",
+        "if mkdir ~/begun-0 2>/dev/null; then",
         "%lava-send -- up 'ip=1 2' 'q=it'\"'\"'s' || exit",
         "%lava-wait-all --timeout 2.5 -- -x 'b c' || exit",
+        "fi",
         "exit $status",
     ]
 

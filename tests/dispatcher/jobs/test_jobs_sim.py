@@ -365,6 +365,22 @@ def test_repositories_of_an_installation(sim: Simulator) -> None:
     assert "git-repos https://example.org/none.git is not here" in text
 
 
+def test_a_device_that_reboots_goes_on_with_the_next_action(sim: Simulator) -> None:
+    job = (
+        roles(a="count: 1")
+        + test("a", "false", name="fails")
+        + test("a", "lava-test-case before --result pass", "lava-reboot", name="reboots")
+        + test("a", "lava-test-case after --result pass", name="goes-on")
+    )
+    status, found = sim.results(job=job)
+    assert status == 1
+    assert found == [("a-1", "1_reboots", "before", "pass"), ("a-1", "2_goes-on", "after", "pass")]
+    _, text = sim.run(job=job)
+    assert "a-1: run '1_reboots' ended early" in text
+    # What came before the reboot counts.
+    assert "a-1     a     ended with status 1" in text
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "sentence"),
     [

@@ -18,9 +18,10 @@ from dispatcher.line.demultiplexer import (
     Echo,
     Event,
     Frame,
-    Output,
 )
 from dispatcher.line.repair import MAX_GUESSES, repair
+from tests.dispatcher.line.reference_demultiplexer import events_of, joined
+from toolkit.wire import packets
 from toolkit.wire.framing import MARKER, MAX_FRAME_BODY, MAX_LINE_BODY, TERMINATOR, encode_frame, encode_line
 
 BODY = bytes(range(60))
@@ -31,17 +32,6 @@ ECHO = encode_line(BODY)[1:-1] + b"\r\n"
 STAMPED = b"[  139.416569] usb 1-1: new device\r\n"
 PLAIN = b"usb 1-1: new device\r\n"
 LEVEL = b"<12>[    8.538962] noise 5\r\n"
-
-
-def joined(events: list[Event]) -> list[Event]:
-    """Neighbouring Outputs made one: where they are cut says nothing."""
-    result: list[Event] = []
-    for event in events:
-        if isinstance(event, Output) and result and isinstance(result[-1], Output):
-            result[-1] = Output(result[-1].raw + event.raw)
-        else:
-            result.append(event)
-    return result
 
 
 def demultiplexed(chunks: list[bytes]) -> list[Event]:
@@ -144,6 +134,17 @@ def test_an_echo_in_a_damaged_frame_is_no_output() -> None:
         assert (text_of(events), bodies_of(events)) == (b"az", []), cut
 
 
+def test_a_frame_of_the_right_length_is_no_output_whatever_has_become_of_its_bytes() -> None:
+    """What it begins with tells its length; bytes that are flipped are still the frame's."""
+    frame = encode_frame(packets.pack_packet(packets.REQUEST, 0x12345678, 2, 1, 15, 0, 90, 1, bytes(90)))
+    for place in range(len(MARKER) + 60, len(frame) - len(TERMINATOR)):
+        (event,) = demultiplexed([frame[:place] + b" " + frame[place + 1 :]])
+        assert event == Damaged(event.raw, b""), place
+    # One byte more may be anything.
+    (event,) = demultiplexed([frame[:80] + b"a b" + frame[82:]])
+    assert event.text == frame[len(MARKER) : 80] + b"a b" + frame[82 : -len(TERMINATOR)]
+
+
 def test_a_damaged_frame_is_counted_and_the_message_in_it_comes_out() -> None:
     damaged = FRAME[:30] + b"A" + FRAME[31:]
     (event,) = demultiplexed([cut(damaged, (40, STAMPED))])
@@ -210,6 +211,89 @@ def test_any_chunking_gives_the_same(soup: bytes, cuts: list[int]) -> None:
     assert demultiplexed([soup[a:b] for a, b in itertools.pairwise(edges)]) == whole
     if len(soup) < 1500:
         assert demultiplexed([bytes((byte,)) for byte in soup]) == whole
+
+
+ATOMS = [
+    *(
+        b"\x1b",
+        b"]",
+        b"5282;",
+        b"\x1b]",
+        b"\x1b]5",
+        b"\x1b]52",
+        b"\x1b]528",
+        b"\x1b]5282",
+        MARKER,
+        TERMINATOR,
+        b"\\",
+    ),
+    *(
+        b"\n",
+        b"\r\n",
+        b"\n\\",
+        b"\n]5282;",
+        b"\n82;",
+        b"\n2;",
+        b"\n5282;",
+        b"#",
+        b"#L1",
+        b"#L1.",
+        b".",
+        b"AAAAAA",
+    ),
+    *(
+        b"A",
+        b"-_",
+        STAMPED,
+        LEVEL,
+        PLAIN,
+        b"<6>[ 1.2",
+        b"[",
+        b"<",
+        b"x y\n",
+        b" ",
+        b"\0",
+        b"\x13",
+        b"word\n",
+        b"A" * 250,
+    ),
+    *(LONG_FRAME, FRAME, ECHO, encode_frame(b""), encode_line(b"")[1:-1] + b"\r\r\n"),
+]
+
+
+def adversarial(seed: int) -> bytes:
+    """A stream of pieces that nearly are what the demultiplexer looks for."""
+    randomness = random.Random(seed)
+    parts = []
+    for _ in range(randomness.randrange(1, 25)):
+        part = randomness.choice(ATOMS)
+        if randomness.random() < 0.2:
+            frame = encode_frame(randomness.randbytes(randomness.choice((0, 3, 20, 100))))
+            place = randomness.randrange(len(frame))
+            part = frame[:place] + randomness.choice(ATOMS) + frame[place + randomness.randrange(2) :]
+        if randomness.random() < 0.01:
+            part *= MAX_HELD // len(part)
+        parts.append(part)
+    return b"".join(parts)
+
+
+@pytest.mark.parametrize("first", range(0, 1200, 100))
+def test_as_the_reference(first: int) -> None:
+    """Whole, and in chunks, the events are those of a reader that goes through it byte by byte."""
+    for seed in range(first, first + 100):
+        data = adversarial(seed)
+        expected = events_of(data)
+        assert b"".join(event.raw for event in expected) == data
+        assert demultiplexed([data]) == expected, seed
+        randomness = random.Random(seed)
+        edges = [0, *sorted(randomness.randrange(len(data) + 1) for _ in range(8)), len(data)]
+        assert demultiplexed([data[a:b] for a, b in itertools.pairwise(edges)]) == expected, seed
+
+
+@settings(max_examples=100, deadline=None)
+@given(soup=soups)
+def test_any_soup_as_the_reference(soup: bytes) -> None:
+    assert demultiplexed([soup]) == events_of(soup)
 
 
 @settings(max_examples=150, deadline=None)

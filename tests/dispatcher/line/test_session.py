@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from dispatcher.line.session import (
     ABANDONED,
     ANSWER_HOLD,
+    DOUBT,
     MAX_ASSEMBLING,
     MAX_BOOTS,
     MAX_CHUNK,
@@ -211,7 +212,7 @@ def test_after_a_sign_of_a_crash_nothing_is_typed_until_the_device_asks(host: Ho
     host.recording = False
     device.request(2)
     for request, _ in host.requests:
-        host.session.end_leases()
+        host.session.end_leases(host.now)
         host.session.accept(request)
         host.session.reply(request, b"reply", 0.0)
     host.handle_timeout(1.0)
@@ -617,3 +618,15 @@ def test_memory_is_bounded_whatever_a_device_sends() -> None:
     assert len(requests) <= MAX_REQUESTS
     held = sum(r.incoming.have + size_of(r.incoming._ahead) for r in requests)
     assert held + size_of(dict(host.session._nonces)) + size_of(host.session._boots) < 4 * 1024 * 1024
+
+
+def test_after_a_sign_of_a_crash_a_wait_that_is_silent_is_given_up_soon(host: Host, device: Device) -> None:
+    host.recording = False
+    device.request(1)
+    device.request(2)
+    ((first, _), (_, _)) = host.requests
+    host.session.end_leases(0.0)
+    device.send(POLL, 2, LEASE, 0)
+    events = host.session.handle_timeout(DOUBT)
+    assert events == [Cancelled(first, "the device crashed or booted anew")]
+    assert host.session.next_timeout() == ABANDONED

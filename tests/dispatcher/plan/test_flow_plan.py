@@ -12,9 +12,9 @@ import pytest
 
 import build_zipapp
 from dispatcher.commands.flowplan import roles_of
+from dispatcher.commands.scriptfiles import ScriptFiles
 from dispatcher.group.events import Event, Sent, Waiting
 from dispatcher.grouplog.file import read_events
-from dispatcher.jobs.scriptfiles import ScriptFiles
 from dispatcher.jobs.simulation import read_simulation
 from dispatcher.plan.expected import expect
 from dispatcher.plan.programs import programs
@@ -224,7 +224,9 @@ def test_what_is_expected_of_the_examples_happens(name: str, box: Path, tmp_path
     options = ("--box", str(box), "--timeout", "60", "--group-log", str(log))
     with Lavabox("sim", *options, *arguments, cwd=folder) as process:
         assert process.finish() == 0, process.text
-    assert calls_by_device(expected_of(arguments, folder)) == calls_by_device(list(read_events(log)))
+    assert calls_by_device(expected_of(arguments, folder)) == calls_by_device(
+        [event for _, event in read_events(log, pytest.fail)]
+    )
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -61,15 +61,15 @@ def test_script_with_an_absolute_path(folder: Path) -> None:
 
 
 REFUSED = {
-    "nothing": ([], "there is no device"),
+    "nothing": ([], "no devices"),
     "no command": ([(ROLE, "server")], "the command is missing; write ROLE=COMMAND"),
     "an empty command": ([(ROLE, "server= ")], "the command is missing"),
     "no role": ([(ROLE, "=x")], "the name of the role is missing"),
-    "no count": ([(ROLE, "a*=x")], "the number of devices"),
-    "count 0": ([(ROLE, "a*0=x")], "the number of devices"),
-    "a count that is none": ([(ROLE, "a*b*2=x")], "the number of devices"),
-    "an absurd count": ([(ROLE, "a*99999=x")], "more than this can simulate"),
-    "in all too many": ([(ROLE, "a*900=x"), (ROLE, "b*900=x")], "more than this can simulate"),
+    "no count": ([(ROLE, "a*=x")], "COUNT after '*' must be 1 or more"),
+    "count 0": ([(ROLE, "a*0=x")], "COUNT after '*' must be 1 or more"),
+    "a count that is none": ([(ROLE, "a*b*2=x")], "COUNT after '*' must be 1 or more"),
+    "an absurd count": ([(ROLE, "a*99999=x")], "devices are too many"),
+    "in all too many": ([(ROLE, "a*900=x"), (ROLE, "b*900=x")], "devices are too many"),
     "a slash": ([(ROLE, "a/b=x")], "can't have '/' in it: 'a/b'"),
     "a colon": ([(DEVICE, "a:b:c=x")], "can't have ':' in it: 'b:c'"),
     "a blank": ([(ROLE, "a b=x")], "can't have ' ' in it"),

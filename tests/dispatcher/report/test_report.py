@@ -105,10 +105,10 @@ def test_junit() -> None:
     <properties>
       <property name="role" value="client" />
       <property name="uuid" value="u-1" />
-      <property name="measurement.ping" value="12.5" />
+      <property name="measurement.ping" value="12.50" />
       <property name="units.ping" value="ms" />
       <property name="reference.net.log" value="http://x/?a=1&amp;b=2" />
-      <property name="measurement.net.speed" value="9.0" />
+      <property name="measurement.net.speed" value="9" />
     </properties>
     <testcase name="ping" classname="a.0_smoke" time="1.000">
       <failure type="fail" message="test 'ping' failed (run '0_smoke')">The output of the test is bytes 30 to 40 of a.log.</failure>
@@ -278,7 +278,7 @@ def test_json() -> None:
         }
     ]
     assert a["results"][1] == {
-        **{"id": "ping", "result": "fail", "run": 0, "set": None, "measurement": 12.5, "units": "ms"},
+        **{"id": "ping", "result": "fail", "run": 0, "set": None, "measurement": "12.50", "units": "ms"},
         **{"reference": None, "time": START + 5, "seconds": 1.0, "position": 50},
         "output": {"start": 30, "end": 40},
     }

@@ -586,26 +586,30 @@ def test_many_devices(sim: Simulator) -> None:
 
 
 REFUSED = {
-    "a setup": (("--setup", "no", "--role", "a=x"), 2, "lavabox sim: --setup no: there is no such file"),
+    "a setup": (("--setup", "no", "--role", "a=x"), 2, "lavabox sim: --setup no: no such file"),
     "a setup that can't be run": (
         ("--setup", "/etc/passwd", "--role", "a=x"),
         2,
         "--setup /etc/passwd: it is not executable; run `chmod +x /etc/passwd`",
     ),
-    "a path": (("--path", "/etc/passwd", "--role", "a=x"), 2, "--path /etc/passwd: there is no such folder"),
-    "no device": ((), 2, "lavabox sim: there is no device"),
+    "a path": (("--path", "/etc/passwd", "--role", "a=x"), 2, "--path /etc/passwd: no such folder"),
+    "no device": ((), 2, "lavabox sim: no devices; name them"),
     "a name": (
         ("--role", "a/b=x"),
         2,
         "lavabox sim: --role 'a/b=x': the name of a role can't have '/' in it",
     ),
-    "a time-out": (("--timeout", "0", "--role", "a=x"), 2, "--timeout 0: a time is a positive number"),
+    "a time-out": (
+        ("--timeout", "0", "--role", "a=x"),
+        2,
+        "--timeout 0: it must be a number of seconds above 0",
+    ),
     "a time-out of nan": (
         ("--timeout", "nan", "--role", "a=x"),
         2,
-        "--timeout nan: a time is a positive number",
+        "--timeout nan: it must be a number",
     ),
-    "a speed": (("--baud", "1", "--role", "a=x"), 2, "--baud 1: a speed is a number from"),
+    "a speed": (("--baud", "1", "--role", "a=x"), 2, "--baud 1: it must be a number from"),
     "a speed that is no number": (("--baud", "fast", "--role", "a=x"), 2, "invalid int value: 'fast'"),
     "a shell": (("--shell", "nosuch", "--role", "a=x"), 2, "--shell 'nosuch': there is no such program"),
     "no shell": (("--shell", "", "--role", "a=x"), 2, "--shell '': there is no such program"),
@@ -619,7 +623,7 @@ REFUSED = {
     "no abbreviations": (("--role", "a=x", "--time", "3"), 2, "unknown argument '--time'"),
     "a log folder": (("--role", "a=x", "--log-dir", "/dev/null/x"), 1, "--log-dir: can't write there"),
     "a group log": (("--role", "a=x", "--group-log", "/nosuch/x"), 1, "lavabox sim: --group-log: "),
-    "a box": (("--role", "a=x", "--box", "nosuch"), 1, "--box nosuch: there is no such executable file"),
+    "a box": (("--role", "a=x", "--box", "nosuch"), 1, "--box nosuch: no such executable file"),
     "a box that is none": (("--role", "a=x", "--box", "/bin/false"), 1, "ended with status 1"),
 }
 

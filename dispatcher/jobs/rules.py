@@ -8,8 +8,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dispatcher.group.events import Event, Left, Reported
-from dispatcher.jobs.device_script import TimedAction
 from dispatcher.jobs.model import Place
+
+
+@dataclass(frozen=True, slots=True)
+class TimedAction:
+    """A test action with a time-out, known in the group's log by the uuids of its runs.
+
+    It lasts from the beginning of its first run to the end of the last one.
+    """
+
+    first: str
+    last: str
+    timeout: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: MIT
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from dispatcher.line.repair import MAX_GUESSES, repair
+from toolkit.wire import packets
+from toolkit.wire.framing import MARKER, TERMINATOR, encode_frame
+
+WORDS = (
+    b"usb 1-1: new device\r\n",
+    b"EXT4-fs (sda1): mounted\r\n",
+    b"random: crng init done\r\n",
+    b"noise 6\r\n",
+)
+
+
+def request(size: int, seed: int = 1) -> tuple[bytes, bytes]:
+    """The body of a request with so many bytes of message, and what stands between marker and terminator."""
+    chunk = random.Random(seed).randbytes(size)
+    body = packets.pack_packet(packets.REQUEST, 0x89ABCDEF, 70_000, 3, packets.LEASE, 0, size, 1, chunk)
+    return body, encode_frame(body)[len(MARKER) : -len(TERMINATOR)]
+
+
+def cut(content: bytes, places: list[int], messages: list[bytes]) -> bytes:
+    for place, message in sorted(zip(places, messages, strict=True), reverse=True):
+        content = content[:place] + message + content[place:]
+    return content
+
+
+@pytest.mark.parametrize("number", range(1, 7))
+def test_messages_without_time_stamps(number: int) -> None:
+    """A frame that lost no byte is put together again, though nothing says where the messages begin."""
+    for seed in range(12):
+        randomness = random.Random(seed)
+        body, content = request(randomness.choice((300, 480)), seed)
+        places = sorted(randomness.sample(range(50, len(content) - 6), number))
+        messages = [randomness.choice(WORDS) for _ in places]
+        read, foreign, guesses = repair(cut(content, places, messages))
+        assert read == body, (seed, places)
+        assert foreign == b"".join(messages), seed
+        assert guesses <= MAX_GUESSES
+
+
+def test_two_messages_in_the_head() -> None:
+    """The beginning tells the length, also where it is cut itself."""
+    body, content = request(300)
+    for first in (1, 9, 25, 40):
+        read, foreign, _ = repair(cut(content, [first, 200], [WORDS[0], WORDS[3]]))
+        assert (read, foreign) == (body, WORDS[0] + WORDS[3]), first
+
+
+def test_a_message_of_several_lines_among_others() -> None:
+    body, content = request(400)
+    oops = b"Oops\r\nCode: 12 34\r\nModules linked in\r\n"
+    read, foreign, _ = repair(cut(content, [100, 200, 300], [WORDS[0], oops, WORDS[2]]))
+    assert (read, foreign) == (body, WORDS[0] + oops + WORDS[2])
+
+
+def test_a_frame_that_lost_a_byte_stays_unread() -> None:
+    for seed in range(20):
+        _, content = request(400, seed)
+        damaged = cut(content[:70] + content[71:], [100, 200, 300], list(WORDS[:3]))
+        body, foreign, guesses = repair(damaged)
+        assert (body, foreign) == (None, b"")
+        assert guesses <= 2 * MAX_GUESSES
