@@ -22,12 +22,23 @@ def main(argv: "Sequence[str] | None" = None) -> int:
     """
     # Everything else is imported when an interruption can be met tidily.
     try:
+        if (sys.argv[1:] if argv is None else argv)[:1] == ["hook"]:
+            _prepare_hook(sys.argv[2:] if argv is None else argv[1:])
         from dispatcher.host.stopsignals import unwind_when_told_to_end
 
         unwind_when_told_to_end()
         return _run(argv)
     except KeyboardInterrupt:
         return 130
+
+
+def _prepare_hook(arguments: "Sequence[str]") -> None:
+    """Whoever has started it may type at once, and sees what a terminal echoes until then."""
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    if not {"-h", "--help"} & set(options):
+        from dispatcher.host.ownterminal import make_raw
+
+        make_raw()
 
 
 def _run(argv: "Sequence[str] | None") -> int:
@@ -56,7 +67,7 @@ def _run(argv: "Sequence[str] | None") -> int:
 def _parser() -> "argparse.ArgumentParser":
     import argparse
 
-    from dispatcher.commands import flow, serve, sim
+    from dispatcher.commands import flow, hook, serve, sim
     from toolkit import VERSION
 
     parser = argparse.ArgumentParser(
@@ -67,7 +78,7 @@ def _parser() -> "argparse.ArgumentParser":
     )
     parser.add_argument("--version", action="version", version=f"lavabox {VERSION}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, command in (("sim", sim), ("serve", serve), ("flow", flow)):
+    for name, command in (("sim", sim), ("serve", serve), ("hook", hook), ("flow", flow)):
         subparser = commands.add_parser(
             name,
             help=command.SUMMARY,
@@ -83,5 +94,9 @@ def _parser() -> "argparse.ArgumentParser":
 
 
 def _complain(command: str, text: str, status: int) -> int:
+    if command == "hook":
+        from dispatcher.host.ownterminal import restore
+
+        restore()
     print(f"lavabox {command}: {text}", file=sys.stderr)
     return status

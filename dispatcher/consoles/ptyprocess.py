@@ -8,13 +8,15 @@ killed, as if the board were switched off, and what still stands in the pty is r
 
 import asyncio
 import contextlib
+import ctypes
 import os
 import secrets
 import signal
 import subprocess
 import termios
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+import tty
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from dispatcher.consoles import ConsoleError, Listener
@@ -31,6 +33,8 @@ _TYPE_LIMIT = 256 * 1024
 _DRAIN_LIMIT = 1024 * 1024
 # Seconds that a command which is told to end gets to clean up.
 _GRACE = 1.0
+# Of prctl(2).
+_PR_SET_PDEATHSIG = 1
 # A session leader without a terminal gets the first one that it opens by name.
 _OPEN_TTY = ("/bin/sh", "-c", 'tty=$1; shift; exec "$@" <>"$tty" >&0 2>&0', "sh")
 
@@ -50,18 +54,28 @@ class PtyProcess:
         mark: str | None = None,
         tty_variable: str | None = None,
         echo: bool = True,
+        modes: list[Any] | None = None,
+        raw: bool = False,
+        size: tuple[int, int] | None = None,
         baud: int | None = None,
         starter: Sequence[str] | None = None,
+        dies_with_us: bool = False,
     ) -> None:
         """
         :param environment: of the command; None: this process's own.
         :param mark: a unique value for `MARK_VARIABLE`, to find left-over processes by; None: made up.
         :param tty_variable: the environment variable that is to hold the path of the command's tty.
-        :param echo: whether the pty begins with echo, as every terminal does. Its other modes are always those.
+        :param echo: whether the pty begins with echo, as every terminal does. Its other modes are those of
+            every terminal, too, if `modes` does not say otherwise.
+        :param modes: what the pty begins with, as from `termios.tcgetattr`.
+        :param raw: whether it begins in raw mode: bytes go through as they are.
+        :param size: rows and columns that it begins with.
         :param baud: both directions take the time of a serial line of this speed; None: as fast as it goes.
         :param starter: what to call with the path of the tty and the command behind. It is to run the command
             in another session, whose controlling terminal it makes the tty, and to end as the command did;
             what it has to say itself it may write to stderr. None: the command leads the session itself.
+        :param dies_with_us: the kernel kills the command if this process, or the thread that has opened the
+            console, ends in whatever way.
         """
         self.address = address
         self._argv = list(argv)
@@ -71,8 +85,12 @@ class PtyProcess:
         self._environment[MARK_VARIABLE] = self._mark
         self._tty_variable = tty_variable
         self._echo = echo
+        self._initial_modes = modes
+        self._raw = raw
+        self._size = size
         self._baud = baud
         self._starter = starter
+        self._dies_with_us = dies_with_us
         self._from_device = None if baud is None else Pacer(baud)
         self._to_device = None if baud is None else Pacer(baud)
         self._to_type = bytearray()
@@ -125,7 +143,12 @@ class PtyProcess:
         return self._mark
 
     def _set_modes(self, slave: int) -> None:
-        modes = termios.tcgetattr(slave)
+        modes = termios.tcgetattr(slave) if self._initial_modes is None else list(self._initial_modes)
+        if self._raw:
+            tty.setraw(slave)
+            modes = termios.tcgetattr(slave)
+        if self._size is not None:
+            termios.tcsetwinsize(slave, self._size)
         if not self._echo:
             modes[3] &= ~termios.ECHO
         if self._baud is not None:
@@ -145,6 +168,8 @@ class PtyProcess:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL if self._starter is None else self._slave,
             start_new_session=True,
+            # It imports nothing and takes no lock; and there are no threads yet that could hold one.
+            preexec_fn=_death_signal() if self._dies_with_us else None,  # noqa: PLW1509
         )
 
     # Receiving
@@ -269,6 +294,19 @@ class PtyProcess:
             self._loop.call_soon(self._listener.drained)
         return count
 
+    def end_input(self) -> None:
+        """Let the command read an end of file, once it has read what was typed; to be called when all is written.
+
+        What has its terminal in raw mode otherwise sees no end of file but that of the terminal.
+        """
+        if self._master is None or self._slave is None:
+            return
+        modes = termios.tcgetattr(self._slave)
+        modes[3] |= termios.ICANON
+        modes[6][termios.VEOF] = b"\x04"
+        termios.tcsetattr(self._slave, termios.TCSANOW, modes)
+        self.write(b"\x04")
+
     # Ending
 
     def _notice_exit(self) -> None:
@@ -390,6 +428,19 @@ class PtyProcess:
         if self._slave is not None:
             os.close(self._slave)
             self._slave = None
+
+
+def _death_signal() -> Callable[[], object]:
+    """What a child does between fork and exec, in order to be killed when this process ends."""
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    parent = os.getpid()
+
+    def arm() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)  # It has ended already.
+
+    return arm
 
 
 def command_console(address: str) -> PtyProcess:
