@@ -9,10 +9,12 @@ killed, as if the board were switched off, and what still stands in the pty is r
 import asyncio
 import contextlib
 import ctypes
+import fcntl
 import os
 import secrets
 import signal
 import subprocess
+import sys
 import termios
 import time
 import tty
@@ -31,6 +33,10 @@ _BATCH_SIZE = 16 * _READ_SIZE
 _TYPE_LIMIT = 256 * 1024
 # At the end nothing should be left that writes. This bounds what something unkillable adds.
 _DRAIN_LIMIT = 1024 * 1024
+# Seconds between looks at whether a command has read its input to the end, at first and at last; and what
+# ends it then.
+_INPUT_PAUSE, _LAST_INPUT_PAUSE = 0.05, 30.0
+_END_OF_FILE = b"\x04"
 # Seconds that a command which is told to end gets to clean up.
 _GRACE = 1.0
 # Of prctl(2).
@@ -99,6 +105,9 @@ class PtyProcess:
         self._slave: int | None = None
         self._receive_timer: asyncio.TimerHandle | None = None
         self._type_timer: asyncio.TimerHandle | None = None
+        self._input_timer: asyncio.TimerHandle | None = None
+        self._input_pause = _INPUT_PAUSE
+        self._input_read = False  # when we looked last
         self._exited = asyncio.Event()
         self._winding_up: asyncio.Task[None] | None = None
         self._paused = False
@@ -295,17 +304,46 @@ class PtyProcess:
         return count
 
     def end_input(self) -> None:
-        """Let the command read an end of file, once it has read what was typed; to be called when all is written.
+        """Let the command read the end of its input, once it has read all that was typed.
 
-        What has its terminal in raw mode otherwise sees no end of file but that of the terminal.
+        In raw mode a terminal has no end of file but its own. So it is given canonical mode, and the key that says so.
+        As the command may set its own mode just then, this is done again, after growing pauses.
         """
-        if self._master is None or self._slave is None:
+        self._input_pause = _INPUT_PAUSE
+        self._watch_input()
+
+    def _watch_input(self) -> None:
+        self._input_timer = self._loop.call_later(self._input_pause, self._look_at_input)
+
+    def _look_at_input(self) -> None:
+        if self._master is None or self._slave is None or self._process is None:
             return
-        modes = termios.tcgetattr(self._slave)
-        modes[3] |= termios.ICANON
-        modes[6][termios.VEOF] = b"\x04"
-        termios.tcsetattr(self._slave, termios.TCSANOW, modes)
-        self.write(b"\x04")
+        if self._to_type or self._unread():
+            self._input_read = False
+        elif not self._input_read:
+            # What was written may be on its way to the other end.
+            self._input_read = True
+        else:
+            self._input_read = False
+            self._input_pause *= 2
+            modes = termios.tcgetattr(self._slave)
+            modes[3] |= termios.ICANON
+            modes[6][termios.VEOF] = _END_OF_FILE
+            # An end that was not read goes away. (TCSAFLUSH would wait for whoever reads the output.)
+            termios.tcflush(self._slave, termios.TCIFLUSH)
+            termios.tcsetattr(self._slave, termios.TCSANOW, modes)
+            # Who waits in a read that has begun in raw mode waits for a byte. This lets the read begin anew.
+            for number in (signal.SIGSTOP, signal.SIGCONT):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(self._process.pid, number)
+            self._loop.call_later(self._input_pause / 4, self.write, _END_OF_FILE)
+        if self._input_pause < _LAST_INPUT_PAUSE:
+            self._watch_input()
+
+    def _unread(self) -> int:
+        """Bytes that the command has not read."""
+        assert self._slave is not None
+        return int.from_bytes(fcntl.ioctl(self._slave, termios.FIONREAD, bytes(4)), sys.byteorder)
 
     # Ending
 
@@ -416,7 +454,7 @@ class PtyProcess:
             self._process = None
 
     def _release(self) -> None:
-        for timer in (self._receive_timer, self._type_timer):
+        for timer in (self._receive_timer, self._type_timer, self._input_timer):
             if timer is not None:
                 timer.cancel()
         self._to_type.clear()
