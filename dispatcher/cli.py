@@ -67,7 +67,7 @@ def _run(argv: "Sequence[str] | None") -> int:
 def _parser() -> "argparse.ArgumentParser":
     import argparse
 
-    from dispatcher.commands import flow, hook, serve, sim
+    from dispatcher.commands import coordinator, flow, hook, serve, sim
     from toolkit import VERSION
 
     parser = argparse.ArgumentParser(
@@ -78,7 +78,13 @@ def _parser() -> "argparse.ArgumentParser":
     )
     parser.add_argument("--version", action="version", version=f"lavabox {VERSION}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, command in (("sim", sim), ("serve", serve), ("hook", hook), ("flow", flow)):
+    for name, command in (
+        ("sim", sim),
+        ("serve", serve),
+        ("hook", hook),
+        ("coordinator", coordinator),
+        ("flow", flow),
+    ):
         subparser = commands.add_parser(
             name,
             help=command.SUMMARY,

@@ -93,6 +93,14 @@ class _Waiters:
             del self.by_handle[waiter.request]
         return waiters
 
+    def forget(self, device: str) -> None:
+        """Tell nothing to this device any more."""
+        for identity, waiters in list(self.of_request.items()):
+            if any(waiter.device == device for waiter in waiters):
+                for waiter in self.take(identity):
+                    if waiter.device != device:
+                        self.add(waiter)
+
     def drop(self, request: object) -> bytes | None:
         """Forget one; returns the identity of what it asked for if nobody else waits for that."""
         identity = self.by_handle.pop(request, None)
@@ -164,6 +172,12 @@ class Engine:
         del self._devices[device]
         self._held = [(request, call) for request, call in self._held if call.device != device]
         self._append(Left(self.epoch + now, device, self._identity(), reason), now)
+
+    def release(self, device: str) -> None:
+        """The device's console is not here any more, for a while: its waits go on, and its commands ask again."""
+        del self._devices[device]
+        self._held = [(request, call) for request, call in self._held if call.device != device]
+        self._waiters.forget(device)
 
     def request(
         self,

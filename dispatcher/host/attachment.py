@@ -18,7 +18,7 @@ from typing import Protocol
 from dispatcher.consoles import Console, ConsoleError
 from dispatcher.engine import Answer
 from dispatcher.host.timer import Timer
-from dispatcher.line.channel import Alarm, Asked, Channel, Item, Output
+from dispatcher.line.channel import Alarm, Asked, Channel, Item, Output, TextHandle
 from dispatcher.line.session import Cancelled, Counters, Request
 from dispatcher.line.textpatterns import Pattern
 from dispatcher.line.textsignals import Found
@@ -84,6 +84,7 @@ class Attachment:
     :param token: returns 32 random bits.
     :param position: what the device's console log holds already, in bytes.
     :param patterns: of runs whose output holds results, by the uuids of the runs.
+    :param text_requests: whether requests of LAVA's own scripts are answered.
     :param room: is called when `type` takes bytes again.
     :param ended: is called when the console has ended by itself, with a clause and a status as in
         `Listener.ended`; before the device leaves its group.
@@ -100,6 +101,7 @@ class Attachment:
         token: Callable[[], int],
         position: int = 0,
         patterns: Mapping[str, Pattern] | None = None,
+        text_requests: bool = True,
         witness: Witness | None = None,
         room: Callable[[], object] = lambda: None,
         ended: Callable[[str, int], None] = lambda reason, status: None,
@@ -112,12 +114,12 @@ class Attachment:
         self._group = group
         self._taps = list(taps)
         self._witness = witness
-        self._asked: dict[Request, Asked] = {}  # for the witness
+        self._asked: dict[Request | TextHandle, Asked] = {}  # for the witness
         self._room = room
         self._unwritten = b""  # what the console did not take
         self._ended = ended
         self._loop = asyncio.get_running_loop()
-        self._channel = Channel(token, group.number, position, patterns)
+        self._channel = Channel(token, group.number, position, patterns, text_requests=text_requests)
         self._timer = Timer(self._handle_timeout)
         self._over = asyncio.Event()
         self._lost = asyncio.Event()
@@ -182,13 +184,14 @@ class Attachment:
 
     def answer(self, answer: Answer, now: float) -> None:
         """Carry an answer of the group to the device; `flush` types it."""
-        assert isinstance(answer.request, Request)
+        assert isinstance(answer.request, Request | TextHandle)
         if answer.reply is None:
             self._channel.accept(answer.request)
-        else:
-            if self._witness is not None and (asked := self._asked.pop(answer.request, None)) is not None:
-                self._witness.answered(asked, answer.reply)
-            self._channel.reply(answer.request, answer.reply, now)
+            return
+        if self._witness is not None and (asked := self._asked.pop(answer.request, None)) is not None:
+            self._witness.answered(asked, answer.reply)
+        for alarm in self._channel.reply(answer.request, answer.reply, now):
+            self.tell(alarm.sentence)
 
     def flush(self, now: float) -> None:
         """Type what is to be typed, and set the timer."""

@@ -104,6 +104,12 @@ class Group:
             self.engine.leave(attachment.name, reason, self._loop.time())
             self.wake()
 
+    def release(self, attachment: Attached) -> None:
+        """The device's console is not here any more, for a while: the device stays in the group."""
+        if self._attachments.pop(attachment.name, None) is not None:
+            self.engine.release(attachment.name)
+            self._touched.discard(attachment)
+
     def request(self, device: str, asked: Asked, now: float) -> None:
         """Carry out what the device asks for; `Attachment.answer` follows."""
         self.engine.request(

@@ -136,6 +136,18 @@ class HostedGroup:
         if self.members.pop(member.name, None) is not None:
             self.group.detach(member, reason)
 
+    def role(self, device: str) -> str | None:
+        """The role of a device that has been in the group; None if it has not."""
+        member = self.members.get(device)
+        return self.engine.state.role(device) if member is None else member.role
+
+    @property
+    def all_done(self) -> bool:
+        """Whether all devices that were to come have come, and have said that they have ended."""
+        return self.engine.state.coordinator.complete and all(
+            member.closing is not None and not member.connections for member in self.members.values()
+        )
+
     @property
     def over(self) -> bool:
         """Whether all devices that were to come have come, and have left."""

@@ -183,6 +183,8 @@ class Hook:
             group,
             [self.screen],
             token=token,
+            # They stay in the output, and LAVA answers them.
+            text_requests=not signals,
             witness=SignalWitness(self.screen.line) if signals else None,
             room=self._room,
             ended=self._ended,

@@ -97,7 +97,7 @@ class RemoteGroup:
         self._over = False  # that will not change any more
         self._counter = 0
         self._open: dict[int, Asked] = {}
-        self._numbers: dict[Request, int] = {}
+        self._numbers: dict[object, int] = {}
         self._serial = 0
         self._reports: dict[int, bytes] = {}  # those that are not noted
         self._left: str | None = None
@@ -212,7 +212,7 @@ class RemoteGroup:
         if self._connection is not None:
             self._connection.send(message)
 
-    def _failure(self, request: Request, sentence: str) -> Answer:
+    def _failure(self, request: object, sentence: str) -> Answer:
         return Answer(self.card.device, request, pack_reply(LINK_FAILED, sentence))
 
     def _fail(self, sentence: str) -> None:

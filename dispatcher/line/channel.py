@@ -18,12 +18,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dispatcher.line import multinode
 from dispatcher.line.bootsigns import BootSigns
 from dispatcher.line.demultiplexer import Damaged, Demultiplexer, Event, Frame
+from dispatcher.line.multinode import RequestScanner
 from dispatcher.line.session import Cancelled, Counters, Received, Request, Session
 from dispatcher.line.textpatterns import LineScanner, Pattern
-from dispatcher.line.textsignals import Found, Scanner
-from toolkit.wire.vocabulary import USAGE, ProtocolError, pack_reply, unpack_request
+from dispatcher.line.textsignals import Found, Malformed, Scanner
+from toolkit.wire.vocabulary import OK, USAGE, ProtocolError, pack_reply, unpack_reply, unpack_request
 
 # What an operator is told when a counter reaches ALARM, ten times that, and so on.
 ALARM = 10
@@ -48,16 +50,23 @@ class Output:
     position: int
 
 
+@dataclass(eq=False, slots=True)
+class TextHandle:
+    """A request of LAVA's own scripts, which has no frame: what its answer is typed by."""
+
+    operation: str
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A whole request, to be answered by `Channel.reply`, now or later.
 
     :param request: what to answer by.
-    :param identity: the 8 bytes that the command made up for it.
+    :param identity: 8 bytes; the command made them up, so that it may ask again.
     :param position: in the device's console log.
     """
 
-    request: Request
+    request: Request | TextHandle
     identity: bytes
     operation: str
     arguments: list[Any]
@@ -81,6 +90,7 @@ class Channel:
     :param group: 32 bits that name the device's group.
     :param position: what the device's console log holds already, in bytes.
     :param patterns: of runs whose output holds results, by the uuids of the runs.
+    :param text_requests: whether requests of LAVA's own scripts are answered; not where LAVA itself does that.
     """
 
     def __init__(
@@ -89,15 +99,21 @@ class Channel:
         group: int,
         position: int = 0,
         patterns: Mapping[str, Pattern] | None = None,
+        *,
+        text_requests: bool = True,
     ) -> None:
         self.position = position
         self._demultiplexer = Demultiplexer()
         self._session = Session(token, group)
+        self._token = token
         self._scanner = Scanner(position)
         self._signs = BootSigns()
         self._patterns = patterns or {}
         self._lines: LineScanner | None = None
         self._alarms: dict[str, int] = {}  # at which count a counter is told next
+        self._text_requests = RequestScanner(position) if text_requests else None
+        self._text_lines: list[bytes] = []
+        self._numbers: dict[str, int] = {}  # of senders, in replies by text
         self._keys = bytearray()
         self._typing_until: float | None = None  # as long as a line that somebody types has no end
 
@@ -122,20 +138,25 @@ class Channel:
         self._keys += data
         self._typing_until = None if data[-1] in _LINE_OVER else now + TYPING_TIME
 
-    def accept(self, request: Request) -> None:
+    def accept(self, request: Request | TextHandle) -> None:
         """The request is recorded and its reply will follow."""
-        self._session.accept(request)
+        if isinstance(request, Request):
+            self._session.accept(request)
 
-    def reply(self, request: Request, message: bytes, now: float) -> None:
+    def reply(self, request: Request | TextHandle, message: bytes, now: float) -> list[Alarm]:
         """Answer a request with a packed reply; it is typed while the device listens, else kept for its next poll."""
-        self._session.reply(request, message, now)
+        if isinstance(request, Request):
+            self._session.reply(request, message, now)
+            return []
+        return self._reply_by_text(request, message)
 
     def data_to_type(self, now: float) -> bytes:
         """What to write to the console, now or not at all."""
         keys, self._keys = bytes(self._keys), bytearray()
         if self._typing_until is not None and now < self._typing_until:
             return keys
-        lines = self._session.lines()
+        text_lines, self._text_lines = self._text_lines, []
+        lines = self._session.lines() + text_lines
         for line in lines:
             # A tty may echo it.
             self._demultiplexer.type_line(line, now)
@@ -173,6 +194,7 @@ class Channel:
                     # What waited there may be gone, and a reply would stop an autoboot.
                     self._session.end_leases(now)
                 items += self._scanner.receive_data(event.text)
+                items += self._read_text_requests(event.text)
                 if self._lines is not None:
                     items += self._lines.receive_data(event.text)
             if isinstance(event, Frame):
@@ -200,6 +222,40 @@ class Channel:
                 self._begin_lines(operation, arguments)
             items.append(Asked(event.request, identity, operation, arguments, self.position))
         return items
+
+    def _read_text_requests(self, text: bytes) -> list[Item]:
+        """Requests of LAVA's own scripts; of a device with the box they can only be in an old log."""
+        if self._session.counters.frames or self._text_requests is None:
+            return []
+        items: list[Item] = []
+        for found in self._text_requests.receive_data(text):
+            if isinstance(found, Malformed):
+                items.append(found)
+                continue
+            handle = TextHandle(found.operation)
+            identity = self._token().to_bytes(4, "big") + self._token().to_bytes(4, "big")
+            arguments = list(found.arguments)
+            items.append(Asked(handle, identity, found.operation, arguments, found.offset))
+        return items
+
+    def _reply_by_text(self, handle: TextHandle, message: bytes) -> list[Alarm]:
+        if handle.operation == "send":
+            return []  # nobody reads an answer
+        status, values = unpack_reply(message)
+        if status != OK:
+            self._text_lines.append(multinode.refusal(handle.operation).line)
+            return [Alarm(f"a wait failed, and LAVA's script does not tell its caller: {values[0]}")]
+        pairs = [
+            (self._numbers.setdefault(sender, len(self._numbers) + 1), key, value)
+            for sender, *items in values
+            for key, value in zip(items[::2], items[1::2], strict=True)
+        ]
+        reply = multinode.reply(handle.operation, pairs)
+        self._text_lines.append(reply.line)
+        if not reply.left_out:
+            return []
+        keys = ", ".join(key.decode(errors="backslashreplace") for _, key in reply.left_out)
+        return [Alarm(f"not sent to LAVA's script, which would change or run them: the values of {keys}")]
 
     def _begin_lines(self, operation: str, arguments: list[Any]) -> None:
         """A run begins: perhaps one whose output holds results."""

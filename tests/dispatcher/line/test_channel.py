@@ -310,3 +310,64 @@ def test_any_bytes_in_any_chunks_give_the_same(pieces: list[bytes], size: int) -
     whole.link = DeviceLink(99, 1)
     whole.ask("self")
     assert whole.of(Asked)[-1].operation == "self"
+
+
+# -- devices without the box -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 10_000])
+def test_requests_of_lavas_own_scripts(console: Console, chunk: int) -> None:
+    console.chunk = chunk
+    text = b"<LAVA_MULTI_NODE> <LAVA_SEND hello ip=10.0.0.1>\r\n<LAVA_MULTI_NODE> <LAVA_WAIT ready>\r\n"
+    console.print(text)
+    send, wait = console.of(Asked)
+    assert (send.operation, send.arguments, send.position) == ("send", [b"hello", [b"ip", b"10.0.0.1"]], 0)
+    assert (wait.operation, wait.arguments) == ("wait", [b"ready", None])
+    assert len({send.identity, wait.identity}) == 2
+    assert console.output == text
+    assert console.channel.reply(send.request, pack_reply(OK), 0.0) == []
+    console.channel.accept(wait.request)
+    assert console.channel.data_to_type(0.0) == b""
+    values = [["a", b"k", b"v", b"l", b"w"], ["b", b"k", b"x"]]
+    assert console.channel.reply(wait.request, pack_reply(OK, *values), 0.0) == []
+    assert console.channel.data_to_type(0.0) == b"\x15# <LAVA_WAIT_COMPLETE 1:k=v 1:l=w 2:k=x>\n"
+
+
+def test_what_lavas_script_would_change_is_left_out_and_told(console: Console) -> None:
+    console.print(b"<LAVA_MULTI_NODE> <LAVA_WAIT_ALL x>\n")
+    (asked,) = console.of(Asked)
+    reply = pack_reply(OK, ["a", b"k", b"*", b"l", b"w"])
+    (alarm,) = console.channel.reply(asked.request, reply, 0.0)
+    assert "the values of k" in alarm.sentence
+    assert console.channel.data_to_type(0.0) == b"\x15# <LAVA_WAIT_ALL_COMPLETE 1:l=w>\n"
+
+
+def test_a_wait_of_lavas_script_that_fails_is_answered_and_told(console: Console) -> None:
+    console.print(b"<LAVA_MULTI_NODE> <LAVA_SYNC x>\n")
+    (asked,) = console.of(Asked)
+    (alarm,) = console.channel.reply(asked.request, pack_reply(1, "b ended"), 0.0)
+    assert "b ended" in alarm.sentence
+    assert console.channel.data_to_type(0.0) == b"\x15# <LAVA_SYNC_COMPLETE nack>\n"
+
+
+def test_a_device_with_the_box_asks_by_frames_only(console: Console) -> None:
+    console.ask("self")
+    console.print(b"an old log: <LAVA_MULTI_NODE> <LAVA_SEND hello>\n")
+    assert [asked.operation for asked in console.of(Asked)] == ["self"]
+
+
+# -- signs of a boot -------------------------------------------------------------------------------
+
+
+def test_nothing_is_typed_after_a_sign_of_a_boot_until_the_device_asks(console: Console) -> None:
+    console.ask("wait", b"x", None)
+    (asked,) = console.of(Asked)
+    console.channel.accept(asked.request)
+    console.pump()
+    console.print(b"\r\nU-Boot 2024.01 (Jan 08 2024)\r\n")
+    console.channel.reply(asked.request, pack_reply(OK), console.now)
+    assert console.channel.data_to_type(console.now) == b""
+    console.now += packets.POLL_INTERVAL
+    console.link.handle_timeout(console.now)
+    console.pump()
+    assert list(console.replies.values()) == [(OK, [])]

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: MIT
+"""`lavabox coordinator`: the groups of a LAVA worker, for hooked devices and for unmodified dispatchers."""
+
+import argparse
+import asyncio
+from pathlib import Path
+
+from dispatcher.errors import SetupError, UsageError
+from dispatcher.group.wording import counted
+from dispatcher.host.groups import GroupLogs, Groups
+from dispatcher.host.groupserver import GroupServer
+from dispatcher.host.lavaserver import LavaServer, parse_address
+from dispatcher.host.service import allow_descriptors, stop_event, tell
+from dispatcher.host.systemd import notify
+
+SUMMARY = "keep the groups of a LAVA worker, in place of lava-coordinator"
+
+DEFAULT_SOCKET = "/run/lavabox/coordinator"
+
+DESCRIPTION = """\
+Keep groups of devices, for consoles that other processes of this machine read (lavabox
+hook), and for LAVA's own dispatchers, which ask by LAVA's coordinator protocol. Both are in
+the same groups. It takes the place of the lava-coordinator daemon; LAVA is not changed.
+"""
+
+EPILOGUE = """\
+exit status: 0 when interrupted or ended by SIGTERM; 1 when it can't listen or can't write
+the logs; 2 usage.
+
+examples:
+  lavabox coordinator --group-log /var/lib/lavabox/groups
+  lavabox coordinator --socket /tmp/groups --lava 127.0.0.1:3079
+"""
+
+# Seconds between looks at which groups are over.
+_TIDY_UP = 1.0
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument(
+        "--socket",
+        metavar="PATH",
+        default=DEFAULT_SOCKET,
+        help="where hooks come to (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--socket-mode",
+        metavar="MODE",
+        default="660",
+        help="the permissions of the socket, as chmod takes them in digits (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--lava",
+        metavar="HOST:PORT",
+        default="127.0.0.1:3079",
+        help="where LAVA's dispatchers come to; '' for nowhere. Whoever reaches it may take part in every group "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--group-log",
+        metavar="DIR",
+        type=Path,
+        help="keep the logs of the groups in DIR, so that they outlive a restart",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until interrupted; returns the exit status. Raises UsageError or SetupError."""
+    try:
+        mode = int(arguments.socket_mode, 8)
+    except ValueError:
+        mode = -1
+    if not 0 <= mode <= 0o777:
+        raise UsageError(f"--socket-mode {arguments.socket_mode}: permissions are digits such as 660")
+    try:
+        address = parse_address(arguments.lava) if arguments.lava else None
+    except ValueError as error:
+        raise UsageError(f"--lava {error}") from error
+    try:
+        logs = GroupLogs(arguments.group_log)
+    except OSError as error:
+        raise SetupError(f"--group-log: {error}") from error
+    allow_descriptors()
+    asyncio.run(_serve(arguments.socket, mode, address, logs))
+    return 0
+
+
+async def _serve(path: str, mode: int, address: tuple[str, int] | None, logs: GroupLogs) -> None:
+    stop = stop_event()
+    groups = Groups(logs, tell)
+    lava = None if address is None else LavaServer(groups, tell)
+    server = GroupServer(groups, tell)
+    await groups.open()
+    try:
+        if lava is not None and address is not None:
+            port = await lava.open(*address)
+            tell(f"LAVA's dispatchers come to {address[0]} port {port}")
+        await server.open(path, mode)
+        tell(f"hooks come to {path}; {counted(len(groups.groups), 'group')} of before")
+        notify("READY=1")
+        while not stop.is_set():
+            try:
+                await asyncio.wait_for(stop.wait(), _TIDY_UP)
+            except TimeoutError:
+                await groups.tidy_up(asyncio.get_running_loop().time())
+        notify("STOPPING=1")
+    finally:
+        await server.close()
+        if lava is not None:
+            await lava.close()
+        await groups.close()
