@@ -411,7 +411,7 @@ protocols:
 """
 
 
-def started_by_lava(folder: Path, job: str, *arguments: str, script: str) -> str:
+def started_by_lava(folder: Path, job: str, *arguments: str, script: str, job_id: str = "13") -> str:
     """What a hook prints whose parent's standard output is JOBDIR/stdout, on a pty of its own."""
     (folder / "job.yaml").write_text(job)
     (folder / "device.yaml").write_text("hostname: board-07\nsome: !include other\n")
@@ -425,7 +425,7 @@ def started_by_lava(folder: Path, job: str, *arguments: str, script: str) -> str
             [sys.executable, "-c", parent, *HOOK, *arguments, "--", "sh", "-c", script],
             stdout=stdout,
             stderr=subprocess.PIPE,
-            env=variables(LAVA_JOB_ID="13"),
+            env=variables(LAVA_JOB_ID=job_id),
             cwd=ROOT,
             timeout=PATIENCE,
             check=True,
@@ -450,3 +450,100 @@ def test_options_override_the_job_of_lava(tmp_path, commands):
 def test_under_lava_signals_are_written(tmp_path, commands):
     script = f"{commands} echo '<LAVA_SIGNAL_STARTRUN 0_x u>'; lava-test-case a --result pass"
     assert "RESULT=pass>" in started_by_lava(tmp_path, "job_name: single\n", script=script)
+
+
+# -- groups of several hooks ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def coordinator(tmp_path: Path) -> Iterator[str]:
+    path = str(tmp_path / "coordinator")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dispatcher", "coordinator", "--lava", "", "--socket", path],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=variables(),
+        cwd=ROOT,
+    )
+    assert process.stdout is not None
+    assert b"hooks come to" in process.stdout.readline()
+    yield path
+    process.terminate()
+    process.communicate(timeout=PATIENCE)
+
+
+def test_hooks_meet_in_a_group_of_a_coordinator(hook, commands, coordinator):
+    common = ("--coordinator", coordinator, "--group", "g")
+    first = hook(
+        *common,
+        "--name",
+        "a",
+        "--role",
+        "client",
+        "--",
+        "bash",
+        "-c",
+        f"{commands} lava-wait x; cat /tmp/lava_multi_node_cache.txt; echo got $?",
+    )
+    second = hook(
+        *common,
+        "--name",
+        "b",
+        "--role",
+        "server",
+        "--",
+        "bash",
+        "-c",
+        f"{commands} lava-send x key='a  b'; echo sent $?",
+    )
+    second.until(b"sent 0")
+    assert b"key=a  b" in first.until(b"got 0")
+    assert (first.end(), second.end()) == (0, 0)
+
+
+def test_a_second_hook_of_a_job_is_normal_and_one_of_another_job_is_refused(
+    tmp_path, hook, commands, coordinator
+):
+    by_job = {}
+    for job in ("13", "14"):
+        by_job[job] = tmp_path / job
+        by_job[job].mkdir()
+    holder = (
+        "import os, sys, subprocess\n"
+        "process = subprocess.Popen(sys.argv[1:], stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
+        "process.stdout.readline()\n"
+        "sys.stderr.write('holds\\n'); sys.stderr.flush()\n"
+        "sys.stdin.read(); process.stdin.close(); process.wait()\n"
+    )
+    for folder in by_job.values():
+        (folder / "job.yaml").write_text(JOB)
+        (folder / "device.yaml").write_text("hostname: board-07\n")
+    with (by_job["13"] / "stdout").open("wb") as stdout:
+        first = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                holder,
+                *HOOK,
+                "--coordinator",
+                coordinator,
+                "--",
+                "sh",
+                "-c",
+                "echo on; cat",
+            ],
+            stdin=subprocess.PIPE,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            env=variables(LAVA_JOB_ID="13"),
+            cwd=ROOT,
+        )
+    assert first.stderr is not None and first.stdin is not None
+    assert first.stderr.readline() == b"holds\n"
+    again = started_by_lava(by_job["13"], JOB, "--coordinator", coordinator, script=f"{commands} lava-self")
+    assert again.split() == ["13"]
+    other = started_by_lava(by_job["14"], JOB, "--coordinator", coordinator, script="echo on", job_id="14")
+    assert "board-07" in other and "13" in other and "on\n" not in other
+    first.stdin.close()
+    assert first.wait(PATIENCE) == 0
+    first.stderr.close()
