@@ -22,12 +22,23 @@ def main(argv: "Sequence[str] | None" = None) -> int:
     """
     # Everything else is imported when an interruption can be met tidily.
     try:
+        if (sys.argv[1:] if argv is None else argv)[:1] == ["hook"]:
+            _prepare_hook(sys.argv[2:] if argv is None else argv[1:])
         from dispatcher.host.stopsignals import unwind_when_told_to_end
 
         unwind_when_told_to_end()
         return _run(argv)
     except KeyboardInterrupt:
         return 130
+
+
+def _prepare_hook(arguments: "Sequence[str]") -> None:
+    """Whoever has started it may type at once, and sees what a terminal echoes until then."""
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    if not {"-h", "--help"} & set(options):
+        from dispatcher.host.ownterminal import make_raw
+
+        make_raw()
 
 
 def _run(argv: "Sequence[str] | None") -> int:
@@ -66,7 +77,18 @@ def _parsers() -> "tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPar
     import argparse
     from typing import NoReturn
 
-    from dispatcher.commands import box, console, coordinator, ctl, flow, group, serve, sim, status
+    from dispatcher.commands import (
+        box,
+        console,
+        coordinator,
+        ctl,
+        flow,
+        group,
+        hook,
+        serve,
+        sim,
+        status,
+    )
     from toolkit import VERSION
 
     class Parser(argparse.ArgumentParser):
@@ -74,7 +96,7 @@ def _parsers() -> "tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPar
 
         def error(self, message: str) -> NoReturn:
             message = message.removeprefix("argument ")
-            self.exit(2, f"{self.prog}: {message}\nTry `{self.prog} --help`.\n")
+            self.exit(_complain(self.prog, f"{message}\nTry `{self.prog} --help`.", 2))
 
     parser = Parser(
         prog="lavabox",
@@ -88,6 +110,7 @@ def _parsers() -> "tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPar
     for name, command in (
         ("sim", sim),
         ("serve", serve),
+        ("hook", hook),
         ("ctl", ctl),
         ("console", console),
         ("status", status),
@@ -132,5 +155,10 @@ def _meant(word: str, known: "Iterable[str]") -> str:
 
 
 def _complain(program: str, text: str, status: int) -> int:
+    if program == "lavabox hook":
+        # The terminal is raw, and a line would not begin at its left edge.
+        from dispatcher.host.ownterminal import restore
+
+        restore()
     print(f"{program}: {text}", file=sys.stderr)
     return status

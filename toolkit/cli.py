@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 NOT_FOUND = 127
 
 # Commands of the package for the host: people look for them here too.
-HOST_COMMANDS = ("sim", "serve", "flow")
+HOST_COMMANDS = ("sim", "serve", "hook", "flow")
 
 # So alike is a name to the one that was meant: letters to add, to take away, to replace or to exchange.
 _SLIPS = 2

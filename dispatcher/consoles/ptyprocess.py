@@ -8,13 +8,17 @@ killed, as if the board were switched off, and what still stands in the pty is r
 
 import asyncio
 import contextlib
+import ctypes
+import fcntl
 import os
 import secrets
 import signal
 import subprocess
+import sys
 import termios
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+import tty
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from dispatcher.consoles import ConsoleError, Listener
@@ -33,8 +37,14 @@ _SMALL_BATCH = 512
 _TYPE_LIMIT = 256 * 1024
 # At the end nothing should be left that writes. This bounds what something unkillable adds.
 _DRAIN_LIMIT = 1024 * 1024
+# Seconds between looks at whether a command has read its input to the end, at first and at last; and what
+# ends it then.
+_INPUT_PAUSE, _LAST_INPUT_PAUSE = 0.05, 30.0
+_END_OF_FILE = b"\x04"
 # Seconds that a command which is told to end gets to clean up.
 _GRACE = 1.0
+# Of prctl(2).
+_PR_SET_PDEATHSIG = 1
 # A session leader without a terminal gets the first one that it opens by name.
 _OPEN_TTY = ("/bin/sh", "-c", 'tty=$1; shift; exec "$@" <>"$tty" >&0 2>&0', "sh")
 
@@ -54,18 +64,28 @@ class PtyProcess:
         mark: str | None = None,
         tty_variable: str | None = None,
         echo: bool = True,
+        modes: list[Any] | None = None,
+        raw: bool = False,
+        size: tuple[int, int] | None = None,
         baud: int | None = None,
         starter: Sequence[str] | None = None,
+        dies_with_us: bool = False,
     ) -> None:
         """
         :param environment: of the command; None: this process's own.
         :param mark: a unique value for `MARK_VARIABLE`, to find left-over processes by; None: made up.
         :param tty_variable: the environment variable that is to hold the path of the command's tty.
-        :param echo: whether the pty begins with echo, as every terminal does. Its other modes are always those.
+        :param echo: whether the pty begins with echo, as every terminal does. Its other modes are those of
+            every terminal, too, if `modes` does not say otherwise.
+        :param modes: what the pty begins with, as from `termios.tcgetattr`.
+        :param raw: whether it begins in raw mode: bytes go through as they are.
+        :param size: rows and columns that it begins with.
         :param baud: both directions take the time of a serial line of this speed; None: as fast as it goes.
         :param starter: what to call with the path of the tty and the command behind. It is to run the command
             in another session, whose controlling terminal it makes the tty, and to end as the command did;
             what it has to say itself it may write to stderr. None: the command leads the session itself.
+        :param dies_with_us: the kernel kills the command if this process, or the thread that has opened the
+            console, ends in whatever way.
         """
         self.address = address
         self._argv = list(argv)
@@ -75,8 +95,12 @@ class PtyProcess:
         self._environment[MARK_VARIABLE] = self._mark
         self._tty_variable = tty_variable
         self._echo = echo
+        self._initial_modes = modes
+        self._raw = raw
+        self._size = size
         self._baud = baud
         self._starter = starter
+        self._dies_with_us = dies_with_us
         self._from_device = None if baud is None else Pacer(baud)
         self._to_device = None if baud is None else Pacer(baud)
         self._to_type = bytearray()
@@ -86,6 +110,9 @@ class PtyProcess:
         self._batch_size = _BATCH_SIZE
         self._receive_timer: asyncio.TimerHandle | None = None
         self._type_timer: asyncio.TimerHandle | None = None
+        self._input_timer: asyncio.TimerHandle | None = None
+        self._input_pause = _INPUT_PAUSE
+        self._input_read = False  # when we looked last
         self._exited = asyncio.Event()
         self._winding_up: asyncio.Task[None] | None = None
         self._paused = False
@@ -130,7 +157,12 @@ class PtyProcess:
         return self._mark
 
     def _set_modes(self, slave: int) -> None:
-        modes = termios.tcgetattr(slave)
+        modes = termios.tcgetattr(slave) if self._initial_modes is None else list(self._initial_modes)
+        if self._raw:
+            tty.setraw(slave)
+            modes = termios.tcgetattr(slave)
+        if self._size is not None:
+            termios.tcsetwinsize(slave, self._size)
         if not self._echo:
             modes[3] &= ~termios.ECHO
         if self._baud is not None:
@@ -150,6 +182,8 @@ class PtyProcess:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL if self._starter is None else self._slave,
             start_new_session=True,
+            # It imports nothing and takes no lock; and there are no threads yet that could hold one.
+            preexec_fn=_death_signal() if self._dies_with_us else None,  # noqa: PLW1509
         )
 
     # Receiving
@@ -280,6 +314,48 @@ class PtyProcess:
             self._loop.call_soon(self._listener.drained)
         return count
 
+    def end_input(self) -> None:
+        """Let the command read the end of its input, once it has read all that was typed.
+
+        In raw mode a terminal has no end of file but its own. So it is given canonical mode, and the key that says so.
+        As the command may set its own mode just then, this is done again, after growing pauses.
+        """
+        self._input_pause = _INPUT_PAUSE
+        self._watch_input()
+
+    def _watch_input(self) -> None:
+        self._input_timer = self._loop.call_later(self._input_pause, self._look_at_input)
+
+    def _look_at_input(self) -> None:
+        if self._master is None or self._slave is None or self._process is None:
+            return
+        if self._to_type or self._unread():
+            self._input_read = False
+        elif not self._input_read:
+            # What was written may be on its way to the other end.
+            self._input_read = True
+        else:
+            self._input_read = False
+            self._input_pause *= 2
+            modes = termios.tcgetattr(self._slave)
+            modes[3] |= termios.ICANON
+            modes[6][termios.VEOF] = _END_OF_FILE
+            # An end that was not read goes away. (TCSAFLUSH would wait for whoever reads the output.)
+            termios.tcflush(self._slave, termios.TCIFLUSH)
+            termios.tcsetattr(self._slave, termios.TCSANOW, modes)
+            # Who waits in a read that has begun in raw mode waits for a byte. This lets the read begin anew.
+            for number in (signal.SIGSTOP, signal.SIGCONT):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(self._process.pid, number)
+            self._loop.call_later(self._input_pause / 4, self.write, _END_OF_FILE)
+        if self._input_pause < _LAST_INPUT_PAUSE:
+            self._watch_input()
+
+    def _unread(self) -> int:
+        """Bytes that the command has not read."""
+        assert self._slave is not None
+        return int.from_bytes(fcntl.ioctl(self._slave, termios.FIONREAD, bytes(4)), sys.byteorder)
+
     # Ending
 
     def _notice_exit(self) -> None:
@@ -389,7 +465,7 @@ class PtyProcess:
             self._process = None
 
     def _release(self) -> None:
-        for timer in (self._receive_timer, self._type_timer):
+        for timer in (self._receive_timer, self._type_timer, self._input_timer):
             if timer is not None:
                 timer.cancel()
         self._to_type.clear()
@@ -401,6 +477,19 @@ class PtyProcess:
         if self._slave is not None:
             os.close(self._slave)
             self._slave = None
+
+
+def _death_signal() -> Callable[[], object]:
+    """What a child does between fork and exec, in order to be killed when this process ends."""
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    parent = os.getpid()
+
+    def arm() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)  # It has ended already.
+
+    return arm
 
 
 def command_console(address: str) -> PtyProcess:

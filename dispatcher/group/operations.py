@@ -125,7 +125,7 @@ def _is_status(value: Any) -> bool:
     return type(value) is int
 
 
-def _decoded(value: Any) -> str | None:
+def decoded(value: Any) -> str | None:
     """A field of a report as it stands in the log; nothing is None, however it was said."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "surrogateescape") or None
@@ -255,7 +255,7 @@ def _report(*checks: Callable[[Any], bool]) -> Handler:
     """The operation whose arguments are the fields of an event of this kind."""
 
     def handler(state: GroupState, call: Call) -> Answer:
-        fields = tuple(map(_decoded, _fields(call, *checks)))
+        fields = tuple(map(decoded, _fields(call, *checks)))
         try:
             return Reported(call.time, call.device, call.identity, call.operation, fields, call.position)
         except ValueError as error:

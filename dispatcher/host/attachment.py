@@ -62,6 +62,16 @@ class Membership(Protocol):
         """Carry out what has happened, and call `Attachment.flush`, in this turn of the loop."""
 
 
+class Witness(Protocol):
+    """Is told how each request of a device came out, before the device is."""
+
+    def answered(self, asked: Asked, reply: bytes) -> None:
+        """A request has its packed reply."""
+
+    def reported(self, found: Found) -> None:
+        """The device has reported this by text."""
+
+
 class Tap(Protocol):
     """Gets what a console says: a log, a display, a client of a TCP port."""
 
@@ -80,6 +90,8 @@ class Attachment:
     :param token: returns 32 random bits.
     :param position: what the device's console log holds already, in bytes.
     :param patterns: of runs whose output holds results, by the uuids of the runs.
+    :param text_requests: whether requests of LAVA's own scripts are answered.
+    :param room: is called when `type` takes bytes again.
     :param ended: is called when the console has ended by itself, with a clause and a status as in
         `Listener.ended`; before the device leaves its group.
     """
@@ -95,6 +107,9 @@ class Attachment:
         token: Callable[[], int],
         position: int = 0,
         patterns: Mapping[str, Pattern] | None = None,
+        text_requests: bool = True,
+        witness: Witness | None = None,
+        room: Callable[[], object] = lambda: None,
         ended: Callable[[str, int], None] = lambda reason, status: None,
     ) -> None:
         self.name = name
@@ -104,9 +119,13 @@ class Attachment:
         self.trouble = ""  # why there is no connection
         self._group = group
         self._taps = list(taps)
+        self._witness = witness
+        self._asked: dict[Request | TextHandle, Asked] = {}  # for the witness
+        self._room = room
+        self._unwritten = b""  # what the console did not take
         self._ended = ended
         self._loop = asyncio.get_running_loop()
-        self._channel = Channel(token, group.number, position, patterns)
+        self._channel = Channel(token, group.number, position, patterns, text_requests=text_requests)
         self._timer = Timer(self._handle_timeout)
         self._over = asyncio.Event()
         self._lost = asyncio.Event()
@@ -154,10 +173,16 @@ class Attachment:
             for task in tasks:
                 task.cancel()
 
-    def type(self, data: bytes) -> None:
-        """Take what a person or a program types to the device."""
+    def type(self, data: bytes) -> bool:
+        """Take what a person or a program types to the device.
+
+        False: the console has too much to write already, and nothing was taken; `room` is called later.
+        """
+        if self._unwritten:
+            return False
         self._channel.receive_keys(data, self._loop.time())
         self._group.wake(self)
+        return True
 
     def tell(self, sentence: str) -> None:
         """Tell all taps."""
@@ -170,14 +195,17 @@ class Attachment:
         if answer.reply is None:
             self._channel.accept(answer.request)
             return
+        if self._witness is not None and (asked := self._asked.pop(answer.request, None)) is not None:
+            self._witness.answered(asked, answer.reply)
         for alarm in self._channel.reply(answer.request, answer.reply, now):
             self.tell(alarm.sentence)
 
     def flush(self, now: float) -> None:
         """Type what is to be typed, and set the timer."""
-        data = self._channel.data_to_type(now)
-        if data:
-            self.console.write(data)
+        if not self._unwritten:
+            data = self._channel.data_to_type(now)
+            if data and not self.console.write(data) and self.connected:
+                self._unwritten = data
         self._timer.set(self._channel.next_timeout())
 
     async def close(self, reason: str | None = None) -> None:
@@ -200,10 +228,16 @@ class Attachment:
 
     def drained(self) -> None:
         """There is room for what is to be typed."""
+        data, self._unwritten = self._unwritten, b""
+        if data:
+            self.console.write(data)
+        self._group.wake(self)
+        self._room()
 
     def lost(self, reason: str) -> None:
         """The connection is gone."""
         now = self._loop.time()
+        self._unwritten = b""
         self._carry_out(self._channel.interrupt(now), now)
         self._trouble(f"connection lost ({reason})")
         self._lost.set()
@@ -247,11 +281,16 @@ class Attachment:
                     for tap in self._taps:
                         tap.output(item.data, now)
                 case Asked():
+                    if self._witness is not None:
+                        self._asked[item.request] = item
                     group.request(self.name, item, now)
                 case Cancelled():
+                    self._asked.pop(item.request, None)
                     group.cancel(item.request, item.reason, now)
                 case Alarm():
                     self.tell(item.sentence)
                 case _:
+                    if self._witness is not None:
+                        self._witness.reported(item)
                     group.report(self.name, item, now)
         self._group.wake(self)

@@ -90,6 +90,7 @@ class Channel:
     :param group: 32 bits that name the device's group.
     :param position: what the device's console log holds already, in bytes.
     :param patterns: of runs whose output holds results, by the uuids of the runs.
+    :param text_requests: whether requests of LAVA's own scripts are answered; not where LAVA itself does that.
     """
 
     def __init__(
@@ -98,6 +99,8 @@ class Channel:
         group: int,
         position: int = 0,
         patterns: Mapping[str, Pattern] | None = None,
+        *,
+        text_requests: bool = True,
     ) -> None:
         self.position = position
         self._demultiplexer = Demultiplexer()
@@ -108,7 +111,7 @@ class Channel:
         self._patterns = patterns or {}
         self._lines: LineScanner | None = None
         self._alarms: dict[str, int] = {}  # at which count a counter is told next
-        self._text_requests = RequestScanner(position)
+        self._text_requests = RequestScanner(position) if text_requests else None
         self._text_lines: list[bytes] = []
         self._numbers: dict[str, int] = {}  # of senders, in replies by text
         self._keys = bytearray()
@@ -224,7 +227,7 @@ class Channel:
 
     def _read_text_requests(self, text: bytes) -> list[Item]:
         """Requests of LAVA's own scripts; of a device with the box they can only be in an old log."""
-        if self._session.counters.frames:
+        if self._session.counters.frames or self._text_requests is None:
             return []
         items: list[Item] = []
         for found in self._text_requests.receive_data(text):

@@ -14,8 +14,8 @@ class Keyboard(Protocol):
 
     console: Console
 
-    def type(self, data: bytes) -> None:
-        """Type to the device."""
+    def type(self, data: bytes) -> bool:
+        """Type to the device; False if it can't take that much at the moment."""
 
 
 class ConsoleDisplay(Display):

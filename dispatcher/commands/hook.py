@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: MIT
+"""`lavabox hook`: between a console and the program that drives it."""
+
+import argparse
+import asyncio
+import os
+import random
+import resource
+import shutil
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from dispatcher.consoles import Console, open_console
+from dispatcher.consoles.ptyprocess import PtyProcess
+from dispatcher.engine import Engine
+from dispatcher.errors import SetupError, UsageError
+from dispatcher.group.configuration import Configuration
+from dispatcher.group.events import Founded
+from dispatcher.group.results import Case, Counts
+from dispatcher.grouplog import GroupLogError
+from dispatcher.grouplog.file import FileGroupLog
+from dispatcher.grouplog.memory import MemoryGroupLog
+from dispatcher.host import ownterminal
+from dispatcher.host.attachment import Membership
+from dispatcher.host.group import Attached, Group
+from dispatcher.host.hook import Hook, OneConnection, Screen
+from dispatcher.host.lavajob import NO_ROLE, LavaJob, find_job
+from dispatcher.host.remote import Card, RemoteGroup
+from dispatcher.host.stopsignals import unwind_when_told_to_end
+from dispatcher.names import check_name
+
+SUMMARY = "stand between a console and the program that drives it, such as LAVA's dispatcher"
+
+DESCRIPTION = """\
+Run the command that reaches a console, and be that command to whoever has started this:
+bytes go both ways unchanged and at once, and so do the window size, signals, the end of
+file and the exit status. Only the frames of the lava-* commands on the device are taken
+out, and answered.
+
+Under LAVA, what the device reports comes out as the text signals that LAVA reads, and who
+the device is is read from LAVA's job.
+"""
+
+EPILOGUE = """\
+exit status: that of COMMAND (killed by the same signal, if it was), 127 if there is no such
+command, 126 if it can't be run; 1 if the port can't be opened or is lost, or the group does not
+take the device; 2 usage.
+
+examples:
+  lavabox hook -- telnet localhost 7001
+  lavabox hook --coordinator /run/lavabox/coordinator.sock -- ssh -tt board
+  lavabox hook --serial socket://localhost:7001
+  in a LAVA device dictionary:
+    {% set connection_command = 'lavabox hook -- telnet localhost 7001' %}
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("words", metavar="COMMAND", nargs="*", help="what reaches the console; behind --")
+    parser.add_argument(
+        "--serial",
+        metavar="URL",
+        help="open a port instead: what pyserial takes, as /dev/ttyUSB0 or socket://HOST:PORT",
+    )
+    parser.add_argument(
+        "--speed", metavar="BAUD", type=int, default=115200, help="of a serial port (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--name", help="of the device in its group (default: the id of LAVA's job; else 'device')"
+    )
+    parser.add_argument("--role", help="of the device (default: as LAVA's job says; else 'device')")
+    parser.add_argument(
+        "--group", help="the name of the group (default: as LAVA's job says; else the device's name)"
+    )
+    parser.add_argument(
+        "--coordinator",
+        metavar="SOCKET",
+        help="let the group be in the `lavabox coordinator` that listens there; without it the device is alone",
+    )
+    parser.add_argument(
+        "--group-log",
+        metavar="FILE",
+        type=Path,
+        help="write what happens in the group to FILE, a line of JSON each; not with --coordinator",
+    )
+    parser.add_argument(
+        "--signals",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="write what the device reports as LAVA's text signals (default: under LAVA)",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who the device is, and whose console it has."""
+
+    name: str
+    role: str
+    group: str
+    console: str
+    job: str
+    size: int | None
+
+
+def identity(arguments: argparse.Namespace, job: LavaJob | None) -> Identity:
+    """What the options say, else LAVA's job, else that it is alone. Raises UsageError."""
+    name = check_name("device", arguments.name or (job.job_id if job else "device"))
+    role = check_name("role", arguments.role or (job.role if job else NO_ROLE))
+    group = arguments.group or (job.group if job else None) or name
+    return Identity(
+        name,
+        role,
+        group,
+        job.hostname if job else name,
+        job.job_id if job else f"process {os.getpid()}",
+        job.size if job and job.group and not arguments.group else None,
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Be the command; returns its exit status, or does not return at all. Raises UsageError or SetupError."""
+    ownterminal.make_raw()
+    try:
+        status = _run(arguments)
+    finally:
+        ownterminal.restore()
+    if status < 0:
+        _die_by(-status)
+    return status
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    if bool(arguments.words) == bool(arguments.serial):
+        raise UsageError("give a command that reaches the console behind --, or a port with --serial")
+    if arguments.group_log is not None and arguments.coordinator is not None:
+        raise UsageError("--group-log: the coordinator keeps the log of the group")
+    job = find_job(os.getppid(), os.environ)
+    who = identity(arguments, job)
+    if arguments.words:
+        status = _missing(arguments.words[0])
+        if status:
+            return status
+    _warn_of_multiplexer(arguments.words, os.environ)
+    console = _console(arguments)
+    signals = job is not None if arguments.signals is None else arguments.signals
+    try:
+        return asyncio.run(_hook(arguments, who, console, signals=signals))
+    except GroupLogError as error:
+        raise SetupError(f"--group-log: {error}") from error
+    finally:
+        unwind_when_told_to_end()
+
+
+def _console(arguments: argparse.Namespace) -> Console:
+    if arguments.serial is not None:
+        if arguments.speed <= 0:
+            raise UsageError(f"--speed {arguments.speed}: a speed is a positive number")
+        return OneConnection(open_console(arguments.serial, arguments.speed))
+    # It finds the terminal that we have found. On pipes it gets one all the same, which changes nothing.
+    modes = ownterminal.modes_before()
+    return PtyProcess(
+        arguments.words[0],
+        arguments.words,
+        modes=modes,
+        raw=modes is None,
+        size=ownterminal.terminal_size(),
+        dies_with_us=True,
+    )
+
+
+async def _hook(arguments: argparse.Namespace, who: Identity, console: Console, *, signals: bool) -> int:
+    teller = _Teller()
+    randomness = random.SystemRandom()
+    async with _group(arguments, who, teller) as group:
+        try:
+            hook = Hook(
+                who.name,
+                who.role,
+                console,
+                group,
+                token=lambda: randomness.getrandbits(32),
+                signals=signals,
+            )
+        except ValueError as error:
+            raise SetupError(str(error)) from error
+        teller.begin(hook.screen)
+        return await hook.run()
+
+
+@asynccontextmanager
+async def _group(
+    arguments: argparse.Namespace, who: Identity, teller: "_Teller"
+) -> AsyncIterator[Membership]:
+    """The group of the device, as long as the block lasts."""
+    if arguments.coordinator is not None:
+        card = Card(who.group, who.name, who.role, who.console, who.job, who.size)
+        remote = _Lasting(arguments.coordinator, card, os.urandom(8), teller.say)
+        await remote.open()
+        try:
+            yield remote
+        finally:
+            await remote.close()
+        return
+    log = MemoryGroupLog() if arguments.group_log is None else FileGroupLog(arguments.group_log)
+    engine = Engine(os.urandom(8), time.time() - time.monotonic(), Configuration())
+    group = Group(engine, log, teller, [])
+    await group.open(Founded(time.time(), os.urandom(8)))
+    try:
+        yield group
+    finally:
+        await group.close()
+
+
+class _Lasting(RemoteGroup):
+    """The device stays in its group when its console ends: LAVA often connects again."""
+
+    def detach(self, attachment: Attached, reason: str) -> None:
+        """Its coordinator waits a while for the next connection."""
+
+
+class _Teller:
+    """Shows what an operator should see, once there is a screen."""
+
+    def __init__(self) -> None:
+        self._early: list[str] = []
+        self._screen: Screen | None = None
+
+    def begin(self, screen: Screen) -> None:
+        self._screen = screen
+        for sentence in self._early:
+            screen.notice(sentence)
+
+    def say(self, sentence: str) -> None:
+        if self._screen is None:
+            self._early.append(sentence)
+        else:
+            self._screen.notice(sentence)
+
+    # As the observer of a group
+
+    def result(self, case: Case, counts: Counts) -> None:
+        """Results are for whoever reads the signals."""
+
+    def notice(self, device: str | None, sentence: str) -> None:
+        self.say(sentence)
+
+    def turned(self, now: float) -> None:
+        """Nothing else is shown."""
+
+
+def _missing(program: str) -> int:
+    """The exit status for a program that can't be run, told in words; 0 if it can."""
+    if shutil.which(program) is not None:
+        return 0
+    exists = os.path.dirname(program) and os.path.exists(program)
+    ownterminal.restore()
+    what = "can't be executed" if exists else "there is no such program"
+    print(f"lavabox hook: {program}: {what}", file=sys.stderr)
+    return 126 if exists else 127
+
+
+def _warn_of_multiplexer(words: Sequence[str], environment: Mapping[str, str]) -> None:
+    """A terminal multiplexer takes frames for something of its own, and drops them."""
+    program = os.path.basename(words[0]) if words else ""
+    if program in ("tmux", "screen", "byobu", "dvtm", "zellij"):
+        print(
+            f"lavabox hook: {program} drops the frames of the lava-* commands, which will find no dispatcher; "
+            f"run the hook inside of {program}, around what reaches the console",
+            end="\r\n",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _die_by(number: int) -> None:
+    """End by this signal, as the command did."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if number not in (signal.SIGKILL, signal.SIGSTOP):
+        signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [number])
+    os.kill(os.getpid(), number)

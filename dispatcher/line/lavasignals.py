@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: MIT
+"""What a device reports by frames, written as the text signals that LAVA's own dispatcher reads.
+
+    ("result", ("ping", "pass", "0.4", "ms"))
+    --> <LAVA_SIGNAL_TESTCASE TEST_CASE_ID=ping RESULT=pass MEASUREMENT=0.4 UNITS=ms>
+
+LAVA reads words between `<` and `>`, on some connections within a window of 4000 characters, and takes a
+result outside of a run for an error of the test. What its signals can't hold is written otherwise:
+
+* A character that would end a word or a signal (white space, `<`, `>`, control characters), and a byte that is
+  no UTF-8, stands as `%` and two hexadecimal digits for each of its bytes. So does a `%` before two such digits.
+  In the message of a raise or an event, which LAVA takes as words, single spaces stay.
+* A word of more than MAX_WORD characters, or a message of more than MAX_MESSAGE, is cut, and ends with `~` and
+  the CRC-32 of the whole: two long ones that differ stay two.
+* Outside of a run nothing is written. Of runs inside each other only the outermost is; what is reported in
+  the others belongs to it.
+* The exit status of a run, and a command that was called wrongly, have no signal.
+
+No I/O.
+"""
+
+import re
+import zlib
+from collections.abc import Sequence
+
+MAX_WORD = 250
+MAX_MESSAGE = 1500
+
+# `\s` is what Python's `split` takes for white space, which is what LAVA does with a signal.
+_NOT_IN_WORD = re.compile(r"[\s<>\x00-\x1f\x7f-\x9f\ud800-\udfff]|%(?=[0-9A-Fa-f]{2})")
+_NOT_IN_MESSAGE = re.compile(r"(?! )[\s<>\x00-\x1f\x7f-\x9f\ud800-\udfff]|%(?=[0-9A-Fa-f]{2})|^ |(?<= ) | $")
+
+_Run = tuple[str | None, ...]
+
+
+class SignalWriter:
+    """Writes the signals of one device, in the order of what it reports.
+
+    A kind and its fields are those of `events.Reported`.
+    """
+
+    def __init__(self) -> None:
+        self.left_out = 0  # reports outside of a run: there is no place for them
+        self._runs: list[_Run] = []  # that are open, the outermost first
+
+    def note(self, kind: str, fields: Sequence[str | None]) -> None:
+        """The device has printed this signal itself."""
+        if kind == "run-start":
+            self._begin(tuple(fields[:2]))
+        elif kind == "run-end":
+            self._end(tuple(fields[:2]))
+
+    def write(self, kind: str, fields: Sequence[str | None]) -> str:
+        """The signal for a report; "" if there is none to be written."""
+        if kind in ("run-start", "run-end"):
+            name, uuid = run = tuple(fields[:2])
+            changes = self._begin(run) if kind == "run-start" else self._end(run)
+            signal = "STARTRUN" if kind == "run-start" else "ENDRUN"
+            # LAVA wants both words.
+            return f"<LAVA_SIGNAL_{signal} {word(name or '-')} {word(uuid or '-')}>" if changes else ""
+        if kind not in _SIGNALS:
+            return ""
+        if not self._runs:
+            self.left_out += 1
+            return ""
+        return _signal(kind, list(fields))
+
+    def write_multinode(self, operation: str, message_id: str, passed: bool) -> str:
+        """The result that LAVA records of a multi-device command (`send`, `wait`, `wait-all`, `sync`)."""
+        case = f"multinode-{operation.replace('-', '_')}-{message_id}".lower()
+        return self.write("result", (case, "pass" if passed else "fail", None, None))
+
+    def _begin(self, run: _Run) -> bool:
+        """Whether this is a new outermost run."""
+        if run in self._runs:
+            return False  # Its script has told of it, too.
+        self._runs.append(run)
+        return len(self._runs) == 1
+
+    def _end(self, run: _Run) -> bool:
+        """Whether this ends the outermost run."""
+        if run not in self._runs:
+            return False
+        del self._runs[self._runs.index(run) :]
+        return not self._runs
+
+
+# The signals of the other kinds, and what stands before their words.
+_SIGNALS = {
+    "case-start": "STARTTC",
+    "case-end": "ENDTC",
+    "result": "TESTCASE",
+    "reference": "TESTREFERENCE",
+    "set-start": "TESTSET START",
+    "set-stop": "TESTSET STOP",
+    "raise": "TESTRAISE",
+    "event": "TESTEVENT",
+    "feedback": "TESTFEEDBACK",
+}
+# A URL may be long; LAVA has three words for a reference.
+_MAX_URL = 1000
+
+
+def _signal(kind: str, fields: list[str | None]) -> str:
+    texts = [field or "" for field in fields]
+    if kind == "result":
+        keys = ("TEST_CASE_ID", "RESULT", "MEASUREMENT", "UNITS")
+        words = [f"{key}={word(text)}" for key, text in zip(keys, texts, strict=True) if text]
+    elif kind in ("raise", "event"):
+        words = [_shortened(_NOT_IN_MESSAGE.sub(_escape, texts[0]), texts[0], MAX_MESSAGE)]
+    elif kind == "reference":
+        words = [word(texts[0]), word(texts[1]), word(texts[2], _MAX_URL)]
+    else:
+        words = [word(text) for text in texts]
+    return f"<LAVA_SIGNAL_{' '.join([_SIGNALS[kind], *words])}>"
+
+
+def word(text: str, limit: int = MAX_WORD) -> str:
+    """The text as one word of a signal."""
+    return _shortened(_NOT_IN_WORD.sub(_escape, text), text, limit)
+
+
+def _escape(match: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in _utf8(match.group()))
+
+
+def _shortened(words: str, text: str, limit: int) -> str:
+    if len(words) <= limit:
+        return words
+    # Not inside of an escape.
+    cut = re.sub(r"%[0-9A-F]?\Z", "", words[: limit - 9])
+    return f"{cut}~{zlib.crc32(_utf8(text)):08x}"
+
+
+def _utf8(text: str) -> bytes:
+    """The bytes of a text in which those that are no UTF-8 stand as lone surrogates."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")

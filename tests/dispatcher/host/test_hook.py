@@ -1,0 +1,549 @@
+# SPDX-License-Identifier: MIT
+"""`lavabox hook` as whoever starts it sees it: real ptys, real pipes, real programs behind it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import termios
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import build_zipapp
+from tests.dispatcher.lavabox_process import PATIENCE, ROOT, variables
+
+HOOK = [sys.executable, "-m", "dispatcher", "hook"]
+
+
+class Driver:
+    """Starts a hook on a pty, as LAVA's dispatcher does, and works with it."""
+
+    def __init__(self, *arguments: str, size: tuple[int, int] = (24, 80), **environment: str) -> None:
+        self.master, self.slave = os.openpty()
+        termios.tcsetwinsize(self.slave, size)
+        self.process = subprocess.Popen(
+            [*HOOK, *arguments],
+            stdin=self.slave,
+            stdout=self.slave,
+            stderr=self.slave,
+            start_new_session=True,
+            env=variables(**environment),
+            cwd=ROOT,
+        )
+        self.seen = b""
+
+    def until(self, text: bytes) -> bytes:
+        """Read until this has come; returns what came up to its end, and forgets it."""
+        end = time.monotonic() + PATIENCE
+        while text not in self.seen:
+            ready, _, _ = select.select([self.master], [], [], max(0.0, end - time.monotonic()))
+            assert ready, f"{text!r} has not come, but {self.seen!r}"
+            self.seen += os.read(self.master, 65536)
+        before, _, self.seen = self.seen.partition(text)
+        return before + text
+
+    def type(self, data: bytes) -> None:
+        os.write(self.master, data)
+
+    def end(self) -> int:
+        """Its exit status."""
+        return self.process.wait(PATIENCE)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        os.close(self.master)
+        os.close(self.slave)
+
+
+@pytest.fixture
+def hook() -> Iterator[Callable[..., Driver]]:
+    drivers: list[Driver] = []
+
+    def start(*arguments: str, **options: str) -> Driver:
+        drivers.append(Driver(*arguments, **options))
+        return drivers[-1]
+
+    yield start
+    for driver in drivers:
+        driver.close()
+
+
+def gone(pid: int) -> bool:
+    """Whether the process has ended."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return True
+    return state in "ZX"
+
+
+def wait_for(condition: Callable[[], object], what: str) -> None:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, what
+        time.sleep(0.01)
+
+
+def piped(*arguments: str, data: bytes = b"", **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a hook on pipes."""
+    return subprocess.run(
+        [*HOOK, *arguments],
+        input=data,
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
+        env=variables(**environment),
+        cwd=ROOT,
+    )
+
+
+# -- it is the command ----------------------------------------------------------------------------
+
+
+def test_bytes_go_both_ways_unchanged_on_a_pty(hook):
+    everything = bytes(range(256)) * 8
+    driver = hook("--", "sh", "-c", "stty raw -echo; echo ready; head -c 2048 | od -An -v -tx1; cat")
+    driver.until(b"ready\n")
+    driver.type(everything)
+    seen = b""
+    while len(re.sub(rb"\s", b"", seen)) < 2 * len(everything):
+        seen += driver.until(b"\n")
+    assert bytes.fromhex(seen.decode()) == everything
+    driver.type(everything)
+    assert driver.until(everything[-256:] + everything[:0]) == everything[:256]
+
+
+def test_bytes_go_both_ways_unchanged_on_pipes():
+    # Half of a frame among them, which the end of the output lets out.
+    data = bytes(range(256)) * 300 + b"\x1b]5282;half"
+    assert piped("--", "cat", data=data).stdout == data
+
+
+def test_what_has_no_line_end_comes_at_once(hook):
+    driver = hook("--", "sh", "-c", "printf 'login: '; read name; printf 'Password: '; read word")
+    driver.until(b"login: ")
+    driver.type(b"root\r")
+    driver.until(b"Password: ")
+    driver.type(b"x\r")
+    assert driver.end() == 0
+
+
+def test_the_command_finds_the_terminal_that_the_hook_was_started_on(hook):
+    driver = hook("--", "sh", "-c", "tty; stty -a; stty size; echo end", size=(33, 101))
+    shown = driver.until(b"\r\nend\r\n")
+    assert b"33 101\r\n" in shown
+    assert b" echo " in shown and b" icanon " in shown
+    assert os.ttyname(driver.slave).encode() not in shown
+
+
+def test_a_new_window_size_reaches_the_command(hook):
+    driver = hook("--", sys.executable, "-c", RESIZED)
+    driver.until(b"ready")
+    termios.tcsetwinsize(driver.slave, (50, 132))
+    # The kernel tells only who has it as the controlling terminal.
+    driver.process.send_signal(signal.SIGWINCH)
+    driver.until(b"50 132")
+
+
+RESIZED = """
+import os, signal
+signal.signal(signal.SIGWINCH, lambda *_: None)
+print("ready", flush=True)
+while os.get_terminal_size(0).lines != 50:
+    signal.sigtimedwait([signal.SIGWINCH], 0.05)
+print(*reversed(os.get_terminal_size(0)), flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "status"), [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", -9), ("kill -15 $$", -15)]
+)
+def test_it_ends_as_the_command_does(script, status):
+    assert piped("--", "sh", "-c", script).returncode == status
+
+
+def test_it_gives_its_terminal_back(hook):
+    driver = hook("--", "sh", "-c", "echo on; read x")
+    before = termios.tcgetattr(driver.slave)
+    driver.until(b"on\r\n")
+    during = termios.tcgetattr(driver.slave)
+    assert before[3] & termios.ICANON or not during[3] & termios.ICANON
+    assert not during[3] & (termios.ECHO | termios.ICANON | termios.ISIG)
+    driver.type(b"\r")
+    assert driver.end() == 0
+    assert (
+        termios.tcgetattr(driver.slave)[3] & (termios.ECHO | termios.ICANON) == termios.ECHO | termios.ICANON
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_signals_reach_the_command(hook, number):
+    driver = hook(
+        "--",
+        "sh",
+        "-c",
+        f"trap 'echo caught; exit 5' {number.name[3:]}; echo on; while :; do sleep 0.05; done",
+    )
+    driver.until(b"on\r\n")
+    driver.process.send_signal(number)
+    driver.until(b"caught\r\n")
+    assert driver.end() == 5
+
+
+def test_the_end_of_the_input_reaches_a_command_in_raw_mode():
+    process = subprocess.Popen(
+        [*HOOK, "--", "sh", "-c", "stty raw -echo; echo ready; wc -c"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=variables(),
+        cwd=ROOT,
+    )
+    assert process.stdout is not None and process.stdin is not None
+    assert process.stdout.readline() == b"ready\n"
+    process.stdin.write(b"x" * 5000)
+    process.stdin.close()
+    assert process.stdout.read().split() == [b"5000"]
+    assert process.wait(PATIENCE) == 0
+
+
+def test_much_that_is_typed_waits_for_a_command_that_reads_slowly():
+    data = os.urandom(3_000_000)
+    done = piped("--", "sh", "-c", "sleep 0.5; cksum", data=data)
+    expected = subprocess.run(["cksum"], input=data, capture_output=True, check=True).stdout
+    assert done.stdout == expected
+
+
+def test_much_output_waits_for_whoever_reads_slowly(tmp_path):
+    process = subprocess.Popen(
+        [*HOOK, "--", "sh", "-c", f"head -c 20000000 /dev/zero; echo done > {tmp_path}/done"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        env=variables(),
+        cwd=ROOT,
+    )
+    assert process.stdout is not None
+    first = process.stdout.read(1)
+    assert not (tmp_path / "done").exists()
+    rest = process.stdout.read()
+    assert first + rest == bytes(20_000_000)
+    assert process.wait(PATIENCE) == 0
+
+
+@pytest.mark.parametrize(("command", "status"), [("no-such-program", 127), ("/etc/passwd", 126)])
+def test_a_command_that_cannot_start_is_told(command, status):
+    done = piped("--", command)
+    assert done.returncode == status
+    assert command.encode() in done.stderr
+
+
+def test_usage():
+    for arguments in (
+        (),
+        ("--serial", "/dev/ttyX", "--", "x"),
+        ("--group-log", "x", "--coordinator", "y", "--", "true"),
+    ):
+        assert piped(*arguments).returncode == 2
+
+
+# -- nothing is left ------------------------------------------------------------------------------
+
+STUBBORN = "import os, signal, time; signal.signal(signal.SIGHUP, signal.SIG_IGN); print(os.getpid(), flush=True); time.sleep(1000)"
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_killed_with_its_group_it_leaves_no_child_that_ignores_the_hang_up(hook, number):
+    driver = hook("--", sys.executable, "-c", STUBBORN)
+    pid = int(driver.until(b"\n"))
+    os.killpg(driver.process.pid, number)
+    assert driver.end() == -number
+    wait_for(lambda: gone(pid), "the command is still there")
+
+
+def test_when_its_terminal_goes_the_command_ends(hook):
+    driver = hook("--", sys.executable, "-c", STUBBORN)
+    pid = int(driver.until(b"\n"))
+    os.close(driver.slave)
+    os.close(driver.master)
+    assert driver.end() == -signal.SIGHUP
+    wait_for(lambda: gone(pid), "the command is still there")
+    driver.master, driver.slave = os.openpty()
+
+
+def test_when_nobody_reads_its_pipe_the_command_ends():
+    process = subprocess.Popen(
+        [*HOOK, "--", "yes"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=variables(), cwd=ROOT
+    )
+    assert process.stdout is not None and process.stdin is not None
+    process.stdout.read(1)
+    process.stdout.close()
+    assert process.wait(PATIENCE) == -signal.SIGHUP
+    process.stdin.close()
+
+
+# -- ports ----------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def terminal_server(work: Callable[[socket.socket], object]) -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                work(connection)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"socket://127.0.0.1:{server.getsockname()[1]}"
+        thread.join(PATIENCE)
+
+
+def test_a_port_instead_of_a_command(hook):
+    def echo(connection: socket.socket) -> None:
+        connection.sendall(b"=> ")
+        connection.sendall(connection.recv(100)[::-1])
+
+    with terminal_server(echo) as url:
+        driver = hook("--serial", url)
+        driver.until(b"=> ")
+        driver.type(b"\x1dabc")
+        driver.until(b"cba\x1d")
+        driver.until(b"lost")
+        assert driver.end() == 1
+
+
+def test_a_port_that_is_not_there_is_told():
+    done = piped("--serial", "/dev/no-such-port")
+    assert done.returncode == 1
+    assert b"/dev/no-such-port" in done.stderr
+
+
+# -- the device's commands ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def box(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_zipapp.build(tmp_path_factory.mktemp("box") / "lavabox")
+
+
+@pytest.fixture
+def commands(box: Path, tmp_path: Path) -> str:
+    """Shell text that puts the box's commands into PATH."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    subprocess.run([box, "--install", "-s", folder], check=True, stdout=subprocess.DEVNULL)
+    return f"PATH={folder}:$PATH; unset LAVA_CONSOLE;"
+
+
+def test_frames_are_taken_out_and_answered(commands):
+    done = piped(
+        *("--name", "panda01", "--role", "client", "--", "sh", "-c"),
+        f"{commands} lava-self; lava-role; lava-send x a=b; lava-sync y; echo $?",
+    )
+    assert done.stdout.replace(b"\r", b"").split() == [b"panda01", b"client", b"0"]
+
+
+def test_reports_come_out_as_signals_of_lava_inside_of_a_run(commands):
+    script = f"""{commands}
+        lava-test-case early --result pass
+        echo '<LAVA_SIGNAL_STARTRUN 0_smoke u1>'
+        lava-test-case 'a b' --result fail --measurement 1.5 --units MB/s
+        printf half; lava-test-set start s; echo
+        lava-sync y
+        echo '<LAVA_SIGNAL_ENDRUN 0_smoke u1>'
+        lava-test-case late --result pass"""
+    done = piped("--signals", "--", "sh", "-c", script)
+    assert done.stdout.replace(b"\r", b"").splitlines() == [
+        b"<LAVA_SIGNAL_STARTRUN 0_smoke u1>",
+        b"<LAVA_SIGNAL_TESTCASE TEST_CASE_ID=a%20b RESULT=fail MEASUREMENT=1.5 UNITS=MB/s>",
+        b"half",
+        b"<LAVA_SIGNAL_TESTSET START s>",
+        b"",
+        b"<LAVA_SIGNAL_TESTCASE TEST_CASE_ID=multinode-sync-y RESULT=pass>",
+        b"<LAVA_SIGNAL_ENDRUN 0_smoke u1>",
+    ]
+
+
+def test_without_a_job_of_lava_there_are_no_signals(commands):
+    script = f"{commands} echo '<LAVA_SIGNAL_STARTRUN 0_smoke u1>'; lava-test-case a --result pass; echo end"
+    done = piped("--", "sh", "-c", script)
+    assert done.stdout.replace(b"\r", b"").splitlines() == [b"<LAVA_SIGNAL_STARTRUN 0_smoke u1>", b"end"]
+
+
+def test_no_reply_is_typed_into_a_line_that_the_other_side_has_begun(hook, commands, tmp_path):
+    """What LAVA types character by character stays whole, and the reply follows behind its end."""
+    script = f"""{commands}
+        mkfifo {tmp_path}/go; stty -echo
+        (read x < {tmp_path}/go; lava-self > {tmp_path}/self; echo answered) &
+        echo on; head -n 1 > {tmp_path}/typed; echo typed; wait"""
+    driver = hook("--name", "panda01", "--", "bash", "-c", script)
+    driver.until(b"on\r\n")
+    driver.type(b"half")
+    (tmp_path / "go").write_text("go\n")
+    driver.type(b" a line\r")
+    driver.until(b"typed\r\n")
+    assert (tmp_path / "typed").read_text() == "half a line\n"
+
+
+# -- who the device is ----------------------------------------------------------------------------
+
+JOB = """\
+job_name: test
+protocols:
+  lava-multinode:
+    target_group: 1f9c
+    role: server
+    roles: {'12': client, '13': server}
+    group_size: 2
+    sub_id: '12.1'
+"""
+
+
+def started_by_lava(folder: Path, job: str, *arguments: str, script: str, job_id: str = "13") -> str:
+    """What a hook prints whose parent's standard output is JOBDIR/stdout, on a pty of its own."""
+    (folder / "job.yaml").write_text(job)
+    (folder / "device.yaml").write_text("hostname: board-07\nsome: !include other\n")
+    parent = (
+        "import pty, sys, subprocess, os\n"
+        "done = subprocess.run(sys.argv[1:], stdin=subprocess.DEVNULL, capture_output=True)\n"
+        "sys.stderr.buffer.write(done.stdout + done.stderr)\n"
+    )
+    with (folder / "stdout").open("wb") as stdout:
+        done = subprocess.run(
+            [sys.executable, "-c", parent, *HOOK, *arguments, "--", "sh", "-c", script],
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            env=variables(LAVA_JOB_ID=job_id),
+            cwd=ROOT,
+            timeout=PATIENCE,
+            check=True,
+        )
+    return done.stderr.decode().replace("\r", "")
+
+
+def test_who_it_is_comes_from_the_job_of_lava(tmp_path, commands):
+    assert started_by_lava(tmp_path, JOB, script=f"{commands} lava-self; lava-role").split() == [
+        "13",
+        "server",
+    ]
+
+
+def test_options_override_the_job_of_lava(tmp_path, commands):
+    shown = started_by_lava(
+        tmp_path, JOB, "--name", "panda01", "--role", "client", script=f"{commands} lava-self; lava-role"
+    )
+    assert shown.split() == ["panda01", "client"]
+
+
+def test_under_lava_signals_are_written(tmp_path, commands):
+    script = f"{commands} echo '<LAVA_SIGNAL_STARTRUN 0_x u>'; lava-test-case a --result pass"
+    assert "RESULT=pass>" in started_by_lava(tmp_path, "job_name: single\n", script=script)
+
+
+# -- groups of several hooks ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def coordinator(tmp_path: Path) -> Iterator[str]:
+    path = str(tmp_path / "coordinator")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dispatcher", "coordinator", "--lava", "", "--socket", path],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=variables(),
+        cwd=ROOT,
+    )
+    assert process.stdout is not None
+    assert b"hooks come to" in process.stdout.readline()
+    yield path
+    process.terminate()
+    process.communicate(timeout=PATIENCE)
+
+
+def test_hooks_meet_in_a_group_of_a_coordinator(hook, commands, coordinator):
+    common = ("--coordinator", coordinator, "--group", "g")
+    first = hook(
+        *common,
+        "--name",
+        "a",
+        "--role",
+        "client",
+        "--",
+        "bash",
+        "-c",
+        f"{commands} lava-wait x; cat /tmp/lava_multi_node_cache.txt; echo got $?",
+    )
+    second = hook(
+        *common,
+        "--name",
+        "b",
+        "--role",
+        "server",
+        "--",
+        "bash",
+        "-c",
+        f"{commands} lava-send x key='a  b'; echo sent $?",
+    )
+    second.until(b"sent 0")
+    assert b"key=a  b" in first.until(b"got 0")
+    assert (first.end(), second.end()) == (0, 0)
+
+
+def test_a_second_hook_of_a_job_is_normal_and_one_of_another_job_is_refused(
+    tmp_path, hook, commands, coordinator
+):
+    by_job = {}
+    for job in ("13", "14"):
+        by_job[job] = tmp_path / job
+        by_job[job].mkdir()
+    holder = (
+        "import os, sys, subprocess\n"
+        "process = subprocess.Popen(sys.argv[1:], stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
+        "process.stdout.readline()\n"
+        "sys.stderr.write('holds\\n'); sys.stderr.flush()\n"
+        "sys.stdin.read(); process.stdin.close(); process.wait()\n"
+    )
+    for folder in by_job.values():
+        (folder / "job.yaml").write_text(JOB)
+        (folder / "device.yaml").write_text("hostname: board-07\n")
+    with (by_job["13"] / "stdout").open("wb") as stdout:
+        first = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                holder,
+                *HOOK,
+                "--coordinator",
+                coordinator,
+                "--",
+                "sh",
+                "-c",
+                "echo on; cat",
+            ],
+            stdin=subprocess.PIPE,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            env=variables(LAVA_JOB_ID="13"),
+            cwd=ROOT,
+        )
+    assert first.stderr is not None and first.stdin is not None
+    assert first.stderr.readline() == b"holds\n"
+    again = started_by_lava(by_job["13"], JOB, "--coordinator", coordinator, script=f"{commands} lava-self")
+    assert again.split() == ["13"]
+    other = started_by_lava(by_job["14"], JOB, "--coordinator", coordinator, script="echo on", job_id="14")
+    assert "board-07" in other and "13" in other and "on\n" not in other
+    first.stdin.close()
+    assert first.wait(PATIENCE) == 0
+    first.stderr.close()
