@@ -134,8 +134,8 @@ def _raw(descriptor: int) -> Iterator[None]:
         return
     before = termios.tcgetattr(descriptor)
     # What was typed by now counts.
-    tty.setraw(descriptor, termios.TCSADRAIN)
+    tty.setraw(descriptor, termios.TCSANOW)
     try:
         yield
     finally:
-        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+        termios.tcsetattr(descriptor, termios.TCSANOW, before)

@@ -159,7 +159,7 @@ class PtyProcess:
     def _set_modes(self, slave: int) -> None:
         modes = termios.tcgetattr(slave) if self._initial_modes is None else list(self._initial_modes)
         if self._raw:
-            tty.setraw(slave)
+            tty.setraw(slave, termios.TCSANOW)
             modes = termios.tcgetattr(slave)
         if self._size is not None:
             termios.tcsetwinsize(slave, self._size)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import termios
 import tty
 from typing import Protocol
 
@@ -154,7 +155,7 @@ class TerminalLink:
         self._lost = 0
         self._master, self._slave = os.openpty()
         try:
-            tty.setraw(self._slave)
+            tty.setraw(self._slave, termios.TCSANOW)
             os.set_blocking(self._master, False)
             temporary = f"{path}.new"
             with contextlib.suppress(FileNotFoundError):

@@ -36,7 +36,7 @@ def restore() -> None:
     """Give it its modes back, if it is still there."""
     with contextlib.suppress(termios.error):
         if _before:
-            termios.tcsetattr(_INPUT, termios.TCSADRAIN, _before.pop())
+            termios.tcsetattr(_INPUT, termios.TCSANOW, _before.pop())
 
 
 def terminal_size() -> "tuple[int, int] | None":

@@ -35,7 +35,7 @@ def kept_modes() -> Iterator[None]:
     finally:
         # It may be gone.
         with contextlib.suppress(termios.error):
-            termios.tcsetattr(_KEYBOARD, termios.TCSADRAIN, modes)
+            termios.tcsetattr(_KEYBOARD, termios.TCSANOW, modes)
 
 
 class TerminalDisplay(ConsoleDisplay):
@@ -63,7 +63,7 @@ class TerminalDisplay(ConsoleDisplay):
         self._loop = asyncio.get_running_loop()
         sys.stdout.flush()
         self._modes = termios.tcgetattr(_KEYBOARD)
-        tty.setraw(_KEYBOARD, termios.TCSADRAIN)
+        tty.setraw(_KEYBOARD, termios.TCSANOW)
         self._loop.add_reader(_KEYBOARD, self._typed)
         self._loop.add_signal_handler(signal.SIGWINCH, self._resize)
         self._resize()
@@ -78,7 +78,7 @@ class TerminalDisplay(ConsoleDisplay):
         self._loop.remove_signal_handler(signal.SIGWINCH)
         with contextlib.suppress(OSError, termios.error):
             self._put(b"\r\n")
-            termios.tcsetattr(_KEYBOARD, termios.TCSADRAIN, self._modes)  # type: ignore[arg-type]
+            termios.tcsetattr(_KEYBOARD, termios.TCSANOW, self._modes)  # type: ignore[arg-type]
         self._modes = None
 
     def _typed(self) -> None:
