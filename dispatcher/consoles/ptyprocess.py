@@ -148,6 +148,7 @@ class PtyProcess:
 
     def resize(self, rows: int, columns: int) -> None:
         """Tell the command how large the terminal is; without that it has no size, as a serial line."""
+        self._size = rows, columns
         if self._master is not None:
             termios.tcsetwinsize(self._master, (rows, columns))
 

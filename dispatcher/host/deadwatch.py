@@ -16,6 +16,8 @@ from dispatcher.group.events import Waiting
 
 # Seconds from an event to the first look, and between the two looks that have to show the same.
 SETTLE = 0.1
+# Between these two looks where a server of this machine may just be starting what a device has asked it for.
+SETTLE_BESIDE_SERVERS = 1.0
 # Seconds between looks while a process of a device that waits may do something yet: twice as long each time.
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 2.0
 
@@ -30,6 +32,10 @@ class Found(Protocol):
     @property
     def doubt(self) -> str:
         """Why one of them may do something all the same, as a clause; empty if none may."""
+
+    @property
+    def servers(self) -> bool:
+        """Whether a server of this machine may just be starting something for one of them."""
 
 
 Look = Callable[[Mapping[str, Sequence[Waiting]]], Found]
@@ -110,7 +116,7 @@ class SimulatorWatch:
             return None
         if seen != self._seen:
             self._seen = seen
-            self._due = now + SETTLE
+            self._due = now + (SETTLE_BESIDE_SERVERS if found.servers else SETTLE)
             return None
         if found.doubt:
             self._look_later(now)

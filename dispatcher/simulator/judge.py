@@ -81,10 +81,12 @@ class Found(NamedTuple):
 
     :param idle: those that do nothing but wait, with their processes.
     :param doubt: a clause that says which process may yet do something for one of them; empty if there is none.
+    :param servers: whether there is a server that may be about to start something for one of them.
     """
 
     idle: Mapping[str, frozenset[int]]
     doubt: str = ""
+    servers: bool = False
 
 
 def idle_devices(
@@ -104,7 +106,9 @@ def idle_devices(
                 idle[name] = frozenset(process.pid for process in own)
         except OSError:
             continue  # a process has ended meanwhile, or can't be looked into
-    return Found(idle, _doubt(table) if servers and idle else "")
+    if not servers or not idle:
+        return Found(idle)
+    return Found(idle, _doubt(table), any(process.name in _SERVERS for process in table))
 
 
 def doings(leaders: Mapping[str, Leader]) -> dict[str, str]:

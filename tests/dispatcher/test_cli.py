@@ -15,7 +15,7 @@ MISTAKES = {
     "a command": (("smi",), "lavabox: there is no command 'smi'; did you mean 'sim'?"),
     "no such command": (
         ("xyzzy", "--help"),
-        "lavabox: there is no command 'xyzzy'; there are sim, serve, flow, group, box",
+        "lavabox: there is no command 'xyzzy'; there are sim, serve, hook, ctl, console, status, coordinator, flow, group, box",
     ),
     "a command of the devices": (
         ("lava-wait", "x"),

@@ -192,7 +192,7 @@ def test_interrupted(bench: Bench, number: signal.Signals, expected: int) -> Non
         assert process.finish() == expected
     assert bench.results() == [("first", "pass")]
     assert [failure["sentence"] for failure in bench.document["failures"]] == [
-        "run 'r' did not finish",
+        "run 'r' ended early: the device was stopped",
         "stopped",
     ]
     assert bench.junit.get("tests") == "3"
@@ -226,7 +226,7 @@ REFUSED = {
     "a bad configuration": (
         ("--device-config", "bad.toml"),
         2,
-        "lavabox sim: --device-config bad.toml: [devices.a] knows no 'ip'; it has target-ip, target-mac, probe-ip, "
+        "lavabox sim: --device-config bad.toml: [devices.a] has no key 'ip'; it can have target-ip, target-mac, probe-ip, "
         "probe-channel, storage (at line 3)\n",
     ),
     "a configuration that is no TOML": (("--device-config", "worse.toml"), 2, "(at line 2, column "),

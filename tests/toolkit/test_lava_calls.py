@@ -129,6 +129,8 @@ def test_the_table_has_enough_calls_of_every_command() -> None:
         *("lava-network", "lava-vland-self", "lava-vland-names", "lava-vland-tags", "lava-test-runner"),
         *("lava-test-case-attach", "lava-test-run-attach", "lava-test-case-metadata"),
         *("lava-common-functions", "lava-target-storage"),
+        # Ours.
+        *("lava-lock", "lava-unlock"),
     }
     assert {call.split()[0] for call in calls} == in_lava
     assert set(LAVA_DIFFERS) <= set(calls)

@@ -53,7 +53,7 @@ class Run:
         """All has succeeded, once."""
         assert self.status == 0, self.text
         assert "FAILED" not in self.text
-        sent = Counter((event["type"], event["device"]) for event in self.events)
+        sent = Counter((event["type"], event.get("device")) for event in self.events)
         for name in DEVICES:
             assert sent["sent", name] == 15
             assert sent["waiting", name] == 15

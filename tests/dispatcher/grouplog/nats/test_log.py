@@ -506,7 +506,7 @@ def test_foreign_content_in_a_living_group_is_told_and_passed_over(address: Addr
             assert "message 2: this is no event of a group" in host.notices[0].replace(
                 "message 3", "message 2"
             )
-            assert host.notices[1].startswith("events of the kind 'split' are passed over")
+            assert host.notices[1].startswith("events of the kind 'split' are ignored")
 
     asyncio.run(test())
 
