@@ -371,7 +371,7 @@ def test_what_is_left_of_a_device_that_reboots(way: str, sim: Simulator) -> None
         f"ip link set eth0 mtu 1400; lava-send before; lava-wait never & {way}"
     )
     then = (
-        "cat /etc/kept here; ls -A /tmp /etc/hostname; ps ax | grep -c '[s]leep'; cat /sys/class/net/eth0/mtu; "
+        "cat /etc/kept here; ls -A /tmp /etc/hostname; pgrep -cx sleep; cat /sys/class/net/eth0/mtu; "
         f"lava-network broadcast eth0; lava-send after; {ANNOUNCE}lava-network query b-1 mac"
     )
     status, text = sim.run(
