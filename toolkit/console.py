@@ -66,7 +66,7 @@ def find(environ: "Mapping[str, str]") -> "Console":
     if named == "off":
         raise CommandError(NO_DISPATCHER, "switched off by LAVA_CONSOLE=off")
     if named:
-        path = named if "/" in named else "/dev/" + named
+        path = named if named.startswith("/") else "/dev/" + named
         try:
             return Console(path)
         except CommandError:

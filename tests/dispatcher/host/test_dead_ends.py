@@ -178,7 +178,8 @@ def server(tmp_path: Path) -> Iterator[Path]:
     shutil.copy("/bin/sh", shell)
     requests = tmp_path / "requests"
     os.mkfifo(requests)
-    loop = 'while read -r line <"$1"; do sh -c "$line" & done'
+    # Opened for writing, too: otherwise a writer that closes it while it is opened anew ends the loop.
+    loop = 'while read -r line; do sh -c "$line" & done <>"$1"'
     process = subprocess.Popen([shell, "-c", loop, "sh", requests], start_new_session=True)
     yield requests
     os.killpg(process.pid, signal.SIGKILL)
