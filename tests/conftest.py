@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""For all tests: a loaded machine is no failure; how the run was started makes no difference; and what the box
-was run on is said, also by several processes."""
+"""For all tests: a loaded machine is no failure; how the run was started makes no difference; what the box
+was run on is said, also by several processes; and the box, and two boards with it."""
 
 import os
 import signal
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+import build_zipapp
+from tests.consoles import Board, Lab
 
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
@@ -35,6 +40,25 @@ def _start_afresh() -> None:
 
 
 _start_afresh()
+
+
+@pytest.fixture(scope="session")
+def box(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The zipapp, built from this tree."""
+    return build_zipapp.build(tmp_path_factory.mktemp("box") / "lavabox")
+
+
+@pytest.fixture
+def lab(box: Path, tmp_path: Path) -> Iterator[Lab]:
+    """Two boards: `a` is the server, `b` the client."""
+    with Lab(box, tmp_path, {"a": "server", "b": "client"}) as lab:
+        yield lab
+
+
+@pytest.fixture
+def board(lab: Lab) -> Board:
+    """The server."""
+    return lab["a"]
 
 
 def pytest_configure(config: Any) -> None:

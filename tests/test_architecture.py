@@ -4,6 +4,7 @@
 import ast
 import graphlib
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,32 +22,20 @@ SOURCES = [
 TOOLKIT = [path for path in SOURCES if path.is_relative_to(ROOT / "toolkit")]
 DISPATCHER = [path for path in SOURCES if path.is_relative_to(ROOT / "dispatcher")]
 
-# What each folder or module of the dispatcher may import of the others.
-MAY_IMPORT: dict[str, set[str]] = {
-    "errors": set(),
-    "files": set(),
-    "names": {"errors"},
-    "group": set(),
-    "line": {"group"},
-    "engine": {"group"},
-    "grouplog": {"errors", "files", "group"},
-    "consoles": {"errors"},
-    "simulator": {"consoles", "errors", "group", "names"},
-    "jobs": {"errors", "files", "group", "line", "names", "simulator"},
-    "view": {"consoles", "errors", "group", "simulator"},
-    "report": {"errors", "group", "line", "view"},
-    "plan": {"group", "jobs", "report"},
-    "host": {
-        *("consoles", "engine", "errors", "files", "group", "grouplog", "jobs", "line", "names", "report"),
-        *("simulator", "view"),
-    },
-    "commands": {
-        *("consoles", "engine", "errors", "files", "group", "grouplog", "host", "jobs", "line", "names"),
-        *("plan", "report", "simulator", "view"),
-    },
-    "cli": {"commands", "errors", "files", "host"},
-    "__main__": {"cli"},
-}
+
+def _may_import() -> dict[str, set[str]]:
+    """What each folder or module of the dispatcher may import of the others: the table of CONTRIBUTING.md."""
+    rows = re.findall(
+        r"^\| `dispatcher/(\w+)(?:/|\.py)` \|.*\| (.*)\|$", (ROOT / "CONTRIBUTING.md").read_text(), re.M
+    )
+    found = {name: set(re.findall(r"`(\w+)`", allowed)) for name, allowed in rows}
+    everything = {name for name, allowed in rows if allowed.strip() != "all of these"} - {"cli"}
+    return {
+        name: everything if allowed.strip() == "all of these" else found[name] for name, allowed in rows
+    } | {"__main__": {"cli"}}
+
+
+MAY_IMPORT = _may_import()
 
 # Bytes, events and the time come in as arguments; bytes, events and deadlines go out. Of the dispatcher
 # they import each other and what stands behind them, which does no I/O when it is imported.

@@ -9,16 +9,10 @@ from pathlib import Path
 
 import pytest
 
-import build_zipapp
 from tests.dispatcher.lavabox_process import ROOT, Lavabox
 
 # The last commit that knew none of these commands.
 BEFORE = "b371cae5"
-
-
-@pytest.fixture(scope="module")
-def box(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_zipapp.build(tmp_path_factory.mktemp("box") / "lavabox")
 
 
 def run(box: Path, folder: Path, *arguments: str, **devices: str) -> tuple[int, list[str]]:

@@ -10,7 +10,6 @@ from xml.etree import ElementTree
 
 import pytest
 
-import build_zipapp
 from tests.dispatcher.lavabox_process import Lavabox
 
 CONFIGURATION = """\
@@ -21,11 +20,6 @@ storage = { UMS = "/dev/x" }
 [shared]
 text = "for all"
 """
-
-
-@pytest.fixture(scope="module")
-def box(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_zipapp.build(tmp_path_factory.mktemp("box") / "lavabox")
 
 
 class Bench:

@@ -11,12 +11,10 @@ import subprocess
 import sys
 import tempfile
 import termios
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-import build_zipapp
 from dispatcher.group.events import Sent
 from tests.consoles import PATIENCE, Board, Lab, eventually
 
@@ -35,22 +33,6 @@ READERS = {
 
 # Who begins to read between a question and its answer gets the answer: a comment.
 READ_LINE = 'while read line; do case "$line" in "#"*) ;; *) break ;; esac; done'
-
-
-@pytest.fixture(scope="module")
-def box(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_zipapp.build(tmp_path_factory.mktemp("box") / "lavabox")
-
-
-@pytest.fixture
-def lab(box: Path, tmp_path: Path) -> Iterator[Lab]:
-    with Lab(box, tmp_path, {"a": "server", "b": "client"}) as lab:
-        yield lab
-
-
-@pytest.fixture
-def board(lab: Lab) -> Board:
-    return lab["a"]
 
 
 def service(board: Board, script: str, *command: str) -> subprocess.Popen[bytes]:

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-import build_zipapp
 from dispatcher.group.events import Sent
 from tests.consoles import Board, Lab
 
@@ -92,11 +91,6 @@ class Shell:
             for event in events
             if isinstance(event, Sent) and event.device == self.board.name
         )
-
-
-@pytest.fixture(scope="module")
-def box(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_zipapp.build(tmp_path_factory.mktemp("box") / "lavabox")
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-import build_zipapp
 from tests.terminal import Terminal
 from toolkit.context import Context
 from toolkit.wire.vocabulary import CommandError
@@ -59,12 +58,6 @@ class FakeContext:
 @pytest.fixture
 def fake_context() -> type[FakeContext]:
     return FakeContext
-
-
-@pytest.fixture(scope="session")
-def box(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The zipapp, built from this tree."""
-    return build_zipapp.build(tmp_path_factory.mktemp("box") / "lavabox")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -31,17 +31,6 @@ from toolkit.wire.vocabulary import pack_request
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def lab(box: Path, tmp_path: Path) -> Iterator[Lab]:
-    with Lab(box, tmp_path, {"a": "server", "b": "client"}) as lab:
-        yield lab
-
-
-@pytest.fixture
-def board(lab: Lab) -> Board:
-    return lab["a"]
-
-
 @pytest.fixture(scope="module")
 def used_lab(box: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """One in which other tests have run before."""

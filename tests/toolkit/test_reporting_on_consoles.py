@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import select
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,17 +13,6 @@ import pytest
 from dispatcher.group.events import Reported
 from tests.consoles import PATIENCE, Board, Lab, eventually
 from tests.dispatcher.lavabox_process import Lavabox
-
-
-@pytest.fixture
-def lab(box: Path, tmp_path: Path) -> Iterator[Lab]:
-    with Lab(box, tmp_path, {"a": "server", "b": "client"}) as lab:
-        yield lab
-
-
-@pytest.fixture
-def board(lab: Lab) -> Board:
-    return lab["a"]
 
 
 def reports(lab: Lab) -> list[tuple[str | None, ...]]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -42,17 +41,6 @@ def ways(box: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]
         for command in COMMANDS:
             (folder / way / command).symlink_to(path)
     return {way: folder / way for way in WAYS}
-
-
-@pytest.fixture
-def lab(box: Path, tmp_path: Path) -> Iterator[Lab]:
-    with Lab(box, tmp_path, {"a": "server", "b": "client"}) as lab:
-        yield lab
-
-
-@pytest.fixture
-def board(lab: Lab) -> Board:
-    return lab["a"]
 
 
 def by(way: Path, script: str) -> str:

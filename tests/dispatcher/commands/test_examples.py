@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-import build_zipapp
 from tests.dispatcher.isolation import why_not
 from tests.dispatcher.lavabox_process import ROOT, Lavabox
 
@@ -37,11 +36,6 @@ EXAMPLES = {
     ],
     "flow-table": [r"client-2   \| using server-1 server-2\n", r"observer-1 \| all have finished\n"],
 }
-
-
-@pytest.fixture(scope="module")
-def box(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_zipapp.build(tmp_path_factory.mktemp("box") / "lavabox")
 
 
 def test_all_examples_are_here() -> None:

@@ -12,15 +12,9 @@ from pathlib import Path
 
 import pytest
 
-import build_zipapp
 from bench.deadends import JOBS, WrongJob, options
 from tests.dispatcher.isolation import why_not
 from tests.dispatcher.lavabox_process import Lavabox, processes_with
-
-
-@pytest.fixture(scope="module")
-def box(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_zipapp.build(tmp_path_factory.mktemp("box") / "lavabox")
 
 
 def run(box: Path, folder: Path, *arguments: str) -> tuple[int, str]:

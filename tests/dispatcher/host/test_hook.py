@@ -19,7 +19,6 @@ from pathlib import Path
 
 import pytest
 
-import build_zipapp
 from tests.dispatcher.lavabox_process import PATIENCE, ROOT, variables
 
 HOOK = [sys.executable, "-m", "dispatcher", "hook"]
@@ -331,11 +330,6 @@ def test_a_port_that_is_not_there_is_told():
 
 
 # -- the device's commands ------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def box(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_zipapp.build(tmp_path_factory.mktemp("box") / "lavabox")
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-import build_zipapp
 from dispatcher.errors import SetupError
 from dispatcher.jobs import clone as clone_module
 from dispatcher.jobs.clone import Clone, GitError, clone_around
@@ -42,11 +41,6 @@ def use(folder: Path, branch: str | None, destination: Path) -> str:
     if (folder / ".git").exists():
         assert Repositories().find(URL, folder, HERE) is None
     return data.decode()
-
-
-@pytest.fixture(scope="module")
-def box(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_zipapp.build(tmp_path_factory.mktemp("box") / "lavabox")
 
 
 @pytest.fixture(scope="module")

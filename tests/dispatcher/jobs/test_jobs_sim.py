@@ -5,72 +5,32 @@ import json
 import os
 import subprocess
 import tempfile
-import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-import build_zipapp
 from dispatcher.jobs.model import Checkout, Definition, Place, Role, TestAction
 from dispatcher.jobs.repositories import Repositories
 from dispatcher.jobs.simulation import Simulation
 from dispatcher.simulator.plan import PlannedDevice
 from tests.dispatcher.isolation import why_not
-from tests.dispatcher.lavabox_process import Lavabox
+from tests.dispatcher.simulating import Simulator
 
 TestAction.__test__ = False  # type: ignore[attr-defined]
 PLACE = Place("job.yaml", 1)
 
 
-@pytest.fixture(scope="module")
-def box(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_zipapp.build(tmp_path_factory.mktemp("box") / "lavabox")
-
-
-class Simulator:
-    def __init__(self, folder: Path, box: Path, temporary: Path) -> None:
-        self.folder = folder
-        self._box = box
-        self._temporary = temporary
-
-    def write(self, name: str, text: str) -> None:
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(textwrap.dedent(text))
-
-    def run(self, *arguments: str, job: str | None = None) -> tuple[int, str]:
-        """The exit status and what was printed."""
-        if job is not None:
-            self.write("job.yaml", job)
-            arguments = ("job.yaml", *arguments)
-        with Lavabox(
-            *("sim", "--box", str(self._box), *arguments),
-            cwd=self.folder,
-            environment={"TMPDIR": str(self._temporary)},
-        ) as process:
-            return process.finish(), process.text
-
-    def results(self, *arguments: str, job: str | None = None) -> tuple[int, list[tuple[str, ...]]]:
-        """The exit status, and run, id and result of all that was reported."""
-        status, text = self.run("--results", "results.json", *arguments, job=job)
-        document = json.loads((self.folder / "results.json").read_text())
-        found = [
-            (device["name"], device["runs"][case["run"]]["name"], case["id"], case["result"])
-            for device in document["devices"]
-            for case in device["results"]
-        ]
-        assert found, text
-        return status, found
-
-
-@pytest.fixture
-def sim(tmp_path: Path, box: Path) -> Iterator[Simulator]:
-    folder, temporary = tmp_path / "here", tmp_path / "temporary"
-    folder.mkdir()
-    temporary.mkdir()
-    yield Simulator(folder, box, temporary)
-    assert list(temporary.iterdir()) == []
+def results_of(sim: Simulator, job: str) -> tuple[int, list[tuple[str, ...]]]:
+    """The exit status, and run, id and result of all that was reported."""
+    status, text = sim.run_job(job, "--results", "results.json")
+    document = json.loads((sim.folder / "results.json").read_text())
+    found = [
+        (device["name"], device["runs"][case["run"]]["name"], case["id"], case["result"])
+        for device in document["devices"]
+        for case in device["results"]
+    ]
+    assert found, text
+    return status, found
 
 
 def roles(**counts: str) -> str:
@@ -117,7 +77,7 @@ def test_steps_are_one_shell_with_parameters(sim: Simulator) -> None:
         *("lava-test-case first --shell \"echo a b | awk '{print $2}'\"", 'echo "ends [$UUID]"'),
         rest='      parameters: {ONE: 1, TWO: "it\'s  $HOME"}\n',
     )
-    status, text = sim.run(job=job)
+    status, text = sim.run_job(job)
     assert status == 0, text
     for line in ("yes", "/", "$TWO <it's  $HOME> 1", "b"):
         assert f"a-1 | {line}\n" in text
@@ -125,7 +85,7 @@ def test_steps_are_one_shell_with_parameters(sim: Simulator) -> None:
 
 def test_parameters_of_the_command_line_hold(sim: Simulator) -> None:
     job = roles(a="count: 1") + test("a", 'echo "$ONE $TWO"', rest="      parameters: {ONE: 1}\n")
-    assert "a-1 | 7 a b\n" in sim.run("--param", "ONE=7", "--param", "TWO=a b", job=job)[1]
+    assert "a-1 | 7 a b\n" in sim.run_job(job, "--param", "ONE=7", "--param", "TWO=a b")[1]
 
 
 def test_next_definition_runs_after_a_failed_one_and_the_run_fails(sim: Simulator) -> None:
@@ -135,10 +95,10 @@ def test_next_definition_runs_after_a_failed_one_and_the_run_fails(sim: Simulato
         + again("lava-test-case one --result pass", name="good")
         + test("a", "lava-test-case two --result pass", name="later")
     )
-    status, results = sim.results(job=job)
+    status, results = results_of(sim, job)
     assert status == 1
     assert results == [("a-1", "1_good", "one", "pass"), ("a-1", "2_later", "two", "pass")]
-    status, text = sim.run(job=job)
+    status, text = sim.run_job(job)
     assert "a-1: run '0_bad' ended with status 1" in text
     assert "a-1 | never" not in text
 
@@ -150,7 +110,7 @@ def test_failed_installation_ends_the_device(sim: Simulator) -> None:
         + "        install: {steps: ['echo preparing', 'false']}\n"
         + test("a", "echo never", name="later")
     )
-    status, text = sim.run(job=job)
+    status, text = sim.run_job(job)
     assert status == 1
     assert "a-1 | preparing" in text
     assert "a-1 | never" not in text
@@ -164,7 +124,7 @@ def test_deploy_and_boot_are_said_to_be_skipped_and_dependencies_not_to_be_insta
         + test("a", "true")
         + "        install: {deps: [iperf3, ethtool]}\n"
     )
-    status, text = sim.run(job=job)
+    status, text = sim.run_job(job)
     assert status == 0, text
     assert text.count("deploy and boot are not carried out") == 1
     assert "job.yaml, line 7: deploy and boot" in text
@@ -186,7 +146,7 @@ def test_requests_are_carried_out_before_the_action(sim: Simulator) -> None:
         )
         + test("client", "true")
     )
-    status, text = sim.run(job=job)
+    status, text = sim.run_job(job)
     assert status == 0, text
     assert text.index("server-1 | untouched\n") < text.index("server-1 | ip=10.0.0.9\n")
     assert "server-1 | text=two words\n" in text
@@ -198,7 +158,7 @@ def test_request_that_fails_ends_the_device(sim: Simulator) -> None:
         + test("a", "echo never", more=REQUEST.format("lava-wait", "x", ", timeout: {seconds: 1}"))
         + test("b", "lava-wait y || true")
     )
-    status, text = sim.run(job=job)
+    status, text = sim.run_job(job)
     assert status == 1
     assert "a-1 | never" not in text
     assert "a-1 ! ended with status 1" in text
@@ -213,7 +173,7 @@ def test_devices_start_when_the_other_role_says_so(sim: Simulator) -> None:
         + test("guest", "lava-send here", "lava-wait tell", "cat /tmp/lava_multi_node_cache.txt")
         + test("host", "sent=$(date +%s%N)", "lava-send lava_start", "lava-wait here", "lava-send tell x=1")
     )
-    status, text = sim.run(job=job)
+    status, text = sim.run_job(job)
     assert status == 0, text
     assert text.index("+ lava-send lava_start") < text.index("guest-1 | + lava-send here")
 
@@ -224,7 +184,7 @@ def test_device_is_stopped_at_the_time_out_of_its_action(sim: Simulator) -> None
         + test("a", "lava-send begun", "exec sleep 1000", more="    timeout: {seconds: 1}\n")
         + test("b", "lava-wait begun", "lava-wait never || echo gone")
     )
-    status, text = sim.run(job=job)
+    status, text = sim.run_job(job)
     assert status == 1
     assert "a-1 ! stopped at the time-out of its test action (1 s)" in text
     assert "b-1 | gone\n" in text
@@ -237,14 +197,14 @@ def test_time_out_bounds_its_own_action_only(sim: Simulator) -> None:
         + test("a", "true", more="    timeout: {seconds: 1}\n")
         + test("a", "sleep 1.5", "echo whole")
     )
-    status, text = sim.run(job=job)
+    status, text = sim.run_job(job)
     assert status == 0, text
     assert "a-1 | whole\n" in text
 
 
 def test_time_out_of_the_job(sim: Simulator) -> None:
     job = "timeouts: {job: {seconds: 2}}\n" + roles(a="count: 1") + test("a", "exec sleep 1000")
-    status, text = sim.run(job=job)
+    status, text = sim.run_job(job)
     assert status == 1
     assert "the time is over: 2 s" in text
 
@@ -253,7 +213,7 @@ def test_waits_have_the_time_out_of_the_role(sim: Simulator) -> None:
     job = roles(a="count: 1, timeout: {seconds: 1}", b="count: 1") + (
         test("a", "lava-wait never || echo $?") + test("b", "lava-wait-all never a || echo ended")
     )
-    status, text = sim.run(job=job)
+    status, text = sim.run_job(job)
     # The time-out is the job's, and no plan of the script: both have failed.
     assert status == 1, text
     # By the time-out, or since nobody can send it: the job has failed.
@@ -268,7 +228,7 @@ def test_essential_device_that_fails_ends_the_run(sim: Simulator, essential: boo
         + test("client", "lava-send go", "lava-wait-all never server || echo on")
         + test("other", "lava-wait-all never client || echo on")
     )
-    status, text = sim.run(job=job)
+    status, text = sim.run_job(job)
     assert status == 1
     assert (
         "server-1 has failed, and its role is essential (job.yaml, line 5): the run ends" in text
@@ -283,14 +243,14 @@ def test_results_by_pattern(sim: Simulator) -> None:
         "          fixupdict: {OK: pass, BAD: fail}\n"
     )  # fmt: skip
     job += again("echo 'other: OK 3 s'", name="second")
-    status, results = sim.results(job=job)
+    status, results = results_of(sim, job)
     assert status == 1
     assert results == [
         ("a-1", "0_it", "ping", "pass"),
         ("a-1", "0_it", "pong", "fail"),
         ("a-1", "0_it", "last", "pass"),
     ]
-    assert "ping [1.5 ms]" in sim.run(job=job)[1]
+    assert "ping [1.5 ms]" in sim.run_job(job)[1]
 
 
 def test_bare_definition(sim: Simulator) -> None:
@@ -334,7 +294,7 @@ def test_definitions_of_a_clone_at_a_branch(sim: Simulator) -> None:
         + entry.format("clone", "")
         + entry.format(url, ", branch: gone")
     )
-    status, text = sim.run("--repo", f"https://example.org/tests={clone}", job=job)
+    status, text = sim.run_job(job, "--repo", f"https://example.org/tests={clone}")
     assert status == 0, text
     assert text.count("| of the branch\n") == 2
     assert text.count("| of the work tree\n") == 4
@@ -351,7 +311,7 @@ def test_job_in_the_clone_of_its_own_repository_needs_no_option(sim: Simulator) 
         "- test:\n    definitions:\n"
         "    - {from: git, repository: 'https://example.org/tests', path: tests/say.yaml, name: say}\n"
     )
-    status, text = sim.run(job=job)
+    status, text = sim.run_job(job)
     assert status == 0, text
     assert "a-1 | said\n" in text
 
@@ -361,7 +321,7 @@ def test_repositories_of_an_installation(sim: Simulator) -> None:
     job = roles(a="count: 1") + test("a", "cat lib/tool.txt") + (
         "        install: {git-repos: ['https://example.org/lib.git', 'https://example.org/none.git']}\n"
     )  # fmt: skip
-    status, text = sim.run("--repo", f"https://example.org/lib={sim.folder}/lib", job=job)
+    status, text = sim.run_job(job, "--repo", f"https://example.org/lib={sim.folder}/lib")
     assert status == 0, text
     assert "a-1 | a tool\n" in text
     assert "git-repos https://example.org/none.git is not here" in text
@@ -374,10 +334,10 @@ def test_a_device_that_reboots_goes_on_with_the_next_action(sim: Simulator) -> N
         + test("a", "lava-test-case before --result pass", "lava-reboot", name="reboots")
         + test("a", "lava-test-case after --result pass", name="goes-on")
     )
-    status, found = sim.results(job=job)
+    status, found = results_of(sim, job)
     assert status == 1
     assert found == [("a-1", "1_reboots", "before", "pass"), ("a-1", "2_goes-on", "after", "pass")]
-    _, text = sim.run(job=job)
+    _, text = sim.run_job(job)
     assert "a-1: run '1_reboots' ended early" in text
     # What came before the reboot counts.
     assert "a-1     a     ended with status 1" in text

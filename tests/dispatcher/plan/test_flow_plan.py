@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-import build_zipapp
 from dispatcher.commands.flowplan import roles_of
 from dispatcher.commands.scriptfiles import ScriptFiles
 from dispatcher.group.events import Event, Sent, Waiting
@@ -181,11 +180,6 @@ EXAMPLES = {
     for path in sorted((ROOT / "examples").glob("*/README.md"))
     for command in re.findall(r"`lavabox sim (.*?)`", path.read_text())
 }
-
-
-@pytest.fixture(scope="module")
-def box(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_zipapp.build(tmp_path_factory.mktemp("box") / "lavabox")
 
 
 def calls_by_device(events: list[Event]) -> dict[str, list[tuple[str, ...]]]:

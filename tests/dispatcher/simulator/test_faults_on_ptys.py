@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-import build_zipapp
 from dispatcher.simulator.faults import KernelLog
 from tests.dispatcher.lavabox_process import Lavabox
 
@@ -24,11 +23,6 @@ while [ $i -le 15 ]; do
     i=$((i+1))
 done
 """
-
-
-@pytest.fixture(scope="module")
-def box(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_zipapp.build(tmp_path_factory.mktemp("box") / "lavabox")
 
 
 class Run:

@@ -14,41 +14,15 @@ from pathlib import Path
 
 import pytest
 
-import build_zipapp
 from dispatcher.consoles.processes import descendants, process_table
 from dispatcher.errors import SetupError
 from dispatcher.simulator.isolation import _process_limit, find_tools
 from tests.consoles import eventually
 from tests.dispatcher.isolation import BUSYBOX, make_image, why_not
-from tests.dispatcher.lavabox_process import ROOT, Lavabox, processes_with, variables
+from tests.dispatcher.lavabox_process import ROOT, processes_with, variables
+from tests.dispatcher.simulating import Simulator
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "-")
-
-
-@pytest.fixture(scope="module")
-def box(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_zipapp.build(tmp_path_factory.mktemp("box") / "lavabox")
-
-
-class Simulator:
-    """Starts `lavabox sim --isolate` in a folder."""
-
-    def __init__(self, folder: Path, box: Path, temporary: Path) -> None:
-        self.folder = folder
-        self.box = box
-        self.temporary = temporary
-
-    def start(self, *arguments: str, isolate: str = "--isolate", **environment: str) -> Lavabox:
-        environment = {"TMPDIR": str(self.temporary), **environment}
-        return Lavabox(
-            *("sim", isolate, "--box", str(self.box), "--timeout", "50", *arguments),
-            cwd=self.folder,
-            environment=environment,
-        )
-
-    def run(self, *arguments: str, isolate: str = "--isolate", **environment: str) -> tuple[int, str]:
-        with self.start(*arguments, isolate=isolate, **environment) as process:
-            return process.finish(), process.text
 
 
 def namespaces(pids: Iterable[int]) -> set[str]:
@@ -70,13 +44,10 @@ def everybody() -> list[int]:
 
 
 @pytest.fixture
-def sim(tmp_path: Path, box: Path) -> Iterator[Simulator]:
-    folder, temporary = tmp_path / "here", tmp_path / "temporary"
-    folder.mkdir()
-    temporary.mkdir()
-    yield Simulator(folder, box, temporary)
-    assert list(temporary.iterdir()) == []
-    assert str(temporary) not in Path("/proc/self/mountinfo").read_text()
+def sim(sim: Simulator) -> Iterator[Simulator]:
+    """It isolates, and leaves no mount and no interface behind."""
+    yield Simulator(sim.folder, sim.box, sim.temporary, ("--isolate", "--timeout", "50"))
+    assert str(sim.temporary) not in Path("/proc/self/mountinfo").read_text()
     assert not {"lab", "device0", "device1"} & {name for _, name in socket.if_nameindex()}
 
 

@@ -18,51 +18,13 @@ from pathlib import Path
 
 import pytest
 
-import build_zipapp
 from dispatcher.simulator.box import REBOOT
 from dispatcher.simulator.privatetmp import PrivateTmp, listening_sockets, outermost_in_tmp, probe
 from tests.dispatcher.isolation import why_not
 from tests.dispatcher.lavabox_process import PATIENCE, Lavabox, processes_with, variables
+from tests.dispatcher.simulating import Simulator
 
 CACHE = "/tmp/lava_multi_node_cache.txt"
-
-
-@pytest.fixture(scope="session")
-def box(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_zipapp.build(tmp_path_factory.mktemp("box") / "lavabox")
-
-
-class Simulator:
-    """Starts `lavabox sim` in a folder, and looks afterwards for what it should have taken away."""
-
-    def __init__(self, folder: Path, box: Path, temporary: Path) -> None:
-        self.folder = folder
-        self.box = box
-        self.temporary = temporary
-
-    def start(self, *arguments: str, **environment: str) -> Lavabox:
-        environment = {"TMPDIR": str(self.temporary), **environment}
-        return Lavabox("sim", "--box", str(self.box), *arguments, cwd=self.folder, environment=environment)
-
-    def run(self, *arguments: str, **environment: str) -> tuple[int, str]:
-        with self.start(*arguments, **environment) as process:
-            return process.finish(), process.text
-
-    def script(self, name: str, text: str) -> Path:
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"#!/bin/sh\n{text}\n")
-        path.chmod(0o755)
-        return path
-
-
-@pytest.fixture
-def sim(tmp_path: Path, box: Path) -> Iterator[Simulator]:
-    folder, temporary = tmp_path / "here", tmp_path / "temporary"
-    folder.mkdir()
-    temporary.mkdir()
-    yield Simulator(folder, box, temporary)
-    assert list(temporary.iterdir()) == []
 
 
 def private_tmp_permitted(state: Path) -> bool:

@@ -21,7 +21,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import build_zipapp
 from dispatcher.view.interactive.backlog import Backlog
 from dispatcher.view.interactive.escapekeys import Action, EscapeKeys
 from tests.dispatcher.isolation import why_not
@@ -33,11 +32,6 @@ WAYS = [
     ALONE,
     pytest.param(TMUX, marks=pytest.mark.skipif(shutil.which("tmux") is None, reason="no tmux here")),
 ]
-
-
-@pytest.fixture(scope="module")
-def box(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_zipapp.build(tmp_path_factory.mktemp("box") / "lavabox")
 
 
 class Person:

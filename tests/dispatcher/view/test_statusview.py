@@ -20,7 +20,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import build_zipapp
 from dispatcher.group.events import Waiting, WaitKind
 from dispatcher.group.results import Counts
 from dispatcher.view.statusview import (
@@ -307,11 +306,6 @@ def test_resize_of_a_terminal_that_cuts_lines(size: tuple[int, int]) -> None:
 
 
 # The whole
-
-
-@pytest.fixture(scope="module")
-def box(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_zipapp.build(tmp_path_factory.mktemp("box") / "lavabox")
 
 
 class OnTerminal:
