@@ -5,6 +5,7 @@ os.fork and os.exec, since the subprocess module takes longer to import than mos
 """
 
 import _signal
+import _thread
 import os
 import time
 
@@ -163,22 +164,34 @@ def _run(
     with_input: bool = True,
 ) -> int:
     # Told to end between the start and the wait, it would leave the program behind.
-    before = _signal.pthread_sigmask(_signal.SIG_BLOCK, _ENDINGS)
+    mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, _ENDINGS)
     try:
-        return wait(start(argv, environ, folder=folder, with_input=with_input, mask=before), before)
-    finally:
-        _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
+        pid = start(argv, environ, folder=folder, with_input=with_input, mask=mask)
+    except OSError:
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
+        raise
+    return _wait(pid, mask)
 
 
-def wait(pid: int, mask: "Collection[int] | None" = None) -> int:
+def _wait(pid: int, mask: "Collection[int]") -> int:
     """Wait for the end of a child, and end it if this process is told to.
 
-    :param mask: the signals to block from now on.
+    The signals are blocked but for the moment in which one is dealt with: one that came just before `waitpid`
+    would not wake it.
+
+    :param mask: the signals that are blocked in that moment.
     """
+    signals = _ENDINGS + (_signal.SIGCHLD,)
     try:
-        if mask is not None:
+        while True:
+            _signal.pthread_sigmask(_signal.SIG_BLOCK, signals)
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                return _status(status)
+            number = _signal.sigwait(signals)
             _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
-        return _status(os.waitpid(pid, 0)[1])
+            if number != _signal.SIGCHLD:
+                _signal.pthread_kill(_thread.get_ident(), number)
     except KeyboardInterrupt:
         # A terminal has told the program as well; it may be cleaning up.
         _end(pid, [0, _signal.SIGTERM])
@@ -186,6 +199,8 @@ def wait(pid: int, mask: "Collection[int] | None" = None) -> int:
     except SystemExit:
         _end(pid, [_signal.SIGTERM])
         raise
+    finally:
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
 
 
 def output_of(argv: "list[str]", environ: "Mapping[str, str]") -> "tuple[int, bytes]":
@@ -195,7 +210,7 @@ def output_of(argv: "list[str]", environ: "Mapping[str, str]") -> "tuple[int, by
     os.close(write_end)
     with open(read_end, "rb") as pipe:
         data = pipe.read()
-    return wait(pid), data
+    return _wait(pid, _signal.pthread_sigmask(_signal.SIG_BLOCK, ())), data
 
 
 def _status(status: int) -> int:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The commands that report results, given a context: what they check, run, print and ask of the dispatcher."""
 
+import contextlib
 import importlib
 import os
 import re
@@ -393,24 +394,38 @@ def test_told_to_end_it_ends_the_test(number: signal.Signals, start: Any) -> Non
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_told_to_end_just_when_it_has_started_the_test(
-    number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("moment", ["after fork", "before waitpid"])
+def test_told_to_end_in_a_bad_moment(
+    moment: str, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pids = []
-    fork = os.fork
+    pids: list[int] = []
+    fork, waitpid = os.fork, os.waitpid
+
+    def be_told() -> None:
+        # (Another thread, of those that the test has and the command has not, must not get it.)
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
 
     def fork_and_be_told() -> int:
         pid = fork()
         if pid:
             pids.append(pid)
-            # (Another thread, of those that the test has and the command has not, must not get it.)
-            signal.pthread_kill(threading.main_thread().ident or 0, number)
+            if moment == "after fork":
+                be_told()
         return pid
+
+    def be_told_and_wait(pid: int, options: int) -> tuple[int, int]:
+        if moment == "before waitpid":
+            # In C, a signal that comes after Python has looked for one, and before the system call.
+            monkeypatch.setattr(os, "waitpid", waitpid)
+            with contextlib.suppress(BaseException):
+                be_told()
+        return waitpid(pid, options)
 
     def end(number: int, frame: object) -> None:
         raise SystemExit
 
     monkeypatch.setattr(os, "fork", fork_and_be_told)
+    monkeypatch.setattr(os, "waitpid", be_told_and_wait)
     before = signal.signal(signal.SIGTERM, end)
     try:
         with pytest.raises((SystemExit, KeyboardInterrupt)):

@@ -59,8 +59,8 @@ def again(*steps: str, name: str) -> str:
 
 
 def test_roles_talk(sim: Simulator) -> None:
-    status, text = sim.run(
-        job=roles(server="count: 1", client="count: 2")
+    status, text = sim.run_job(
+        roles(server="count: 1", client="count: 2")
         + test("server", "lava-send ready ip=10.0.0.1", "lava-wait-all done client")
         + test(
             "client", "lava-wait ready", "cat /tmp/lava_multi_node_cache.txt", "lava-self", "lava-send done"
