@@ -82,6 +82,8 @@ count=0
 overlay() {
     count=$((count + 1))
     upper=$files/upper/$count work=$files/work/$count
+    # It may have been removed since this script was made.
+    [ -d "$2" ] || return 0
     mkdir -p "$root/$1" "$upper" "$work"
     if [ "$first_boot" ]; then
         [ "$3" = 755 ] || chmod "$3" "$upper"

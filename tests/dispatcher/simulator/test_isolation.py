@@ -478,6 +478,18 @@ def test_image(sim: Simulator, image: Path) -> None:
     assert (image / "etc" / "issue").read_text() == "a small image\n"
 
 
+def test_a_folder_that_is_removed_before_a_device_is_made(sim: Simulator, image: Path) -> None:
+    extra = image / "extra"
+    extra.mkdir()
+    command = "echo boot $LAVABOX_BOOT; [ $LAVABOX_BOOT = 2 ] || { lava-wait x --timeout 1; lava-reboot; }"
+    roles = ("--role", f"a={command}", "--role", "b=lava-wait never --timeout 2 || true")
+    with sim.start(*roles, "--image", str(image)) as process:
+        process.until("a-1 | boot 1")
+        extra.rmdir()
+        assert process.finish() == 0, process.text
+    assert "a-1 | boot 2\n" in process.text
+
+
 def test_images_that_are_of_no_use(sim: Simulator, image: Path) -> None:
     (sim.folder / "empty").mkdir()
     status, text = sim.run("--role", "a=true", "--image", "empty")
