@@ -27,7 +27,7 @@ class Context:
         self.environ = environ
         self._identity = identity
         self.borrowed = b""  # identity of the request that has borrowed something
-        self._let_go = None  # type: Callable[[], None] | None
+        self._let_go: "Callable[[], None] | None" = None
 
     def write(self, data: "bytes | str") -> None:
         """Print an answer; raises OSError where that fails."""
