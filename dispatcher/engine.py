@@ -35,6 +35,7 @@ from dispatcher.group.events import (
     Released,
     Reported,
     Sent,
+    Taken,
     Unlocked,
     Waiting,
     WaitKind,
@@ -57,10 +58,15 @@ from toolkit.wire.vocabulary import (
 
 # Bytes that one device may put into the group's log, which is kept for the life of its group.
 MAX_BYTES = 256 * 1024 * 1024
+# Events that commands ask for.
+_ANSWERED = (Sent, Waiting, Taken, Unlocked)
 # Seconds after which an append that failed, and that no command waits for, is tried again; and how many
 # of them are kept.
 RETRY_PAUSE = 1.0
 MAX_UNAPPENDED = 10_000
+# Seconds after which a wait that no command asks for any more, or what a command got and has not taken, is
+# given up: as long as a command that is there may be without its link, once before the answer and once after it.
+ABANDONED = 120.0
 # Malformed signals that are shown of each device; all are counted.
 MAX_MALFORMED_SHOWN = 5
 
@@ -146,6 +152,7 @@ class Engine:
         self._counter = 0
         self._devices: dict[str, _Device] = {}
         self._waiters = _Waiters()
+        self._borrowers = _Waiters()  # who was told of a message or lock, and has not taken it yet
         self._held: list[tuple[object, Call]] = []  # what waits until devices have joined
         self._pending: dict[bytes, Event] = {}  # to be appended, or on the way
         self._given_up: dict[bytes, str] = {}  # waits among these that nobody waits for any more, and why
@@ -154,6 +161,7 @@ class Engine:
         self._retry_at: float | None = None
         self._outage = False  # the last append failed
         self._time_outs: list[tuple[float, bytes]] = []
+        self._doubts: list[tuple[float, bytes]] = []  # waits that may be given up then
         self._answers: list[Answer] = []
         self._new_results: list[tuple[Case, Counts]] = []
         self._notices: list[tuple[str | None, str]] = []
@@ -177,10 +185,15 @@ class Engine:
             raise ValueError(f"{device} is not one of the declared members of the group")
         self._devices[device] = _Device(role)
         self._append(Joined(self.epoch + now, device, self._identity(), role), now)
-        for wait in self.state.coordinator.waits():
+        coordinator = self.state.coordinator
+        for wait in coordinator.waits():
             # Of an earlier run of this host, which kept their time.
             if wait.device == device:
                 self._watch_time(wait)
+                self._doubt(wait.identity, now)
+        for wait in coordinator.lent():
+            if wait.device == device:
+                self._doubt(wait.identity, now)
 
     def leave(self, device: str, reason: str, now: float) -> None:
         """The device will never send again: its script has ended, or it is dead."""
@@ -193,6 +206,22 @@ class Engine:
         del self._devices[device]
         self._held = [(request, call) for request, call in self._held if call.device != device]
         self._waiters.forget(device)
+        self._borrowers.forget(device)
+
+    def reboot(self, device: str, reason: str, now: float) -> None:
+        """None of the device's commands is there any more; `reason` is a clause."""
+        self._held = [(request, call) for request, call in self._held if call.device != device]
+        coordinator = self.state.coordinator
+        for wait in (*coordinator.waits(), *coordinator.lent()):
+            if wait.device == device:
+                self._release(wait.identity, INTERRUPTED, reason, now)
+        for claim in coordinator.claims_of_commands(device):
+            # Its COMMAND has ended with all others.
+            time, name = self.epoch + now, claim.message_id
+            self._append(Unlocked(time, device, self._identity(), name, claim.identity), now)
+        for event in self._pending.values():
+            if isinstance(event, Waiting) and event.device == device:
+                self._given_up[event.identity] = reason
 
     def lose(self, device: str, reason: str, now: float) -> None:
         """There is no connection to the device's console; `reason` is a clause."""
@@ -230,15 +259,15 @@ class Engine:
         self._carry_out(request, call, now)
 
     def cancel(self, request: object, reason: str, now: float) -> None:
-        """Nobody waits for the answer to this request any more."""
+        """Nobody waits for the answer to this request any more, or has taken what the answer gave."""
         self._held = [held for held in self._held if held[0] is not request]
-        identity = self._waiters.drop(request)
+        identity = self._waiters.drop(request) or self._borrowers.drop(request)
         if identity is None:
             return
         if identity in self._pending:
             # Not before it is in the log: what comes too early there does nothing.
             self._given_up[identity] = reason
-        elif self.state.coordinator.wait(identity) is not None:
+        elif self._ends_by_release(identity):
             self._release(identity, INTERRUPTED, reason, now)
 
     def report(
@@ -330,8 +359,12 @@ class Engine:
             self._notices.append((event.device, f"refused: {event.fields[0]}: {event.fields[1]}"))
         for outcome in change.outcomes:
             self._answer_waiters(outcome.request)
+            if outcome.device in self._devices and coordinator.lends(outcome.request):
+                self._doubt(outcome.request, now)
         self._answer_waiters(event.identity)
-        if given_up is not None and self.state.coordinator.wait(event.identity) is not None:
+        if isinstance(event, Taken | Released):
+            self._borrowers.take(event.request)
+        if given_up is not None and self._ends_by_release(event.identity):
             self._release(event.identity, INTERRUPTED, given_up, now)
         self._new_results += ((case, self.state.results.counts) for case in change.cases)
         if isinstance(event, Left):
@@ -381,7 +414,7 @@ class Engine:
         if not self._outage:
             self._outage = True
             self._notices.append((None, f"the group log can't be written: {reason}; trying again"))
-        if not waited_for and not isinstance(event, Sent | Waiting | Unlocked):
+        if not waited_for and not self._of_command(event):
             self._keep_failed(event)
             self._retry_at = now + RETRY_PAUSE
 
@@ -389,7 +422,7 @@ class Engine:
 
     def next_timeout(self) -> float | None:
         """When `handle_timeout` has to be called."""
-        times = [self._time_outs[0][0]] if self._time_outs else []
+        times = [heap[0][0] for heap in (self._time_outs, self._doubts) if heap]
         if self._retry_at is not None:
             times.append(self._retry_at)
         return min(times, default=None)
@@ -407,6 +440,14 @@ class Engine:
                 self._release(
                     request, NO, f"timed out waiting for {self.state.coordinator.unmet(request)}", now
                 )
+
+        while self._doubts and self._doubts[0][0] <= now:
+            _, request = heapq.heappop(self._doubts)
+            asked_for = request in self._waiters.of_request
+            if self.state.coordinator.lends(request) or (
+                self.state.coordinator.wait(request) is not None and not asked_for
+            ):
+                self._release(request, INTERRUPTED, "its command has stopped asking", now)
 
     # -- dead ends -----------------------------------------------------------------------------
 
@@ -467,6 +508,8 @@ class Engine:
             return
         for waiter in self._waiters.take(identity):
             self._answers.append(Answer(waiter.device, waiter.request, self._reply(waiter, outcome)))
+            if self.state.coordinator.lends(identity):
+                self._borrowers.add(waiter)
 
     def _fail_waiters(self, identity: bytes, sentence: str) -> bool:
         """Tell those that wait for this request that it is not in the log; returns whether anybody did."""
@@ -482,7 +525,7 @@ class Engine:
         if not isinstance(wait, Waiting):
             return pack_reply(OK)
         if wait.kind is WaitKind.LOCK:
-            return pack_reply(OK, coordinator.had_before(wait.identity))
+            return pack_reply(OK)
         if wait.kind is WaitKind.NEXT:
             sender, data = coordinator.message_for(wait)
             return pack_reply(OK, [sender, *(item for pair in data for item in pair)])
@@ -517,12 +560,19 @@ class Engine:
         if wait.timeout is not None:
             heapq.heappush(self._time_outs, (wait.time + wait.timeout - self.epoch, wait.identity))
 
+    def _doubt(self, request: bytes, now: float) -> None:
+        heapq.heappush(self._doubts, (now + ABANDONED, request))
+
+    def _ends_by_release(self, request: bytes) -> bool:
+        """Whether a `Released` would change anything for this request."""
+        return self.state.coordinator.wait(request) is not None or self.state.coordinator.lends(request)
+
     def _release(self, request: bytes, status: int, reason: str, now: float) -> None:
         self._append(Released(self.epoch + now, self._identity(), request, status, reason), now)
 
     def _append(self, event: Event, now: float) -> None:
         self.heard = now
-        if self._failed and not isinstance(event, Sent | Waiting | Unlocked):
+        if self._failed and not self._of_command(event):
             self._keep_failed(event)
             return
         self._pending[event.identity] = event
@@ -534,6 +584,10 @@ class Engine:
             if len(self._failed) == MAX_UNAPPENDED:
                 sentence = f"{MAX_UNAPPENDED} events wait for the group log; further ones are lost"
                 self._notices.append((None, sentence))
+
+    def _of_command(self, event: Event) -> bool:
+        """Whether a command asked for it, which asks again."""
+        return isinstance(event, _ANSWERED) and not event.identity.startswith(self._host)
 
     def _identity(self) -> bytes:
         self._counter += 1

@@ -9,9 +9,10 @@ outlives a command that is killed, tells the host, and puts the echo back.
 A command connects to the socket of `meeting`, and is greeted with `thin`. Either
 it sends its packed request, and gets the packed reply. Or it is a thin client and
 sends all that it was called with, an `errand`; then it gets messages that say what
-to do, the last of which has its exit status, and says ACTED after each other one.
+to do, the last of which has its exit status, and says ACTED after each other one; so does the
+other kind when it is done with its reply.
 Messages have their length in front (four bytes, big endian). Closing the connection
-cancels. In between a command may send ASK_TO_STOP and RESUMED, a byte each; an empty
+cancels, and gives back what a reply has given and nobody has taken. In between a command may send ASK_TO_STOP and RESUMED, a byte each; an empty
 message says that it may stop now. Where the agent closes the connection without an
 answer, the command begins anew, and does itself what it can.
 
@@ -40,7 +41,7 @@ from .console import HungUp, nobody_answers
 from .entropy import random_bytes
 from .foreground import has_foreground, owner
 from .meeting import peer
-from .thin import ACTED, ASK_TO_STOP, ERRAND, LENGTH_SIZE, RESUMED
+from .thin import ACTED, ASK_TO_STOP, ERRAND, ITSELF, LENGTH_SIZE, RESUMED
 from .wire.device_link import DeviceLink
 from .wire.packets import LINK_TIMEOUT
 from .wire.vocabulary import LINK_FAILED, MAX_REQUEST, NO_DISPATCHER
@@ -91,6 +92,7 @@ STOPPED = "STOPPED"  # it was told that it may
 ANSWERED = "ANSWERED"  # its reply waits until the console is clean
 LEAVING = "LEAVING"  # it wants no reply, and waits until the console is clean
 DONE = "DONE"  # its reply is being written
+TOLD = "TOLD"  # it has its reply
 GONE = "GONE"
 
 # A command that "leaves" waits for the end of the connection; one that is "killed" is not there any more.
@@ -104,7 +106,8 @@ _COMMAND_ROWS = {
     STOPPED:   (None,    None,   STOPPING, WAITING, ANSWERED, None,    LEAVING, GONE, None),
     ANSWERED:  (None,    None,   None,     None,    None,     DONE,    LEAVING, GONE, None),
     LEAVING:   (None,    None,   None,     None,    None,     GONE,    None,    GONE, None),
-    DONE:      (None,    None,   None,     None,    None,     None,    GONE,    GONE, GONE),
+    DONE:      (None,    None,   None,     None,    None,     None,    GONE,    GONE, TOLD),
+    TOLD:      (None,    None,   None,     None,    None,     None,    GONE,    GONE, None),
 }
 # fmt: on
 COMMAND = {state: dict(zip(_COMMAND_EVENTS, row)) for state, row in _COMMAND_ROWS.items()}
@@ -113,7 +116,7 @@ COMMAND = {state: dict(zip(_COMMAND_EVENTS, row)) for state, row in _COMMAND_ROW
 class _Command:
     """A connected command."""
 
-    __slots__ = ("errand", "input", "output", "pid", "reply", "since", "state", "tag")
+    __slots__ = ("errand", "input", "output", "pid", "reply", "since", "state", "tag", "tags")
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -122,6 +125,7 @@ class _Command:
         self.input = b""
         self.output = b""
         self.tag = 0  # of its request in the link
+        self.tags = []  # type: list[int]
         self.reply = b""
         self.since = 0.0  # when that came
 
@@ -418,13 +422,14 @@ class Agent:
         except OSError:
             self._end(fd, command, "killed")
             return
-        if not command.output and command.step("written"):
+        if not command.output and command.step("written") and command.errand is not None:
             self._drop(fd)
 
     def _take(self, fd: int, command: _Command, data: bytes) -> None:
         if command.state != CONNECTED:
             for byte in data:
-                self._hear(fd, command, byte)
+                if command.state != GONE:
+                    self._hear(fd, command, byte)
             self._look(time.monotonic())
             return
         command.input += data
@@ -443,6 +448,12 @@ class Agent:
             command.step("stop")
         elif byte == ord(RESUMED):
             command.step("resume")
+        elif (byte == ord(ACTED) and command.state == TOLD) or (
+            byte == ord(ITSELF) and command.state == ACTING
+        ):
+            # Nothing goes back of what its replies gave.
+            command.step("killed")
+            self._drop(fd)
         elif byte == ord(ACTED) and command.errand is not None:
             command.errand.acted()
             self._go_on(fd, command)
@@ -450,6 +461,7 @@ class Agent:
     def _submit(self, command: _Command, message: bytes) -> None:
         now = time.monotonic()
         command.tag = self._link.submit(message, now)
+        command.tags.append(command.tag)
         command.step("request")
         if self._state == ALONE:
             # A shell sets its own modes again when the command before this one was killed.
@@ -474,6 +486,7 @@ class Agent:
         try:
             what, message = command.errand.next()
         except Exception:
+            command.tags.clear()
             self._end(fd, command, "killed")
             return
         if what == ASK:
@@ -486,10 +499,10 @@ class Agent:
             command.since = time.monotonic()
 
     def _end(self, fd: int, command: _Command, event: str) -> None:
-        """The command needs no reply any more."""
+        """The command needs no reply any more, nor what one has given to it."""
         command.step(event)
-        if command.tag:
-            self._link.cancel(command.tag, time.monotonic(), event == "killed")
+        for tag in reversed(command.tags):
+            self._link.cancel(tag, time.monotonic(), event == "killed")
         if command.state == GONE:
             self._drop(fd)
         self._look(time.monotonic())

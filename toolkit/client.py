@@ -3,20 +3,23 @@
 
 from . import console
 from .meeting import meet
-from .thin import converse, receive
+from .thin import ACTED, converse, receive
 from .wire.vocabulary import INTERRUPTED, LINK_FAILED, NO_DISPATCHER, CommandError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket as Socket
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 # An agent that is killed is replaced, and the request sent again, so often.
 TRIES = 5
 
 
-def ask(message: bytes, environ: "Mapping[str, str]") -> bytes:
-    """The packed reply to a packed request. Raises CommandError where there is none."""
+def ask(message: bytes, environ: "Mapping[str, str]") -> "tuple[bytes, Callable[[], None]]":
+    """The packed reply to a packed request, and what to call once that is done with.
+
+    A command that ends before gives back what the reply gave to it. Raises CommandError where there is no reply.
+    """
     port = console.find(environ)
     for _ in range(TRIES):
         reply = _ask(port, message)
@@ -27,18 +30,28 @@ def ask(message: bytes, environ: "Mapping[str, str]") -> bytes:
     )
 
 
-def _ask(port: console.Console, message: bytes) -> "bytes | None":
-    """The packed reply, or None if the agent ended before it had one."""
+def _ask(port: console.Console, message: bytes) -> "tuple[bytes, Callable[[], None]] | None":
+    """The same, or None if the agent ended before it had a reply."""
     agent = _connect(port)
+
+    def let_go() -> None:
+        try:
+            agent.send(ACTED)
+        except OSError:
+            pass  # the agent has ended
+        agent.close()
+
     try:
         receive(agent)  # what it greets with
-        return converse(agent, message)  # type: ignore[return-value]
+        reply = converse(agent, message)
     except OSError:
-        return None
+        reply = None
     except KeyboardInterrupt:
         raise CommandError(INTERRUPTED, "interrupted") from None
-    finally:
+    if reply is None:
         agent.close()
+        return None
+    return reply, let_go  # type: ignore[return-value]
 
 
 def _connect(port: console.Console) -> "Socket":

@@ -9,7 +9,7 @@ from .wire.vocabulary import IDENTITY_SIZE, OK, CommandError, pack_request, unpa
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
 
@@ -26,6 +26,8 @@ class Context:
         self.name = name
         self.environ = environ
         self._identity = identity
+        self.borrowed = b""  # identity of the request that has borrowed something
+        self._let_go: "Callable[[], None] | None" = None
 
     def write(self, data: "bytes | str") -> None:
         """Print an answer; raises OSError where that fails."""
@@ -44,21 +46,41 @@ class Context:
 
     def request(self, operation: str, *arguments: object) -> "list[Any]":
         """The values of the dispatcher's reply; raises CommandError for any answer but yes."""
+        return self._exchange(False, operation, arguments)
+
+    def borrow(self, operation: str, *arguments: object) -> "list[Any]":
+        """The same, for what is given to one command only: it goes back if the command ends without `take`."""
+        values = self._exchange(True, operation, arguments)
+        self.borrowed = self._last
+        return values
+
+    def take(self) -> None:
+        """Tell the dispatcher that what was borrowed is safe. Raises CommandError: it has gone back, or nobody knows."""
+        self.request("taken", self.borrowed)
+        if self._let_go is not None:
+            self._let_go()
+
+    def _exchange(self, borrows: bool, operation: str, arguments: "tuple[object, ...]") -> "list[Any]":
         from .entropy import random_bytes
 
-        identity = self._identity or random_bytes(IDENTITY_SIZE)
+        identity = self._last = self._identity or random_bytes(IDENTITY_SIZE)
         self._identity = (int.from_bytes(identity, "big") + 1 & (1 << 8 * IDENTITY_SIZE) - 1).to_bytes(
             IDENTITY_SIZE, "big"
         )
-        status, values = unpack_reply(self._ask(pack_request(identity, operation, *arguments)))
+        status, values = unpack_reply(self._ask(pack_request(identity, operation, *arguments), borrows))
         if status != OK:
             raise CommandError(status, values[0])
         return values
 
-    def _ask(self, message: bytes) -> bytes:
+    def _ask(self, message: bytes, borrows: bool) -> bytes:
         from .client import ask
 
-        return ask(message, self.environ)
+        reply, let_go = ask(message, self.environ)
+        if borrows:
+            self._let_go = let_go
+        else:
+            let_go()
+        return reply
 
     def replace(self, path: str, content: bytes) -> None:
         """Put a new file in the place of another; raises OSError."""

@@ -92,7 +92,7 @@ class Errand(Context):
     def need_device(self) -> None:
         raise Refused
 
-    def _ask(self, message: bytes) -> bytes:
+    def _ask(self, message: bytes, borrows: bool) -> bytes:
         if self._asked < len(self._replies):
             self._asked += 1
             return self._replies[self._asked - 1]

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 # Each message has its length in front: bytes, big endian.
 LENGTH_SIZE = 4
-# What a command says to the agent: it is about to be stopped (Ctrl-Z); it goes on; it has done what it was told.
-ASK_TO_STOP, RESUMED, ACTED = b"z", b"c", b"d"
+# What a command says to the agent: it is about to be stopped (Ctrl-Z); it goes on; it has done what it was told;
+# it begins again by itself.
+ASK_TO_STOP, RESUMED, ACTED, ITSELF = b"z", b"c", b"d", b"s"
 # Seconds to wait for the console to be clean after Ctrl-C.
 CLEAN_UP = 2.0
 # Begins the message of a thin client; no request of msgpack begins so.
@@ -101,6 +102,10 @@ def converse(
         _withdraw(agent)
         raise
     except OSError:
+        try:
+            agent.send(ITSELF)
+        except OSError:
+            pass
         return None
     finally:
         if stoppable:

@@ -26,6 +26,9 @@ class Listener(Protocol):
     def lost(self, reason: str) -> None:
         """The connection is gone; `open` may get it back. Not called when `close` ended it."""
 
+    def rebooted(self) -> None:
+        """The device reboots: none of its processes goes on. Only a console that knows says so."""
+
     def ended(self, reason: str, status: int) -> None:
         """The console is over, and all its bytes have been received. Not called when `close` ended it.
 

@@ -73,6 +73,7 @@ class _Watcher:
         self._listener = listener
         self.received = listener.received
         self.drained = listener.drained
+        self.rebooted = listener.rebooted
 
     def lost(self, reason: str) -> None:
         self._listener.lost(reason)

@@ -20,6 +20,11 @@ the log. A wait ends in one of three ways: it is fulfilled,
 it becomes hopeless since devices it needs have left, or a `Released` event ends
 it.
 
+What a lava-wait --next or a lava-lock gets is lent to its command until a `Taken` event says that the command has
+it; a `Released` event before takes it back, and it goes to whoever is next. As long as a message is lent, no
+other lava-wait --next of the device for the same id ends. A lock has a claim of each lava-lock that its device
+got it by, and is free when the last one is gone; a lava-unlock takes all of them.
+
 Every event costs little however many waits are open: open waits stand with the
 message they wait for, grouped by what they need, and a group's waits are looked
 at only when at most one of the needed devices is lacking. (One may lack, as a
@@ -42,6 +47,7 @@ from dispatcher.group.events import (
     Released,
     Reported,
     Sent,
+    Taken,
     Unlocked,
     Waiting,
     WaitKind,
@@ -54,7 +60,7 @@ from toolkit.wire.vocabulary import INTERRUPTED, NO, OK
 MAX_RECENT = 32
 
 # Events of devices that must have joined. A tuple: to make a union of them takes longer than to look.
-_OF_MEMBERS = (Sent, Waiting, Unlocked, Lost, Left, Reported)
+_OF_MEMBERS = (Sent, Waiting, Taken, Unlocked, Lost, Left, Reported)
 # What a wait needs: which devices, and how often each must have sent.
 _Need = tuple[Whom, int]
 # Needs without such a number. lava-wait: any message of any other device; lava-wait --next: a new one of any
@@ -123,6 +129,7 @@ class _Message:
     all: list[tuple[str, tuple[tuple[bytes, bytes], ...]]] = field(default_factory=list)
     passed: dict[str, int] = field(default_factory=dict)
     nexts: dict[str, dict[bytes, "_Wait"]] = field(default_factory=dict)
+    lent: set[str] = field(default_factory=set)  # devices with one that is not taken
 
     def next(self, device: str) -> int | None:
         """The place in `all` of the next message for this device."""
@@ -139,9 +146,10 @@ class _Message:
 
 @dataclass(slots=True)
 class _Lock:
-    """Who has a lock, and who waits for it: by device, in the order in which they began."""
+    """Who has a lock, by which waits, and who waits for it: by device, in the order in which they began."""
 
     holder: str | None = None
+    claims: dict[bytes, "_Wait"] = field(default_factory=dict)
     queue: dict[str, dict[bytes, "_Wait"]] = field(default_factory=dict)
 
 
@@ -175,9 +183,8 @@ class Coordinator:
         self._messages_so_far = 0
         self._locks: dict[bytes, _Lock] = {}  # by name; those that nobody ever had are not in it
         self._held: dict[str, dict[bytes, None]] = {}  # the locks that each device has
-        # What requests were given: of a lava-wait --next the place of the message; of a lava-lock whether
-        # the device had it already.
-        self._given: dict[bytes, int] = {}
+        self._given: dict[bytes, int] = {}  # by lava-wait --next: the place of the message it got
+        self._lent: dict[bytes, _Wait] = {}  # fulfilled waits by request, until what they got is taken
         self._ended = False
         self._recent: dict[str, dict[bytes, None]] = {}  # ids by the device that sent them, newest last
 
@@ -264,10 +271,6 @@ class Coordinator:
         """Which message of its id this fulfilled lava-wait --next was given: their count begins with 0."""
         return self._given[request]
 
-    def had_before(self, request: bytes) -> bool:
-        """Whether the device had the lock already when it asked for it by this fulfilled request."""
-        return bool(self._given.get(request))
-
     def holder(self, name: bytes) -> str | None:
         """The device that has this lock."""
         lock = self._locks.get(name)
@@ -276,6 +279,15 @@ class Coordinator:
     def locks_of(self, device: str) -> list[bytes]:
         """The locks that the device has, in the order in which it got them."""
         return list(self._held.get(device, ()))
+
+    def claims_of_commands(self, device: str) -> list[Waiting]:
+        """The waits by which the device has locks for as long as a COMMAND runs."""
+        return [
+            claim.waiting
+            for name in self._held.get(device, ())
+            for claim in self._locks[name].claims.values()
+            if claim.waiting.for_command
+        ]
 
     def first_there(self, device: str, ids: Iterable[bytes]) -> bytes | None:
         """Of these ids, the one that another device than this was the first to send; None if none was."""
@@ -305,6 +317,19 @@ class Coordinator:
         """The open wait of this request."""
         wait = self._waits.get(request)
         return None if wait is None else wait.waiting
+
+    def lent(self) -> list[Waiting]:
+        """The fulfilled waits whose commands have not taken yet what they got."""
+        return [wait.waiting for wait in self._lent.values()]
+
+    def lends(self, request: bytes) -> bool:
+        """Whether the wait of this request is one of `lent`."""
+        return request in self._lent
+
+    def behind(self, request: bytes) -> list[Waiting]:
+        """The open waits of the same device that end at the earliest when what was lent to this request is settled."""
+        wait = self._lent.get(request)
+        return [] if wait is None else [other.waiting for other in self._behind(wait)]
 
     def waits(self) -> list[Waiting]:
         """The waits that have not ended, in the order they began."""
@@ -369,7 +394,7 @@ class Coordinator:
         They come in the order in which the requests were made, so a `Sent` ends with
         its own outcome. A `Reported` ends without one: nobody waits for it. An event
         whose identity is known changes nothing, and neither does a `Released` whose request is no open
-        wait. Raises ValueError for an event of a device that never joined, or that joins a group that has
+        wait and none of `lent`. Raises ValueError for an event of a device that never joined, or that joins a group that has
         ended; the state is then as before.
         """
         if self.known(event.identity):
@@ -387,6 +412,8 @@ class Coordinator:
                 return self._wait(event)
             case Reported():
                 outcomes: list[Outcome] = []
+            case Taken():
+                return self._take(event)
             case Unlocked():
                 return self._unlock(event)
             case Founded():
@@ -394,8 +421,11 @@ class Coordinator:
             case Joined():
                 outcomes = self._join(event)
             case Released():
-                wait = self._waits.get(event.request)
-                outcomes = [] if wait is None else [self._end(wait.waiting, event.status, event.reason)]
+                if event.request in self._lent:
+                    outcomes = _in_order(self._take_back(event.request, event.status, event.reason))
+                else:
+                    wait = self._waits.get(event.request)
+                    outcomes = [] if wait is None else [self._end(wait.waiting, event.status, event.reason)]
             case Left():
                 outcomes = self._leave(event.device, event.reason)
             case Lost():
@@ -440,6 +470,7 @@ class Coordinator:
 
     def _leave(self, device: str, reason: str) -> list[Outcome]:
         self._gone[device] = reason
+        own = [request for request, wait in self._lent.items() if wait.waiting.device == device]
         reasons = [
             (
                 wait,
@@ -453,12 +484,61 @@ class Coordinator:
             for wait, why in reasons
             if why
         ]
+        for request in own:
+            # (Its other waits have ended by now.)
+            ended += self._take_back(request, INTERRUPTED, "the device has ended")
         for name in self.locks_of(device):
             ended += self._pass_on(name)
         return _in_order(ended)
 
+    def _take(self, event: Taken) -> list[Outcome]:
+        """Note that the command has what its wait was lent; another wait of the device may go on."""
+        ended = self._settle(event.request)
+        taken = self._known.get(event.request) == event.device
+        reason = (
+            "" if taken else "what the dispatcher has given to this command was taken back in the meantime"
+        )
+        outcome = Outcome(event.identity, event.device, OK if taken else NO, reason)
+        self._known[event.identity] = event.device if taken else outcome
+        return [*_in_order(ended), outcome]
+
+    def _settle(self, request: bytes) -> list[tuple["_Wait", Outcome]]:
+        """Nothing is lent to this request any more; returns the waits of its device that end by that."""
+        wait = self._lent.pop(request, None)
+        if wait is None:
+            return []
+        if wait.need == _LOCK:
+            return []
+        wait.messages[0].lent.discard(wait.waiting.device)
+        ended = []
+        for other in self._behind(wait):
+            # One after the other: the next one may be lent to the first of them.
+            how = self._judge(other)
+            if how is not None:
+                ended.append((other, self._end(other.waiting, *how)))
+        return ended
+
+    def _behind(self, wait: "_Wait") -> list["_Wait"]:
+        return (
+            [] if wait.need == _LOCK else list(wait.messages[0].nexts.get(wait.waiting.device, {}).values())
+        )
+
+    def _take_back(self, request: bytes, status: int, reason: str) -> list[tuple["_Wait", Outcome]]:
+        """What was lent to this request goes to whoever is next; returns the waits that this ends."""
+        wait = self._lent[request]
+        device = wait.waiting.device
+        self._known[request] = Outcome(request, device, status, reason)
+        if wait.need == _LOCK:
+            return self._drop_claim(wait.waiting.message_id, request)
+        wait.messages[0].passed[device] = self._given.pop(request)
+        return self._settle(request)
+
     def _unlock(self, event: Unlocked) -> list[Outcome]:
         name, holder = event.name, self.holder(event.name)
+        if event.request:
+            outcomes = _in_order(self._drop_claim(name, event.request))
+            self._known[event.identity] = event.device
+            return [*outcomes, Outcome(event.identity, event.device, OK, "")]
         if holder != event.device:
             whose = "nobody has it" if holder is None else f"{holder} has it"
             outcome = Outcome(
@@ -473,11 +553,22 @@ class Coordinator:
         outcomes = _in_order(self._pass_on(name))
         return [*outcomes, Outcome(event.identity, event.device, OK, "")]
 
+    def _drop_claim(self, name: bytes, request: bytes) -> list[tuple["_Wait", Outcome]]:
+        """The device has the lock by this request no more, and perhaps not at all; returns the waits that this ends."""
+        lock = self._locks.get(name)
+        if lock is None or lock.claims.pop(request, None) is None:
+            return []
+        self._lent.pop(request, None)
+        return [] if lock.claims else self._pass_on(name)
+
     def _pass_on(self, name: bytes) -> list[tuple["_Wait", Outcome]]:
         """Take the lock from the device that has it, and give it to the next one; returns the waits that this ends."""
         lock = self._locks[name]
         assert lock.holder is not None
         del self._held[lock.holder][name]
+        for request in lock.claims:
+            self._lent.pop(request, None)
+        lock.claims.clear()
         if not lock.queue:
             del self._locks[name]
             return []
@@ -494,13 +585,16 @@ class Coordinator:
             assert place is not None
             message.passed[device] = place + 1
             self._given[request] = place
+            if wait.waiting.confirms:
+                message.lent.add(device)
         elif wait.need == _LOCK:
             name = wait.waiting.message_id
             lock = self._locks.setdefault(name, _Lock())
-            if lock.holder == device:
-                self._given[request] = 1
             lock.holder = device
+            lock.claims[request] = wait
             self._held.setdefault(device, {})[name] = None
+        if wait.waiting.confirms:
+            self._lent[request] = wait
 
     def _send(self, event: Sent) -> list[Outcome]:
         message = self._messages.setdefault(event.message_id, _Message())
@@ -660,7 +754,7 @@ class Coordinator:
         if wait.need == _ANY_OTHER:
             return any(len(message.times_sent) > (device in message.times_sent) for message in wait.messages)
         if wait.need == _NEXT:
-            return wait.messages[0].next(device) is not None
+            return device not in wait.messages[0].lent and wait.messages[0].next(device) is not None
         if wait.need == _LOCK:
             return self.holder(wait.waiting.message_id) in (None, device)
         (message,) = wait.messages
@@ -707,7 +801,7 @@ class Coordinator:
     def _hopeless(self, wait: _Wait, gone: Iterable[str]) -> str:
         """Why the wait, not fulfilled so far, can't be any more, if `gone` have left; "" if it can."""
         device = wait.waiting.device
-        if wait.need == _LOCK:
+        if wait.need == _LOCK or (wait.need == _NEXT and device in wait.messages[0].lent):
             return ""
         if wait.need in (_ANY_OTHER, _NEXT):
             if not self.complete:

@@ -48,9 +48,12 @@ class DeadEnd:
 
 
 def candidates(coordinator: Coordinator) -> set[str]:
-    """The devices with a wait, and none whose script itself gave it a time-out: no other can be stuck."""
+    """The devices with a wait, and none whose script itself gave it a time-out: no other can be stuck.
+
+    Nor can one that has not taken yet what a wait of it got: that may be given to the next one.
+    """
     waiting: set[str] = set()
-    timed: set[str] = set()
+    timed = {wait.device for wait in coordinator.lent()}
     for wait in coordinator.waits():
         (timed if wait.own_timeout else waiting).add(wait.device)
     return waiting - timed

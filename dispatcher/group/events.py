@@ -12,7 +12,7 @@ identity of what a command asked for is that of its request, so that a repeated
 request is harmless, too.
 
 A reader passes over kinds and fields that it does not know (`Reader`), so that
-two versions can share a log.
+two versions can share a log; it also reads what was written before every event had an identity.
 """
 
 import math
@@ -104,7 +104,9 @@ class Waiting:
     keeps the time and appends `Released`. `own_timeout` is whether the script gave it,
     with --timeout, and so has a plan for a wait that ends without success. `position` is
     where in the device's console log the wait began, in bytes. `or_ids` are further ids of which one
-    will do as well, of a lava-wait --any.
+    will do as well, of a lava-wait --any. `confirms` is whether what the wait gets, a message of lava-wait --next
+    or a lock, is only lent to the command until `Taken`. `for_command` is whether a lock is had for as long as a
+    COMMAND of lava-lock runs.
     """
 
     time: float
@@ -117,6 +119,8 @@ class Waiting:
     own_timeout: bool = False
     position: int = 0
     or_ids: tuple[bytes, ...] = ()
+    confirms: bool = False
+    for_command: bool = False
 
     @property
     def ids(self) -> tuple[bytes, ...]:
@@ -125,18 +129,35 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """The command of the fulfilled wait `request` has what that was lent. If it was taken back, this changes nothing."""
+
+    time: float
+    device: str
+    identity: bytes
+    request: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Unlocked:
-    """A device gives a lock back. If another one has it, this changes nothing."""
+    """A device gives a lock back. If another one has it, this changes nothing.
+
+    With a `request`, it is that lava-lock which needs the lock no more; the device may have it by another one still.
+    """
 
     time: float
     device: str
     identity: bytes
     name: bytes
+    request: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """The wait `request` ended otherwise than by being fulfilled: timed out, cancelled, rebooted, a dead end."""
+    """The wait `request` ended otherwise than by being fulfilled: timed out, cancelled, rebooted, a dead end.
+
+    One that was fulfilled gives back what it was lent.
+    """
 
     time: float
     identity: bytes
@@ -225,9 +246,9 @@ class Ended:
     identity: bytes
 
 
-Event = Founded | Joined | Sent | Waiting | Unlocked | Released | Lost | Left | Reported | Ended
+Event = Founded | Joined | Sent | Waiting | Taken | Unlocked | Released | Lost | Left | Reported | Ended
 # What a device asks for that stands in the log.
-Asked = Sent | Waiting | Unlocked | Reported
+Asked = Sent | Waiting | Taken | Unlocked | Reported
 
 
 def readable(text: str) -> str:
@@ -295,9 +316,12 @@ class Reader:
     def __init__(self, notice: Callable[[str], object]) -> None:
         self._notice = notice
         self._told: set[str] = set()
+        self._made_up = 0  # identities
 
     def read(self, value: object) -> Event | None:
         """The event, or None if this version does not know its kind. Raises ValueError for what is no event."""
+        if isinstance(value, dict) and "identity" not in value and value.get("type") in _BEFORE:
+            value = self._of_before(value)
         try:
             event = from_json(value)
         except UnknownEvent as error:
@@ -308,12 +332,26 @@ class Reader:
             self._tell(f"the field {name!r:.80} of {value['type']} events")
         return event
 
+    def _of_before(self, value: dict[str, Any]) -> dict[str, Any]:
+        """The event as it is written now, of one that was written when only requests had an identity."""
+        new = dict(value)
+        if new.get("type") == "waiting":
+            new["whom"] = new.pop("role", None)
+        if new.get("type") != "released":
+            new["identity"] = new.pop("request", "")
+        if not new.get("identity"):
+            self._made_up += 1
+            new["identity"] = (b"event %d" % self._made_up).hex()
+        return new
+
     def _tell(self, what: str) -> None:
         if what not in self._told and len(self._told) < _MAX_TOLD:
             self._told.add(what)
             self._notice(f"{what} are ignored: another version of lavabox wrote them")
 
 
+# Kinds of events that there were before every event had an identity.
+_BEFORE = {"joined", "sent", "waiting", "released", "left", "reported"}
 # Kinds and fields that a reader tells of.
 _MAX_TOLD = 100
 
@@ -454,8 +492,11 @@ _FIELDS: dict[type[Event], dict[str, _Codec]] = {
         "own_timeout": (_same, _yes_or_no),
         "position": (_same, _whole_number),
         "or_ids": (_ids_to_list, _list_to_ids),
+        "confirms": (_same, _yes_or_no),
+        "for_command": (_same, _yes_or_no),
     },
-    Unlocked: {**_COMMON, "name": _BYTES},
+    Taken: {**_COMMON, "request": _IDENTITY},
+    Unlocked: {**_COMMON, "name": _BYTES, "request": _IDENTITY},
     Released: {
         "time": _SECONDS,
         "identity": _IDENTITY,

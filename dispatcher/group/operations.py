@@ -19,9 +19,18 @@ from typing import Any
 
 from dispatcher.group.configuration import Configuration
 from dispatcher.group.doings import doings
-from dispatcher.group.events import Asked, Reported, Sent, Unlocked, Waiting, WaitKind, Whom, readable
+from dispatcher.group.events import Asked, Reported, Sent, Taken, Unlocked, Waiting, WaitKind, Whom, readable
 from dispatcher.group.state import GroupState
-from toolkit.wire.vocabulary import MAX_DATA, MAX_NAME, MAX_TEXT, NO, OK, ProtocolError, pack_reply
+from toolkit.wire.vocabulary import (
+    IDENTITY_SIZE,
+    MAX_DATA,
+    MAX_NAME,
+    MAX_TEXT,
+    NO,
+    OK,
+    ProtocolError,
+    pack_reply,
+)
 
 MAX_ID = 1024
 # Ids of one lava-wait --any, devices of one lava-wait-all --device, and of a lava-sync --count.
@@ -68,6 +77,10 @@ def _is_id(value: Any) -> bool:
 
 def _is_role(value: Any) -> bool:
     return value is None or isinstance(value, str)
+
+
+def _is_identity(value: Any) -> bool:
+    return isinstance(value, bytes) and len(value) == IDENTITY_SIZE
 
 
 def _are_ids(value: Any) -> bool:
@@ -174,7 +187,7 @@ def _wait_any(state: GroupState, call: Call) -> Answer:
 
 def _wait_next(state: GroupState, call: Call) -> Answer:
     message_id, timeout, own = _fields(call, _is_id, _is_timeout, _is_bool)
-    return _waiting(call, WaitKind.NEXT, message_id, None, timeout, own)
+    return replace(_waiting(call, WaitKind.NEXT, message_id, None, timeout, own), confirms=True)
 
 
 def _wait_devices(state: GroupState, call: Call) -> Answer:
@@ -188,13 +201,24 @@ def _sync_some(state: GroupState, call: Call) -> Answer:
 
 
 def _lock(state: GroupState, call: Call) -> Answer:
-    name, timeout, own = _fields(call, _is_id, _is_timeout, _is_bool)
-    return _waiting(call, WaitKind.LOCK, name, None, timeout, own)
+    name, for_command, timeout, own = _fields(call, _is_id, _is_bool, _is_timeout, _is_bool)
+    waiting = _waiting(call, WaitKind.LOCK, name, None, timeout, own)
+    return replace(waiting, confirms=True, for_command=for_command)
+
+
+def _taken(state: GroupState, call: Call) -> Answer:
+    (identity,) = _fields(call, _is_identity)
+    return Taken(call.time, call.device, call.identity, identity + call.device.encode())
 
 
 def _unlock(state: GroupState, call: Call) -> Answer:
     (name,) = _fields(call, _is_id)
     return Unlocked(call.time, call.device, call.identity, name)
+
+
+def _unlock_of(state: GroupState, call: Call) -> Answer:
+    name, identity = _fields(call, _is_id, _is_identity)
+    return Unlocked(call.time, call.device, call.identity, name, identity + call.device.encode())
 
 
 def _state(state: GroupState, call: Call) -> Answer:
@@ -235,7 +259,7 @@ def _waiting(
     milliseconds: int | None,
     own: bool,
     or_ids: tuple[bytes, ...] = (),
-) -> Answer:
+) -> Waiting:
     seconds = None if milliseconds is None else milliseconds / 1000
     return Waiting(
         call.time,
@@ -303,7 +327,9 @@ OPERATIONS: dict[str, Handler] = {
     "wait-devices": _wait_devices,
     "sync-some": _sync_some,
     "lock": _lock,
+    "taken": _taken,
     "unlock": _unlock,
+    "unlock-of": _unlock_of,
     "state": _state,
     "case-start": _report(_is_name),
     "case-end": _report(_is_name),

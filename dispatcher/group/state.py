@@ -18,6 +18,7 @@ from dispatcher.group.events import (
     Released,
     Reported,
     Sent,
+    Taken,
     Unlocked,
     Waiting,
     Whom,
@@ -29,7 +30,7 @@ from toolkit.wire.vocabulary import NO
 EVENT_BYTES = 1024
 PAIR_BYTES = 192
 # Events that count for their device's share of the log.
-_OF_SHARES = (Sent, Waiting, Unlocked, Reported)
+_OF_SHARES = (Sent, Waiting, Taken, Unlocked, Reported)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,8 @@ class GroupState:
             return {event.identity: event}
         if isinstance(event, Left):
             return {wait.identity: wait for wait in self.coordinator.waits()}
+        if isinstance(event, Taken):
+            return {wait.identity: wait for wait in self.coordinator.behind(event.request)}
         if isinstance(event, Released) and (wait := self.coordinator.wait(event.request)) is not None:
             return {wait.identity: wait}
         return {}
@@ -129,6 +132,8 @@ def size(event: Asked) -> int:
             return EVENT_BYTES + len(event.message_id) + pairs
         case Waiting():
             return EVENT_BYTES + sum(map(len, event.ids)) + _size_of_whom(event.whom)
+        case Taken():
+            return EVENT_BYTES
         case Unlocked():
             return EVENT_BYTES + len(event.name)
         case Reported():

@@ -114,7 +114,10 @@ class FileGroupLog:
                 self._length = end
                 if first:
                     if not isinstance(event, Founded):
-                        raise GroupLogError(f"{self._path}, line 1: this does not found a group")
+                        raise GroupLogError(
+                            f"{self._path}, line 1: this does not found a group: another version of lavabox"
+                            " wrote it, so its run can't go on; `lavabox flow` can read it"
+                        )
                     check_founding(founded, event, self._path)
                     first = False
                 if event is not None:

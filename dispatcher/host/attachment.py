@@ -46,6 +46,9 @@ class Membership(Protocol):
     def regain(self, attachment: Attachment) -> None:
         """There is a connection again."""
 
+    def reboot(self, attachment: Attachment, reason: str) -> None:
+        """None of the device's commands is there any more; `reason` is a clause. What was open is cancelled already."""
+
     def request(self, device: str, asked: Asked, now: float) -> None:
         """Carry out what the device asks for; `Attachment.answer` follows."""
 
@@ -241,6 +244,12 @@ class Attachment:
         self._carry_out(self._channel.interrupt(now), now)
         self._trouble(f"connection lost ({reason})")
         self._lost.set()
+
+    def rebooted(self) -> None:
+        """The device reboots."""
+        now, reason = self._loop.time(), "the device rebooted"
+        self._carry_out(self._channel.end_links(reason), now)
+        self._group.reboot(self, reason)
 
     def ended(self, reason: str, status: int) -> None:
         """The console is over."""

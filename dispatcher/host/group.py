@@ -142,6 +142,11 @@ class Group:
         self.engine.regain(attachment.name, self._loop.time())
         self.wake()
 
+    def reboot(self, attachment: Attached, reason: str) -> None:
+        """None of the device's commands is there any more; `reason` is a clause."""
+        self.engine.reboot(attachment.name, reason, self._loop.time())
+        self.wake()
+
     def request(self, device: str, asked: Asked, now: float) -> None:
         """Carry out what the device asks for; `Attachment.answer` follows."""
         self.engine.request(

@@ -146,6 +146,7 @@ class _Ending:
     def __init__(self, listener: Listener) -> None:
         self.received = listener.received
         self.drained = listener.drained
+        self.rebooted = listener.rebooted
         self.ended = listener.ended
 
     def lost(self, reason: str) -> None:

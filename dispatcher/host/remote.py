@@ -152,6 +152,9 @@ class RemoteGroup:
         self._lost = None
         self._send(encode("regain"))
 
+    def reboot(self, attachment: Attachment, reason: str) -> None:
+        """What the device waited for has been cancelled; the group has nothing more to do."""
+
     def request(self, device: str, asked: Asked, now: float) -> None:
         """Ask the group; `Attachment.answer` follows."""
         if self._down:

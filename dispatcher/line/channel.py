@@ -138,6 +138,10 @@ class Channel:
         self._keys += data
         self._typing_until = None if data[-1] in _LINE_OVER else now + TYPING_TIME
 
+    def end_links(self, reason: str) -> list[Item]:
+        """None of the device's commands is there any more; `reason` is a clause."""
+        return self._requests(self._session.end_links(reason))
+
     def accept(self, request: Request | TextHandle) -> None:
         """The request is recorded and its reply will follow."""
         if isinstance(request, Request):

@@ -132,7 +132,7 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """Nobody waits for this request any more; `reason` is a clause."""
+    """Nobody waits for this request any more, or for what its answer gave; `reason` is a clause."""
 
     request: Request
     reason: str
@@ -220,6 +220,12 @@ class Session:
                 request.doubtful = True
                 request.heard = now + DOUBT - ABANDONED
             request.lease_end = now
+
+    def end_links(self, reason: str) -> list[Received | Cancelled]:
+        """The device's commands are all gone: nothing is typed to them any more. `reason` is a clause."""
+        self._lines.clear()
+        self._end_links(list(self._links.values()), reason)
+        return self._drained()
 
     def lines(self) -> list[bytes]:
         """What is to be typed now."""
@@ -383,7 +389,7 @@ class Session:
 
     def _end(self, request: Request, reason: str) -> None:
         self._forget(request)
-        if request.state is State.OPEN:
+        if request.state is not State.ASSEMBLING:
             request.state = State.ANSWERED
             self._events.append(Cancelled(request, reason))
 

@@ -79,10 +79,13 @@ class SimulatedDevice(PtyProcess):
             self._give_up(f"has booted {MOST_BOOTS} times")
             return
         if self._restart():
+            # At once, and again when they all have been killed: until then one may begin to wait.
+            self._listener.rebooted()
             self._boot += 1
             self._environment[BOOT_VARIABLE] = str(self._boot)
 
     def _between(self) -> bytes:
+        self._listener.rebooted()
         uptime, self._booted = time.monotonic() - self._booted, time.monotonic()
         return boot_lines(uptime)
 

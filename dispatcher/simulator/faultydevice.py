@@ -118,6 +118,9 @@ class _Ears:
     def lost(self, reason: str) -> None:
         self.listener.lost(reason)
 
+    def rebooted(self) -> None:
+        self.listener.rebooted()
+
     def ended(self, reason: str, status: int) -> None:
         self.passage.end()
         self.listener.ended(reason, status)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dispatcher import engine as engine_module
-from dispatcher.engine import MAX_MALFORMED_SHOWN, RETRY_PAUSE
+from dispatcher.engine import ABANDONED, MAX_MALFORMED_SHOWN, RETRY_PAUSE
 from dispatcher.group.events import Ended, Event, Founded, Joined, Left, Released, Reported, Sent, Waiting
 from dispatcher.group.operations import MAX_ID, OPERATIONS
 from tests.dispatcher.lab import EPOCH, MEMBERS, Asked, Lab
@@ -31,7 +31,13 @@ def nothing_is_left(lab: Lab) -> bool:
     engine = lab.engine
     waiters = engine._waiters
     return not (
-        waiters.of_request or waiters.by_handle or engine._pending or engine._given_up or engine._held
+        waiters.of_request
+        or waiters.by_handle
+        or engine._borrowers.of_request
+        or engine._borrowers.by_handle
+        or engine._pending
+        or engine._given_up
+        or engine._held
     )
 
 
@@ -722,6 +728,91 @@ def test_only_declared_members_join() -> None:
         lab.engine.join("b", "x", lab.now)
     lab.join(lab.hosts[0], "b", "y")
     assert lab.answer("a", "group") == (OK, [["a", "x"], ["b", "y"]])
+
+
+# -- what is lent ------------------------------------------------------------------------------
+
+
+def test_a_message_is_lent_until_its_command_has_it(lab: Lab) -> None:
+    lab.ask("server-1", "send", b"job", [b"n", b"1"])
+    first = lab.ask("client-1", "wait-next", b"job", None, False)
+    assert first.reply == (OK, [["server-1", b"n", b"1"]])
+    second = lab.ask("client-1", "wait-next", b"job", None, False)
+    # The agent was killed, say: the command asks again, and has still what it was given.
+    again = lab.ask("client-1", "wait-next", b"job", None, False, identity=first.identity)
+    assert again.reply == first.reply
+    lab.cancel(first)
+    assert second.reply is None
+    taken = lab.ask("client-1", "taken", first.identity)
+    assert taken.reply == (OK, [])
+    assert lab.answer("client-1", "taken", first.identity, identity=taken.identity) == (OK, [])
+    assert second.reply is None
+    lab.ask("server-1", "send", b"job", [b"n", b"2"])
+    assert second.reply == (OK, [["server-1", b"n", b"2"]])
+    # It is killed, and its agent says so.
+    lab.cancel(second, "cancelled")
+    third = lab.ask("client-1", "wait-next", b"job", None, False)
+    assert third.reply == second.reply
+    status, (sentence,) = lab.answer("client-1", "taken", second.identity) or (None, [""])
+    assert (status, "taken back" in sentence) == (NO, True)
+    assert lab.answer("client-1", "taken", third.identity) == (OK, [])
+    assert nothing_is_left(lab)
+
+
+def test_what_nobody_takes_goes_back_after_a_while(lab: Lab) -> None:
+    lab.ask("server-1", "send", b"job", [])
+    lab.ask("client-1", "wait-next", b"job", None, False)
+    lab.ask("client-1", "lock", b"power", False, None, False)
+    waits = [
+        lab.ask("client-1", "wait-next", b"job", None, False),
+        lab.ask("client-2", "lock", b"power", True, None, False),
+    ]
+    lab.pass_time(ABANDONED - 1)
+    assert [wait.reply for wait in waits] == [None, None]
+    lab.pass_time(1)
+    assert [wait.reply for wait in waits] == [(OK, [["server-1"]]), (OK, [])]
+    assert all(lab.answer(wait.device, "taken", wait.identity) == (OK, []) for wait in waits)
+    lab.pass_time(2 * ABANDONED)
+    assert lab.engine.state.coordinator.holder(b"power") == "client-2"
+    assert lab.engine.next_timeout() is None
+    assert nothing_is_left(lab)
+
+
+def test_what_a_command_took_that_was_not_there_any_more_goes_back(lab: Lab) -> None:
+    """It was killed, with its agent, while the dispatcher was away."""
+    lab.ask("client-1", "wait-next", b"job", None, False, identity=b"waiting!")
+    lab.ask("client-2", "wait-next", b"job", None, False, identity=b"borrower")
+    second = again(lab.log.events, MEMBERS)
+    asks = second.ask("client-2", "wait-next", b"job", None, False, identity=b"borrower")
+    second.pass_time(ABANDONED)
+    assert second.open_waits() == [b"job"]
+    second.ask("server-1", "send", b"job", [b"n", b"1"])
+    assert asks.reply == (OK, [["server-1", b"n", b"1"]])
+    assert second.answer("client-1", "wait-next", b"job", None, False) == asks.reply
+    third = again(second.log.events, MEMBERS)
+    third.pass_time(ABANDONED)
+    assert third.answer("client-1", "wait-next", b"job", None, False) == asks.reply
+
+
+def test_a_reboot_ends_what_a_device_waits_for_and_what_runs_there(lab: Lab) -> None:
+    for name, for_command in ((b"kept", False), (b"of-command", True)):
+        lock = lab.ask("client-1", "lock", name, for_command, None, False)
+        lab.ask("client-1", "taken", lock.identity)
+    lab.ask("server-1", "send", b"job", [b"n", b"1"])
+    lent = lab.ask("client-1", "wait-next", b"job", None, False)
+    wait = lab.ask("client-1", "wait", b"x", None)
+    lab.log.holding = True
+    on_its_way = lab.ask("client-1", "wait", b"y", None)
+    lab.engine.reboot("client-1", "the device rebooted", lab.now)
+    lab.log.holding = False
+    lab.deliver()
+    assert wait.reply == on_its_way.reply == (INTERRUPTED, ["the device rebooted"])
+    assert lab.open_waits() == []
+    assert lab.engine.state.coordinator.locks_of("client-1") == [b"kept"]
+    assert lab.answer("client-1", "wait-next", b"job", None, False) == lent.reply
+    for device in ("server-1", "client-2"):
+        lab.leave(device)
+    assert lab.hosts[0].results == []
 
 
 # -- a log that goes on ----------------------------------------------------------------------------

@@ -75,6 +75,40 @@ def test_a_wait_that_is_killed_takes_no_message(box: Path, tmp_path: Path) -> No
     assert [line for line in said(lines, "server") if line.startswith("n=")] == ["n=1", "n=2", "n=3"], lines
 
 
+# Runs a command whose answer has come, but cannot be printed, and kills it then.
+KILLED_AT_ITS_ANSWER = """
+import fcntl, os, subprocess, sys, time
+cache = os.environ["LAVA_MULTI_NODE_CACHE"]
+read_end, write_end = os.pipe()
+os.set_blocking(write_end, False)
+try:
+    while True:
+        os.write(write_end, b"x")
+except BlockingIOError:
+    os.set_blocking(write_end, True)
+command = subprocess.Popen(sys.argv[1:], stdout=write_end)
+while not os.path.exists(cache) or b"n=" not in open(cache, "rb").read():
+    time.sleep(0.02)
+command.kill()
+command.wait()
+"""
+
+
+def test_a_message_comes_again_if_its_command_is_killed_before_it_has_printed_it(
+    box: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "kill.py").write_text(KILLED_AT_ITS_ANSWER)
+    # The first command of a device goes the long way, as there is no agent yet, and the second one not.
+    server = f"""
+        for n in 1 2; do
+            {sys.executable} {tmp_path}/kill.py lava-wait --next request
+            lava-wait --timeout 30 --next request >/dev/null && cat $LAVA_MULTI_NODE_CACHE
+        done"""
+    status, lines = run(box, tmp_path, server=server, client="lava-send request n=1; lava-send request n=2")
+    assert said(lines, "server") == ["n=1", "n=2"], lines
+    assert status == 0
+
+
 LOCKED = """
     lava-sync start
     for turn in 1 2 3; do

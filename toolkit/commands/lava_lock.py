@@ -25,8 +25,8 @@ get it in the order in which they ask. It belongs to the device, over reboots, u
 that it has goes on at once.
 
 With COMMAND, run that, and give the lock back when it has ended, or when lava-lock is
-killed and COMMAND has ended. One argument is shell code; several are run as they are
-quoted. A lock that the device had before, it keeps.
+killed and COMMAND has ended, or when the device reboots. One argument is shell code;
+several are run as they are quoted. A lock that the device had before, it keeps.
 
 Options:
   --timeout TIME  give up after so long: seconds, or as in 1.5m, 2h (default: never).
@@ -66,18 +66,18 @@ def run(arguments: "list[str]", context: "Context") -> int:
     timeout = parse_timeout(options, context.environ)
     if command is not None:
         context.need_device()
-    (had_before,) = context.request("lock", name, *timeout)
+    context.borrow("lock", name, command is not None, *timeout)
     if command is None:
+        context.take()
         return OK
     from toolkit.processes import command_line, environment, run
 
-    if had_before:
-        return run(command_line(command), environment(context.environ))
     tell_keeper = _start_keeper(name, context)
+    context.take()
     try:
         return run(command_line(command), environment(context.environ))
     finally:
-        context.request("unlock", name)
+        context.request("unlock-of", name, context.borrowed)
         tell_keeper()
 
 
@@ -96,12 +96,12 @@ def _start_keeper(name: bytes, context: "Context") -> "Callable[[], object]":
         return lambda: os.write(write_end, b"d")
     try:
         os.close(write_end)
-        _keep(name, console, read_end)
+        _keep(name, context.borrowed, console, read_end)
     finally:
         os._exit(0)
 
 
-def _keep(name: bytes, console: str, pipe: int) -> None:
+def _keep(name: bytes, request: bytes, console: str, pipe: int) -> None:
     import _signal
     import os
     import time
@@ -111,7 +111,9 @@ def _keep(name: bytes, console: str, pipe: int) -> None:
     os.setsid()
     for number in (_signal.SIGINT, _signal.SIGHUP, _signal.SIGTERM):
         _signal.signal(number, _signal.SIG_IGN)
-    # Whoever reads what COMMAND prints does not wait for the keeper.
+    # Whoever reads what COMMAND prints does not wait for the keeper, and the agent sees when lava-lock ends.
+    os.closerange(3, pipe)
+    os.closerange(pipe + 1, 256)
     for descriptor in range(3):
         os.dup2(os.open(os.devnull, os.O_RDWR), descriptor)
     if os.read(pipe, 1):
@@ -119,7 +121,7 @@ def _keep(name: bytes, console: str, pipe: int) -> None:
     context = Context("lava-lock", {"LAVA_CONSOLE": console})
     for _ in range(_TRIES):
         try:
-            context.request("unlock", name)
+            context.request("unlock-of", name, request)
         except CommandError as error:
             if error.status in (NO_DISPATCHER, LINK_FAILED):
                 time.sleep(_PAUSE)

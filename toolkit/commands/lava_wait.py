@@ -7,7 +7,7 @@ that a server takes its clients' requests one by one.
 
 from toolkit.arguments import MAX_IDS, parse, parse_message_id, parse_timeout
 from toolkit.cache import CacheFile, lines, wants_prefix
-from toolkit.wire.vocabulary import OK, UsageError
+from toolkit.wire.vocabulary import OK, CommandError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ than one is, it is the one that was sent first. The cache file has the data of t
 With --next, wait until there is a message with this id that no earlier
 `lava-wait --next` of this device has been given, and print the name of its sender.
 The cache file has the data of this one message. Messages come one by one, each
-once, in the order sent, also if a sender sends the id again.
+once, in the order sent, also if a sender sends the id again. A message that was printed
+by a `lava-wait --next` that did not end with 0 comes again.
 
 Options:
   --any           wait for one of several messages
@@ -79,10 +80,17 @@ def run(arguments: "list[str]", context: "Context") -> int:
         chosen, *rows = context.request("wait-any", ids, *timeout)
         printed = chosen + b"\n"
     elif "--next" in options:
-        rows = context.request("wait-next", ids[0], *timeout)
+        rows = context.borrow("wait-next", ids[0], *timeout)
         printed = rows[0][0].encode() + b"\n"
     else:
         rows = context.request("wait", ids[0], *timeout)
     cache.write(lines(rows, wants_prefix(context.environ)))
     context.write(printed)
+    if "--next" in options:
+        # Last: a command that is killed before has taken nothing.
+        try:
+            context.take()
+        except CommandError:
+            cache.write([])
+            raise
     return OK

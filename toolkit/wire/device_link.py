@@ -164,15 +164,15 @@ class DeviceLink:
         return tag
 
     def cancel(self, tag: int, now: float, gone: bool = False) -> None:
-        """Nobody waits for this reply any more; the host is told if it knows of the request.
+        """Nobody waits for this reply any more, or for what it gave; the host is told if it knows of the request.
 
         `gone`: nor does anybody wait for the console to be clean, and who reads it next, a shell at its
         prompt, must not have an answer in its input.
         """
         request = self._requests.get(tag)
         if request is None:
-            return
-        if gone:
+            self._give_back(tag)
+        elif gone:
             request.reply = b""
             self._abandon(request)
             if self._state != OPEN and not self._requests:
@@ -184,6 +184,8 @@ class DeviceLink:
         elif self._step(request, "cancel"):
             request.tries = 0
             self._enqueue(request)
+        elif request.state == SETTLING:
+            self._give_back(tag)
 
     def receive_line(self, line: bytes, now: float) -> bool:
         """One line of input. Returns False for what is not a line of this protocol."""
@@ -274,7 +276,10 @@ class DeviceLink:
         request = self._requests.get(tag)
         if request is None:
             return
-        if request.state not in (SETTLING, CANCELLING):
+        if request.state == SETTLING:
+            self._fail(request, status, text)  # the reply is here
+            return
+        if request.state != CANCELLING:
             request.reply = pack_reply(status, text)
         self._step(request, "link failed")
         self._abandon(request)
@@ -600,10 +605,15 @@ class DeviceLink:
         self._drop(request)
 
     def _abandon(self, request: _Request) -> None:
-        """End it now, and have no answer to that: the host is told twice, as nothing says whether it has heard."""
+        """End it now."""
         self._finish(request)
-        if self._state == OPEN and request.last_sequence:
-            self._unasked += [(CANCEL, request.tag, (0,))] * 2
+        if request.last_sequence:
+            self._give_back(request.tag)
+
+    def _give_back(self, tag: int) -> None:
+        """Cancel, and have no answer to that: the host is told twice, as nothing says whether it has heard."""
+        if self._state == OPEN:
+            self._unasked += [(CANCEL, tag, (0,))] * 2
 
     def _drop(self, request: _Request) -> None:
         self._requests.pop(request.tag, None)

@@ -212,8 +212,13 @@ class Fold:
         leaver = device.name if device is not None and device.here else None
         if self._coordinator.known(event.identity):
             return
+        returned = event.request if isinstance(event, Released) else b""
+        if not self._coordinator.lends(returned):
+            returned = b""
         outcomes = self._coordinator.apply(event)
         self.flow.end = now
+        if returned:
+            self._give_back(self._waits[returned], event)
         match event:
             case Joined():
                 self._join(event, now)
@@ -343,6 +348,15 @@ class Fold:
             if isinstance(event, Released | Left):
                 wait.missing = self._missing(wait, self._need[outcome.request], leaver)
         self._step(Act.WAIT_END, wait.device, now, wait.number)
+
+    def _give_back(self, wait: Wait, event: Event) -> None:
+        """What the wait got has gone back: its command had ended before it took it."""
+        assert isinstance(event, Released)
+        if wait.last is not None:
+            self.flow.messages[wait.last].released.remove(wait.number)
+        wait.how, wait.reason = How.INTERRUPTED, event.reason
+        wait.needed, wait.last, wait.last_act = (), None, False
+        self._acts_at_end.pop(wait.number, None)
 
     def _needed(self, wait: Wait, request: bytes, event: Event) -> tuple[int, ...]:
         """The messages that fulfilled it, which it is known that they did."""

@@ -53,6 +53,9 @@ class Recorder:
     def lost(self, reason: str) -> None:
         self._add(f"lost: {reason}")
 
+    def rebooted(self) -> None:
+        self._add("rebooted")
+
     def ended(self, reason: str, status: int) -> None:
         self._add(f"{reason}, {status}")
 

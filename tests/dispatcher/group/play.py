@@ -4,7 +4,8 @@
 A line of a play is one event, and after the arrow the requests that it ends, in
 order: by name, with `!1` behind those that end with status 1. A request is named
 by `as NAME`, else after its device; its name is its identity. Whom a wait needs is a role, a number of
-devices, or names with commas between; `or ID` names further ids of a wait. That a send ends at
+devices, or names with commas between; `or ID` names further ids of a wait. What a wait gets is `lent` where
+that stands behind it, until a `take`. That a send ends at
 once with status 0 goes without saying. `lacks` asks whom an open wait still waits for.
 """
 
@@ -19,6 +20,7 @@ from dispatcher.group.events import (
     Released,
     Reported,
     Sent,
+    Taken,
     Unlocked,
     Waiting,
     WaitKind,
@@ -79,8 +81,14 @@ def parse(words: list[str], time: float) -> Event:
             return Sent(
                 time, who, request, message_id.encode(), tuple((key, value) for key, _, value in data)
             )
+        case "take", [borrower]:
+            return Taken(time, who, request, borrower.encode())
         case "unlock", [name]:
             return Unlocked(time, who, request, name.encode())
+        case "unlock", [name, "of", claim]:
+            return Unlocked(time, who, request, name.encode(), claim.encode())
+        case _, [message_id, "lent"]:
+            return Waiting(time, who, request, KINDS[verb], message_id.encode(), None, None, confirms=True)
         case _, [message_id, "or", *others]:
             or_ids = tuple(one.encode() for one in others)
             return Waiting(time, who, request, KINDS[verb], message_id.encode(), None, None, or_ids=or_ids)
@@ -103,7 +111,7 @@ def play(text: str) -> Coordinator:
             continue
         event = parse(words, float(number))
         outcomes = coordinator.apply(event)
-        if isinstance(event, Sent | Unlocked) and outcomes and not outcomes[-1].status:
+        if isinstance(event, Sent | Taken | Unlocked) and outcomes and not outcomes[-1].status:
             assert outcomes.pop() == Outcome(event.identity, event.device, 0, ""), line
         ended = [o.request.decode() + (f"!{o.status}" if o.status else "") for o in outcomes]
         assert ended == expected.split(), line

@@ -4,7 +4,7 @@
 import pytest
 
 from dispatcher.group.coordinator import Coordinator, OpenWait, Outcome
-from dispatcher.group.events import Event, Sent, Waiting, WaitKind
+from dispatcher.group.events import Event, Lost, Sent, Taken, Unlocked, Waiting, WaitKind
 from tests.dispatcher.group.play import joined, left, parse, play, released, reported
 
 PLAYS = {
@@ -545,6 +545,141 @@ PLAYS = {
         wait c y as w6
         send b x as s1 -> w1 w2 w3
     """,
+    "wait-next gives each message once, in order, and not the own ones": """
+        join a r
+        join b r
+        send b x as s1
+        send a x as s2
+        send b x as s3
+        wait-next a x as 1 -> 1
+        wait-next a x as 2 -> 2
+        wait-next a x as 3
+        wait-next a x as 4
+        send b x as s4 -> 3
+        send b x as s5 -> 4
+        wait-next b x as 5 -> 5
+    """,
+    "a message that is lent holds up the device's next wait for it, until it is taken": """
+        join a r
+        join b r
+        send b x as s1
+        send b x as s2
+        wait-next a x lent as 1 -> 1
+        wait-next a x lent as 2
+        take a 1 as t1 -> 2
+        take a 1 as t2
+    """,
+    "a message that goes back is the next one": """
+        join a r
+        join b r
+        wait-next a x lent as 1
+        send b x as s1 -> 1
+        wait-next a x lent as 2
+        release 1 130 -> 2
+        take a 1 as t1 -> t1!1
+        take a 2 as t2
+        release 2 130
+        wait-next a x as 3
+    """,
+    "who waits behind a message that is lent is not hopeless yet": """
+        join a r
+        join b r
+        send b x as s1
+        wait-next a x lent as 1 -> 1
+        wait-next a x as 2
+        leave b
+        take a 1 as t -> 2!1
+    """,
+    "a message that is lent to a device that ends goes back": """
+        join a r
+        join b r
+        send b x as s1
+        wait-next a x lent as 1 -> 1
+        leave a
+        join a r
+        take a 1 as t -> t!1
+        wait-next a x as 2 -> 2
+    """,
+    "nobody takes what another device was lent": """
+        join a r
+        join b r
+        send b x as s1
+        wait-next a x lent as 1 -> 1
+        wait-next a x as 2
+        release 1 130 -> 2
+        take b 2 as t -> t!1
+    """,
+    "a lock goes from one to the next in the order in which they asked": """
+        join a r
+        join b r
+        join c r
+        lock a power as 1 -> 1
+        lock c power as 2
+        lock b power as 3
+        lock c power as 4
+        3 lacks a
+        unlock a power as u1 -> 2 4
+        3 lacks c
+        unlock c power as u2 -> 3
+        unlock c power as u3 -> u3!1
+    """,
+    "a device that has a lock goes on at once": """
+        join a r
+        join b r
+        lock a power as 1 -> 1
+        lock b power as 2
+        lock a power as 3 -> 3
+    """,
+    "a lock is had as long as one command needs it": """
+        join a r
+        join b r
+        lock a power as 1 -> 1
+        lock a power as 2 -> 2
+        lock b power as 3
+        unlock a power of 1 as u1
+        unlock a power of 1 as u2
+        unlock a power of 2 as u3 -> 3
+        unlock a power of 2 as u4
+    """,
+    "lava-unlock gives a lock back whatever needs it": """
+        join a r
+        join b r
+        lock a power as 1 -> 1
+        lock a power lent as 2 -> 2
+        lock b power as 3
+        unlock a power as u -> 3
+        unlock a power of 1 as v
+        take a 2 as t
+    """,
+    "a lock that is lent goes on if it is not taken": """
+        join a r
+        join b r
+        lock a power lent as 1 -> 1
+        lock b power lent as 2
+        release 1 130 -> 2
+        take b 2 as t
+        release 2 130
+        lock a power as 3
+        3 lacks b
+    """,
+    "a lock of a device that ends goes on": """
+        join a r
+        join b r
+        lock a power as 1 -> 1
+        lock b power lent as 2
+        leave a -> 2
+        leave b
+        join a r
+        lock a power as 3 -> 3
+    """,
+    "a lock is no message": """
+        join a r
+        join b r
+        lock a x as 1 -> 1
+        wait b x as 2
+        send a x as s -> 2
+        lock b x as 3
+    """,
 }
 
 
@@ -753,6 +888,9 @@ STRANGERS = {
     "sync": Waiting(0.0, "x", b"s", WaitKind.SYNC, b"x", None, None),
     "leave": left("x"),
     "report": reported("x", "set-stop", identity=b"s"),
+    "take": Taken(0.0, "x", b"s", b"w"),
+    "unlock": Unlocked(0.0, "x", b"s", b"power"),
+    "lose": Lost(0.0, "x", b"s", "connection lost"),
 }
 
 
@@ -815,6 +953,8 @@ UNMET = {
         "'ready' from b or c; b sent 'redy' (did you mean 'ready'?)",
     ),
     "no wait": ("wait a x as v", ""),
+    "a lock": ("lock b power as 1 -> 1\nlock a power as w", "the lock 'power', which b has"),
+    "the next message": ("wait-next a x as w", "'x' from b or c"),
 }
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from dispatcher.group.coordinator import Coordinator, OpenWait, Outcome
 from dispatcher.group.events import (
@@ -19,8 +19,10 @@ from dispatcher.group.events import (
     Founded,
     Joined,
     Left,
+    Lost,
     Released,
     Sent,
+    Taken,
     Unlocked,
     Waiting,
     WaitKind,
@@ -35,7 +37,7 @@ ROLES = ["client", "server"]
 MESSAGE_IDS = [b"x", b"\xff"]
 LOCKS = [b"power", b"x"]
 
-Request = Sent | Waiting | Unlocked
+Request = Sent | Waiting | Taken | Unlocked
 
 
 def identity(number: int) -> bytes:
@@ -51,6 +53,7 @@ class NaiveGroup:
         self.ended: dict[bytes, tuple[str, int]] = {}
         self.ended_at: dict[bytes, int] = {}
         self.repeated: set[bytes] = set()  # syncs that stand for an earlier one
+        self.lent: dict[bytes, str] = {}  # fulfilled waits, and their devices, until what they got is taken
 
     def apply(self, event: Event) -> list[tuple[bytes, str, int, set[str]]]:
         """The requests that end: identity, device, status, and the devices to blame."""
@@ -60,13 +63,26 @@ class NaiveGroup:
             self.repeated.add(event.identity)
         held = self.holder(event.name) if isinstance(event, Unlocked) else None
         self.log.append(event)
+        if isinstance(event, Taken):
+            self.lent.pop(event.request, None)
+        for request, device in list(self.lent.items()):
+            if isinstance(event, Left) and event.device == device:
+                self.take_back(request, 130)
+            if isinstance(event, Released) and event.request == request:
+                self.take_back(request, event.status)
+            if isinstance(event, Unlocked) and request not in self.claims(event.name):
+                wait = next(wait for wait in self.requests() if wait.identity == request)
+                if isinstance(wait, Waiting) and (wait.kind, wait.message_id) == (WaitKind.LOCK, event.name):
+                    del self.lent[request]
         outcomes = []
         for request in list(self.requests()):
             if request.identity in self.ended:
                 continue
             status = self.status(request)
             if isinstance(request, Unlocked):
-                status = 0 if held == request.device else 1
+                status = 0 if held == request.device or request.request else 1
+            if isinstance(request, Taken):
+                status = 0 if self.ended.get(request.request) == (request.device, 0) else 1
             blamed = set(self.left_without_sending(request)) if status == 1 else set()
             if status == 1 and isinstance(request, Unlocked):
                 blamed = {held} if held else set()
@@ -77,8 +93,13 @@ class NaiveGroup:
             if status is not None:
                 self.ended[request.identity] = (request.device, status)
                 self.ended_at[request.identity] = len(self.log)
+                if status == 0 and isinstance(request, Waiting) and request.confirms:
+                    self.lent[request.identity] = request.device
                 outcomes.append((request.identity, request.device, status, blamed))
         return outcomes
+
+    def take_back(self, request: bytes, status: int) -> None:
+        self.ended[request] = (self.lent.pop(request), status)
 
     def members(self) -> list[tuple[str, str]]:
         members = list(self.declared().members or ())
@@ -112,25 +133,41 @@ class NaiveGroup:
             if isinstance(event, Request):
                 yield event
 
-    def locked(self, name: bytes) -> tuple[str | None, set[bytes]]:
-        """Who has the lock, and the requests that were ever granted."""
+    def locked(self, name: bytes) -> tuple[str | None, set[bytes], set[bytes]]:
+        """Who has the lock, the requests that were ever granted, and those by which it is held."""
         holder: str | None = None
         queue: list[Waiting] = []
         granted: set[bytes] = set()
+        claims: set[bytes] = set()
+        taken: set[bytes] = set()  # for good
         for event in self.log:
             if isinstance(event, Waiting) and event.kind is WaitKind.LOCK and event.message_id == name:
                 queue.append(event)
+                if not event.confirms:
+                    taken.add(event.identity)
+            if isinstance(event, Taken) and event.request in claims:
+                taken.add(event.request)
             if isinstance(event, Released):
                 queue = [wait for wait in queue if wait.identity != event.request]
+                claims -= {event.request} - taken
             if isinstance(event, Left):
                 queue = [wait for wait in queue if wait.device != event.device]
-            if isinstance(event, Left) or (isinstance(event, Unlocked) and event.name == name):
-                holder = None if event.device == holder else holder
-            if holder is None and queue:
-                holder = queue[0].device
-            granted |= {wait.identity for wait in queue if wait.device == holder}
+            if isinstance(event, Left) and event.device == holder:
+                claims = set()
+            if isinstance(event, Unlocked) and event.name == name:
+                claims -= {event.request}
+                if event.device == holder and not event.request:
+                    claims = set()
+            if not claims:
+                holder = queue[0].device if queue else None
+            new = {wait.identity for wait in queue if wait.device == holder}
+            granted |= new
+            claims |= new
             queue = [wait for wait in queue if wait.device != holder]
-        return holder, granted
+        return holder, granted, claims
+
+    def claims(self, name: bytes) -> set[bytes]:
+        return self.locked(name)[2]
 
     def holder(self, name: bytes) -> str | None:
         return self.locked(name)[0]
@@ -151,7 +188,7 @@ class NaiveGroup:
         return [
             event
             for event in self.requests()
-            if not isinstance(event, Unlocked)
+            if not isinstance(event, Unlocked | Taken)
             and event.message_id == message_id
             and (
                 isinstance(event, Sent)
@@ -229,8 +266,15 @@ class NaiveGroup:
             fulfilled = lacking != self.others(request)
             hopeless = left == lacking and self.complete()
         elif request.kind is WaitKind.NEXT:
-            fulfilled = self.next_messages(request) != []
-            hopeless = left == lacking and self.complete()
+            lent = any(
+                isinstance(wait, Waiting)
+                and (wait.kind, wait.device, wait.message_id)
+                == (request.kind, request.device, request.message_id)
+                for wait in self.requests()
+                if wait.identity in self.lent
+            )
+            fulfilled = not lent and self.next_messages(request) != []
+            hopeless = not lent and left == lacking and self.complete()
         elif isinstance(request.whom, int):
             able = [name for name in lacking if not self.has_left(name)]
             reached = len(self.members()) - len(lacking)
@@ -315,10 +359,18 @@ class CoordinatorMachine(RuleBasedStateMachine):
             assert self.coordinator.outcome(outcome.request) == outcome
 
     def apply_wait(
-        self, device: str, kind: WaitKind, message_id: bytes, whom: Whom = None, *others: bytes
+        self,
+        device: str,
+        kind: WaitKind,
+        message_id: bytes,
+        whom: Whom = None,
+        *others: bytes,
+        confirms: bool = False,
     ) -> None:
-        request = self.new_request()
-        self.apply(Waiting(float(self.count), device, request, kind, message_id, whom, None, or_ids=others))
+        request, now = self.new_request(), float(self.count)
+        self.apply(
+            Waiting(now, device, request, kind, message_id, whom, None, or_ids=others, confirms=confirms)
+        )
 
     @initialize(
         devices=st.permutations(DEVICES),
@@ -361,9 +413,26 @@ class CoordinatorMachine(RuleBasedStateMachine):
     def wait_any(self, device: str, ids: list[bytes]) -> None:
         self.apply_wait(device, WaitKind.WAIT, ids[0], None, *ids[1:])
 
-    @rule(device=member, message_id=message_ids)
-    def wait_next(self, device: str, message_id: bytes) -> None:
-        self.apply_wait(device, WaitKind.NEXT, message_id)
+    @rule(device=member, message_id=message_ids, confirms=st.booleans())
+    def wait_next(self, device: str, message_id: bytes, confirms: bool) -> None:
+        self.apply_wait(device, WaitKind.NEXT, message_id, confirms=confirms)
+
+    @rule(device=member, earlier=request)
+    def take(self, device: str, earlier: Request) -> None:
+        self.apply(Taken(float(self.count), device, self.new_request(), earlier.identity))
+
+    @precondition(lambda self: self.model.lent)
+    @rule(data=st.data(), goes_back=st.booleans())
+    def settle(self, data: st.DataObject, goes_back: bool) -> None:
+        lent = data.draw(st.sampled_from(list(self.model.lent)))
+        if goes_back:
+            self.apply(released(lent, 130))
+        else:
+            self.apply(Taken(float(self.count), self.model.lent[lent], self.new_request(), lent))
+
+    @rule(device=member)
+    def lose(self, device: str) -> None:
+        self.apply(Lost(float(self.count), device, fresh(), "connection lost"))
 
     @rule(device=member, message_id=message_ids, names=st.lists(st.sampled_from(DEVICES), min_size=1))
     def wait_for_devices(self, device: str, message_id: bytes, names: list[str]) -> None:
@@ -373,13 +442,14 @@ class CoordinatorMachine(RuleBasedStateMachine):
     def sync_some(self, device: str, message_id: bytes, whom: Whom) -> None:
         self.apply_wait(device, WaitKind.SYNC, message_id, whom)
 
-    @rule(device=member, name=st.sampled_from(LOCKS))
-    def lock(self, device: str, name: bytes) -> None:
-        self.apply_wait(device, WaitKind.LOCK, name)
+    @rule(device=member, name=st.sampled_from(LOCKS), confirms=st.booleans())
+    def lock(self, device: str, name: bytes, confirms: bool) -> None:
+        self.apply_wait(device, WaitKind.LOCK, name, confirms=confirms)
 
-    @rule(device=member, name=st.sampled_from(LOCKS))
-    def unlock(self, device: str, name: bytes) -> None:
-        self.apply(Unlocked(float(self.count), device, self.new_request(), name))
+    @rule(device=member, name=st.sampled_from(LOCKS), data=st.data())
+    def unlock(self, device: str, name: bytes, data: st.DataObject) -> None:
+        request = data.draw(st.sampled_from([b"", *sorted(self.model.claims(name))]))
+        self.apply(Unlocked(float(self.count), device, self.new_request(), name, request))
 
     @rule(device=member, message_id=message_ids, role=roles)
     def wait_all(self, device: str, message_id: bytes, role: str | None) -> None:
@@ -451,13 +521,14 @@ class CoordinatorMachine(RuleBasedStateMachine):
         assert not self.coordinator.known(identity(self.count + 1))
         assert self.coordinator.members == self.model.members()
         assert self.coordinator.complete == (self.coordinator.awaited == "") == self.model.complete()
+        assert {wait.identity: wait.device for wait in self.coordinator.lent()} == self.model.lent
         for name in LOCKS:
             assert self.coordinator.holder(name) == self.model.holder(name)
         for device in DEVICES:
             firsts = [
                 message.message_id
                 for message in self.model.requests()
-                if not isinstance(message, Unlocked)
+                if not isinstance(message, Unlocked | Taken)
                 and message.message_id in MESSAGE_IDS
                 and message.device != device
                 and message in self.model.messages(message.message_id)

@@ -55,6 +55,37 @@ STUCK = {
         "s-1 c-1",
         "s-1 c-1",
     ),
+    "one has the lock that the other waits for, and waits for that one": (
+        GROUP + "lock s-1 power as 1 -> 1\nlock c-1 power\nwait s-1 go",
+        "s-1 c-1",
+        "s-1 c-1",
+    ),
+    "who has the lock goes on": (GROUP + "lock s-1 power as 1 -> 1\nlock c-1 power", "s-1 c-1", ""),
+    "the lock of a third": (
+        THREE + "lock c-2 power as 1 -> 1\nlock c-1 power\nwait-all s-1 x client",
+        "s-1 c-1",
+        "",
+    ),
+    "each has the lock that the other waits for": (
+        GROUP + "lock s-1 1 as 1 -> 1\nlock c-1 2 as 2 -> 2\nlock s-1 2 as 3\nlock c-1 1 as 4",
+        "s-1 c-1",
+        "s-1 c-1",
+    ),
+    "all messages are taken": (
+        GROUP + "send c-1 x as s\nwait-next s-1 x as 1 -> 1\nwait-next s-1 x as 2\nwait c-1 go",
+        "s-1 c-1",
+        "s-1 c-1",
+    ),
+    "a message is lent, and may go back": (
+        GROUP + "send c-1 x as s\nwait-next s-1 x lent as 1 -> 1\nwait-next s-1 x as 2\nwait c-1 go",
+        "s-1 c-1",
+        "",
+    ),
+    "a lock is lent, and may go back": (
+        GROUP + "lock s-1 power lent as 1 -> 1\nlock c-1 power\nwait s-1 go",
+        "s-1 c-1",
+        "",
+    ),
     "one that has left sends no more": (
         THREE + "leave c-2\nwait s-1 x\nwait c-1 y",
         "s-1 c-1",
@@ -153,6 +184,20 @@ def test_stuck_are_those_that_wait_whatever_the_others_send(coordinator: Coordin
 
 
 SAID = {
+    "a lock": (
+        THREE + "leave c-2\nlock s-1 power as 1 -> 1\nlock c-1 power\nwait s-1 go",
+        "c-1 has waited 55 s in `lava-lock power`: s-1 has 'power' and waits itself in `lava-wait go`",
+        "s-1 has waited 54 s in `lava-wait go`: no other device has sent it: c-2 ended, and all others wait in "
+        "`lava-lock power`",
+    ),
+    "messages that have all been taken": (
+        GROUP + "send c-1 x as s\nwait-next s-1 x as 1 -> 1\nwait-next s-1 x as 2\nwait-all c-1 go server",
+        "s-1 has waited 56 s in `lava-wait --next x`: c-1 has sent 'x' once, which it has got; it waits itself in "
+        "`lava-wait-all go server`",
+        "c-1 has waited 55 s in `lava-wait-all go server`: s-1 never sent 'go' and waits itself in "
+        "`lava-wait --next x`",
+        "So s-1 and c-1 wait for each other",
+    ),
     "a typo": (
         GROUP + "send s-1 redy as s\nwait-all c-1 ready server\nsync s-1 end",
         "c-1 has waited 57 s in `lava-wait-all ready server`: s-1 sent 'redy' (did you mean 'ready'?) and "

@@ -3,12 +3,14 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dispatcher.group.coordinator import Coordinator
 from dispatcher.group.events import (
     REPORTS,
     Event,
@@ -20,6 +22,7 @@ from dispatcher.group.events import (
     Released,
     Reported,
     Sent,
+    Taken,
     UnknownEvent,
     Unlocked,
     Waiting,
@@ -29,6 +32,8 @@ from dispatcher.group.events import (
     readable,
     to_json,
 )
+
+DATA = Path(__file__).parents[2] / "data"
 
 seconds = st.floats(allow_nan=False, allow_infinity=False)
 # Names from a command line carry undecodable bytes as lone surrogates.
@@ -75,8 +80,11 @@ events: st.SearchStrategy[Event] = st.one_of(
         st.booleans(),
         st.integers(),
         st.lists(st.binary()).map(tuple),
+        st.booleans(),
+        st.booleans(),
     ),
-    st.builds(Unlocked, seconds, names, st.binary(), st.binary()),
+    st.builds(Taken, seconds, names, st.binary(), st.binary()),
+    st.builds(Unlocked, seconds, names, st.binary(), st.binary(), st.binary()),
     st.builds(Lost, seconds, names, st.binary(), names),
     st.builds(Released, seconds, st.binary(), st.binary(), st.integers(), names),
     st.builds(Left, seconds, names, st.binary(), names),
@@ -123,6 +131,8 @@ WRITTEN = {
             "own_timeout": True,
             "position": 1234,
             "or_ids": [],
+            "confirms": False,
+            "for_command": False,
         },
     ),
     "waiting for any": (
@@ -139,11 +149,24 @@ WRITTEN = {
             "own_timeout": False,
             "position": 0,
             "or_ids": ["down", "\udcff"],
+            "confirms": False,
+            "for_command": False,
         },
     ),
     "unlocked": (
         Unlocked(3.5, "a", b"u", b"power"),
-        {"type": "unlocked", "time": 3.5, "device": "a", "identity": "75", "name": "power"},
+        {
+            "type": "unlocked",
+            "time": 3.5,
+            "device": "a",
+            "identity": "75",
+            "name": "power",
+            "request": "",
+        },
+    ),
+    "taken": (
+        Taken(3.5, "a", b"t", b"r"),
+        {"type": "taken", "time": 3.5, "device": "a", "identity": "74", "request": "72"},
     ),
     "lost": (
         Lost(3.5, "a", b"l", "connection lost"),
@@ -196,6 +219,7 @@ def test_written_form(event: Event, value: dict[str, Any]) -> None:
 # Fields that an event may be without, and what they are then.
 DEFAULTS = {("founded", "members"): None, ("founded", "size"): None}
 DEFAULTS |= {("waiting", "own_timeout"): False, ("waiting", "position"): 0, ("waiting", "or_ids"): ()}
+DEFAULTS |= {("waiting", "confirms"): False, ("waiting", "for_command"): False, ("unlocked", "request"): b""}
 
 
 @pytest.mark.parametrize(("event", "value"), WRITTEN.values(), ids=WRITTEN.keys())
@@ -229,6 +253,20 @@ def test_what_another_version_wrote_is_passed_over_and_told_of_once(
         f"{what} are ignored: another version of lavabox wrote them"
         for what in ("events of the kind 'split'", *fields)
     )
+
+
+def test_a_log_is_read_that_was_written_before_every_event_had_an_identity() -> None:
+    # Of `lavabox sim --group-log`, as it was at b371cae5.
+    lines = (DATA / "group-log-without-identities.jsonl").read_text().splitlines()
+    reader = Reader(pytest.fail)
+    events = [event for line in lines if (event := reader.read(json.loads(line))) is not None]
+    assert len(events) == len({event.identity for event in events}) == len(lines)
+    waits = [event for event in events if isinstance(event, Waiting)]
+    assert [(wait.kind.value, wait.whom) for wait in waits if wait.whom] == [("lava-wait-all", "b")]
+    coordinator = Coordinator()
+    statuses = [outcome.status for event in events for outcome in coordinator.apply(event)]
+    assert (statuses.count(0), statuses.count(1)) == (9, 1)
+    assert not coordinator.anybody_waits
 
 
 def test_what_is_told_of_is_bounded() -> None:

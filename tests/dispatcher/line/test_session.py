@@ -287,7 +287,7 @@ def test_cancelling(host: Host, device: Device, state: State, push: int) -> None
     for _ in range(2):
         expected = [[FENCE, device.session, device.sequence + 1, 1]] if push else []
         assert device.send(CANCEL, 1, push) == expected
-    assert [reason for _, reason in host.cancelled] == (["cancelled"] if state is State.OPEN else [])
+    assert [reason for _, reason in host.cancelled] == ([] if state is State.ASSEMBLING else ["cancelled"])
     # No line for it will follow.
     for request, _ in host.requests:
         host.session.reply(request, b"late", 0.0)
