@@ -24,7 +24,7 @@ from typing import Any
 
 from dispatcher.group.configuration import Configuration
 from dispatcher.group.coordinator import Outcome
-from dispatcher.group.deadend import DeadEnd, find
+from dispatcher.group.deadend import DeadEnd, find, too_large
 from dispatcher.group.events import (
     Asked,
     Ended,
@@ -152,6 +152,7 @@ class Engine:
         self._to_append: list[Event] = []
         self._failed: deque[Event] = deque()  # to be appended again, at `_retry_at`
         self._retry_at: float | None = None
+        self._told_too_large = False
         self._outage = False  # the last append failed
         self._time_outs: list[tuple[float, bytes]] = []
         self._answers: list[Answer] = []
@@ -409,6 +410,14 @@ class Engine:
                 )
 
     # -- dead ends -----------------------------------------------------------------------------
+
+    def judges(self) -> bool:
+        """Whether dead ends are looked for in this group; the operator is told once that they are not."""
+        reason = too_large(self.state.coordinator)
+        if reason and not self._told_too_large:
+            self._told_too_large = True
+            self._notices.append((None, f"the group is not watched: {reason}"))
+        return not reason
 
     def find_dead_end(self, idle: Iterable[str], now: float) -> DeadEnd | None:
         """The dead end that the group is in, if it is in one; `idle` are devices that do nothing but wait."""
