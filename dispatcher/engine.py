@@ -16,7 +16,6 @@ What a request may ask for stands in group/operations.py.
 from __future__ import annotations
 
 import heapq
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -24,7 +23,7 @@ from typing import Any
 
 from dispatcher.group.configuration import Configuration
 from dispatcher.group.coordinator import Outcome
-from dispatcher.group.deadend import DeadEnd, find
+from dispatcher.group.deadend import DeadEnd, find, too_large
 from dispatcher.group.events import (
     Asked,
     Ended,
@@ -157,8 +156,9 @@ class Engine:
         self._pending: dict[bytes, Event] = {}  # to be appended, or on the way
         self._given_up: dict[bytes, str] = {}  # waits among these that nobody waits for any more, and why
         self._to_append: list[Event] = []
-        self._failed: deque[Event] = deque()  # to be appended again, at `_retry_at`
+        self._failed: dict[bytes, Event] = {}  # to be appended again, at `_retry_at`
         self._retry_at: float | None = None
+        self._told_too_large = False
         self._outage = False  # the last append failed
         self._time_outs: list[tuple[float, bytes]] = []
         self._doubts: list[tuple[float, bytes]] = []  # waits that may be given up then
@@ -285,7 +285,7 @@ class Engine:
         """
         identity = identity or self._identity()
         event = Reported(self.epoch + now, device, identity, kind, fields, position)
-        if self.state.known(identity) or identity in self._pending:
+        if self.state.known(identity) or identity in self._pending or identity in self._failed:
             return
         of_device = self._devices.get(device) or _Device("")
         try:
@@ -431,8 +431,8 @@ class Engine:
         """Let waits end whose time is over, and append again what could not be appended."""
         if self._retry_at is not None and now >= self._retry_at:
             self._retry_at = None
-            failed, self._failed = self._failed, deque()
-            for event in failed:
+            failed, self._failed = self._failed, {}
+            for event in failed.values():
                 self._append(event, now)
         while self._time_outs and self._time_outs[0][0] <= now:
             _, request = heapq.heappop(self._time_outs)
@@ -450,6 +450,14 @@ class Engine:
                 self._release(request, INTERRUPTED, "its command has stopped asking", now)
 
     # -- dead ends -----------------------------------------------------------------------------
+
+    def judges(self) -> bool:
+        """Whether dead ends are looked for in this group; the operator is told once that they are not."""
+        reason = too_large(self.state.coordinator)
+        if reason and not self._told_too_large:
+            self._told_too_large = True
+            self._notices.append((None, f"the group is not watched: {reason}"))
+        return not reason
 
     def find_dead_end(self, idle: Iterable[str], now: float) -> DeadEnd | None:
         """The dead end that the group is in, if it is in one; `idle` are devices that do nothing but wait."""
@@ -494,7 +502,7 @@ class Engine:
         self._given_up.pop(done.identity, None)
         if self.state.known(done.identity):
             self._answer_waiters(done.identity)
-        elif done.identity not in self._pending:
+        elif done.identity not in self._pending and done.identity not in self._failed:
             self._append(done, now)
 
     def _answer_waiters(self, identity: bytes) -> None:
@@ -580,7 +588,7 @@ class Engine:
 
     def _keep_failed(self, event: Event) -> None:
         if len(self._failed) < MAX_UNAPPENDED:
-            self._failed.append(event)
+            self._failed[event.identity] = event
             if len(self._failed) == MAX_UNAPPENDED:
                 sentence = f"{MAX_UNAPPENDED} events wait for the group log; further ones are lost"
                 self._notices.append((None, sentence))

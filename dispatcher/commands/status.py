@@ -77,7 +77,8 @@ def as_text(status: dict[str, Any]) -> str:
 
 
 def _wait(wait: dict[str, Any]) -> str:
-    return f"{wait['command']} for {enumerated(wait['for'] or ['nobody'])}, {duration(wait['seconds'])}"
+    whom = enumerated(wait["for"], more=wait["more"]) or "nobody"
+    return f"{wait['command']} for {whom}, {duration(wait['seconds'])}"
 
 
 def _columns(rows: list[tuple[str, ...]]) -> list[str]:

@@ -29,12 +29,15 @@ Every event costs little however many waits are open: open waits stand with the
 message they wait for, grouped by what they need, and a group's waits are looked
 at only when at most one of the needed devices is lacking. (One may lack, as a
 device that waits for all others need not have sent itself.) Waits for devices by name
-stand with each device that they lack, those for a lock in its queue. Only `Left`, which is
-rare, goes through all open waits.
+stand with each device that they lack, those for a lock in its queue. For `Left` the groups of
+waits stand by whom they need, too: one that goes on although it needs the device is one for a
+message that the device has sent, so there are no more of these than it has sent messages. A sentence names
+the first devices that lack, and counts the others.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, assert_never
 
 from dispatcher.group.events import (
@@ -58,6 +61,12 @@ from toolkit.wire.vocabulary import INTERRUPTED, NO, OK
 
 # Ids that are kept of each device, the newest ones, to say which may have been meant for another.
 MAX_RECENT = 32
+# Devices that are named of those that a wait lacks, and devices that are looked at to find them.
+MAX_NAMED = 20
+MAX_LOOKED_AT = 256
+# Devices that are asked whether they sent something alike, and pairs of ids that are compared for each.
+_MAX_ASKED = 3
+_MAX_PAIRS = 64
 
 # Events of devices that must have joined. A tuple: to make a union of them takes longer than to look.
 _OF_MEMBERS = (Sent, Waiting, Taken, Unlocked, Lost, Left, Reported)
@@ -86,10 +95,21 @@ class OpenWait:
 
     For a lava-wait these are the others that can still send, one of which is enough; for a
     lava-sync --count those that can still come; for a lava-lock the device that has the lock.
+
+    :param missing: MAX_NAMED of them at most, of the first MAX_LOOKED_AT devices of the group.
+    :param more: how many there are beside these.
+    :param enough: how many of them are enough; None: all of them are needed.
     """
 
     waiting: Waiting
     missing: list[str]
+    more: int = 0
+    enough: int | None = field(default=None, compare=False)
+
+    @property
+    def whom(self) -> str:
+        """The devices that are missing, as in "waits for ..."; "nobody" if none is."""
+        return enumerated(self.missing, "and" if self.enough is None else "or", self.more) or "nobody"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +150,8 @@ class _Message:
     passed: dict[str, int] = field(default_factory=dict)
     nexts: dict[str, dict[bytes, "_Wait"]] = field(default_factory=dict)
     lent: set[str] = field(default_factory=set)  # devices with one that is not taken
+    # Of the devices that have left, in that order: how many at the beginning are known to have done what is needed.
+    looked: dict[_Need, int] = field(default_factory=dict)
 
     def next(self, device: str) -> int | None:
         """The place in `all` of the next message for this device."""
@@ -187,6 +209,16 @@ class Coordinator:
         self._lent: dict[bytes, _Wait] = {}  # fulfilled waits by request, until what they got is taken
         self._ended = False
         self._recent: dict[str, dict[bytes, None]] = {}  # ids by the device that sent them, newest last
+        self._departures: list[str] = []  # devices in the order in which they left, each time
+        # The open waits by the device that waits; those by name by the device that they lack; those for any other;
+        # and the groups of those for a role, for all or for a number of devices: by message and times.
+        self._of_device: dict[str, dict[bytes, _Wait]] = {}
+        self._by_lack: dict[str, dict[bytes, _Wait]] = {}
+        self._of_any: dict[bytes, _Wait] = {}
+        self._of_whom: dict[Whom, dict[tuple[bytes, int], dict[bytes, _Wait]]] = {}
+        self._too_many: set[int] = (
+            set()
+        )  # numbers of devices that more than are here were asked for at some time
 
     @property
     def members(self) -> list[tuple[str, str]]:
@@ -336,28 +368,39 @@ class Coordinator:
         return [wait.waiting for wait in self._waits.values()]
 
     def open_waits(self) -> list[OpenWait]:
-        """`waits`, each with the devices that are missing."""
-        # Waits that need the same share one search for the devices that lack.
-        lacking = {wait.identity: group.lacking for group in self.wait_groups() for wait in group.waits}
-        return [
-            OpenWait(wait, [name for name in lacking[wait.identity] if name != wait.device])
-            for wait in self.waits()
-        ]
+        """`waits`, each with the devices that are missing, or the first of these."""
+        # Waits that need the same share one search.
+        found: dict[tuple[tuple[bytes, ...], _Need], list[str]] = {}
+        return [self._open(wait, found) for wait in self._waits.values()]
+
+    def _open(self, wait: "_Wait", found: dict[tuple[tuple[bytes, ...], _Need], list[str]]) -> OpenWait:
+        key, device = (wait.waiting.ids, wait.need), wait.waiting.device
+        by_name = isinstance(wait.need[0], tuple)
+        if key not in found or by_name:
+            looked_at = islice(self._roles, MAX_LOOKED_AT)
+            found[key] = list(islice(self._lacking(wait, looked_at), None if by_name else MAX_NAMED + 1))
+        names = [name for name in found[key] if name != device][:MAX_NAMED]
+        more = self._number_lacking(wait) - len(names)
+        return OpenWait(wait.waiting, names, more, self._enough(wait))
 
     def missing(self, request: bytes) -> list[str]:
         """The devices that have still to send, as in `OpenWait`; none if the request is not an open wait."""
         wait = self._waits.get(request)
         if wait is None:
             return []
-        return [name for name in self._lacking(wait) if name != wait.waiting.device]
+        return [name for name in self._lacking(wait, self._roles) if name != wait.waiting.device]
 
     def wait_groups(self) -> list[WaitGroup]:
-        """The waits that have not ended, those together that need the same; the oldest first."""
+        """The waits that have not ended, those together that need the same; the oldest first.
+
+        Each group takes time and memory for all devices of the group.
+        """
         groups: dict[tuple[tuple[bytes, ...], _Need], WaitGroup] = {}
         for wait in self._waits.values():
             key = (wait.waiting.ids, wait.need)
             if key not in groups:
-                groups[key] = WaitGroup([], self._lacking(wait), max(1, wait.need[1]), self._enough(wait))
+                lacking = list(self._lacking(wait, self._roles))
+                groups[key] = WaitGroup([], lacking, max(1, wait.need[1]), self._enough(wait))
             groups[key].waits.append(wait.waiting)
         return list(groups.values())
 
@@ -368,8 +411,8 @@ class Coordinator:
 
     def near_miss(self, device: str, ids: Iterable[bytes]) -> tuple[bytes, bytes] | None:
         """What the device has sent and nobody ever waited for, and which of these ids it may have meant by it."""
-        for wanted in ids:
-            unawaited = (sent for sent in self._recent.get(device, ()) if not self._messages[sent].awaited)
+        unawaited = [sent for sent in self._recent.get(device, ()) if not self._messages[sent].awaited]
+        for wanted in islice(ids, _MAX_PAIRS // max(1, len(unawaited))):
             sent = near_miss(wanted, unawaited)
             if sent is not None:
                 return sent, wanted
@@ -378,15 +421,18 @@ class Coordinator:
     def unmet(self, request: bytes) -> str:
         """What an open wait still waits for, as in "waiting for ..."; "" if it is none."""
         wait = self._waits.get(request)
-        missing = self.missing(request)
-        if wait is None or not missing:
+        if wait is None:
+            return ""
+        open_ = self._open(wait, {})
+        missing, number = open_.missing, len(open_.missing) + open_.more
+        if not number:
             return ""
         if wait.need == _LOCK:
             return f"the lock '{shown(wait.waiting.message_id)}', which {missing[0]} has"
-        enough = self._enough(wait)
-        number = f"{enough} of " if enough is not None and 1 < enough < len(missing) else ""
-        whom = enumerated(missing, "and" if enough is None or number else "or")
-        return f"{_wanted(wait)} from {number}{whom}{self._hints(wait, missing)}"
+        enough = open_.enough
+        needed = f"{enough} of " if enough is not None and 1 < enough < number else ""
+        whom = enumerated(missing, "and" if enough is None or needed else "or", open_.more)
+        return f"{_wanted(wait)} from {needed}{whom}{self._hints(wait, missing)}"
 
     def apply(self, event: Event) -> list[Outcome]:
         """Take the next event of the log; return how the requests end that it ends.
@@ -471,12 +517,13 @@ class Coordinator:
     def _leave(self, device: str, reason: str) -> list[Outcome]:
         self._gone[device] = reason
         own = [request for request, wait in self._lent.items() if wait.waiting.device == device]
+        self._departures.append(device)
         reasons = [
             (
                 wait,
-                "the device has ended" if wait.waiting.device == device else self._hopeless(wait, (device,)),
+                "the device has ended" if wait.waiting.device == device else self._hopeless(wait, device),
             )
-            for wait in self._waits.values()
+            for wait in self._affected(device)
         ]
         ended = [
             # Of its own waits nobody is left to read the answer.
@@ -532,6 +579,24 @@ class Coordinator:
             return self._drop_claim(wait.waiting.message_id, request)
         wait.messages[0].passed[device] = self._given.pop(request)
         return self._settle(request)
+
+    def _affected(self, device: str) -> list["_Wait"]:
+        """The open waits that may end as this device has just left, each once, in the order in which they began."""
+        groups = [self._of_device.get(device, {}), self._by_lack.get(device, {})]
+        for whom in (None, self._roles[device]):
+            for waits in self._of_whom.get(whom, {}).values():
+                if self._lacks(next(iter(waits.values())), device):
+                    groups.append(waits)
+        here = len(self._roles) - len(self._gone)
+        self._too_many.add(here + 1)
+        self._too_many = {number for number in self._too_many if number in self._of_whom}
+        if self.complete:
+            for number in self._too_many:
+                groups += self._of_whom[number].values()
+            if here <= 1:
+                groups.append(self._of_any)
+        waits = {request: wait for group in groups for request, wait in group.items()}
+        return sorted(waits.values(), key=lambda wait: wait.number)
 
     def _unlock(self, event: Unlocked) -> list[Outcome]:
         name, holder = event.name, self.holder(event.name)
@@ -668,23 +733,49 @@ class Coordinator:
 
     def _places(self, wait: _Wait) -> list[dict[bytes, _Wait]]:
         """Where the open wait is found when something happens that may end it."""
-        device = wait.waiting.device
+        device, (whom, times) = wait.waiting.device, wait.need
+        places = [self._of_device.setdefault(device, {})]
         if wait.need == _LOCK:
-            return [self._locks[wait.waiting.message_id].queue.setdefault(device, {})]
+            return [*places, self._locks[wait.waiting.message_id].queue.setdefault(device, {})]
         if wait.need == _NEXT:
-            return [message.nexts.setdefault(device, {}) for message in wait.messages]
-        if isinstance(wait.need[0], tuple):
-            return [message.by_lack.setdefault(name, {}) for message in wait.messages for name in wait.lacks]
-        return [message.waits.setdefault(wait.need, {}) for message in wait.messages]
+            return [
+                *places,
+                self._of_any,
+                *(message.nexts.setdefault(device, {}) for message in wait.messages),
+            ]
+        if isinstance(whom, tuple):
+            places += (self._by_lack.setdefault(name, {}) for name in wait.lacks)
+            return places + [
+                message.by_lack.setdefault(name, {}) for message in wait.messages for name in wait.lacks
+            ]
+        if wait.need == _ANY_OTHER:
+            places.append(self._of_any)
+        else:
+            groups = self._of_whom.setdefault(whom, {})
+            places.append(groups.setdefault((wait.waiting.message_id, times), {}))
+            if isinstance(whom, int) and whom > len(self._roles) - len(self._gone):
+                self._too_many.add(whom)
+        return places + [message.waits.setdefault(wait.need, {}) for message in wait.messages]
 
     def _forget_places(self, wait: _Wait) -> None:
         device, request = wait.waiting.device, wait.waiting.identity
+        whom, times = wait.need
+        _take(self._of_device, device, request)
+        self._of_any.pop(request, None)
         if wait.need == _LOCK:
             _take(self._locks[wait.waiting.message_id].queue, device, request)
+        elif isinstance(whom, tuple):
+            for name in wait.lacks:
+                _take(self._by_lack, name, request)
+        elif times > 0:
+            groups = self._of_whom[whom]
+            _take(groups, (wait.waiting.message_id, times), request)
+            if not groups:
+                del self._of_whom[whom]
         for message in wait.messages:
             if wait.need == _NEXT:
                 _take(message.nexts, device, request)
-            elif isinstance(wait.need[0], tuple):
+            elif isinstance(whom, tuple):
                 for name in wait.lacks:
                     _take(message.by_lack, name, request)
             else:
@@ -705,7 +796,7 @@ class Coordinator:
                 )
         if self._fulfilled(wait):
             return OK, ""
-        reason = self._hopeless(wait, self._gone)
+        reason = self._hopeless(wait)
         return (NO, reason) if reason else None
 
     def _count(self, message: _Message, device: str, data: tuple[tuple[bytes, bytes], ...]) -> list[Outcome]:
@@ -721,13 +812,14 @@ class Coordinator:
             touched += message.waits.get(_ANY_OTHER, {}).values()
             for wait in message.by_lack.pop(device, {}).values():
                 wait.lacks.discard(device)
+                _take(self._by_lack, device, wait.waiting.identity)
                 touched.append(wait)
         # Of each device that waits for the next one, one wait gets this one.
         touched += [next(iter(waits.values())) for name, waits in message.nexts.items() if name != device]
         for whom in (None, self._roles[device]):
             need = (whom, times)
             message.met[need] = message.met.get(need, 0) + 1
-            if self._sizes[whom] - message.met[need] <= 1:
+            if self.complete and self._sizes[whom] - message.met[need] <= 1:
                 touched += message.waits.get(need, {}).values()
         touched += message.waits.get((message.met[None, times], times), {}).values()
         return self._end_those(touched)
@@ -786,21 +878,43 @@ class Coordinator:
             return whom - wait.messages[0].met.get((None, times), 0)
         return None
 
-    def _lacking(self, wait: _Wait) -> list[str]:
-        """The devices that have still to send, the one that waits perhaps among them."""
-        if wait.need in (_ANY_OTHER, _NEXT):
-            return [name for name in self._roles if name not in self._gone]
+    def _lacking(self, wait: _Wait, names: Iterable[str]) -> Iterator[str]:
+        """Those of the devices that have still to send, the one that waits perhaps among them."""
         if wait.need == _LOCK:
             holder = self.holder(wait.waiting.message_id)
-            return [] if holder is None else [holder]
-        lacking = [name for name in self._roles if self._lacks(wait, name)]
+            return iter(() if holder is None else (holder,))
+        if wait.need in (_ANY_OTHER, _NEXT):
+            return (name for name in names if name not in self._gone)
+        lacking = (name for name in names if self._lacks(wait, name))
         if isinstance(wait.need[0], int):
-            return [name for name in lacking if name not in self._gone]
+            return (name for name in lacking if name not in self._gone)
         return lacking
 
-    def _hopeless(self, wait: _Wait, gone: Iterable[str]) -> str:
-        """Why the wait, not fulfilled so far, can't be any more, if `gone` have left; "" if it can."""
+    def _number_lacking(self, wait: _Wait) -> int:
+        """How many others than the device that waits have still to send."""
+        whom = wait.need[0]
+        here = len(self._roles) - len(self._gone)
+        if wait.need == _LOCK:
+            return int(self.holder(wait.waiting.message_id) is not None)
+        if wait.need in (_ANY_OTHER, _NEXT):
+            return here - (wait.waiting.device not in self._gone)
+        if isinstance(whom, tuple):
+            number = sum(name in self._roles for name in wait.lacks)
+        elif isinstance(whom, int):
+            if len(self._roles) <= MAX_LOOKED_AT:
+                return sum(name != wait.waiting.device for name in self._lacking(wait, self._roles))
+            number = min(here, len(self._roles) - wait.messages[0].met.get((None, wait.need[1]), 0))
+        else:
+            number = self._sizes.get(whom, 0) - wait.messages[0].met.get(wait.need, 0)
+        return number - self._lacks(wait, wait.waiting.device)
+
+    def _hopeless(self, wait: _Wait, leaver: str = "") -> str:
+        """Why the wait, not fulfilled so far, can't be any more; "" if it can.
+
+        :param leaver: the device that has just left, where it could be fulfilled before.
+        """
         device = wait.waiting.device
+        here = len(self._roles) - len(self._gone)
         if wait.need == _LOCK or (wait.need == _NEXT and device in wait.messages[0].lent):
             return ""
         if wait.need in (_ANY_OTHER, _NEXT):
@@ -808,25 +922,52 @@ class Coordinator:
                 return ""
             if len(self._roles) == 1:
                 return "there is no other device in the group"
-            others_here = len(self._roles) - len(self._gone) - (device not in self._gone)
-            missing = [] if others_here else [name for name in self._gone if name != device]
+            others_here = here - (device not in self._gone)
+            missing = [] if others_here else [name for name in self._some_gone() if name != device]
         elif isinstance(wait.need[0], int):
-            if not self.complete or len(self._lacking(wait)) >= (self._enough(wait) or 0):
+            # Each that is here has sent, or can.
+            if not self.complete or here >= wait.need[0]:
+                return ""
+            sent = wait.messages[0].times_sent
+            if here + sum(sent[name] >= wait.need[1] for name in sent if name in self._gone) >= wait.need[0]:
                 return ""
             if len(self._roles) < wait.need[0]:
                 return f"the group has {counted(len(self._roles), 'device')}, not {wait.need[0]}"
-            missing = [name for name in self._gone if self._lacks(wait, name)]
+            missing = [name for name in self._some_gone() if self._lacks(wait, name)]
+        elif leaver:
+            missing = [leaver] if leaver != device and self._lacks(wait, leaver) else []
         else:
-            missing = [name for name in gone if name != device and self._lacks(wait, name)]
+            missing = [name for name in self._gone_lacking(wait) if name != device]
         if not missing:
             return ""
         more = "another " if wait.need == _NEXT and wait.messages[0].passed.get(device) else ""
         reason = f"{enumerated(missing)} ended without sending {more}{_wanted(wait)}"
         return reason + self._hints(wait, missing)
 
+    def _some_gone(self) -> list[str]:
+        """The first of the devices that have left."""
+        return list(islice(self._gone, MAX_LOOKED_AT))
+
+    def _gone_lacking(self, wait: _Wait) -> list[str]:
+        """The first of the devices that have left and have not done what is needed of all."""
+        if isinstance(wait.need[0], tuple):
+            return [name for name in wait.need[0] if name in wait.lacks and name in self._gone]
+
+        def lacks(name: str) -> bool:
+            return name in self._gone and self._lacks(wait, name)
+
+        # Who has done it once has done it for good.
+        (message,) = wait.messages
+        place = message.looked.get(wait.need, 0)
+        while place < len(self._departures) and not lacks(self._departures[place]):
+            place += 1
+        message.looked[wait.need] = place
+        some = islice(self._departures, place, place + MAX_LOOKED_AT)
+        return list(dict.fromkeys(name for name in some if lacks(name)))
+
     def _hints(self, wait: _Wait, missing: Iterable[str]) -> str:
         """What one of these devices may have sent by mistake, as the end of a sentence; mostly ""."""
-        for name in missing:
+        for name in islice(missing, _MAX_ASKED):
             found = self.near_miss(name, wait.waiting.ids)
             if found is not None:
                 sent, wanted = found

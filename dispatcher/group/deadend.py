@@ -12,18 +12,25 @@ the background and go on. Whoever knows says so (`idle`). Pure: no I/O and no cl
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from dispatcher.group.coordinator import Coordinator, WaitGroup
 from dispatcher.group.events import Waiting, WaitKind
-from dispatcher.group.wording import command, duration, enumerated, near_miss, shown, times
+from dispatcher.group.wording import command, counted, duration, enumerated, near_miss, shown, times
 
 # Kinds of waits that a paragraph tells of, and kinds of reasons for each; of the others, how many there are.
 MAX_GROUPS = 4
 MAX_REASONS = 3
-# Missing devices that are asked what they did instead; all are counted.
+# Different waits times devices, beyond which a group is not judged: that many names are looked at.
+MAX_LOOKED_AT = 2_000_000
+# Missing devices that are asked what they did instead, of one wait and of all; all are counted.
 _MAX_ASKED = 200
+_MAX_ASKED_AT_ALL = 1000
 # Devices of a circle that are named.
 _MAX_CIRCLE = 6
+# Devices that one is taken to wait for, and devices at which a circle may begin.
+_MAX_TARGETS = 50
+_MAX_STARTS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,33 +66,68 @@ def candidates(coordinator: Coordinator) -> set[str]:
     return waiting - timed
 
 
+def too_large(coordinator: Coordinator) -> str:
+    """Why dead ends are not looked for in this group, as a clause; empty if they are."""
+    needs = len({(wait.kind, wait.ids, wait.whom) for wait in coordinator.waits()})
+    members = len(coordinator.members)
+    if needs * members <= MAX_LOOKED_AT:
+        return ""
+    return f"it has {counted(members, 'device')} and {needs} different waits, too many to look for dead ends"
+
+
 def stuck_devices(coordinator: Coordinator, idle: Iterable[str]) -> set[str]:
-    """The devices whose waits will never end.
+    """The devices whose waits will never end; none if the group is `too_large`.
 
     :param idle: the devices that do nothing but wait; all others may still send.
     """
-    if not coordinator.complete:
+    if not coordinator.complete or too_large(coordinator):
         # Who has still to join may send.
         return set()
-    groups = coordinator.wait_groups()
     stuck = candidates(coordinator).intersection(idle)
+    if not stuck:
+        return stuck
     able = {name for name, _ in coordinator.members} - coordinator.gone - stuck
-    while stuck:
-        freed = {name for group in groups for name in _hopeful(group, able) if name in stuck}
-        if not freed:
-            break
-        stuck -= freed
-        able |= freed
+    lacks: dict[str, list[_Judged]] = {
+        name: [] for name in stuck
+    }  # by device, the groups in which it is lacking
+    freed: list[str] = []
+    for group in coordinator.wait_groups():
+        judged = _Judged(group, sum(name in able for name in group.lacking))
+        for name in lacks.keys() & group.lacking:
+            lacks[name].append(judged)
+        freed += judged.hopeful()
+    while freed:
+        name = freed.pop()
+        if name in stuck:
+            stuck.discard(name)
+            for judged in lacks[name]:
+                judged.able += 1
+                freed += judged.hopeful()
     return stuck
 
 
-def _hopeful(group: WaitGroup, able: set[str]) -> list[str]:
-    """The devices of the group whose wait may end if those that are able send what they can."""
-    if group.enough is not None:
-        ready = able.intersection(group.lacking)
-        return [wait.device for wait in group.waits if len(ready) - (wait.device in ready) >= group.enough]
-    dead = [name for name in group.lacking if name not in able]
-    return [wait.device for wait in group.waits if not dead or dead == [wait.device]]
+@dataclass(slots=True)
+class _Judged:
+    """A group of waits, and how many of the devices that it lacks are able to send."""
+
+    group: WaitGroup
+    able: int
+    done: bool = False
+
+    def hopeful(self) -> list[str]:
+        """The devices whose wait may end if those that are able send what they can.
+
+        Asked for each of them that becomes able, it looks at the waits twice at most.
+        """
+        group = self.group
+        unable = len(group.lacking) - self.able
+        if self.done or (unable > 1 if group.enough is None else self.able < group.enough):
+            return []
+        # A wait needs no message of the device itself, which is not able as long as it is stuck.
+        alone = group.enough is None and unable == 1
+        self.done = not alone
+        lacking = set(group.lacking) if alone else set()
+        return [wait.device for wait in group.waits if not alone or wait.device in lacking]
 
 
 def find(coordinator: Coordinator, idle: Iterable[str], now: float) -> DeadEnd | None:
@@ -140,6 +182,8 @@ class _Story:
         ]
         # One order for all runs of a job: as they joined, not as they happened to come.
         self._place = {name: place for place, name in enumerate(self._roles)}
+        self._asked = 0
+        self._waits_in: dict[str, str] = {}
         self._waits_of: dict[str, list[Waiting]] = {}
         for group in self._groups:
             for wait in group.waits:
@@ -180,7 +224,8 @@ class _Story:
         if len(waiters) == 1:
             dead = [name for name in dead if name not in waiters]
         clauses: dict[_Clause, list[str]] = {}
-        for name in dead[:_MAX_ASKED]:
+        for name in dead[: max(1, min(_MAX_ASKED, _MAX_ASKED_AT_ALL - self._asked))]:
+            self._asked += 1
             clauses.setdefault(self._clause(name, group, sent.get(name, 0)), []).append(name)
         found = sorted(clauses.items(), key=lambda item: item[0].rank)
         rank = found[0][0].rank if found else 2
@@ -198,7 +243,9 @@ class _Story:
         """What this device did instead of sending what the group waits for."""
         first = group.waits[0]
         own = [] if name in self._gone else self._waits_of[name]
-        waits_in = enumerated(sorted({command(wait) for wait in own})) if own else ""
+        if name not in self._waits_in:
+            self._waits_in[name] = enumerated(sorted({command(wait) for wait in own}))
+        waits_in = self._waits_in[name]
         if first.kind is WaitKind.LOCK:
             return _Clause(2, f"has '{shown(first.message_id)}'", waits_in)
         mistaken = self._coordinator.near_miss(name, first.ids)
@@ -261,9 +308,10 @@ class _Story:
                 continue  # any of several
             # Who waits in the same command is told of already.
             waiters = {wait.device for wait in group.waits}
-            missing = [name for name in group.lacking if name in self._stuck and name not in waiters]
+            missing = (name for name in group.lacking if name in self._stuck and name not in waiters)
+            some = list(islice(missing, _MAX_TARGETS))
             for name in waiters:
-                targets[name] += missing[:_MAX_ASKED]
+                targets[name] += some[: _MAX_TARGETS - len(targets[name])]
         circle = _shortest_circle(targets)
         # One that is too long can't be followed.
         if len(circle) < 2 or len(circle) > _MAX_CIRCLE:
@@ -275,9 +323,9 @@ class _Story:
 
 
 def _shortest_circle(targets: dict[str, list[str]]) -> list[str]:
-    """The names on a shortest way from a name back to itself; of several the one that begins first."""
+    """The names on a shortest way from one of the first names back to itself; of several the one that begins first."""
     best: list[str] = []
-    for start in targets:
+    for start in islice(targets, _MAX_STARTS):
         came_from = {start: start}
         queue = [start]
         for name in queue:

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What each device of a group does, as its log tells: what `lava-group --state` prints. Pure."""
 
-from dispatcher.group.coordinator import Coordinator
-from dispatcher.group.events import Waiting
-from dispatcher.group.wording import command, duration, enumerated
+from dispatcher.group.coordinator import Coordinator, OpenWait
+from dispatcher.group.wording import command, duration
 
 RUNNING, WAITING, LOST, ENDED, ABSENT = "running", "waiting", "lost", "ended", "absent"
 
@@ -15,11 +14,11 @@ def doings(coordinator: Coordinator, now: float) -> dict[str, tuple[str, str]]:
 
     :param now: on the clock of the events.
     """
-    first: dict[str, tuple[Waiting, list[str], int | None]] = {}
-    for group in coordinator.wait_groups():
-        for wait in group.waits:
-            if wait.device not in first or wait.time < first[wait.device][0].time:
-                first[wait.device] = (wait, group.lacking, group.enough)
+    first: dict[str, OpenWait] = {}
+    for wait in coordinator.open_waits():
+        device = wait.waiting.device
+        if device not in first or wait.waiting.time < first[device].waiting.time:
+            first[device] = wait
     found = {}
     for name, _ in coordinator.members:
         if (reason := coordinator.gone_because(name)) is not None:
@@ -27,11 +26,10 @@ def doings(coordinator: Coordinator, now: float) -> dict[str, tuple[str, str]]:
         elif (reason := coordinator.lost_because(name)) is not None:
             found[name] = (LOST, reason)
         elif name in first:
-            wait, lacking, enough = first[name]
-            whom = [other for other in lacking if other != name]
-            told = f" for {enumerated(whom, 'and' if enough is None else 'or')}" if whom else ""
-            since = duration(now - wait.time)
-            found[name] = (WAITING, f"{command(wait).strip('`')}{told}, since {since}")
+            wait = first[name]
+            told = f" for {wait.whom}" if wait.missing or wait.more else ""
+            since = duration(now - wait.waiting.time)
+            found[name] = (WAITING, f"{command(wait.waiting).strip('`')}{told}, since {since}")
         else:
             found[name] = (RUNNING, "") if coordinator.here(name) else (ABSENT, "has not joined yet")
     return found

@@ -12,7 +12,7 @@ from toolkit.wire.vocabulary import NETWORK_ID
 # How alike two ids are that one may have been meant for the other, from 0 to 1.
 _ALIKE = 0.8
 # Bytes of an id that is compared: it takes time, and devices choose the ids.
-_MAX_COMPARED = 64
+_MAX_COMPARED = 48
 # Characters of a name that are shown.
 _MAX_SHOWN = 80
 
@@ -24,10 +24,16 @@ def shown(name: bytes | str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def enumerated(names: Sequence[str], conjunction: str = "and") -> str:
-    """The names as a person would say them; of many, only how many more there are."""
-    if len(names) > 4:
-        names = [*names[:3], f"{len(names) - 3} more"]
+def enumerated(names: Sequence[str], conjunction: str = "and", more: int = 0) -> str:
+    """The names as a person would say them; of many, only how many more there are. Without any, "".
+
+    :param more: how many there are beside those.
+    """
+    if more or len(names) > 4:
+        named = names[:3]
+        names = [*named, f"{len(names) + more - len(named)} more"]
+    if not names:
+        return ""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {conjunction} {names[-1]}"
 
 

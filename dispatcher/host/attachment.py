@@ -17,6 +17,7 @@ from typing import Protocol
 
 from dispatcher.consoles import Console, ConsoleError
 from dispatcher.engine import Answer
+from dispatcher.host.pulse import pulse_of
 from dispatcher.host.timer import Timer
 from dispatcher.line.channel import Alarm, Asked, Channel, Item, Output, TextHandle
 from dispatcher.line.session import Cancelled, Counters, Request
@@ -133,7 +134,9 @@ class Attachment:
         self._over = asyncio.Event()
         self._lost = asyncio.Event()
         self._left = False
+        self._pulse = pulse_of(self._loop)
         group.attach(self, role)
+        self._pulse.listen(self._went_on)
 
     @property
     def counters(self) -> Counters:
@@ -226,6 +229,7 @@ class Attachment:
 
     def received(self, data: bytes) -> None:
         """Bytes came from the device."""
+        self._pulse.look()
         now = self._loop.time()
         self._carry_out(self._channel.receive_data(data, now), now)
 
@@ -268,6 +272,7 @@ class Attachment:
             self.tell(f"{sentence}; trying again")
 
     def _finish(self) -> None:
+        self._pulse.forget(self._went_on)
         now = self._loop.time()
         self._carry_out(self._channel.close(now), now)
         self._timer.cancel()
@@ -277,7 +282,13 @@ class Attachment:
             self._left = True
             self._group.detach(self, reason)
 
+    def _went_on(self) -> None:
+        """This process was stopped for a while."""
+        self._channel.went_on(self._loop.time())
+        self._group.wake(self)
+
     def _handle_timeout(self) -> None:
+        self._pulse.look()
         now = self._loop.time()
         self._carry_out(self._channel.handle_timeout(now), now)
 

@@ -19,6 +19,7 @@ from typing import Any
 from dispatcher.errors import SetupError, UsageError
 from dispatcher.host.groupserver import listen_on
 from dispatcher.host.offers import Client, Device
+from dispatcher.host.strangers import Strangers
 
 # Seconds for a request to come.
 PATIENCE = 30.0
@@ -40,6 +41,7 @@ class ControlServer:
     def __init__(self, handlers: Mapping[str, Handler], console: Callable[[str], Device] | None) -> None:
         self.handlers = handlers
         self.console = console
+        self.strangers = Strangers()
         self._server: asyncio.Server | None = None
         self._path = ""
 
@@ -69,22 +71,29 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._patience = self._loop.call_later(PATIENCE, transport.abort)
+        self._patience = self._loop.call_later(PATIENCE, self.drop)
+        self._server.strangers.add(self)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._patience.cancel()
+        self._server.strangers.remove(self)
+
+    def drop(self) -> None:
+        """Give the connection up."""
+        self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        if self._work is not None:
-            return
         line, newline, rest = bytes(self._buffer).partition(b"\n")
         if not newline:
             if len(self._buffer) > _MAX_REQUEST:
                 self._transport.abort()
             return
         self._patience.cancel()
+        self._server.strangers.remove(self)
         self._buffer[:] = rest
+        # What follows is for the console, if it is to be one.
+        self._transport.pause_reading()
         self._work = self._loop.create_task(self._carry_out(line))
         self._work.add_done_callback(asyncio.Task.result)
 
@@ -122,6 +131,8 @@ class _Connection(asyncio.Protocol):
         client.connection_made(self._transport)
         if self._buffer:
             client.data_received(bytes(self._buffer))
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
 
 
 def connect(path: str, request: Mapping[str, Any]) -> tuple[socket.socket, dict[str, Any], bytes]:

@@ -97,6 +97,8 @@ class SimulatorWatch:
         if self._due is None or now < self._due:
             return None
         self._due = None
+        if not self._engine.judges():
+            return None
         coordinator = self._engine.state.coordinator
         suspects = stuck_devices(coordinator, candidates(coordinator))
         if not suspects:
@@ -164,6 +166,8 @@ class QuietWatch:
             return None
         coordinator = self._engine.state.coordinator
         self._looked = self._engine.state.changes
+        if not self._engine.judges():
+            return None
         here = {name for name, _ in coordinator.members} - coordinator.gone
         waiting = candidates(coordinator)
         return self._engine.find_dead_end(waiting, now) if here == waiting else None

@@ -15,6 +15,7 @@ from dispatcher.errors import SetupError
 from dispatcher.grouplog import GroupLogError
 from dispatcher.host.groups import Groups, Member
 from dispatcher.host.remotewire import TO_GROUP, VERSION, Decoder, encode
+from dispatcher.host.strangers import Strangers
 from toolkit.wire.vocabulary import ProtocolError
 
 # Seconds for which a lost connection may come back before its waits are given up: as long as the other end tries.
@@ -38,6 +39,7 @@ class GroupServer:
         self.notice = notice
         self.by_console: dict[str, set[Connection]] = {}
         self.all: set[Connection] = set()
+        self.strangers = Strangers()
         self._server: asyncio.Server | None = None
         self._path = ""
 
@@ -107,7 +109,7 @@ class Connection(asyncio.Protocol):
         self._decoder = Decoder(TO_GROUP)
         self._transport: asyncio.Transport
         self._hello: asyncio.Task[None] | None = None
-        self._early: list[tuple[str, list[Any]]] = []  # what came while the group was opened
+        self._early: list[tuple[str, list[Any]]] = []  # what came together with hello
         self.member: Member | None = None
         self.console = self.job = ""
         self._incarnation = b""
@@ -118,6 +120,7 @@ class Connection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._server.all.add(self)
+        self._server.strangers.add(self)
         self._patience = self._loop.call_later(HELLO_TIMEOUT, self.drop)
 
     def data_received(self, data: bytes) -> None:
@@ -155,6 +158,7 @@ class Connection(asyncio.Protocol):
         self._over = True
         self._patience.cancel()
         self._server.all.discard(self)
+        self._server.strangers.remove(self)
         if self.member is None:
             return
         self.member.connections -= 1
@@ -180,13 +184,13 @@ class Connection(asyncio.Protocol):
         if kind == "hello":
             if self._hello is not None:
                 raise ProtocolError("hello is said twice")
+            # While the group is opened nothing more is taken.
+            self._transport.pause_reading()
             self._hello = self._loop.create_task(self._greet(*fields))
             self._hello.add_done_callback(asyncio.Task.result)
         elif self._hello is None:
             raise ProtocolError(f"{kind} comes before hello")
         elif self.member is None:
-            if len(self._early) == MAX_OPEN:
-                raise ProtocolError("too much comes before the welcome")
             self._early.append((kind, fields))
         else:
             self._carry_out(self.member, kind, fields)
@@ -221,6 +225,9 @@ class Connection(asyncio.Protocol):
         member.connections += 1
         member.console = console
         self.member = member
+        self._server.strangers.remove(self)
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
         self.send("welcome", VERSION, hosted.group.number)
         early, self._early = self._early, []
         try:

@@ -4,6 +4,7 @@
 import asyncio
 import ipaddress
 import re
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from importlib import resources
 from typing import Any
@@ -16,6 +17,8 @@ from dispatcher.host.lab import TAIL, Lab
 from dispatcher.report.flow.files import written
 from dispatcher.report.flow.model import Fold
 
+# Connections at a time; for a further one, the oldest of the last so many is closed.
+MAX_CONNECTIONS = 256
 # No script, style or picture of anybody else; and nobody shows this page in theirs.
 _HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src data:; frame-ancestors 'none'",
@@ -34,7 +37,9 @@ class Site:
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
         self._runner: web.AppRunner | None = None
+        self._server: asyncio.Server | None = None
         self._local = True
+        self._drawing = asyncio.Lock()  # a log may be large, and a reader impatient
 
     async def open(self, host: str, port: int) -> int:
         """Listen; returns the port. Raises SetupError."""
@@ -49,15 +54,27 @@ class Site:
             application.router.add_get(path, self._file)
         self._runner = web.AppRunner(application, access_log=None)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port)
+        server = self._runner.server
+        assert server is not None
+        newest: deque[web.RequestHandler] = deque()
+
+        def connection() -> asyncio.Protocol:
+            # Browsers keep connections open, and so does whoever wants to keep others out.
+            if len(newest) == MAX_CONNECTIONS:
+                newest.popleft().force_close()
+            newest.append(server())
+            return newest[-1]
+
         try:
-            await site.start()
+            self._server = await asyncio.get_running_loop().create_server(connection, host, port)
         except OSError as error:
             raise SetupError(f"http {host}:{port}: {error.strerror or error}") from error
-        return int(self._runner.addresses[0][1])
+        return int(self._server.sockets[0].getsockname()[1])
 
     async def close(self) -> None:
         """Listen no more."""
+        if self._server is not None:
+            self._server.close()
         if self._runner is not None:
             await self._runner.cleanup()
 
@@ -102,7 +119,8 @@ class Site:
         path = self._lab.groups.log_file(name)
         if path is None:
             raise web.HTTPNotFound(text="there is no such group, or its log is in no file; set group-log\n")
-        body = await asyncio.to_thread(_draw, str(path), name)
+        async with self._drawing:
+            body = await asyncio.to_thread(_draw, str(path), name)
         # The page has a policy of its own, which allows its own script by hash.
         return web.Response(
             body=body,

@@ -207,6 +207,7 @@ class Lab:
                     {
                         "command": command(wait.waiting).strip("`"),
                         "for": wait.missing,
+                        "more": wait.more,
                         "seconds": round(max(0.0, hosted.engine.epoch + now - wait.waiting.time), 1),
                     }
                 )

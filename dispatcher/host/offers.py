@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import termios
 import tty
 from typing import Protocol
@@ -18,6 +19,11 @@ from typing import Protocol
 # does not read.
 MAX_UNREAD = 1024 * 1024
 HOLD = 1.0
+# Clients of the ports of one device at a time; further ones are turned away.
+MAX_CLIENTS = 100
+# How a browser begins, which any page can make connect to a port of this machine: what it sends then is chosen by that
+# page, and would be typed to the device. (HTTP; TLS.)
+_BROWSER = re.compile(rb"(?:[A-Z]+ (?:/|[a-z]+:|\*)|PRI \*|\x16\x03)")
 _MAX_UNREAD_TERMINAL = 64 * 1024
 _READ_SIZE = 4096
 
@@ -57,23 +63,34 @@ class Client(asyncio.Protocol):
 
     :param writes: whether what it sends is typed to the device.
     :param telnet: whether it speaks telnet.
+    :param port: whether it came by a port, which anybody may reach.
     """
 
-    def __init__(self, device: Device, *, writes: bool, telnet: bool = False) -> None:
+    def __init__(self, device: Device, *, writes: bool, telnet: bool = False, port: bool = False) -> None:
         self._device = device
         self._writes = writes
         self._telnet = TelnetReader() if telnet else None
+        self.port = port
+        self._spoken = False
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        others = sum(isinstance(tap, Client) and tap.port for tap in self._device.taps)
+        if self.port and others >= MAX_CLIENTS:
+            transport.abort()
+            return
         transport.set_write_buffer_limits(MAX_UNREAD)
         if self._telnet is not None:
             transport.write(_TELNET_HELLO)
         self._device.taps.add(self)
 
     def data_received(self, data: bytes) -> None:
+        if self.port and not self._spoken and _BROWSER.match(data):
+            self.drop()
+            return
+        self._spoken = True
         if self._telnet is not None:
             data = self._telnet.receive_data(data)
         if data and self._writes:
@@ -221,7 +238,9 @@ class Offers:
         """Offer the console on a TCP port; returns its number. Raises OSError."""
         device = self._device
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: Client(device, writes=writes, telnet=telnet), host, port)
+        server = await loop.create_server(
+            lambda: Client(device, writes=writes, telnet=telnet, port=True), host, port
+        )
         self._servers.append(server)
         return int(server.sockets[0].getsockname()[1])
 

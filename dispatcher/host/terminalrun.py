@@ -31,7 +31,7 @@ from dispatcher.files import told
 from dispatcher.group.deadend import DeadEnd
 from dispatcher.group.events import Event, Founded
 from dispatcher.group.results import Case, Counts
-from dispatcher.group.wording import command, counted, enumerated
+from dispatcher.group.wording import command, counted
 from dispatcher.grouplog import GroupLog
 from dispatcher.host.attachment import Attachment
 from dispatcher.host.consolelog import ConsoleLogs
@@ -318,7 +318,7 @@ class TerminalRun:
         self._display.message(f"the time is over: {seconds:g} s")
         waits: dict[str, list[str]] = {}
         for wait in self._engine.state.coordinator.open_waits():
-            sentence = f"waits in {command(wait.waiting)} for {enumerated(wait.missing or ['nobody'])}"
+            sentence = f"waits in {command(wait.waiting)} for {wait.whom}"
             waits.setdefault(wait.waiting.device, []).append(sentence)
         for device in self.devices.values():
             if not device.over:

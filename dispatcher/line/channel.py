@@ -166,6 +166,10 @@ class Channel:
             self._demultiplexer.type_line(line, now)
         return keys + b"".join(lines)
 
+    def went_on(self, now: float) -> None:
+        """The host was stopped for a while; to be called before it takes what has come meanwhile."""
+        self._session.went_on(now)
+
     def interrupt(self, now: float) -> list[Item]:
         """The connection is gone for a while: what was held back of the output comes out."""
         items = self._take(self._demultiplexer.flush(), now)

@@ -6,7 +6,10 @@ when users differ or an agent was killed and another took its place. The session
 answers frames, each intact and fresh one exactly once, and nothing else, but
 for one thing: the reply to a wait is typed when it is there, if the lease that
 came with the command's last frame still runs. So a host whose device is silent, dead
-or rebooted types nothing.
+or rebooted types nothing. Neither does one that goes on after it was stopped, for what
+it reads then (`went_on`): requests are carried out, and who still waits asks again.
+
+Of several answers to one command that are to be typed at the same time, the last one is.
 
 A whole request comes out as `Received`. Whoever carries it out calls `accept` when it
 is recorded and its reply will follow, or `reply`. The frame that completed it is answered
@@ -17,6 +20,7 @@ Everything a device sends is untrusted: what is kept of it is bounded below.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -43,6 +47,10 @@ ANSWER_HOLD = 0.1
 ABANDONED = 2 * packets.LINK_TIMEOUT
 # The same after a sign that the device crashed or boots anew, for a command that asks every few seconds.
 DOUBT = 2.5 * packets.POLL_INTERVAL
+# After the host was stopped: seconds in which what is read counts as old and is not answered; and seconds after
+# which a command counts as dead that has not asked again. One that rests asks every 30 s.
+STALE = 1.0
+RESUMED = 45.0
 
 
 class State(Enum):
@@ -157,11 +165,18 @@ class Session:
     _owed: dict[Request, float] = field(default_factory=dict)  # until when the answer to its frame may wait
     _kept: OrderedDict[tuple[int, int], Request] = field(default_factory=OrderedDict)
     _kept_bytes: int = 0
-    _lines: list[bytes] = field(default_factory=list)
+    _lines: dict[tuple[object, ...], bytes] = field(default_factory=dict)  # by what they answer
+    _stale_until: float = -math.inf
     _events: list[Received | Cancelled] = field(default_factory=list)
 
     def receive_frame(self, body: bytes, now: float) -> list[Received | Cancelled]:
         """Take the body of an intact frame."""
+        events = self._receive(body, now)
+        if now < self._stale_until:
+            self._hold_back(now)
+        return events
+
+    def _receive(self, body: bytes, now: float) -> list[Received | Cancelled]:
         self.counters.frames += 1
         try:
             packet = packets.unpack_up(body)
@@ -213,13 +228,29 @@ class Session:
 
         Requests that had a lease end soon if it does not.
         """
-        self._lines.clear()
-        self._owed.clear()
         for request in self._unanswered:
             if now < request.lease_end:
                 request.doubtful = True
                 request.heard = now + DOUBT - ABANDONED
+        self._hold_back(now)
+
+    def went_on(self, now: float) -> None:
+        """The host was stopped for a while, and what is read next may be as old as that.
+
+        It is taken, and not answered: who wrote it may be gone, and a shell or a boot loader be there. Commands
+        that still wait ask again.
+        """
+        self._stale_until = now + STALE
+        self._hold_back(now)
+
+    def _hold_back(self, now: float) -> None:
+        """Type nothing until the device asks again."""
+        self._lines.clear()
+        self._owed.clear()
+        for request in self._unanswered:
             request.lease_end = now
+            if now < self._stale_until:
+                request.heard = now + RESUMED - ABANDONED
 
     def end_links(self, reason: str) -> list[Received | Cancelled]:
         """The device's commands are all gone: nothing is typed to them any more. `reason` is a clause."""
@@ -229,7 +260,9 @@ class Session:
 
     def lines(self) -> list[bytes]:
         """What is to be typed now."""
-        lines, self._lines = self._lines, []
+        lines = list(self._lines.values())
+        self._lines.clear()
+        self.counters.lines += len(lines)
         return lines
 
     def next_timeout(self) -> float | None:
@@ -364,8 +397,12 @@ class Session:
             self._type(packets.REPLY, *head, offset, outgoing.total, push, chunk)
 
     def _type(self, kind: int, *fields: object) -> None:
-        self.counters.lines += 1
-        self._lines.append(encode_line(packets.pack_packet(kind, *fields)))
+        # A WELCOME is for a nonce, all else for a request of a link, and a REPLY for its offset as well.
+        key = (kind, fields[1]) if kind == packets.WELCOME else (kind, fields[0], *fields[2:3])
+        if kind == packets.REPLY:
+            key += fields[3:4]
+        self._lines.pop(key, None)
+        self._lines[key] = encode_line(packets.pack_packet(kind, *fields))
 
     def _keep(self, request: Request, message: bytes) -> None:
         request.state = State.ANSWERED

@@ -15,12 +15,11 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
-from dispatcher.group.coordinator import Coordinator, WaitGroup
+from dispatcher.group.coordinator import Coordinator, OpenWait
 from dispatcher.group.events import Waiting
 from dispatcher.group.results import Counts
-from dispatcher.group.wording import command, counted, duration, enumerated
+from dispatcher.group.wording import command, counted, duration
 from dispatcher.view.display import harmless
 
 # Seconds between two pictures at least; and at most, as times go on.
@@ -91,10 +90,9 @@ def statuses(
     :param offline: those whose consoles have no connection, and why, as a clause.
     :param stuck: requests of waits that are known to be dead ends.
     """
-    waits: dict[str, list[tuple[Waiting, WaitGroup]]] = {}
-    for group in coordinator.wait_groups():
-        for wait in group.waits:
-            waits.setdefault(wait.device, []).append((wait, group))
+    waits: dict[str, list[OpenWait]] = {}
+    for wait in coordinator.open_waits():
+        waits.setdefault(wait.waiting.device, []).append(wait)
     found = []
     for name in devices:
         own = waits.get(name, [])
@@ -104,22 +102,14 @@ def statuses(
         elif offline is not None and name in offline:
             status = Status(name, OFFLINE, counts=counts.get(name, _NONE), remark=offline[name])
         elif own:
-            wait, group = min(own, key=lambda pair: pair[0].time)
-            state = STUCK if any(one.identity in stuck for one, _ in own) else WAITING
-            status = Status(name, state, wait, _whom(wait, group), len(own) - 1, counts.get(name, _NONE))
+            first = min(own, key=lambda wait: wait.waiting.time)
+            state = STUCK if any(wait.waiting.identity in stuck for wait in own) else WAITING
+            more_waits = len(own) - 1
+            status = Status(name, state, first.waiting, first.whom, more_waits, counts.get(name, _NONE))
         else:
             status = Status(name, RUNNING, counts=counts.get(name, _NONE))
         found.append(status)
     return found
-
-
-def _whom(wait: Waiting, group: WaitGroup) -> str:
-    own = wait.device in group.lacking
-    # No more than are named, and one: there may be a great many.
-    names = list(islice((name for name in group.lacking if name != wait.device), 4))
-    count = len(group.lacking) - own
-    names += [""] * (count - len(names))
-    return enumerated(names, "and" if group.enough is None else "or") if names else "nobody"
 
 
 def area(

@@ -19,7 +19,7 @@ function seconds(number) {
 }
 
 function waits(list) {
-  return list.map((wait) => `${wait.command} for ${wait.for.join(", ") || "nobody"}, ${seconds(wait.seconds)}`).join("; ");
+  return list.map((wait) => `${wait.command} for ${[...wait.for, ...(wait.more ? [`${wait.more} more`] : [])].join(", ") || "nobody"}, ${seconds(wait.seconds)}`).join("; ");
 }
 
 // Devices whose consoles are in other processes are known by their groups alone.

@@ -12,8 +12,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import islice
 
-from dispatcher.group.coordinator import Coordinator, Outcome
+from dispatcher.group.coordinator import MAX_LOOKED_AT, MAX_NAMED, Coordinator, Outcome
 from dispatcher.group.events import (
     Event,
     Joined,
@@ -99,8 +100,8 @@ class Wait:
 
     The device's own message may be among `needed`, so that the waits of one barrier share their list.
 
-    Otherwise `missing` are the devices that had still to send (of a lava-wait: one of them), and `reason`
-    says how it ended. A lava-lock that nobody had to unlock for has no `needed` and no `last`. `ended` is None as long as it has not, `seconds` is how long it took, or
+    Otherwise `missing` are the first of the devices that had still to send (of a lava-wait: one of them), `more`
+    counts those beside them, and `reason` says how it ended. A lava-lock that nobody had to unlock for has no `needed` and no `last`. `ended` is None as long as it has not, `seconds` is how long it took, or
     has taken so far. `last_act` is whether the device did nothing any more after it.
     """
 
@@ -118,6 +119,7 @@ class Wait:
     needed: tuple[int, ...] = ()
     last: int | None = None
     missing: tuple[str, ...] = ()
+    more: int = 0
     last_act: bool = True
 
     @property
@@ -253,13 +255,18 @@ class Fold:
             wait.last_act = acts == self._acts[wait.device]
         for open_ in self._coordinator.open_waits():
             wait = self._waits[open_.waiting.identity]
-            wait.missing, wait.seconds = tuple(open_.missing), self.flow.end - wait.began
+            wait.missing, wait.more = tuple(open_.missing), open_.more
+            wait.seconds = self.flow.end - wait.began
         return self.flow
 
-    def _missing(self, wait: Wait, times: int, leaver: str | None) -> tuple[str, ...]:
-        """Whom a wait lacked that has just failed, perhaps as this device has left."""
+    def _look_for_missing(self, wait: Wait, times: int, leaver: str | None) -> None:
+        """Note whom a wait lacked that has just failed, perhaps as this device has left.
+
+        Of a large group, the first members are looked at: each of its waits may fail by itself.
+        """
         names: Iterable[str]
-        here = (device.name for device in self.flow.devices.values() if device.here or device.name == leaver)
+        some = islice(self.flow.devices.values(), MAX_LOOKED_AT)
+        here = (device.name for device in some if device.here or device.name == leaver)
         sent = self._sent[wait.ids[0]]
         match wait.kind, wait.whom:
             case ((WaitKind.WAIT | WaitKind.NEXT), _):
@@ -272,8 +279,10 @@ class Fold:
             case _, tuple(whom):
                 names = (name for name in whom if name in self.flow.devices and len(sent[name]) < times)
             case _, whom:
-                names = (name for name in self._of_role[whom] if len(sent[name]) < times)
-        return tuple(name for name in names if name != wait.device)
+                of_role = islice(self._of_role[whom], MAX_LOOKED_AT)
+                names = (name for name in of_role if len(sent[name]) < times)
+        missing = [name for name in names if name != wait.device]
+        wait.missing, wait.more = tuple(missing[:MAX_NAMED]), max(0, len(missing) - MAX_NAMED)
 
     def _join(self, event: Joined, now: float) -> None:
         device = self.flow.devices.get(event.device)
@@ -346,7 +355,7 @@ class Fold:
         else:
             wait.how, wait.reason = _how(wait, outcome, event, now), outcome.reason
             if isinstance(event, Released | Left):
-                wait.missing = self._missing(wait, self._need[outcome.request], leaver)
+                self._look_for_missing(wait, self._need[outcome.request], leaver)
         self._step(Act.WAIT_END, wait.device, now, wait.number)
 
     def _give_back(self, wait: Wait, event: Event) -> None:

@@ -51,8 +51,9 @@
     return hours || SPAN >= 3600 ? `${hours}:${pad(minutes)}:${pad(whole % 60)}` : `${minutes}:${pad(whole % 60)}`;
   }
   const at = (seconds) => moment(seconds, SPAN < 10 ? 0.001 : SPAN < 1000 ? 0.01 : 0.1);
-  function some(names, most = 4) {
-    if (names.length > most) names = [...names.slice(0, most - 1), `${names.length - most + 1} more`];
+  function some(names, most = 4, more = 0) {
+    const first = names.slice(0, most - 1);
+    if (names.length + more > most) names = [...first, `${names.length + more - first.length} more`];
     return names.length < 2 ? names.join("") : `${names.slice(0, -1).join(", ")} and ${names[names.length - 1]}`;
   }
   const name = (device) => devices[device].name;
@@ -347,7 +348,7 @@
   function barTexts(wait) {
     const took = duration(endOf(wait) - wait.began), call = wait.call.replace(/^lava-/, "");
     const whom = wait.last !== undefined ? ` ◂ ${name(messages[wait.last].device)}`
-      : wait.missing && wait.missing.length ? ` · waits for ${some(wait.missing.map(name), 3)}` : "";
+      : wait.missing && wait.missing.length ? ` · waits for ${some(wait.missing.map(name), 3, wait.more)}` : "";
     return [`${call}${whom} · ${took}`, `${call} · ${took}`, call, call.split(" ")[1]];
   }
   function fitting(texts, room, each) {
@@ -570,7 +571,7 @@
       if (needed.length > 1) pairs.push(["needed", some(needed.map((number) => `${name(messages[number].device)} (${at(messages[number].time)})`), 8)]);
     } else {
       pairs.push(["ended", wait.ended === null ? "still blocked" : `${data.how[wait.how]}${wait.reason ? `: ${wait.reason}` : ""}`]);
-      if (wait.missing && wait.missing.length) pairs.push([wait.ended === null ? "waits for" : "waited for", some(wait.missing.map(name), 8)]);
+      if (wait.missing && wait.missing.length) pairs.push([wait.ended === null ? "waits for" : "waited for", some(wait.missing.map(name), 8, wait.more)]);
     }
     if (wait.timeout !== undefined) pairs.push(["time-out", duration(wait.timeout)]);
     return [wait.call, pairs];

@@ -199,6 +199,8 @@ def _wait(wait: Wait, place: dict[str, int], pools: dict[int, tuple[int, tuple[i
         value["needed"] = pools.setdefault(id(wait.needed), (len(pools), wait.needed))[0]
     else:
         value["missing"] = [place[name] for name in wait.missing]
+        if wait.more:
+            value["more"] = wait.more
         value["reason"] = clean(wait.reason)
     if wait.kind is WaitKind.SYNC:
         value["sync"] = True

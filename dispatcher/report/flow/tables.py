@@ -139,7 +139,8 @@ def _sequences(flow: Flow) -> dict[str, list[_Entry]]:
                 entry.after += _last(entry.wait)
     for wait in flow.waits:
         if wait.how is How.OPEN:
-            whom = f"waits for {enumerated(wait.missing)}" if wait.missing else ""
+            missing = enumerated(wait.missing, more=wait.more)
+            whom = f"waits for {missing}" if missing else ""
             sequences[wait.device].append(
                 _Entry(("open", wait.call), "still blocked", flow.end, bad=True, note=whom)
             )

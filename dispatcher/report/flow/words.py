@@ -39,7 +39,8 @@ class Trouble:
     """Devices whose waits failed, in the same call and in the same way.
 
     `stuck` is whether they never got any further. `seconds` is how long the longest of the waits took,
-    `missing` are the devices that had still to send, those first that lack in every one of the waits.
+    `missing` are the devices that had still to send, those first that lack in every one of the waits; `more` counts
+    those beside them.
     """
 
     call: str
@@ -50,6 +51,7 @@ class Trouble:
     waits: tuple[int, ...]
     seconds: float
     missing: tuple[str, ...]
+    more: int
 
 
 def troubles(flow: Flow) -> list[Trouble]:
@@ -77,6 +79,7 @@ def troubles(flow: Flow) -> list[Trouble]:
                 max(wait.seconds for wait in waits),
                 # Of devices that wait for each other none lacks everywhere, and all are to be named.
                 tuple(sorted(count, key=lambda name: -count[name])),
+                max(wait.more for wait in waits),
             )
         )
     return sorted(found, key=lambda trouble: not trouble.stuck)
@@ -86,7 +89,8 @@ def sentence(trouble: Trouble) -> str:
     """The trouble in one sentence."""
     who = enumerated(trouble.devices)
     many = len(trouble.devices) > 1
-    whom = f", waiting for {enumerated(trouble.missing)}" if trouble.missing else ""
+    missing = enumerated(trouble.missing, more=trouble.more)
+    whom = f", waiting for {missing}" if missing else ""
     time = duration(trouble.seconds)
     if trouble.how is How.OPEN:
         return f"{who} {'have' if many else 'has'} been blocked for {time} in '{trouble.call}'{whom}."

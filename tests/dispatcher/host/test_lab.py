@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """`lavabox serve LAB.toml` as a process, with consoles that are shells with the box: what it offers, and what changes."""
 
+import contextlib
 import json
 import os
 import pty
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import sys
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +20,8 @@ from typing import Any
 import pytest
 
 from dispatcher.host.control import connect
+from dispatcher.host.offers import MAX_CLIENTS
+from dispatcher.host.strangers import MAX_STRANGERS
 from tests.dispatcher.host.lavaclient import Job
 from tests.dispatcher.lavabox_process import PATIENCE, ROOT, Lavabox, variables
 from tests.dispatcher.report.test_flow_page import CHROMIUM, OPTIONS
@@ -203,6 +207,50 @@ def test_a_client_that_does_not_read_disturbs_nobody(served: Served) -> None:
         one.sendall(b"lava-self\n")
         until(one, "one\r\n")
         served.until(lambda status: any(d["clients"] == 2 for d in status["devices"]))
+
+
+def gone(connection: socket.socket) -> bool:
+    """Whether the other end closes it."""
+    connection.settimeout(PATIENCE)
+    try:
+        while connection.recv(65536):
+            pass
+    except ConnectionError:
+        pass
+    return True
+
+
+def test_what_a_page_elsewhere_makes_a_browser_send_is_not_typed(served: Served) -> None:
+    for begin in (b"POST /a HTTP/1.1\r\n\r\n", b"GET http://a/ HTTP/1.1\r\n", b"\x16\x03\x01\x02\0\x01"):
+        with socket.create_connection(("127.0.0.1", served.port)) as page:  # type: ignore[attr-defined]
+            page.sendall(begin + b"\necho typed-$((40+2))\n")
+            assert gone(page)
+    with socket.create_connection(("127.0.0.1", served.port)) as one:  # type: ignore[attr-defined]
+        one.sendall(b"GET; echo over-$((40+2))\n")
+        assert "typed" not in until(one, "over-42")
+    assert "typed" not in (served.directory / "logs" / "one.log").read_text()
+
+
+def test_connections_that_say_nothing_keep_nobody_out(served: Served) -> None:
+    page(served, "healthz")
+    http = urllib.parse.urlsplit(served.process.text.split("the lab is shown on ")[1].split()[0])
+    number = MAX_STRANGERS + 10
+    with contextlib.ExitStack() as stack:
+        for _ in range(number):
+            stranger = stack.enter_context(socket.socket(socket.AF_UNIX))
+            stranger.connect(served.control)
+        assert served.run("status").returncode == 0
+        for _ in range(number):
+            stack.enter_context(socket.create_connection((http.hostname, http.port)))
+        assert page(served, "healthz") == "ok\n"
+        first = stack.enter_context(socket.create_connection(("127.0.0.1", served.port)))  # type: ignore[attr-defined]
+        served.until(lambda status: any(d["clients"] == 2 for d in status["devices"]))
+        for _ in range(MAX_CLIENTS + 10):
+            last = stack.enter_context(socket.create_connection(("127.0.0.1", served.port)))  # type: ignore[attr-defined]
+        assert gone(last)
+        first.sendall(b"echo still-$((40+2))\n")
+        until(first, "still-42")
+        served.type("one", "echo person-$((40+2))\n", "person-42")
 
 
 def test_the_terminal_is_the_console(served: Served) -> None:

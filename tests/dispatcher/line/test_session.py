@@ -22,6 +22,8 @@ from dispatcher.line.session import (
     MAX_LINKS,
     MAX_NONCES,
     MAX_REQUESTS,
+    RESUMED,
+    STALE,
     Cancelled,
     Received,
     Request,
@@ -630,3 +632,56 @@ def test_after_a_sign_of_a_crash_a_wait_that_is_silent_is_given_up_soon(host: Ho
     events = host.session.handle_timeout(DOUBT)
     assert events == [Cancelled(first, "the device crashed or booted anew")]
     assert host.session.next_timeout() == ABANDONED
+
+
+def test_what_is_read_after_the_host_was_stopped_is_carried_out_and_not_answered(
+    host: Host, device: Device
+) -> None:
+    host.answers[b"new"] = b"reply"
+    device.request(1)
+    host.now = 100.0
+    host.session.went_on(host.now)
+    device.hello()
+    for _ in range(20):
+        assert device.send(POLL, 1, LEASE, 0) == []
+    assert device.request(2, b"new") == device.send(CANCEL, 3, 1) == []
+    assert [message for _, message in host.requests] == [b"request", b"new"]
+    host.now += STALE
+    host.handle_timeout(host.now)
+    host.session.reply(host.requests[0][0], b"late", host.now)
+    assert host.typed() == []
+    # Who is there asks again.
+    assert message_of(device.send(POLL, 1, LEASE, 0)) == b"late"
+    assert message_of(device.send(POLL, 2, LEASE, 0)) == b"reply"
+
+
+def test_a_wait_whose_command_ended_while_the_host_was_stopped_is_given_up_soon(
+    host: Host, device: Device
+) -> None:
+    device.request(1)
+    device.request(2)
+    host.now = 10 * ABANDONED
+    host.session.went_on(host.now)
+    device.send(POLL, 1, LEASE, 0)
+    host.now += STALE
+    device.send(POLL, 2, LEASE, 0)
+    host.handle_timeout(host.now + RESUMED)
+    assert [(request.tag, reason) for request, reason in host.cancelled] == [
+        (1, "its command has stopped asking")
+    ]
+
+
+def test_of_what_is_asked_at_once_the_newest_is_answered(host: Host, device: Device) -> None:
+    device.request(1)
+    device.request(2)
+    for tag in (1, 1, 2, 1, 2):
+        device.sequence += 1
+        host.session.receive_frame(
+            packets.pack_packet(POLL, device.session, device.sequence, tag, LEASE, 0), 0.0
+        )
+    total = len(seal(b"request"))
+    assert host.typed() == [
+        [ACK, device.session, device.sequence - 1, 1, total],
+        [ACK, device.session, device.sequence, 2, total],
+    ]
+    assert host.session.counters.lines == 5
