@@ -311,10 +311,10 @@ class Engine:
         if ours:
             self._outage = False
         given_up = self._given_up.pop(event.identity, None)
-        here = getattr(event, "device", None) in self._devices
+        here = bool(self._devices) and getattr(event, "device", None) in self._devices
         coordinator = self.state.coordinator
         was_complete = coordinator.complete
-        if isinstance(event, Sent) and here and not self.state.known(event.identity):
+        if here and isinstance(event, Sent) and not self.state.known(event.identity):
             self._watch_repetition(event)
         try:
             change = self.state.apply(event)
@@ -328,12 +328,14 @@ class Engine:
             self._watch_time(event)
         if isinstance(event, Reported) and event.kind == "refused":
             self._notices.append((event.device, f"refused: {event.fields[0]}: {event.fields[1]}"))
-        for outcome in change.outcomes:
-            self._answer_waiters(outcome.request)
-        self._answer_waiters(event.identity)
+        if self._waiters.of_request:
+            for outcome in change.outcomes:
+                self._answer_waiters(outcome.request)
+            self._answer_waiters(event.identity)
         if given_up is not None and self.state.coordinator.wait(event.identity) is not None:
             self._release(event.identity, INTERRUPTED, given_up, now)
-        self._new_results += ((case, self.state.results.counts) for case in change.cases)
+        if change.cases:
+            self._new_results += [(case, self.state.results.counts) for case in change.cases]
         if isinstance(event, Left):
             for wait, reason in change.failed:
                 waited = f"waited {duration(event.time - wait.time)} in {command(wait)}"
