@@ -340,10 +340,10 @@ class Engine:
         if ours:
             self._outage = False
         given_up = self._given_up.pop(event.identity, None)
-        here = getattr(event, "device", None) in self._devices
+        here = bool(self._devices) and getattr(event, "device", None) in self._devices
         coordinator = self.state.coordinator
         was_complete = coordinator.complete
-        if isinstance(event, Sent) and here and not self.state.known(event.identity):
+        if here and isinstance(event, Sent) and not self.state.known(event.identity):
             self._watch_repetition(event)
         try:
             change = self.state.apply(event)
@@ -366,7 +366,8 @@ class Engine:
             self._borrowers.take(event.request)
         if given_up is not None and self._ends_by_release(event.identity):
             self._release(event.identity, INTERRUPTED, given_up, now)
-        self._new_results += ((case, self.state.results.counts) for case in change.cases)
+        if change.cases:
+            self._new_results += [(case, self.state.results.counts) for case in change.cases]
         if isinstance(event, Left):
             for wait, reason in change.failed:
                 waited = f"waited {duration(event.time - wait.time)} in {command(wait)}"

@@ -37,8 +37,9 @@ the first devices that lack, and counts the others.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import islice
-from typing import Any, assert_never
+from typing import Any, NamedTuple, assert_never
 
 from dispatcher.group.events import (
     Ended,
@@ -56,6 +57,7 @@ from dispatcher.group.events import (
     WaitKind,
     Whom,
 )
+from dispatcher.group.identities import Identities
 from dispatcher.group.wording import counted, enumerated, near_miss, shown, times
 from toolkit.wire.vocabulary import INTERRUPTED, NO, OK
 
@@ -79,8 +81,7 @@ _NEXT: _Need = (None, -1)
 _LOCK: _Need = (None, -2)
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How a request ended: `status` 0 and no reason, or another exit status and a sentence saying why."""
 
     request: bytes
@@ -128,42 +129,105 @@ class WaitGroup:
     enough: int | None
 
 
-@dataclass(slots=True)
-class _Message:
-    """All that is known about one message id."""
+_Pairs = tuple[tuple[bytes, bytes], ...]
 
-    awaited: bool = False  # whether anybody ever waited for it
-    times_sent: dict[str, int] = field(default_factory=dict)  # by device; a sync counts as well
-    times_synced: dict[str, int] = field(default_factory=dict)
-    values: dict[tuple[str, bytes], bytes] = field(default_factory=dict)  # by sender and key, oldest first
-    keys: dict[str, list[bytes]] = field(
-        default_factory=dict
-    )  # those of each sender in `values`; by lava-send
-    met: dict[_Need, int] = field(default_factory=dict)  # how many devices have done what is needed
-    waits: dict[_Need, dict[bytes, "_Wait"]] = field(default_factory=dict)  # the open ones, by request
+
+@lru_cache(maxsize=1024)
+def _same(*values: Any) -> Any:
+    """These values as a tuple that all share who ask for it."""
+    return values
+
+
+@dataclass(slots=True)
+class _Waits:
+    """The open waits for one message id."""
+
+    by_need: dict[_Need, dict[bytes, "_Wait"]] = field(default_factory=dict)  # by request
     by_lack: dict[str, dict[bytes, "_Wait"]] = field(default_factory=dict)  # those by name, by whom they lack
-    first: list[tuple[int, str]] = field(
-        default_factory=list
-    )  # that of the first two devices, and its number
-    # For lava-wait --next: all of them, how many of these each device has been given or may leave out, and who waits.
-    all: list[tuple[str, tuple[tuple[bytes, bytes], ...]]] = field(default_factory=list)
-    passed: dict[str, int] = field(default_factory=dict)
-    nexts: dict[str, dict[bytes, "_Wait"]] = field(default_factory=dict)
-    lent: set[str] = field(default_factory=set)  # devices with one that is not taken
-    # Of the devices that have left, in that order: how many at the beginning are known to have done what is needed.
-    looked: dict[_Need, int] = field(default_factory=dict)
+    nexts: dict[str, dict[bytes, "_Wait"]] = field(default_factory=dict)  # lava-wait --next, by who waits
+
+    def __bool__(self) -> bool:
+        return bool(self.by_need or self.by_lack or self.nexts)
+
+
+@dataclass(slots=True)
+class _Values:
+    """What a wait for one message id returns, folded of so many of its messages."""
+
+    folded: int = 0
+    values: dict[tuple[str, bytes], bytes] = field(default_factory=dict)  # by sender and key, oldest first
+    keys: dict[str, list[bytes]] = field(default_factory=dict)  # those of each sender; by lava-send
+
+    def send(self, device: str, data: _Pairs) -> None:
+        keys = self.keys.setdefault(device, [])
+        if any((device, key) in self.values for key, _ in data):
+            # It repeats a key, so it takes the place of what its sender has sent before.
+            for key in keys:
+                del self.values[device, key]
+            keys.clear()
+        for key, value in data:
+            # Taken out first: a key keeps its place in a dict when it only gets a new value.
+            if self.values.pop((device, key), None) is None:
+                keys.append(key)
+            self.values[device, key] = value
+
+
+class _Message:
+    """All that is known about one message id.
+
+    There may be a hundred thousand, most of which nobody asks for again: so what is seldom needed is made
+    when it is asked for.
+    """
+
+    __slots__ = ("all", "awaited", "first", "lent", "looked", "met", "passed", "times", "values", "waits")
+
+    def __init__(self) -> None:
+        self.awaited = False  # whether anybody ever waited for it
+        self.times: dict[str, tuple[int, int]] = {}  # by device: how often it has sent it; those by lava-sync
+        self.met: dict[_Need, int] = {}  # how many devices have done what is needed
+        # Who has sent, and what, in turns; None: by a lava-sync.
+        self.all: list[Any] = []
+        self.first: tuple[Any, ...] = ()  # the number of its first message, and who sent it; that of another
+        self.waits: _Waits | None = None
+        self.values: _Values | None = None
+        # For lava-wait --next: by device the places in `all` that are passed; devices with one that is not taken.
+        self.passed: dict[str, int] | None = None
+        self.lent: set[str] | None = None
+        # Of the devices that have left, in that order: how many at the beginning are known to have done what is needed.
+        self.looked: dict[_Need, int] | None = None
+
+    def times_sent(self, device: str) -> int:
+        return self.times.get(device, _NEVER)[0]
+
+    def folded(self) -> _Values:
+        """What waits return now."""
+        if self.values is None:
+            self.values = _Values()
+        values = self.values
+        while values.folded < len(self.all):
+            device, data = self.all[values.folded : values.folded + 2]
+            values.folded += 2
+            if data is not None:
+                values.send(device, data)
+        return values
 
     def next(self, device: str) -> int | None:
         """The place in `all` of the next message for this device."""
+        if self.passed is None:
+            self.passed = {}
         place = self.passed.get(device, 0)
-        while place < len(self.all) and self.all[place][0] == device:
-            place += 1
+        while place < len(self.all) and self.all[place] == device:
+            place += 2
         self.passed[device] = place
         return place if place < len(self.all) else None
 
     def first_of_others(self, device: str) -> int | None:
         """The number of the first message that another device has sent."""
-        return next((number for number, sender in self.first if sender != device), None)
+        first = self.first[:1] if self.first[1:2] != (device,) else self.first[2:3]
+        return first[0] if first else None
+
+
+_NEVER = (0, 0)
 
 
 @dataclass(slots=True)
@@ -181,7 +245,8 @@ class _Wait:
     messages: tuple[_Message, ...]  # any of which will do; none of a lava-lock
     need: _Need
     number: int  # counts the waits of the group
-    lacks: set[str]  # of one for devices by name: those that have still to send, its own perhaps among them
+    # Of one for devices by name: those that have still to send, its own perhaps among them.
+    lacks: set[str] | frozenset[str] = frozenset()
 
 
 class Coordinator:
@@ -194,8 +259,8 @@ class Coordinator:
         self._sizes: dict[str | None, int] = {None: 0}  # devices of each role; None: of the group
         self._messages: dict[bytes, _Message] = {}
         self._waits: dict[bytes, _Wait] = {}  # the open ones by request, in the order they began
-        # Every identity that is known and no open wait: how it ended, or just whose it is where that was well.
-        self._known: dict[bytes, Outcome | str] = {}
+        # Every identity that is known: None of an open wait, else how it ended, or just whose it is where that was well.
+        self._known: Identities[Outcome | None] = Identities()
         self._waits_so_far = 0
         self._declared = False  # whether it was said who belongs to the group, or how many
         self._size = 0  # how many devices the group is to have, at least
@@ -272,7 +337,7 @@ class Coordinator:
 
     def known(self, identity: bytes) -> bool:
         """Whether the log holds an event with this identity."""
-        return identity in self._known or identity in self._waits
+        return identity in self._known
 
     def outcome(self, request: bytes) -> Outcome | None:
         """How the request ended; None if it is still open or not known."""
@@ -282,7 +347,10 @@ class Coordinator:
     def sent_before(self, device: str, message_id: bytes) -> bool:
         """Whether the device has sent this by lava-send already."""
         message = self._messages.get(message_id)
-        return message is not None and device in message.keys
+        if message is None:
+            return False
+        sent, of_sync = message.times.get(device, _NEVER)
+        return sent > of_sync
 
     def data_for(self, device: str, message_id: bytes) -> list[tuple[str, bytes, bytes]]:
         """What a wait of `device` returns now: (sender, key, value) of all other devices.
@@ -293,15 +361,18 @@ class Coordinator:
         message = self._messages.get(message_id)
         if message is None:
             return []
-        return [(sender, key, value) for (sender, key), value in message.values.items() if sender != device]
+        values = message.folded().values
+        return [(sender, key, value) for (sender, key), value in values.items() if sender != device]
 
-    def message_for(self, request: Waiting) -> tuple[str, tuple[tuple[bytes, bytes], ...]]:
+    def message_for(self, request: Waiting) -> tuple[str, _Pairs]:
         """The sender and the pairs of the message that this fulfilled lava-wait --next was given."""
-        return self._messages[request.message_id].all[self._given[request.identity]]
+        place = self._given[request.identity]
+        sender, data = self._messages[request.message_id].all[place : place + 2]
+        return sender, data or ()
 
     def place_of_next(self, request: bytes) -> int:
         """Which message of its id this fulfilled lava-wait --next was given: their count begins with 0."""
-        return self._given[request]
+        return self._given[request] // 2
 
     def holder(self, name: bytes) -> str | None:
         """The device that has this lock."""
@@ -334,12 +405,12 @@ class Coordinator:
     def times_sent(self, device: str, message_id: bytes) -> int:
         """How often the device has sent the message; a lava-sync that counts is among them."""
         message = self._messages.get(message_id)
-        return 0 if message is None else message.times_sent.get(device, 0)
+        return 0 if message is None else message.times_sent(device)
 
     def times_synced(self, device: str, message_id: bytes) -> int:
         """The number of the device's newest lava-sync of this id: how often all others must have sent it."""
         message = self._messages.get(message_id)
-        return 0 if message is None else message.times_synced.get(device, 0)
+        return 0 if message is None else message.times.get(device, _NEVER)[1]
 
     def role(self, device: str) -> str | None:
         """The device's role; None if it neither joined nor was declared."""
@@ -407,7 +478,7 @@ class Coordinator:
     def senders(self, message_id: bytes) -> dict[str, int]:
         """How often each device has sent or synced this, of those that have."""
         message = self._messages.get(message_id)
-        return {} if message is None else dict(message.times_sent)
+        return {} if message is None else {name: sent for name, (sent, _) in message.times.items()}
 
     def near_miss(self, device: str, ids: Iterable[bytes]) -> tuple[bytes, bytes] | None:
         """What the device has sent and nobody ever waited for, and which of these ids it may have meant by it."""
@@ -443,11 +514,14 @@ class Coordinator:
         wait and none of `lent`. Raises ValueError for an event of a device that never joined, or that joins a group that has
         ended; the state is then as before.
         """
-        if self.known(event.identity):
-            return []
-        if isinstance(event, _OF_MEMBERS):
-            self._check_joined(event.device)
-        self._lost.pop(getattr(event, "device", ""), None)
+        return [] if event.identity in self._known else self.apply_new(event)
+
+    def apply_new(self, event: Event) -> list[Outcome]:
+        """`apply`, of an event whose identity is not known."""
+        if isinstance(event, _OF_MEMBERS) and event.device not in self._roles:
+            raise ValueError(f"{event.device!r} never joined the group")
+        if self._lost:
+            self._lost.pop(getattr(event, "device", ""), None)
         if isinstance(event, Joined) and self._ended:
             raise ValueError(f"{event.device!r} joins a group that has ended")
         match event:
@@ -484,10 +558,6 @@ class Coordinator:
                 assert_never(event)
         self._known[event.identity] = getattr(event, "device", "")
         return outcomes
-
-    def _check_joined(self, device: str) -> None:
-        if device not in self._roles:
-            raise ValueError(f"{device!r} never joined the group")
 
     def _found(self, event: Founded) -> list[Outcome]:
         for name, role in event.members or ():
@@ -556,7 +626,9 @@ class Coordinator:
             return []
         if wait.need == _LOCK:
             return []
-        wait.messages[0].lent.discard(wait.waiting.device)
+        message = wait.messages[0]
+        if message.lent is not None:
+            message.lent.discard(wait.waiting.device)
         ended = []
         for other in self._behind(wait):
             # One after the other: the next one may be lent to the first of them.
@@ -566,9 +638,8 @@ class Coordinator:
         return ended
 
     def _behind(self, wait: "_Wait") -> list["_Wait"]:
-        return (
-            [] if wait.need == _LOCK else list(wait.messages[0].nexts.get(wait.waiting.device, {}).values())
-        )
+        waits = None if wait.need == _LOCK else wait.messages[0].waits
+        return [] if waits is None else list(waits.nexts.get(wait.waiting.device, {}).values())
 
     def _take_back(self, request: bytes, status: int, reason: str) -> list[tuple["_Wait", Outcome]]:
         """What was lent to this request goes to whoever is next; returns the waits that this ends."""
@@ -577,7 +648,9 @@ class Coordinator:
         self._known[request] = Outcome(request, device, status, reason)
         if wait.need == _LOCK:
             return self._drop_claim(wait.waiting.message_id, request)
-        wait.messages[0].passed[device] = self._given.pop(request)
+        passed = wait.messages[0].passed
+        assert passed is not None
+        passed[device] = self._given.pop(request)
         return self._settle(request)
 
     def _affected(self, device: str) -> list["_Wait"]:
@@ -648,9 +721,12 @@ class Coordinator:
             message = wait.messages[0]
             place = message.next(device)
             assert place is not None
-            message.passed[device] = place + 1
+            assert message.passed is not None
+            message.passed[device] = place + 2
             self._given[request] = place
             if wait.waiting.confirms:
+                if message.lent is None:
+                    message.lent = set()
                 message.lent.add(device)
         elif wait.need == _LOCK:
             name = wait.waiting.message_id
@@ -662,24 +738,18 @@ class Coordinator:
             self._lent[request] = wait
 
     def _send(self, event: Sent) -> list[Outcome]:
-        message = self._messages.setdefault(event.message_id, _Message())
-        values, device = message.values, event.device
-        keys = message.keys.setdefault(device, [])
-        if any((device, key) in values for key, _ in event.data):
-            # It repeats a key, so it takes the place of what its sender has sent before.
-            for key in keys:
-                del values[device, key]
-            keys.clear()
-        for key, value in event.data:
-            # Taken out first: a key keeps its place in a dict when it only gets a new value.
-            if values.pop((device, key), None) is None:
-                keys.append(key)
-            values[device, key] = value
-        outcomes = self._count(message, device, event.data)
-        self._known[event.identity] = device
-        outcomes.append(Outcome(event.identity, device, OK, ""))
+        message = self._message(event.message_id)
+        outcomes = self._count(message, event.device, event.data)
+        self._known[event.identity] = event.device
+        outcomes.append(Outcome(event.identity, event.device, OK, ""))
         self._note(event.device, event.message_id)
         return outcomes
+
+    def _message(self, message_id: bytes) -> _Message:
+        message = self._messages.get(message_id)
+        if message is None:
+            message = self._messages[message_id] = _Message()
+        return message
 
     def _note(self, device: str, message_id: bytes) -> None:
         """Keep the id as one of the newest that the device has sent."""
@@ -690,36 +760,37 @@ class Coordinator:
             del recent[next(iter(recent))]
 
     def _wait(self, event: Waiting) -> list[Outcome]:
+        kind = event.kind
         messages: tuple[_Message, ...] = ()
-        if event.kind is not WaitKind.LOCK:
-            messages = tuple(self._messages.setdefault(one, _Message()) for one in event.ids)
         outcomes: list[Outcome] = []
+        # The most frequent ones first.
+        if kind is WaitKind.SYNC:
+            message = self._message(event.message_id)
+            messages = (message,)
+            if self._unmet and (event.message_id, event.device) in self._unmet:
+                # Timed out, killed, rebooted: it has been announced, and this takes its place.
+                self._unmet.discard((event.message_id, event.device))
+            else:
+                outcomes = self._count(message, event.device, None)
+            need = _same(event.whom, message.times[event.device][1])
+        elif kind is WaitKind.LOCK:
+            need = _LOCK
+        else:
+            messages = tuple(map(self._message, event.ids))
+            match kind:
+                case WaitKind.WAIT:
+                    need = _ANY_OTHER
+                case WaitKind.NEXT:
+                    need = _NEXT
+                case WaitKind.WAIT_ALL:
+                    need = _same(event.whom, 1)
+                case _:
+                    assert_never(kind)
         for message in messages:
             message.awaited = True
-        match event.kind:
-            case WaitKind.WAIT:
-                need = _ANY_OTHER
-            case WaitKind.NEXT:
-                need = _NEXT
-            case WaitKind.LOCK:
-                need = _LOCK
-            case WaitKind.WAIT_ALL:
-                need = (event.whom, 1)
-            case WaitKind.SYNC:
-                (message,) = messages
-                if (event.message_id, event.device) in self._unmet:
-                    # Timed out, killed, rebooted: it has been announced, and this takes its place.
-                    self._unmet.discard((event.message_id, event.device))
-                else:
-                    message.times_synced[event.device] = message.times_synced.get(event.device, 0) + 1
-                    outcomes = self._count(message, event.device, ())
-                need = (event.whom, message.times_synced[event.device])
-            case _:
-                assert_never(event.kind)
-        wait = _Wait(event, messages, need, self._waits_so_far, set())
+        wait = _Wait(event, messages, need, self._waits_so_far)
         if isinstance(event.whom, tuple):
-            wait.lacks.update(event.whom)
-            wait.lacks.difference_update(*(message.times_sent for message in messages))
+            wait.lacks = set(event.whom).difference(*(message.times for message in messages))
         self._waits_so_far += 1
         how = self._judge(wait)
         if how is not None:
@@ -727,6 +798,7 @@ class Coordinator:
                 self._give(wait)
             return [*outcomes, self._end(event, *how)]
         self._waits[event.identity] = wait
+        self._known[event.identity] = None
         for waits in self._places(wait):
             waits[event.identity] = wait
         return outcomes
@@ -737,25 +809,25 @@ class Coordinator:
         places = [self._of_device.setdefault(device, {})]
         if wait.need == _LOCK:
             return [*places, self._locks[wait.waiting.message_id].queue.setdefault(device, {})]
-        if wait.need == _NEXT:
-            return [
-                *places,
-                self._of_any,
-                *(message.nexts.setdefault(device, {}) for message in wait.messages),
-            ]
-        if isinstance(whom, tuple):
-            places += (self._by_lack.setdefault(name, {}) for name in wait.lacks)
-            return places + [
-                message.by_lack.setdefault(name, {}) for message in wait.messages for name in wait.lacks
-            ]
-        if wait.need == _ANY_OTHER:
+        if wait.need in (_ANY_OTHER, _NEXT):
             places.append(self._of_any)
+        elif isinstance(whom, tuple):
+            places += (self._by_lack.setdefault(name, {}) for name in wait.lacks)
         else:
             groups = self._of_whom.setdefault(whom, {})
             places.append(groups.setdefault((wait.waiting.message_id, times), {}))
             if isinstance(whom, int) and whom > len(self._roles) - len(self._gone):
                 self._too_many.add(whom)
-        return places + [message.waits.setdefault(wait.need, {}) for message in wait.messages]
+        for message in wait.messages:
+            if message.waits is None:
+                message.waits = _Waits()
+            if wait.need == _NEXT:
+                places.append(message.waits.nexts.setdefault(device, {}))
+            elif isinstance(whom, tuple):
+                places += (message.waits.by_lack.setdefault(name, {}) for name in wait.lacks)
+            else:
+                places.append(message.waits.by_need.setdefault(wait.need, {}))
+        return places
 
     def _forget_places(self, wait: _Wait) -> None:
         device, request = wait.waiting.device, wait.waiting.identity
@@ -773,13 +845,18 @@ class Coordinator:
             if not groups:
                 del self._of_whom[whom]
         for message in wait.messages:
+            waits = message.waits
+            if waits is None:
+                continue
             if wait.need == _NEXT:
-                _take(message.nexts, device, request)
+                _take(waits.nexts, device, request)
             elif isinstance(whom, tuple):
                 for name in wait.lacks:
-                    _take(message.by_lack, name, request)
+                    _take(waits.by_lack, name, request)
             else:
-                _take(message.waits, wait.need, request)
+                _take(waits.by_need, wait.need, request)
+            if not waits:
+                message.waits = None
 
     def _judge(self, wait: _Wait) -> tuple[int, str] | None:
         """How the wait ends, as far as is known now: its status and the reason; None if it is open."""
@@ -799,35 +876,51 @@ class Coordinator:
         reason = self._hopeless(wait)
         return (NO, reason) if reason else None
 
-    def _count(self, message: _Message, device: str, data: tuple[tuple[bytes, bytes], ...]) -> list[Outcome]:
-        """Note that `device` has sent once more, and end the waits that this fulfils."""
-        times = message.times_sent.get(device, 0) + 1
-        message.times_sent[device] = times
-        message.all.append((device, data))
+    def _count(self, message: _Message, device: str, data: _Pairs | None) -> list[Outcome]:
+        """Note that `device` has sent once more, and end the waits that this fulfils.
+
+        :param data: None: by a lava-sync.
+        """
+        sent, of_sync = message.times.get(device, _NEVER)
+        times = sent + 1
+        message.times[device] = _same(times, of_sync + (data is None))
+        message.all += (device, data)
         self._messages_so_far += 1
+        if times == 1 and len(message.first) < 4:
+            message.first += (self._messages_so_far, device)
+        of_all, of_role = _same(None, times), _same(self._roles[device], times)
+        met = message.met
+        met[of_all] = met.get(of_all, 0) + 1
+        met[of_role] = met.get(of_role, 0) + 1
+        waits = message.waits
+        if waits is None:
+            return []
         touched: list[_Wait] = []
         if times == 1:
-            if len(message.first) < 2:
-                message.first.append((self._messages_so_far, device))
-            touched += message.waits.get(_ANY_OTHER, {}).values()
-            for wait in message.by_lack.pop(device, {}).values():
+            touched += waits.by_need.get(_ANY_OTHER, {}).values()
+            for wait in waits.by_lack.pop(device, {}).values():
+                assert isinstance(wait.lacks, set)
                 wait.lacks.discard(device)
                 _take(self._by_lack, device, wait.waiting.identity)
                 touched.append(wait)
         # Of each device that waits for the next one, one wait gets this one.
-        touched += [next(iter(waits.values())) for name, waits in message.nexts.items() if name != device]
-        for whom in (None, self._roles[device]):
-            need = (whom, times)
-            message.met[need] = message.met.get(need, 0) + 1
-            if self.complete and self._sizes[whom] - message.met[need] <= 1:
-                touched += message.waits.get(need, {}).values()
-        touched += message.waits.get((message.met[None, times], times), {}).values()
-        return self._end_those(touched)
+        touched += [next(iter(those.values())) for name, those in waits.nexts.items() if name != device]
+        for need in (of_all, of_role):
+            lacking = self._sizes[need[0]] - met[need]
+            if lacking <= 1 and self.complete and need in waits.by_need:
+                # Where one lacks, it can be only the one that waits.
+                touched += (
+                    wait
+                    for wait in waits.by_need[need].values()
+                    if not lacking or message.times_sent(wait.waiting.device) < times
+                )
+        touched += waits.by_need.get((met[of_all], times), {}).values()
+        return self._end_those(touched) if touched else []
 
     def _end_those(self, waits: Iterable[_Wait]) -> list[Outcome]:
         """End those of the waits that are fulfilled."""
         fulfilled = [wait for wait in waits if self._fulfilled(wait)]
-        return _in_order((wait, self._end(wait.waiting, OK, "")) for wait in fulfilled)
+        return _in_order([(wait, self._end(wait.waiting, OK, "")) for wait in fulfilled])
 
     def _end(self, request: Waiting, status: int, reason: str) -> Outcome:
         wait = self._waits.pop(request.identity, None)
@@ -844,9 +937,9 @@ class Coordinator:
     def _fulfilled(self, wait: _Wait) -> bool:
         device = wait.waiting.device
         if wait.need == _ANY_OTHER:
-            return any(len(message.times_sent) > (device in message.times_sent) for message in wait.messages)
+            return any(len(message.times) > (device in message.times) for message in wait.messages)
         if wait.need == _NEXT:
-            return device not in wait.messages[0].lent and wait.messages[0].next(device) is not None
+            return device not in (wait.messages[0].lent or ()) and wait.messages[0].next(device) is not None
         if wait.need == _LOCK:
             return self.holder(wait.waiting.message_id) in (None, device)
         (message,) = wait.messages
@@ -867,7 +960,7 @@ class Coordinator:
             return device in wait.lacks
         if isinstance(whom, str) and whom != self._roles[device]:
             return False
-        return wait.messages[0].times_sent.get(device, 0) < times
+        return wait.messages[0].times_sent(device) < times
 
     def _enough(self, wait: _Wait) -> int | None:
         """How many of `_lacking` are enough; None: all of them are needed."""
@@ -915,7 +1008,7 @@ class Coordinator:
         """
         device = wait.waiting.device
         here = len(self._roles) - len(self._gone)
-        if wait.need == _LOCK or (wait.need == _NEXT and device in wait.messages[0].lent):
+        if wait.need == _LOCK or (wait.need == _NEXT and device in (wait.messages[0].lent or ())):
             return ""
         if wait.need in (_ANY_OTHER, _NEXT):
             if not self.complete:
@@ -928,8 +1021,11 @@ class Coordinator:
             # Each that is here has sent, or can.
             if not self.complete or here >= wait.need[0]:
                 return ""
-            sent = wait.messages[0].times_sent
-            if here + sum(sent[name] >= wait.need[1] for name in sent if name in self._gone) >= wait.need[0]:
+            sent = wait.messages[0].times
+            if (
+                here + sum(sent[name][0] >= wait.need[1] for name in sent if name in self._gone)
+                >= wait.need[0]
+            ):
                 return ""
             if len(self._roles) < wait.need[0]:
                 return f"the group has {counted(len(self._roles), 'device')}, not {wait.need[0]}"
@@ -940,7 +1036,7 @@ class Coordinator:
             missing = [name for name in self._gone_lacking(wait) if name != device]
         if not missing:
             return ""
-        more = "another " if wait.need == _NEXT and wait.messages[0].passed.get(device) else ""
+        more = "another " if wait.need == _NEXT and (wait.messages[0].passed or {}).get(device) else ""
         reason = f"{enumerated(missing)} ended without sending {more}{_wanted(wait)}"
         return reason + self._hints(wait, missing)
 
@@ -958,6 +1054,8 @@ class Coordinator:
 
         # Who has done it once has done it for good.
         (message,) = wait.messages
+        if message.looked is None:
+            message.looked = {}
         place = message.looked.get(wait.need, 0)
         while place < len(self._departures) and not lacks(self._departures[place]):
             place += 1
@@ -981,9 +1079,11 @@ def _wanted(wait: _Wait) -> str:
     return f"{ids} {times(wait.need[1])}" if wait.need[1] > 1 else ids
 
 
-def _in_order(ended: Iterable[tuple[_Wait, Outcome]]) -> list[Outcome]:
+def _in_order(ended: list[tuple[_Wait, Outcome]]) -> list[Outcome]:
     """The outcomes in the order in which the waits began."""
-    return [outcome for _, outcome in sorted(ended, key=lambda pair: pair[0].number)]
+    if len(ended) > 1:
+        ended.sort(key=lambda pair: pair[0].number)
+    return [outcome for _, outcome in ended]
 
 
 def _take(places: dict[Any, dict[bytes, _Wait]], key: object, request: bytes) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from dispatcher.group.events import Event, Joined, Left, Reported, Waiting
+from toolkit.wire.vocabulary import RESULTS
 
 # Malformed signals that are kept of each device; all are counted.
 MAX_MALFORMED = 10
@@ -24,8 +25,7 @@ MAX_OPEN_RUNS = 16
 _MAX_NAME = 80
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
+class Case(NamedTuple):
     """One result of one test case, of lava-test-case or lava-test-reference.
 
     `run` is the number of the run in `Results.runs`. `position` is where in the device's console
@@ -99,7 +99,7 @@ class Failure:
 
 
 class Counts(NamedTuple):
-    """Numbers of results."""
+    """Numbers of results, in the order of RESULTS."""
 
     passed: int = 0
     failed: int = 0
@@ -114,8 +114,6 @@ class Counts(NamedTuple):
 
 # Remarks that make the tests a failure, and how it is said.
 FAILING = {"raise": "lava-test-raise", "refused": "refused"}
-
-_WORDS = {"pass": "passed", "fail": "failed", "skip": "skipped", "unknown": "unknown"}
 
 
 @dataclass(slots=True)
@@ -156,8 +154,13 @@ class Results:
         self.cases: list[Case] = []
         self.runs: list[Run] = []
         self.remarks: list[Remark] = []
-        self.counts = Counts()
+        self._counts = dict.fromkeys(RESULTS, 0)
         self._devices: dict[str, _Device] = {}
+
+    @property
+    def counts(self) -> Counts:
+        """How many results there are so far."""
+        return Counts(*self._counts.values())
 
     @property
     def devices(self) -> list[tuple[str, str]]:
@@ -177,12 +180,12 @@ class Results:
 
         Raises KeyError if its device never joined.
         """
+        if isinstance(event, Reported):
+            return self._report(event)
         if isinstance(event, Joined):
             self._devices.setdefault(event.device, _Device(event.role))
         elif isinstance(event, Left):
             self._leave(event)
-        elif isinstance(event, Reported):
-            return self._report(event)
         return None
 
     def fail_wait(self, waiting: Waiting, time: float) -> Case:
@@ -267,13 +270,12 @@ class Results:
         return None
 
     def _add_case(self, device: _Device, event: Reported) -> Case:
-        case_id, result = _texts(event)[:2]
-        measurement, units, url = None, None, None
-        if event.kind == "result":
-            measurement, units = event.fields[2:]
-        else:
-            url = event.fields[2]
+        case_id, result, *more = event.fields
+        assert case_id is not None
+        assert result is not None
+        measurement, units, url = (*more, None) if event.kind == "result" else (None, None, more[0])
         mark = device.marks.pop(case_id, None)
+        start, end, seconds = _span(mark, event) if mark is not None else (None, None, None)
         case = Case(
             event.device,
             device.run,
@@ -285,14 +287,15 @@ class Results:
             url,
             event.time,
             event.position,
-            *(_span(mark, event) if mark is not None else (None, None, None)),
+            start,
+            end,
+            seconds,
         )
         return self._add(case)
 
     def _add(self, case: Case) -> Case:
         self.cases.append(case)
-        word = _WORDS[case.result]
-        self.counts = self.counts._replace(**{word: getattr(self.counts, word) + 1})
+        self._counts[case.result] += 1
         return case
 
     # Runs

@@ -7,7 +7,7 @@ on whichever host and in whichever year it is folded.
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from dispatcher.group.coordinator import Coordinator, Outcome
 from dispatcher.group.events import (
@@ -33,8 +33,7 @@ PAIR_BYTES = 192
 _OF_SHARES = (Sent, Waiting, Taken, Unlocked, Reported)
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """What one event did.
 
     :param outcomes: how requests ended, in the order in which they were made.
@@ -84,34 +83,34 @@ class GroupState:
         Raises ValueError for an event that can't be in the log of a group at this place: the first one is no
         `Founded`, or a device never joined. The state is then as before.
         """
-        if self.known(event.identity):
+        if self.coordinator.known(event.identity):
             return _NOTHING
-        if self.founded is None and not isinstance(event, Founded):
-            raise ValueError("the log does not begin with the event that founds its group")
-        if isinstance(event, Founded) and self.founded is not None:
+        if (self.founded is None) != isinstance(event, Founded):
+            if self.founded is None:
+                raise ValueError("the log does not begin with the event that founds its group")
             raise ValueError("the group is founded twice")
-        waits = self._waits_that_may_end(event)
-        outcomes = self.coordinator.apply(event)
-        if isinstance(event, Founded):
-            self.founded = event
-        elif isinstance(event, _OF_SHARES):
-            self._bytes[event.device] = self.bytes_of(event.device) + size(event)
+        waits = self._waits_that_may_fail(event)
+        outcomes = self.coordinator.apply_new(event)
         self.changes += 1
+        if isinstance(event, _OF_SHARES):
+            self._bytes[event.device] = self.bytes_of(event.device) + size(event)
+        elif isinstance(event, Founded):
+            self.founded = event
         case = self.results.apply(event)
-        if case is None and not outcomes:
-            return _NOTHING
         cases = [] if case is None else [case]
+        if not cases and not outcomes:
+            return _NOTHING
         if not waits:
             return Change(outcomes, [], cases)
         failed = [
-            (waits[outcome.request], outcome.reason)
+            (wait, outcome.reason)
             for outcome in outcomes
-            if outcome.status == NO and outcome.request in waits
+            if outcome.status == NO and (wait := waits.get(outcome.request)) is not None
         ]
         cases += [self.results.fail_wait(wait, event.time) for wait, _ in failed if not wait.own_timeout]
         return Change(outcomes, failed, cases)
 
-    def _waits_that_may_end(self, event: Event) -> dict[bytes, Waiting]:
+    def _waits_that_may_fail(self, event: Event) -> dict[bytes, Waiting]:
         """The waits that this event may let fail; the coordinator forgets them when they end."""
         if isinstance(event, Waiting):
             return {event.identity: event}
@@ -131,7 +130,8 @@ def size(event: Asked) -> int:
             pairs = sum(PAIR_BYTES + len(key) + len(value) for key, value in event.data)
             return EVENT_BYTES + len(event.message_id) + pairs
         case Waiting():
-            return EVENT_BYTES + sum(map(len, event.ids)) + _size_of_whom(event.whom)
+            more = sum(map(len, event.or_ids)) if event.or_ids else 0
+            return EVENT_BYTES + len(event.message_id) + more + _size_of_whom(event.whom)
         case Taken():
             return EVENT_BYTES
         case Unlocked():

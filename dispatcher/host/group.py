@@ -194,17 +194,23 @@ class Group:
         touched, self._touched = self._touched, set()
         for attachment in touched:
             attachment.flush(now)
-        for case, counts in self.engine.new_results():
-            self._observer.result(case, counts)
+        self._tell_results()
         for device, sentence in self.engine.notices():
             self._observer.notice(device, sentence)
         self._timer.set(self.engine.next_timeout())
         self._observer.turned(now)
 
+    def _tell_results(self) -> None:
+        for case, counts in self.engine.new_results():
+            self._observer.result(case, counts)
+
     def _receive_event(self, event: Event) -> None:
         self.engine.receive_event(event, self._loop.time())
         for reader in self._readers:
             reader(event)
+        if self._opening:
+            # There may be a million: they are not to gather.
+            self._tell_results()
         self._unsettled += 1
         if self._unsettled >= SETTLE_AFTER and not self._opening:
             self._unsettled = 0

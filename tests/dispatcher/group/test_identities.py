@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: MIT
+"""The identities of a group: as a dict has them, in a fraction of its memory."""
+
+import random
+import sys
+from array import array
+
+from dispatcher.group.identities import Identities
+
+
+def test_it_is_like_a_dict() -> None:
+    chance = random.Random(1)
+    identities: Identities[int | None] = Identities()
+    model: dict[bytes, int | str | None] = {}
+    names = ("d0", "d1", "ünï", "")
+
+    def identity(name: str) -> bytes:
+        # The same bytes of several devices, and short ones, and those of no device.
+        return chance.randrange(4000).to_bytes(8, "big")[chance.choice((0, 0, 0, 7)) :] + name.encode()
+
+    for _ in range(20_000):
+        name = chance.choice(names)
+        new, value = identity(name), chance.choice((name, name, name, "d1", None, 7))
+        assert (new in identities) == (new in model)
+        if model.get(new) in (None, 7):
+            identities[new] = model[new] = value
+        some = identity(chance.choice(names))
+        assert (some in identities, identities.get(some)) == (some in model, model.get(some))
+    for known, value in model.items():
+        assert known in identities
+        assert identities.get(known) == value
+
+
+def test_many_take_little_memory() -> None:
+    chance = random.Random(2)
+    identities: Identities[None] = Identities()
+    for number in range(50_000):
+        identities[chance.randbytes(8) + b"d%d" % (number % 10)] = f"d{number % 10}"
+    assert len(identities._others) < 3000
+    chunks = [chunk for numbers in identities._settled.values() for chunk in numbers._chunks]
+    assert all(isinstance(chunk, array) for chunk in chunks)
+    assert sum(map(sys.getsizeof, chunks)) < 50_000 * 20
