@@ -8,22 +8,24 @@ The file is a few lines of /bin/sh, which start Python on the file itself, and a
 zip archive behind them, in this order:
 
     __main__.py       where each command begins
-    importer.py       what imports the modules
-    __main__.bytecode both compiled
-    importer.bytecode
+    __main__.bytecode the same, compiled
     inflate.py        for Pythons without zlib
     version           magic number and name of the Python that the bytecode is for, and a hash of the source
-    bytecode/front    modules, compiled: those that any command needs to say what it is
+    importer.bytecode what imports the modules, compiled
+    usages            the help texts of all commands
+    bytecode/front    modules, compiled: those that most commands need
     bytecode/rest     ... and all others
-    source/front      the same as source, for every other Python from 3.6 on
+    importer.py       these three as source, for every other Python from 3.6 on
+    source/front
     source/rest
     LICENSE
 
-The first six are not compressed. Modules are a dict {path: content}, in the form
-of `marshal`. `python3 FILE` works too, but starts more slowly.
+The first four are not compressed. Modules are a dict {path: source or code}, in the form
+of `marshal`, and help texts a dict {command: text}. `python3 FILE` works too, but starts
+more slowly.
 
 With --python the bytecode is for that Python, there is no source, and the box runs
-on no other version of Python.
+on no other version of Python: it says so.
 
 The same tree and Python make the same bytes: names are sorted, dates and modes
 fixed, and nothing says where the tree lay.
@@ -52,16 +54,25 @@ DEFAULT_OUTPUT = Path("build", "lavabox")
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 # What has to be read before anything can be inflated.
-NOT_COMPRESSED = (
-    *("__main__.py", "__main__.bytecode", "importer.py", "importer.bytecode"),
-    *("inflate.py", "version"),
-)
+NOT_COMPRESSED = ("__main__.py", "__main__.bytecode", "inflate.py", "version")
 
-# Where the modules are that a command needs to say what it is: for the rest, to inflate it takes a tenth
-# of the time that the bare interpreter takes to start.
+# Where the modules are that a command needs which starts an agent, or finds its arguments wrong: all others have to be
+# inflated, and made code of, for the few commands that need them.
 FRONT = (
     *("toolkit/__init__", "toolkit/cli", "toolkit/context", "toolkit/arguments", "toolkit/reports"),
-    *("toolkit/thin", "toolkit/commands/", "toolkit/wire/__init__", "toolkit/wire/vocabulary"),
+    *(
+        "toolkit/thin",
+        "toolkit/errand",
+        "toolkit/client",
+        "toolkit/cache",
+        "toolkit/console",
+        "toolkit/meeting",
+    ),
+    *("toolkit/agent", "toolkit/entropy", "toolkit/foreground", "toolkit/wire/", "msgpack"),
+    *("toolkit/commands/__init__", "toolkit/commands/lava_self", "toolkit/commands/lava_role"),
+    *("toolkit/commands/lava_group", "toolkit/commands/lava_send", "toolkit/commands/lava_sync"),
+    *("toolkit/commands/lava_wait.", "toolkit/commands/lava_wait_all", "toolkit/commands/lava_test_case."),
+    *("toolkit/commands/lava_test_set", "toolkit/commands/lava_test_reference"),
 )
 
 # What marshal has written in this version, every Python 3 reads.
@@ -84,25 +95,36 @@ exit 127
 # Run by the Python that the bytecode is for, and in a process of its own: marshal writes what is
 # shared with the rest of a process in another way, so that the bytes would depend on what else the
 # builder has imported. Columns (3.11 and later) take a fifth of the room, and serve nobody; line
-# numbers (3.10 and later) another seventh: whoever has to know them runs the source.
+# numbers (3.10 and later) another seventh: whoever has to know them runs the source. Modules of a
+# group are written as one, so that what they have in common stands there once.
 COMPILE = """
 import marshal, sys
 from importlib.util import MAGIC_NUMBER
 if sys.version_info < (3, 6) or sys.implementation.name != "cpython":
     sys.exit("this is no CPython, 3.6 or later: " + sys.version)
 def lean(code):
+    if sys.version_info < (3, 10):
+        return code
     inner = [lean(item) if hasattr(item, "co_code") else item for item in code.co_consts]
     return code.replace(co_linetable=b"", co_consts=tuple(inner))
-sources = marshal.loads(sys.stdin.buffer.read())
-codes = {}
-for path in sorted(sources):
-    code = compile(sources[path], path, "exec", 0, True, 2)
-    if sys.version_info >= (3, 10):
-        code = lean(code)
-    codes[path] = marshal.dumps(code)
-sys.stdout.buffer.write(marshal.dumps((MAGIC_NUMBER, sys.implementation.cache_tag, codes), %d))
+def compiled(group):
+    return {path: lean(compile(group[path], path, "exec", 0, True, 2)) for path in sorted(group)}
+alone, groups = marshal.loads(sys.stdin.buffer.read())
+found = {name: marshal.dumps(code) for name, code in compiled(alone).items()}
+found.update([(name, marshal.dumps(compiled(groups[name]))) for name in sorted(groups)])
+sys.stdout.buffer.write(marshal.dumps((MAGIC_NUMBER, sys.implementation.cache_tag, found), %d))
 """
 
+# Prints the help texts of all commands.
+USAGES = """
+import marshal, sys
+sys.path.insert(0, sys.argv[1])
+found = {}
+for name in sys.argv[2:]:
+    module = __import__("toolkit.commands." + name, fromlist=["USAGE"])
+    found[name.replace("_", "-")] = module.USAGE
+sys.stdout.buffer.write(marshal.dumps(found, %d))
+"""
 
 # What Python is started with. Any Python reads it, from 2.7 on. The archive's first entry is __main__.py, as it is;
 # further on it is compiled, behind a mark, for one version of Python.
@@ -130,6 +152,21 @@ except KeyboardInterrupt:
 """
 
 
+# What stands in the place of __main__.py in a box for one Python.
+ALONE = r"""
+import marshal, sys
+from _frozen_importlib_external import MAGIC_NUMBER
+with open(sys.argv[0], "rb") as file:
+    data = file.read(16384)
+at = data.find(MAGIC_NUMBER + b"__main__") + 12
+if at > 12:
+    exec(marshal.loads(data[at:]))
+sys.stderr.write("lavabox: this one is for %s alone, and python3 is %%s: take one that is built for it, or for all\n"
+    %% sys.implementation.cache_tag)
+sys.exit(127)
+"""
+
+
 class BuildError(Exception):
     """The box cannot be built; the text says why, and what to do."""
 
@@ -143,19 +180,24 @@ def build(output: Path, python: str | None = None) -> Path:
     """
     if output.name.startswith("lava-"):
         raise BuildError(f"{output.name} would pass for a command, whose names begin with lava-")
-    sources = _sources()
-    magic, tag, codes = _bytecode(sources, python or sys.executable)
+    begin, groups = _sources()
+    build = _build(begin, groups)
+    begin["__main__.py"] = re.sub(rb"(?m)^BUILD = .*", f'BUILD = b"{build}"'.encode(), begin["__main__.py"])
+    magic, tag, codes = _bytecode(begin, groups, python or sys.executable)
     entries = [
-        ("__main__.py", sources["__main__.py"]),
-        ("importer.py", sources["importer.py"]),
-        ("__main__.bytecode", magic + b"__main__" + codes.pop("__main__.py")),
-        ("importer.bytecode", magic + b"importer" + codes.pop("importer.py")),
+        ("__main__.py", begin["__main__.py"] if python is None else (ALONE % tag).encode()),
+        ("__main__.bytecode", magic + b"__main__" + codes["__main__.py"]),
         ("inflate.py", _stripped(_read("zipapp/inflate.py"))),
-        ("version", f"{magic.hex()} {tag} {_build(sources)}".encode()),
-        *_streams("bytecode", codes),
+        ("version", f"{magic.hex()} {tag} {build}".encode()),
+        ("importer.bytecode", codes["importer.py"]),
+        ("usages", _usages()),
+        *[(f"bytecode/{name}", codes[name]) for name in groups],
     ]
     if python is None:
-        entries += _streams("source", sources)
+        entries.append(("importer.py", begin["importer.py"]))
+        entries += [
+            (f"source/{name}", marshal.dumps(group, MARSHAL_VERSION)) for name, group in groups.items()
+        ]
     entries.append(("LICENSE", _licence()))
     output.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.")
@@ -193,27 +235,42 @@ def _read(path: str) -> bytes:
     return (TOOLKIT / path).read_bytes()
 
 
-def _sources() -> dict[str, bytes]:
-    """Path that a module is imported by, and content, stripped."""
-    sources = {name: _read(f"zipapp/{name}") for name in ("importer.py", "msgpack.py")}
+def _sources() -> tuple[dict[str, bytes], dict[str, dict[str, bytes]]]:
+    """What each command begins with, and the groups of modules: path that each is imported by, and content, stripped."""
+    begin = {name: _stripped(_read(f"zipapp/{name}")) for name in ("__main__.py", "importer.py")}
+    groups: dict[str, dict[str, bytes]] = {"front": {}, "rest": {}}
+    sources = {"msgpack.py": _read("zipapp/msgpack.py")}
     for path in TOOLKIT.rglob("*.py"):
         inside = path.relative_to(TOOLKIT)
         if inside.parts[0] != "zipapp":
             sources[f"toolkit/{inside.as_posix()}"] = path.read_bytes()
-    stripped = {path: _stripped(source) for path, source in sources.items()}
-    build = f'BUILD = b"{_build(stripped)}"'.encode()
-    stripped["__main__.py"] = re.sub(rb"(?m)^BUILD = .*", build, _stripped(_read("zipapp/__main__.py")))
-    return stripped
+    for name in sorted(sources):
+        gone = "USAGE" if name.startswith("toolkit/commands/lava_") else None
+        groups["front" if name.startswith(FRONT) else "rest"][name] = _stripped(sources[name], gone)
+    return begin, groups
 
 
-def _build(sources: dict[str, bytes]) -> str:
+def _usages() -> bytes:
+    """The help texts of all commands, which stand in the box once, and not in the modules."""
+    names = sorted(path.stem for path in (TOOLKIT / "commands").glob("lava_*.py"))
+    asked = [*(sys.executable, "-I", "-S", "-B", "-c"), USAGES % MARSHAL_VERSION, str(TOOLKIT.parent), *names]
+    said = subprocess.run(asked, capture_output=True, check=False)
+    if said.returncode:
+        raise BuildError(f"a command has no help text:\n{said.stderr.decode()}")
+    return said.stdout
+
+
+def _build(begin: dict[str, bytes], groups: dict[str, dict[str, bytes]]) -> str:
     """What tells this version of the box from others, whichever Python they are built for."""
-    hashed = [path.encode() + sources[path] for path in sorted(sources) if path != "__main__.py"]
-    return sha256(b"".join(hashed)).hexdigest()[:16]
+    sources = {**begin, **groups["front"], **groups["rest"]}
+    return sha256(b"".join([path.encode() + sources[path] for path in sorted(sources)])).hexdigest()[:16]
 
 
-def _stripped(source: bytes) -> bytes:
-    """The source without comments, docstrings and annotations; every line keeps its number."""
+def _stripped(source: bytes, without: str | None = None) -> bytes:
+    """The source without comments, docstrings, annotations, and what is for type checkers; every line keeps its number.
+
+    :param without: a name whose assignment is left out, too.
+    """
     lines = source.decode().splitlines()
     # From where to where, as (line, column), and what comes there instead.
     gone: list[tuple[tuple[int, int], tuple[int, int], str]] = []
@@ -227,6 +284,9 @@ def _stripped(source: bytes) -> bytes:
             gone.append(((text.lineno, text.col_offset), _end(text), "pass" if alone else ""))
         if isinstance(node, ast.arg) and node.annotation:
             gone.append(((node.lineno, node.col_offset + len(node.arg)), _end(node), ""))
+        if _is_named(node, "TYPE_CHECKING") or (without and _is_named(node, without)):
+            assert isinstance(node, ast.stmt)
+            gone.append(((node.lineno, node.col_offset), _end(node), ""))
         if isinstance(node, ast.FunctionDef) and node.returns:
             number = node.returns.lineno
             start = lines[number - 1].rindex("->", 0, node.returns.col_offset)
@@ -235,7 +295,32 @@ def _stripped(source: bytes) -> bytes:
     for (first, start), (last, stop), instead in sorted(gone, reverse=True):
         lines[first - 1] = lines[first - 1][:start] + instead + lines[last - 1][stop:]
         lines[first:last] = [""] * (last - first)
-    return ("\n".join(line.rstrip() for line in lines).rstrip("\n") + "\n").encode()
+    return _indented("\n".join(line.rstrip() for line in lines).rstrip("\n") + "\n").encode()
+
+
+def _is_named(node: ast.AST, name: str) -> bool:
+    """Whether this gives that variable its value, or is an `if` that asks for it."""
+    if isinstance(node, ast.Assign):
+        return [name] == [target.id for target in node.targets if isinstance(target, ast.Name)]
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == name
+
+
+def _indented(source: str) -> str:
+    """With one space for each step."""
+    depth = 0
+    depths: dict[int, int] = {}  # of each line
+    kept: set[int] = set()  # lines that begin in the middle of a text
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        depth += (token.type == tokenize.INDENT) - (token.type == tokenize.DEDENT)
+        if token.type not in (tokenize.INDENT, tokenize.DEDENT):
+            depths.setdefault(token.start[0], depth)
+        if token.type == tokenize.STRING:
+            kept.update(range(token.start[0] + 1, token.end[0] + 1))
+    lines = source.split("\n")
+    for number, line in enumerate(lines, 1):
+        if number not in kept and line:
+            lines[number - 1] = " " * depths.get(number, 0) + line.lstrip()
+    return "\n".join(lines)
 
 
 def _end(node: ast.stmt | ast.expr | ast.arg) -> tuple[int, int]:
@@ -243,12 +328,14 @@ def _end(node: ast.stmt | ast.expr | ast.arg) -> tuple[int, int]:
     return node.end_lineno, node.end_col_offset
 
 
-def _bytecode(sources: dict[str, bytes], python: str) -> tuple[bytes, str, dict[str, bytes]]:
-    """Magic number and name of a Python, and what it makes of the sources."""
+def _bytecode(
+    begin: dict[str, bytes], groups: dict[str, dict[str, bytes]], python: str
+) -> tuple[bytes, str, dict[str, bytes]]:
+    """Magic number and name of a Python, and what it makes of the sources, by path and by name of the group."""
     try:
         compiler = subprocess.run(
             [*(python, "-I", "-S", "-X", "no_debug_ranges", "-c"), COMPILE % MARSHAL_VERSION],
-            input=marshal.dumps(sources, MARSHAL_VERSION),
+            input=marshal.dumps((begin, groups), MARSHAL_VERSION),
             capture_output=True,
             check=True,
         )
@@ -258,14 +345,6 @@ def _bytecode(sources: dict[str, bytes], python: str) -> tuple[bytes, str, dict[
         raise BuildError(f"{python} compiles nothing: {error.stderr.decode().strip()}") from error
     magic, tag, codes = marshal.loads(compiler.stdout)
     return magic, tag, codes
-
-
-def _streams(kind: str, modules: dict[str, bytes]) -> list[tuple[str, bytes]]:
-    """The two entries for all modules in one of the forms."""
-    streams: dict[str, dict[str, bytes]] = {"front": {}, "rest": {}}
-    for path in sorted(modules.keys() - {"__main__.py", "importer.py"}):
-        streams["front" if path.startswith(FRONT) else "rest"][path] = modules[path]
-    return [(f"{kind}/{name}", marshal.dumps(stream, MARSHAL_VERSION)) for name, stream in streams.items()]
 
 
 def _entry(path: str) -> zipfile.ZipInfo:

@@ -6,8 +6,13 @@ IMPORTER = r"""
 import sys
 with open(sys.argv[1], "rb") as file:
     data = file.read()
-at = data.index(b"\0\0importer.py") + 13
+def entry(name):
+    return data[data.index(b"\0\0" + name) + 2 + len(name) :]
 found = {"__name__": "box"}
-exec(data[at : data.index(b"PK\3\4", at)], found)
-sys.meta_path.insert(0, found["Box"](sys.argv[1], data))
+exec(entry(b"inflate.py").partition(b"PK\3\4")[0], found)
+if "without zlib" not in sys.argv:
+    import zlib
+    found["decompress"] = zlib.decompress
+exec(found["decompress"](entry(b"importer.py"), -15), found)
+sys.meta_path.insert(0, found["Box"](sys.argv[1], data, found["decompress"]))
 """

@@ -29,7 +29,7 @@ import binascii
 import errno
 import gc
 import marshal
-import os
+import posix
 import select
 import time
 from _frozen_importlib_external import MAGIC_NUMBER
@@ -197,7 +197,7 @@ class Agent:
             self._collect()
             self._deliver(time.monotonic())
             for fd, command in self._commands.items():
-                os.set_blocking(fd, True)
+                posix.set_blocking(fd, True)
                 _write_all(fd, command.output)
 
     def _turn(self) -> None:
@@ -383,10 +383,10 @@ class Agent:
             fd, _ = self._listener._accept()  # type: ignore[attr-defined]
         except BlockingIOError:
             return
-        os.set_blocking(fd, False)
+        posix.set_blocking(fd, False)
         connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, fd)
         pid, uid = peer(connection)
-        if uid not in (0, os.geteuid()):
+        if uid not in (0, posix.geteuid()):
             # Anybody can connect; only who may open our console may use it.
             connection.close()
             return
@@ -401,7 +401,7 @@ class Agent:
         if fd not in self._commands or not event & (select.POLLIN | select.POLLHUP | select.POLLERR):
             return
         try:
-            data = os.read(fd, 65536)
+            data = posix.read(fd, 65536)
         except BlockingIOError:
             return
         except OSError:
@@ -416,7 +416,7 @@ class Agent:
         """Write as much as can be written now; `_serve` comes back for the rest."""
         command.output += data
         try:
-            command.output = command.output[os.write(fd, command.output) :]
+            command.output = command.output[posix.write(fd, command.output) :]
         except BlockingIOError:
             return
         except OSError:
@@ -540,25 +540,25 @@ class Agent:
 
     def _drop(self, fd: int) -> None:
         del self._commands[fd]
-        os.close(fd)
+        posix.close(fd)
         self._idle_since = time.monotonic()
 
 
 def _write_all(fd: int, data: bytes) -> None:
     try:
         while data:
-            data = data[os.write(fd, data) :]
+            data = data[posix.write(fd, data) :]
     except OSError:
         pass  # the command is gone
 
 
 def spawn(listener: "Socket", console: "Console") -> None:
     """Fork the agent of this console; returns in the command."""
-    if os.fork():
+    if posix.fork():
         return
     try:
-        os.setsid()
-        os.chdir("/")
+        posix.setsid()
+        posix.chdir("/")
         _let_go_of_files({listener.fileno(), console.read_fd, console.write_fd})
         try:
             with open("/proc/self/comm", "w") as file:
@@ -574,7 +574,7 @@ def spawn(listener: "Socket", console: "Console") -> None:
         Agent(listener, console).run()
     finally:
         # Never back into the command: its exit handlers and buffers are not ours.
-        os._exit(0)
+        posix._exit(0)
 
 
 def _terminate(number: int, frame: object) -> None:
@@ -588,15 +588,15 @@ def _stop_writing(number: int, frame: object) -> None:
 def _let_go_of_files(keep: "set[int]") -> None:
     """Close what was inherited: `x=$(lava-role)` waits until nobody has its pipe open."""
     try:
-        fds = [int(name) for name in os.listdir("/proc/self/fd")]
+        fds = [int(name) for name in posix.listdir("/proc/self/fd")]
     except OSError:
         fds = list(range(256))
     for fd in fds:
         if fd not in keep:
             try:
-                os.close(fd)
+                posix.close(fd)
             except OSError:
                 pass  # that of the listing itself
     # Files opened later must not become somebody's standard output.
-    while os.open("/dev/null", os.O_RDWR) < 2:
+    while posix.open("/dev/null", posix.O_RDWR) < 2:
         pass

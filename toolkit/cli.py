@@ -8,6 +8,8 @@ argument: `lavabox lava-send ID`.
 import posix  # `os` takes longer to start than all of this
 import sys
 
+import toolkit
+
 from . import VERSION
 from .arguments import quote, to_bytes
 from .commands import COMMANDS, RESULTS, module_name
@@ -18,6 +20,7 @@ from .wire.vocabulary import INTERRUPTED, LINK_FAILED, MAX_NAME, NO, OK, USAGE, 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from types import ModuleType
     from typing import Protocol
 
     class Box(Protocol):
@@ -79,7 +82,9 @@ def main(argv: "list[str]", box: "Box | None" = None, identity: "bytes | None" =
     context = Context("lavabox" if name is None else name, environ, identity)
     try:
         if name is None:
-            return _run(BOX_USAGE, lambda options, context: _box(options, context, box), arguments, context)
+            return _run(
+                lambda: BOX_USAGE, lambda options, context: _box(options, context, box), arguments, context
+            )
         if name not in COMMANDS:
             return _unknown(name, Context("lavabox", environ))
         return run(arguments, context)
@@ -124,15 +129,22 @@ def environment(given: "Mapping[bytes, bytes]") -> "dict[str, str]":
 def run(arguments: "list[str]", context: Context) -> int:
     """All of the command that the context is for; returns its exit status."""
     module = __import__("toolkit.commands." + module_name(context.name), fromlist=["run"])
-    return _run(module.USAGE, module.run, arguments, context)
+    return _run(lambda: _usage(context.name, module), module.run, arguments, context)
 
 
-def _run(usage: str, run: "Run", arguments: "list[str]", context: Context) -> int:
+def _usage(name: str, module: "ModuleType") -> str:
+    """The help text of a command. The box keeps those apart from the modules."""
+    usages = getattr(toolkit.__spec__.loader, "usages", None)
+    text = usages()[name] if usages else module.USAGE  # type: str
+    return text
+
+
+def _run(usage: "Callable[[], str]", run: "Run", arguments: "list[str]", context: Context) -> int:
     """What all commands have in common: --help, --version, and how they end."""
     name = context.name
     try:
         if arguments[:1] in (["--help"], ["-h"]):
-            context.write(usage)
+            context.write(usage())
             return OK
         if arguments[:1] == ["--version"] and name != "lavabox":
             context.write("%s (lavabox) %s\n" % (name, VERSION))
@@ -140,7 +152,7 @@ def _run(usage: str, run: "Run", arguments: "list[str]", context: Context) -> in
         return run(arguments, context)
     except UsageError as error:
         context.complain(
-            "%s: %s\n%s\nTry `%s --help`." % (name, error.text, usage.partition("\n\n")[0], name)
+            "%s: %s\n%s\nTry `%s --help`." % (name, error.text, usage().partition("\n\n")[0], name)
         )
         _tell_refusal(context, arguments, error)
         return USAGE

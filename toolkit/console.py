@@ -3,8 +3,8 @@
 
 import errno
 import fcntl
-import os
-import struct
+import posix
+import sys
 import termios
 import time
 
@@ -76,7 +76,7 @@ def find(environ: "Mapping[str, str]") -> "Console":
             return port
     for fd in _STANDARD:
         try:
-            return Console(os.ttyname(fd))
+            return Console(posix.ttyname(fd))
         except (OSError, CommandError):
             continue
     port = _inherited(None)
@@ -100,7 +100,7 @@ def _inherited(number: "int | None") -> "Console | None":
 
 def _device(path: str) -> int:
     try:
-        return os.stat(path).st_rdev
+        return posix.stat(path).st_rdev
     except OSError:
         return -1
 
@@ -122,7 +122,7 @@ def _is_screen(name: str) -> bool:
 
 def _of_kernel() -> "Console":
     failed = None
-    for path in kernel_consoles() or [_CONSOLE] * os.path.exists(_CONSOLE):
+    for path in kernel_consoles() or [_CONSOLE] * (_device(_CONSOLE) >= 0):
         try:
             return Console(path)
         except CommandError as error:
@@ -178,13 +178,13 @@ class Console:
             if fd is None:
                 self._open()
             else:
-                self.read_fd, self.write_fd = os.dup(fd), os.dup(fd)
+                self.read_fd, self.write_fd = posix.dup(fd), posix.dup(fd)
         except OSError as error:
             text = "can't open the console %s: %s" % (path, error.strerror)
             if error.errno == errno.EACCES:
                 text += "; run the command as the user who may, or with that terminal as its standard input"
             raise CommandError(NO_DISPATCHER, text) from None
-        if not os.isatty(self.read_fd):
+        if not posix.isatty(self.read_fd):
             self.close()
             raise CommandError(NO_DISPATCHER, "the console %s is not a terminal" % path)
         self.number = self._find_number()  # of the terminal's device, as in /proc/PID/stat
@@ -192,13 +192,13 @@ class Console:
     def _open(self) -> None:
         # Two open files of our own: a frame has to go out in one blocking write, and a read must not
         # block when somebody else was quicker. Neither disturbs the caller's.
-        self.read_fd = os.open(self.path, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
+        self.read_fd = posix.open(self.path, posix.O_RDONLY | posix.O_NOCTTY | posix.O_NONBLOCK)
         try:
-            self.write_fd = os.open(self.path, os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
+            self.write_fd = posix.open(self.path, posix.O_WRONLY | posix.O_NOCTTY | posix.O_NONBLOCK)
         except OSError:
-            os.close(self.read_fd)
+            posix.close(self.read_fd)
             raise
-        os.set_blocking(self.write_fd, True)
+        posix.set_blocking(self.write_fd, True)
 
     def reopen(self) -> None:
         """After a hang-up: open it again, if it is there again soon; else raises OSError."""
@@ -222,8 +222,8 @@ class Console:
             time.sleep(_RETRY)
 
     def close(self) -> None:
-        os.close(self.read_fd)
-        os.close(self.write_fd)
+        posix.close(self.read_fd)
+        posix.close(self.write_fd)
 
     @property
     def _is_pty(self) -> bool:
@@ -235,11 +235,11 @@ class Console:
         if self._is_pty:
             # Containers have ptys of the same numbers; the file system they lie on differs.
             try:
-                instance = os.stat(
+                instance = posix.stat(
                     "/dev/pts/%d" % (self.number & 0xFF | (self.number >> 12) & 0xFFF00)
                 ).st_dev
             except OSError:
-                instance = os.fstat(self.read_fd).st_dev
+                instance = posix.fstat(self.read_fd).st_dev
         return "%x-%x" % (self.number, instance)
 
     def _find_number(self) -> int:
@@ -248,7 +248,7 @@ class Console:
                 return _number(fcntl.ioctl(self.read_fd, request, b"\0\0\0\0"))
             except OSError:
                 continue
-        return os.fstat(self.read_fd).st_rdev
+        return posix.fstat(self.read_fd).st_rdev
 
     def baud(self) -> int:
         """Speed of the line in bits per second, 0 if it can't be told."""
@@ -275,7 +275,7 @@ class Console:
         if self.inherited:
             return True  # such a file may block, and then the kernel does not tell
         try:
-            os.read(self.read_fd, 0)
+            posix.read(self.read_fd, 0)
         except BlockingIOError:
             return False
         except OSError as error:
@@ -347,14 +347,14 @@ class Console:
         # One write(2) is one piece among those of other processes, and only if it is whole.
         try:
             while frame:
-                frame = frame[os.write(self.write_fd, frame) :]
+                frame = frame[posix.write(self.write_fd, frame) :]
         except OSError as error:
             raise _told(error) from None
 
     def read_lines(self) -> "list[bytes]":
         """The input lines that are there, without waiting; raises BlockingIOError, or HungUp."""
         try:
-            data = os.read(self.read_fd, 4096)
+            data = posix.read(self.read_fd, 4096)
         except BlockingIOError:
             raise
         except OSError as error:
@@ -378,5 +378,4 @@ def _told(error: OSError) -> OSError:
 
 def _number(raw: bytes) -> int:
     """An int as the kernel writes it."""
-    number: int = struct.unpack("I", raw)[0]
-    return number
+    return int.from_bytes(raw, sys.byteorder)

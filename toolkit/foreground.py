@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Which process has the foreground of a terminal, by /proc/PID/stat."""
 
-import os
+import posix
 
 
 def _status(pid: "int | str") -> "list[bytes]":
@@ -27,7 +27,7 @@ def has_foreground(pid: int, terminal: int) -> bool:
 def owner(terminal: int) -> str:
     """The program in the foreground of this terminal, for messages; "" if none is found."""
     try:
-        pids = [name for name in os.listdir("/proc") if name.isdigit()]
+        pids = [name for name in posix.listdir("/proc") if name.isdigit()]
     except OSError:
         return ""
     for pid in pids:

@@ -8,8 +8,8 @@ the kernel's list of sockets.
 """
 
 import _socket
-import os
-import struct
+import posix
+import sys
 import time
 
 from .entropy import random_bytes
@@ -25,13 +25,14 @@ _SO_PEERCRED = getattr(_socket, "SO_PEERCRED", 17)
 
 def peer(connection: "Socket") -> "tuple[int, int]":
     """Process and user at the other end."""
-    pid, uid, _ = struct.unpack("3i", connection.getsockopt(_socket.SOL_SOCKET, _SO_PEERCRED, 12))
-    return pid, uid
+    # struct ucred: pid, uid, gid, of four bytes each
+    raw = connection.getsockopt(_socket.SOL_SOCKET, _SO_PEERCRED, 12)
+    return int.from_bytes(raw[:4], sys.byteorder), int.from_bytes(raw[4:8], sys.byteorder)
 
 
 def trusted(connection: "Socket") -> bool:
     """Whether our own user is at the other end, or root."""
-    return peer(connection)[1] in (0, os.geteuid())
+    return peer(connection)[1] in (0, posix.geteuid())
 
 
 def meet(key: str) -> "tuple[Socket, bool]":
@@ -39,7 +40,7 @@ def meet(key: str) -> "tuple[Socket, bool]":
 
     In the latter case the caller becomes the agent. Raises OSError.
     """
-    name = b"\0lavabox/%d/%s" % (os.geteuid(), key.encode())
+    name = b"\0lavabox/%d/%s" % (posix.geteuid(), key.encode())
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
         agent = _connected(name)

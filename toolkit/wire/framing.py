@@ -16,7 +16,6 @@ half-typed line away first, so that it never completes one.
 """
 
 import binascii
-import struct
 
 MARKER = b"\x1b]5282;"
 TERMINATOR = b"\x1b\\"
@@ -43,7 +42,6 @@ _FROM_URL = bytes.maketrans(b"-_+/=", b"+/!!!")
 # it has bits to spare. One character alone carries nothing.
 _PADDING = (b"", b"=", b"==", b"=")
 _LAST = (ALPHABET, b"", b"AQgw", b"AEIMQUYcgkosw048")
-_pack_check = struct.Struct(">I").pack
 
 
 def _encode(data: bytes) -> bytes:
@@ -65,7 +63,7 @@ def _decode(text: bytes) -> "bytes | None":
 
 def check(text: bytes, seed: int) -> bytes:
     """The six characters that vouch for `text` in the direction of `seed`."""
-    return binascii.b2a_base64(_pack_check(binascii.crc32(text, seed)))[:CHECK_SIZE].translate(_TO_URL)
+    return binascii.b2a_base64(binascii.crc32(text, seed).to_bytes(4, "big"))[:CHECK_SIZE].translate(_TO_URL)
 
 
 def encode_frame(body: bytes) -> bytes:

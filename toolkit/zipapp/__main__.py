@@ -46,13 +46,19 @@ try:
     if status is None:
         with open(sys.argv[0], "rb") as file:
             data = file.read()
-        # It lies in the archive as it is, behind its name; and compiled, behind a mark, if that is for this Python.
-        mark, at = MAGIC_NUMBER + b"importer", data.index(b"\0\0importer.py") + 13
-        exec(
-            marshal.loads(data[data.index(mark) + 12 :])
-            if mark in data
-            else data[at : data.index(b"PK\3\4", at)]
-        )
+
+        # What lies in the archive begins behind its name. (Which must not stand here as it does there.)
+        def entry(name: bytes, kind: bytes = b"py") -> bytes:
+            mark = b"\0\0%s.%s" % (name, kind)
+            return data[data.index(mark) + len(mark) :]
+
+        try:
+            from zlib import decompress
+        except ImportError:
+            exec(entry(b"inflate").partition(b"PK\3\4")[0])
+        if MAGIC_NUMBER + b"__main__" in data:
+            exec(marshal.loads(decompress(entry(b"importer", b"bytecode"), -15)))
+        exec(decompress(entry(b"importer"), -15))
 except KeyboardInterrupt:
     status = 130
 posix._exit(status)  # type: ignore[arg-type]

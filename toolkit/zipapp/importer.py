@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The long way of a command: imports modules out of the archive that the box is, and runs the command.
 
-Run by __main__.py, which has read the box: `data` is its content. It may also have begun the command: `identity`
-is that of its first request then.
+Run by __main__.py, which has read the box: `data` is its content, and `decompress` the function of zlib, or what
+stands in its place. It may also have begun the command: `identity` is that of its first request then.
 
 The modules are there as bytecode of one version of Python, and as source for all others; of each kind in
 two streams. zipimport, which wants an entry for each, takes three times as long.
@@ -17,9 +17,12 @@ from _frozen_importlib_external import MAGIC_NUMBER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import CodeType, ModuleType
+    from typing import Any
 
     data = b""
+    decompress = bytes  # type: Callable[..., bytes]
     identity = None  # type: bytes | None
 
 
@@ -28,10 +31,13 @@ class Box:
 
     `path` is where it is; `version` the Python that it has bytecode for, such as "cpython-311"; `build` names
     what it was built from.
+
+    :param decompress: as that of zlib.
     """
 
-    def __init__(self, path: str, data: bytes) -> None:
+    def __init__(self, path: str, data: bytes, decompress: "Callable[..., bytes]") -> None:
         self.path = path
+        self._decompress = decompress
         self._entries = {}  # type: dict[str, bytes]
         at = data.index(b"PK\3\4")
         while data[at : at + 4] == b"PK\3\4":
@@ -42,28 +48,17 @@ class Box:
             at = start + size
         magic, self.version, build = self._entries["version"].decode().split()
         self.build = build.encode()
-        self._compiled = magic == "".join(["%02x" % byte for byte in MAGIC_NUMBER])
-        kind = "bytecode" if self._compiled else "source"
-        # Most commands that only say something need the first alone.
-        self._streams = [kind + "/rest", kind + "/front"]
-        self._modules = {}  # type: dict[str, bytes]
-        if kind + "/rest" not in self._entries:
-            sys.stderr.write(
-                "lavabox: this one is for %s alone, and python3 is %s: take one that is built for it, or for all\n"
-                % (self.version, sys.implementation.cache_tag)
-            )
-            sys.stderr.flush()
-            posix._exit(127)
+        kind = "bytecode" if magic == "".join(["%02x" % byte for byte in MAGIC_NUMBER]) else "source"
+        # Most commands need the first alone.
+        self._groups = [kind + "/rest", kind + "/front"]
+        self._modules = {}  # type: dict[str, CodeType | bytes]
 
-    def _inflate(self, data: bytes) -> bytes:
-        try:
-            from zlib import decompress
-        except ImportError:
-            found = {}  # type: ignore[var-annotated]
-            exec(self._entries["inflate.py"], found)
-            inflated = found["inflate"](data)  # type: bytes
-            return inflated
-        return decompress(data, -15)
+    def _read(self, entry: str) -> "dict[str, Any]":
+        return marshal.loads(self._decompress(self._entries[entry], -15))  # type: ignore[no-any-return]
+
+    def usages(self) -> "dict[str, str]":
+        """The help texts of all commands, by name."""
+        return self._read("usages")
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> "ModuleSpec | None":
         stem = name.replace(".", "/")
@@ -77,9 +72,9 @@ class Box:
                     spec = ModuleSpec(name, self, origin=where, is_package=package)  # type: ignore[arg-type]
                     spec.loader_state = file
                     return spec
-            if not self._streams:
+            if not self._groups:
                 return None
-            self._modules.update(marshal.loads(self._inflate(self._entries[self._streams.pop()])))
+            self._modules.update(self._read(self._groups.pop()))
 
     def create_module(self, spec: "ModuleSpec") -> None:
         """The usual one will do."""
@@ -90,23 +85,45 @@ class Box:
     def get_code(self, name: str) -> "CodeType":
         """The module, compiled."""
         file = self.find_spec(name).loader_state  # type: ignore[union-attr]
-        content = self._modules[file]
-        if self._compiled:
-            return marshal.loads(content)  # type: ignore[no-any-return]
-        return compile(content, file, "exec", 0, True, 2)
+        code = self._modules[file]
+        if isinstance(code, bytes):
+            code = self._modules[file] = compile(code, file, "exec", 0, True, 2)
+        return code
+
+
+def help_text(argv: "list[str]", box: Box) -> "str | None":
+    """What this command line prints if it plainly asks for help: that takes none of the modules."""
+    words = [argv[0].rpartition("/")[2]] + argv[1:]
+    if not words[0].startswith("lava-"):
+        del words[0]
+    return box.usages().get(words[0]) if words[1:2] in (["--help"], ["-h"]) else None
+
+
+def run_command(box: Box, identity: "bytes | None") -> int:
+    """Run the command that `sys.argv` names; returns its exit status. Its first request has that identity."""
+    text = help_text(sys.argv, box)
+    if text is not None:
+        left = text.encode()
+        try:
+            while left:
+                left = left[posix.write(1, left) :]
+            return 0
+        except OSError:
+            pass  # which the long way tells
+    sys.meta_path.insert(0, box)
+    import toolkit
+    from toolkit.cli import main
+
+    toolkit.BUILD = box.build
+    return main(sys.argv, box, identity)
 
 
 def run(box: Box, identity: "bytes | None") -> None:
-    """Run the command that `sys.argv` names, and end. Its first request has that identity."""
+    """Run the command, and end."""
     # No command lives long enough to need the garbage collector. (The agent does.)
     gc.disable()
     try:
-        sys.meta_path.insert(0, box)
-        import toolkit
-        from toolkit.cli import main
-
-        toolkit.BUILD = box.build
-        status = main(sys.argv, box, identity)
+        status = run_command(box, identity)
     except KeyboardInterrupt:
         status = 130
     except SystemExit as end:
@@ -126,4 +143,4 @@ if __name__ == "__main__":
         posix._exit(127)
     # Absolute, since a command may change the directory.
     path = sys.argv[0]
-    run(Box(path if path[0] == "/" else posix.getcwd() + "/" + path, data), identity)
+    run(Box(path if path[0] == "/" else posix.getcwd() + "/" + path, data, decompress), identity)

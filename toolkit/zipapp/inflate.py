@@ -46,8 +46,8 @@ def _codes(lengths: "list[int]") -> "Codes":
     return table, (1 << longest) - 1
 
 
-def inflate(data: bytes) -> bytes:
-    """The content of `data`."""
+def decompress(data: bytes, bits: int) -> bytes:
+    """The content of `data`, as zlib's function of that name gives it where `bits` is -15. Something else may follow."""
     out = bytearray()
     stream = _Stream(data)
     last = 0
