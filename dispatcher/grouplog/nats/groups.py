@@ -16,7 +16,7 @@ from dispatcher.group.events import Ended, Event, Founded, Reader
 from dispatcher.grouplog import GroupLogError, Notice
 from dispatcher.grouplog.nats.address import Address
 from dispatcher.grouplog.nats.follower import Arrival, Follower
-from dispatcher.grouplog.nats.lab import NO_MESSAGE, Lab, Refused, Unavailable
+from dispatcher.grouplog.nats.lab import NO_MESSAGE, Lab, Refused, Unavailable, open_lab
 
 # Subjects that a server tells at a time.
 _PAGE = 100_000
@@ -45,14 +45,10 @@ class Group:
 
 @asynccontextmanager
 async def _opened(address: Address) -> AsyncIterator[Lab]:
-    lab = Lab(address)
+    lab = await open_lab(address, create=False)
     try:
-        await lab.connect()
-        await lab.check_stream(create=False)
         yield lab
-    except Unavailable as error:
-        raise GroupLogError(f"{address}: {error}") from None
-    except Refused as error:
+    except (Unavailable, Refused) as error:
         raise GroupLogError(f"{address}: {error}") from None
     finally:
         await lab.close()

@@ -28,6 +28,10 @@ OLDEST = (2, 15, 0)
 # Seconds for one server to let us in, and for one answer.
 CONNECT_TIMEOUT = 3.0
 ANSWER_TIMEOUT = 3.0
+# Seconds until servers that are there have to be ready: they may be choosing a leader.
+START_PATIENCE = 15.0
+# Seconds between two tries.
+PAUSE = 0.25
 # A server that does not answer a ping of every second is left after three.
 _PING_INTERVAL, _MAX_PINGS = 1, 2
 # For how long a server remembers the identities of messages. That is only a help: the fold remembers for ever.
@@ -35,6 +39,7 @@ _DUPLICATE_WINDOW = 120 * 10**9
 # Bytes of a server's messages that may wait for us, beyond which the server sends no more for the moment.
 _PENDING_BYTES = 64 * 1024 * 1024
 
+_NO_ANSWER = "no answer"
 # Codes of JetStream's errors.
 NO_STREAM = 10059
 WRONG_LAST_SEQUENCE = 10071
@@ -49,6 +54,17 @@ _NO_JETSTREAM = {10035, 10039, 10076}
 
 class Unavailable(Exception):
     """The servers did not do it now, or it is not known whether they did; the text is a clause."""
+
+
+class Unreachable(Unavailable):
+    """No server lets us connect.
+
+    :param late: whether one of them is there and has not answered in time; it may be busy.
+    """
+
+    def __init__(self, text: str, *, late: bool) -> None:
+        super().__init__(text)
+        self.late = late
 
 
 class Refused(Exception):
@@ -75,8 +91,9 @@ class Lab:
         self._under_way: dict[asyncio.Future[Exception], str] = {}
 
     async def connect(self) -> None:
-        """Connect to the first server that lets us in. Raises Unavailable, or GroupLogError if none ever will."""
+        """Connect to the first server that lets us in. Raises Unreachable, or GroupLogError if none ever will."""
         said = []
+        late = False
         for server in self._address.servers:
             try:
                 await self._connect_to(server)
@@ -89,8 +106,9 @@ class Lab:
                         "see --group-log-credentials"
                     ) from None
                 said.append(f"{server}: {why}")
+                late = late or why == _NO_ANSWER
         else:
-            raise Unavailable("; ".join(said))
+            raise Unreachable("; ".join(said), late=late)
         version = self._client.connected_server_version
         numbers = (version.major, version.minor, version.patch)
         if numbers < OLDEST:
@@ -134,7 +152,7 @@ class Lab:
 
     def _why(self, error: BaseException) -> str:
         if isinstance(error, TimeoutError | nats.errors.TimeoutError):
-            return "no answer"
+            return _NO_ANSWER
         if isinstance(error, nats.errors.NoServersError) and self._problems:
             return self._problems[-1]
         return _text(error)
@@ -366,6 +384,45 @@ class Lab:
         """Say that we are there and have kept up, where the server asked for it."""
         with contextlib.suppress(nats.errors.Error, OSError):
             await self._client.publish(subject)
+
+
+async def _nothing(lab: Lab) -> None:
+    pass
+
+
+async def open_lab(
+    address: Address,
+    *,
+    create: bool,
+    ended: Callable[[], object] = lambda: None,
+    prepare: Callable[[Lab], Awaitable[None]] = _nothing,
+) -> Lab:
+    """A connection to a lab whose servers are ready, and whose stream is checked. Raises GroupLogError.
+
+    :param create: whether to make the stream, if it is not there.
+    :param ended: is called when the connection is lost.
+    :param prepare: what has to be done with it first; may raise Unavailable, and is then called again.
+    """
+    loop = asyncio.get_running_loop()
+    too_late = loop.time() + START_PATIENCE
+    while True:
+        lab = Lab(address, ended)
+        try:
+            await lab.connect()
+            await lab.check_stream(create=create)
+            await prepare(lab)
+            return lab
+        except Unreachable as error:
+            if not error.late or loop.time() >= too_late:
+                raise GroupLogError(f"no server of {address} can be reached: {error}") from None
+        except Unavailable as error:
+            await lab.close()
+            if loop.time() >= too_late:
+                raise GroupLogError(f"{address} is not ready: {error}") from None
+        except BaseException:
+            await lab.close()
+            raise
+        await asyncio.sleep(PAUSE)
 
 
 def _text(error: BaseException) -> str:

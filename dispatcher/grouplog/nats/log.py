@@ -20,15 +20,21 @@ from dispatcher.group.events import Event, Founded, Reader, to_json
 from dispatcher.grouplog import Deliver, Failed, GroupLogError, Notice, check_founding
 from dispatcher.grouplog.nats.address import Address
 from dispatcher.grouplog.nats.follower import Arrival, Follower
-from dispatcher.grouplog.nats.lab import NO_MESSAGE, NO_STREAM, WRONG_LAST_SEQUENCE, Lab, Refused, Unavailable
+from dispatcher.grouplog.nats.lab import (
+    NO_MESSAGE,
+    NO_STREAM,
+    PAUSE,
+    START_PATIENCE,
+    WRONG_LAST_SEQUENCE,
+    Lab,
+    Refused,
+    Unavailable,
+    open_lab,
+)
 from dispatcher.grouplog.nats.outbox import Outbox
 
-# Seconds that the beginning may take.
-START_PATIENCE = 15.0
 # Seconds in which the log may stand still while it is replayed.
 _REPLAY_PATIENCE = 10.0
-# Seconds between two tries.
-_PAUSE = 0.25
 # Seconds for the last events of a run.
 _CLOSE_PATIENCE = 20.0
 
@@ -65,7 +71,7 @@ class NatsGroupLog:
         self._reader = Reader(notice)
         self._wanted = founded
         try:
-            self._lab = await self._begin(founded)
+            self._lab = await open_lab(self._address, create=True, ended=self._gap.set, prepare=self._found)
             self._tasks.append(self._loop.create_task(self._follow()))
             await self._replayed()
         except BaseException:
@@ -73,31 +79,9 @@ class NatsGroupLog:
             raise
         self._tasks.append(self._loop.create_task(self._publish()))
 
-    async def _begin(self, founded: Founded) -> Lab:
-        """A connection to a lab that holds the group. Raises GroupLogError."""
-        too_late = self._loop.time() + START_PATIENCE
-        connected = False
-        while True:
-            lab = Lab(self._address, self._gap.set)
-            try:
-                await lab.connect()
-                connected = True
-                await lab.check_stream(create=True)
-                await self._found(lab, founded)
-                return lab
-            except Unavailable as error:
-                await lab.close()
-                if not connected:
-                    raise GroupLogError(f"no server of {self._address} can be reached: {error}") from None
-                if self._loop.time() >= too_late:
-                    raise GroupLogError(f"{self._address} is not ready: {error}") from None
-            except BaseException:
-                await lab.close()
-                raise
-            await asyncio.sleep(_PAUSE)
-
-    async def _found(self, lab: Lab, founded: Founded) -> None:
+    async def _found(self, lab: Lab) -> None:
         """Begin the log, if it is new. Raises GroupLogError or Unavailable."""
+        founded = self._wanted
         try:
             await lab.publish(self._subject, _line(founded), founded.identity.hex(), first=True)
         except Refused as error:
@@ -128,7 +112,7 @@ class NatsGroupLog:
                 try:
                     await self._consume()
                 except Unavailable:
-                    await asyncio.sleep(_PAUSE)
+                    await asyncio.sleep(PAUSE)
                 except Refused as error:
                     raise GroupLogError(f"{self._name}: {error}") from None
         except GroupLogError as error:
@@ -273,7 +257,7 @@ class NatsGroupLog:
         try:
             sequence, _ = await lab.publish(self._subject, message.payload, message.identity)
         except Unavailable:
-            await asyncio.sleep(_PAUSE)
+            await asyncio.sleep(PAUSE)
             # Else it waits for a connection.
             self._stir.set()
             return False
@@ -302,7 +286,7 @@ class NatsGroupLog:
         while not self._outbox.empty and self._error is None and self._loop.time() < too_late:
             self._arrived.clear()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_PAUSE):
+                async with asyncio.timeout(PAUSE):
                     await self._arrived.wait()
         if not self._outbox.empty:
             self._notice(f"{self._name}: the last events of this host are perhaps not in the group's log")

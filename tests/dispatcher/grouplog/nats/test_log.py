@@ -5,7 +5,6 @@ import asyncio
 import contextlib
 import json
 import shutil
-import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -205,13 +204,13 @@ def test_a_server_that_is_killed_and_comes_back(server: NatsServer) -> None:
 def test_a_server_that_is_paused(server: NatsServer) -> None:
     async def test() -> None:
         async with hosts(at(server), 2) as (one, two):
-            server.send_signal(signal.SIGSTOP)
+            server.pause()
             one.log.append(joined("a"))
             lab = one.log._lab
             async with asyncio.timeout(PATIENCE):
                 while lab is not None and lab.connected:
                     await asyncio.sleep(0.05)
-            server.send_signal(signal.SIGCONT)
+            server.go_on()
             one.log.append(joined("b"))
             await two.has(b"a", b"b")
             await one.has(b"a", b"b")
@@ -262,6 +261,7 @@ def test_what_is_not_in_the_log_in_time_has_failed(
             await host.until(lambda: len(host.failed) == 2)
             assert host.failed == [(name, "no answer of the servers for lab") for name in (b"a", b"b")]
             # It is tried again, as the engine does.
+            monkeypatch.undo()
             server.start()
             host.log.append(joined("a"))
             await host.has(b"a")
@@ -384,7 +384,8 @@ def test_the_first_server_is_down(server: NatsServer) -> None:
 
 def test_a_server_that_does_not_answer(server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lab_module, "CONNECT_TIMEOUT", 0.5)
-    server.send_signal(signal.SIGSTOP)
+    monkeypatch.setattr(lab_module, "START_PATIENCE", 1.0)
+    server.pause()
     assert refused(at(server)) == f"no server of {at(server)} can be reached: {server.host}: no answer"
 
 
@@ -422,7 +423,7 @@ def test_credentials(tmp_path: Path) -> None:
 
 
 def test_a_server_without_jetstream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_module, "START_PATIENCE", 0.5)
+    monkeypatch.setattr(lab_module, "START_PATIENCE", 0.5)
     with NatsServer(tmp_path / "server", jetstream=False) as server:
         assert "JetStream is off, or has no leader" in refused(at(server))
 
