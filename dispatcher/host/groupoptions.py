@@ -70,14 +70,19 @@ def group_log(arguments: argparse.Namespace, *, fresh: bool) -> GroupLog:
     return FileGroupLog(Path(place), fresh=fresh)
 
 
+def is_shared(arguments: argparse.Namespace) -> bool:
+    """Whether other hosts may write to the log."""
+    return arguments.group_log is not None and "://" in arguments.group_log
+
+
 def log_file(arguments: argparse.Namespace) -> Path | None:
     """The file that is the log, if it is one."""
     place = arguments.group_log
-    return None if place is None or "://" in place else Path(place)
+    return None if place is None or is_shared(arguments) else Path(place)
 
 
 def _address(arguments: argparse.Namespace) -> "Address | None":
-    if arguments.group_log is None or "://" not in arguments.group_log:
+    if not is_shared(arguments):
         return None
     from dispatcher.grouplog.nats.address import check_token, is_address, parse_address, read_credentials
 

@@ -72,6 +72,22 @@ def test_devices_on_another_host_learn_that_a_run_was_stopped(lab: str, tmp_path
         assert "b-1 | lava-wait: a-1 ended without sending 'y'" in two.text
 
 
+def test_devices_on_two_hosts_that_wait_for_each_other(lab: str, tmp_path: Path) -> None:
+    options = ("sim", "--group-log", lab, "--group", "g", "--group-size", "2", "--timeout", "120")
+    with (
+        Lavabox(*options, "--role", "a=lava-wait x || echo over; lava-sync end", cwd=tmp_path) as one,
+        Lavabox(*options, "--role", "b=lava-wait y || echo over; lava-sync end", cwd=tmp_path) as two,
+    ):
+        for process, name, other in ((one, "a", "b"), (two, "b", "a")):
+            assert process.finish() == 1, process.text
+            wait = {"a": "x", "b": "y"}
+            reason = f"{other}-1 never sent '{wait[name]}' and waits itself in `lava-wait {wait[other]}`"
+            assert f"{name}-1 | lava-wait: dead end: {reason}\n{name}-1 | over\n" in process.text
+            assert ", after a dead end" in process.text
+    # One has found it, the other has heard of it.
+    assert "lavabox: dead end: " in one.text + two.text
+
+
 def test_declarations_that_contradict_each_other(lab: str, tmp_path: Path) -> None:
     options = ("sim", "--group-log", lab, "--group", "g")
     status, _ = lavabox(tmp_path, *options, "--group-size", "2", "--timeout", "1", "--role", "a=lava-sync x")
