@@ -6,11 +6,11 @@ import signal
 from collections.abc import Iterable
 from pathlib import Path
 
-from dispatcher.commands.options import duration
 from dispatcher.consoles import open_console
 from dispatcher.errors import UsageError
 from dispatcher.host import groupoptions
 from dispatcher.host.deadwatch import QuietWatch
+from dispatcher.host.options import duration
 from dispatcher.host.run import add_arguments, run_group
 from dispatcher.host.terminalrun import Device
 from dispatcher.names import check_name, check_no_duplicates

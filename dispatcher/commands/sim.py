@@ -12,11 +12,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from dispatcher.commands.options import HOW_TO_WRITE, positive_duration
 from dispatcher.consoles.ptyprocess import PtyProcess
 from dispatcher.errors import SetupError, UsageError
 from dispatcher.host import groupoptions
 from dispatcher.host.deadwatch import SimulatorWatch
+from dispatcher.host.options import HOW_TO_WRITE, positive_duration
 from dispatcher.host.run import add_arguments, run_group
 from dispatcher.host.stopsignals import undisturbed
 from dispatcher.host.terminalrun import Device

@@ -320,7 +320,7 @@ class Reader:
             self._tell(f"events of the kind {error.kind!r:.80}")
             return None
         assert isinstance(value, Mapping)
-        for name in value.keys() - _KNOWN[type(event)]:
+        for name in sorted(value.keys() - _KNOWN[type(event)]):
             self._tell(f"the field {name!r:.80} of {value['type']} events")
         return event
 

@@ -12,12 +12,15 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import time
 from collections.abc import Awaitable, Callable
 
 from nats.aio.msg import Msg
 
 from dispatcher.group.events import Event, Founded, Reader, to_json
+from dispatcher.group.wording import duration, enumerated
 from dispatcher.grouplog import Deliver, Failed, GroupLogError, Notice, check_founding
+from dispatcher.grouplog.nats import groups
 from dispatcher.grouplog.nats.address import Address
 from dispatcher.grouplog.nats.follower import Arrival, Follower
 from dispatcher.grouplog.nats.lab import (
@@ -35,6 +38,8 @@ from dispatcher.grouplog.nats.outbox import Outbox
 
 # Seconds in which the log may stand still while it is replayed.
 _REPLAY_PATIENCE = 10.0
+# Seconds between looks at which groups of the lab ended long ago.
+_PURGE_EVERY = 3600.0
 # Seconds for the last events of a run.
 _CLOSE_PATIENCE = 20.0
 
@@ -44,9 +49,12 @@ class NatsGroupLog:
 
     An event is in the log before it is delivered: with one server on its disk as soon as
     that syncs, with three with two of them.
+
+    :param purge_after: seconds after which groups of the lab that have ended are removed; None: they are kept.
     """
 
-    def __init__(self, address: Address, group: str) -> None:
+    def __init__(self, address: Address, group: str, *, purge_after: float | None = None) -> None:
+        self._purge_after = purge_after
         self._address = address
         self._name = f"{address.lab}/{group}"
         self._subject = f"lab.{address.lab}.{group}"
@@ -78,6 +86,8 @@ class NatsGroupLog:
             await self._end()
             raise
         self._tasks.append(self._loop.create_task(self._publish()))
+        if self._purge_after is not None:
+            self._tasks.append(self._loop.create_task(self._purge(self._purge_after)))
 
     async def _found(self, lab: Lab) -> None:
         """Begin the log, if it is new. Raises GroupLogError or Unavailable."""
@@ -267,6 +277,26 @@ class NatsGroupLog:
             return True
         self._outbox.accepted(message, sequence, self._follower.last)
         return True
+
+    # -- groups of long ago --------------------------------------------------------------------
+
+    async def _purge(self, after: float) -> None:
+        while True:
+            lab = self._lab
+            try:
+                if lab is not None and (removed := await groups.purge(lab, time.time() - after)):
+                    names = enumerated(removed)
+                    self._notice(
+                        f"removed {names} of the lab {self._address.lab}: ended {duration(after)} ago, or more"
+                    )
+            except Unavailable:
+                pass  # there is time
+            except Refused as error:
+                self._notice(
+                    f"groups that ended long ago are not removed from the lab {self._address.lab}: {error}"
+                )
+                return
+            await asyncio.sleep(_PURGE_EVERY)
 
     # -- the end -------------------------------------------------------------------------------
 

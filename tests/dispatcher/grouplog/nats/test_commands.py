@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """`lavabox` with a group on several hosts, as processes; and the commands that look at it from outside."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,6 +87,40 @@ def test_devices_on_two_hosts_that_wait_for_each_other(lab: str, tmp_path: Path)
             assert ", after a dead end" in process.text
     # One has found it, the other has heard of it.
     assert "lavabox: dead end: " in one.text + two.text
+
+
+def test_clocks_that_differ_by_an_hour(lab: str, tmp_path: Path) -> None:
+    """Waits have their own time-outs; and what needs all devices waits for those of the other host."""
+    (tmp_path / "late").mkdir()
+    (tmp_path / "late" / "sitecustomize.py").write_text(
+        "import time\nreal = time.time\ntime.time = lambda: real() + 3600\n"
+    )
+    late = {"PYTHONPATH": str(tmp_path / "late")}
+    options = ("sim", "--group-log", lab, "--group", "g", "--group-size", "2", "--timeout", "120")
+    script = (
+        "echo asking; lava-role list; lava-group; lava-wait --timeout 1 never || echo status $?; "
+        "lava-wait go; echo went; lava-wait --timeout 600 over; lava-sync end"
+    )
+    with Lavabox(*options, "--role", f"a={script}", cwd=tmp_path, environment=late) as one:
+        one.until("a-1 | asking")
+        # It looks from a third clock, and while the group waits for somebody.
+        status, text = lavabox(tmp_path, "status", f"{lab}/g")
+        assert status == 0
+        assert text.splitlines()[1].split()[:3] == ["a-1", "a", "running"]
+        assert text.splitlines()[-1] == "open: 1 device; waiting for 1 more device; results: none"
+        other = "lava-wait --timeout 1 never || echo status $?; lava-send go; lava-wait never --timeout 1; lava-send over; lava-sync end"
+        with Lavabox(*options, "--role", f"b={other}", cwd=tmp_path) as two:
+            assert two.finish() == 0, two.text
+        assert one.finish() == 0, one.text
+    assert "a-1 | a-1\ta\na-1 | b-1\tb\n" in one.text, one.text
+    for text, other in ((one.text, "b-1"), (two.text, "a-1")):
+        assert f"lava-wait: timed out waiting for 'never' from {other}" in text
+        assert "status 1" in text
+    assert "a-1 | went" in one.text
+    status, text = lavabox(tmp_path, "status", "--json", f"{lab}/g")
+    assert status == 0
+    told = json.loads(text)
+    assert (told["state"], [device["state"] for device in told["devices"]]) == ("ended", ["ended"] * 2)
 
 
 def test_declarations_that_contradict_each_other(lab: str, tmp_path: Path) -> None:
