@@ -215,6 +215,8 @@ def test_accounts(accounts: NatsServer, tmp_path: Path) -> None:
     assert (status, "permissions violation for publish" in text.lower()) == (1, True), text
     status, text = lavabox(tmp_path, "group", "rm", lab, "g", "--force", *watcher)
     assert (status, "permissions violation for publish" in text.lower()) == (1, True), text
+    status, text = lavabox(tmp_path, "status", f"{lab}/g", *watcher)
+    assert (status, text.splitlines()[1].split()[:3]) == (0, ["a-1", "a", "ended"]), text
     # The other lab sees nothing of it, not even that it is there, and may use its names.
     for command in (("flow", f"{lab}/g"), ("group", "rm", lab, "g", "--force")):
         status, text = lavabox(tmp_path, *command, *bench)
@@ -222,6 +224,11 @@ def test_accounts(accounts: NatsServer, tmp_path: Path) -> None:
     assert lavabox(tmp_path, *run, *bench)[0] == 0
     status, text = lavabox(tmp_path, "group", "list", lab, *farm)
     assert len(text.splitlines()) == 2
+    # A dispatcher may purge, and nothing beside its lab.
+    status, text = lavabox(tmp_path, "group", "rm", lab, "g", "--force", *farm)
+    assert status == 0, text
+    status, text = lavabox(tmp_path, "group", "list", lab.replace("farm", "other"), *farm)
+    assert (status, "permissions violation for publish" in text.lower()) == (1, True), text
 
 
 @pytest.mark.parametrize("name", ["single", "cluster-1", "cluster-2", "cluster-3", "accounts"])
