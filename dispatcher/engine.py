@@ -16,14 +16,15 @@ What a request may ask for stands in group/operations.py.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
 from dispatcher.group.configuration import Configuration
 from dispatcher.group.coordinator import Outcome
-from dispatcher.group.deadend import DeadEnd, find, too_large
+from dispatcher.group.deadend import DEAD_END, DeadEnd, find, too_large
 from dispatcher.group.events import (
     Asked,
     Ended,
@@ -33,6 +34,7 @@ from dispatcher.group.events import (
     Lost,
     Released,
     Reported,
+    Resting,
     Sent,
     Taken,
     Unlocked,
@@ -146,6 +148,7 @@ class Engine:
         self.epoch = epoch
         self.configuration = configuration or Configuration()
         self.state = GroupState()
+        self.dead_ends: Counter[str] = Counter()  # waits of devices that are here that ended so
         self.heard = 0.0  # when a device last did something other than to ask whether its wait is over
         self._host = host
         self._counter = 0
@@ -352,7 +355,8 @@ class Engine:
             self._notices.append((None, sentence))
             self._fail_waiters(event.identity, sentence)
             return
-        self.heard = now
+        if not isinstance(event, Resting):
+            self.heard = now
         if here and isinstance(event, Waiting):
             self._watch_time(event)
         if isinstance(event, Reported) and event.kind == "refused":
@@ -368,10 +372,15 @@ class Engine:
             self._release(event.identity, INTERRUPTED, given_up, now)
         if change.cases:
             self._new_results += [(case, self.state.results.counts) for case in change.cases]
-        if isinstance(event, Left):
-            for wait, reason in change.failed:
+        if isinstance(event, Released) and event.reason.startswith(DEAD_END):
+            self.dead_ends.update(wait.device for wait, _ in change.failed if wait.device in self._devices)
+        for wait, reason in change.failed:
+            # Of what this host lets fail it has told, and of what another one lets fail that one.
+            released = isinstance(event, Released) and not ours and wait.device in self._devices
+            if isinstance(event, Left) or released:
                 waited = f"waited {duration(event.time - wait.time)} in {command(wait)}"
                 self._notices.append((wait.device, f"{waited}: {reason}"))
+        if isinstance(event, Left):
             if here:
                 # It has come here from another host, whose last word of it is late.
                 self._append(
@@ -464,11 +473,22 @@ class Engine:
         """The dead end that the group is in, if it is in one; `idle` are devices that do nothing but wait."""
         return find(self.state.coordinator, idle, self.epoch + now)
 
+    @property
+    def here(self) -> Set[str]:
+        """The devices whose consoles are here."""
+        return self._devices.keys()
+
+    def rest(self, waits: Iterable[Waiting], doubt: str, now: float) -> None:
+        """Tell other hosts that the devices which have these waits open do nothing else; see `Resting`."""
+        if not any(isinstance(event, Resting) for event in (*self._pending.values(), *self._failed)):
+            requests = tuple(wait.identity for wait in waits)
+            self._append(Resting(self.epoch + now, self._identity(), requests, doubt), now)
+
     def fail(self, dead_end: DeadEnd, now: float) -> None:
         """End the waits of a dead end with status 1."""
         for request, reason in dead_end.reasons.items():
             if self.state.coordinator.wait(request) is not None:
-                self._release(request, NO, f"dead end: {reason}", now)
+                self._release(request, NO, DEAD_END + reason, now)
 
     def fail_waits(self, device: str, reason: str, now: float) -> None:
         """End all open waits of this device with status 1, as its time is over."""
@@ -580,7 +600,8 @@ class Engine:
         self._append(Released(self.epoch + now, self._identity(), request, status, reason), now)
 
     def _append(self, event: Event, now: float) -> None:
-        self.heard = now
+        if not isinstance(event, Resting):
+            self.heard = now
         if self._failed and not self._of_command(event):
             self._keep_failed(event)
             return

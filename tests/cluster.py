@@ -239,7 +239,7 @@ class Lab3:
         for device in self.devices:
             device.process.kill()
         for server in self.servers:
-            server.send_signal(signal.SIGCONT)
+            server.go_on()
             server.kill()
 
 
@@ -260,9 +260,9 @@ def leader_killed(lab: Lab3) -> Iterator[None]:
 
 def leader_paused(lab: Lab3) -> Iterator[None]:
     server = lab.leader()
-    server.send_signal(signal.SIGSTOP)
+    server.pause()
     yield
-    server.send_signal(signal.SIGCONT)
+    server.go_on()
 
 
 def dispatcher_cut_off(lab: Lab3) -> Iterator[None]:

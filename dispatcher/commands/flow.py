@@ -2,7 +2,6 @@
 """`lavabox flow`: the flow table of a group, drawn from its log, or the one that is expected of a job."""
 
 import argparse
-import asyncio
 import fcntl
 import shutil
 import sys
@@ -15,6 +14,7 @@ from dispatcher.errors import SetupError, UsageError
 from dispatcher.files import check_writable, open_regular, write_whole
 from dispatcher.group.events import Ended, Event
 from dispatcher.grouplog.file import read_events
+from dispatcher.host import groupoptions
 from dispatcher.report.flow.files import FORMATS, format_of, written
 from dispatcher.report.flow.model import Flow, Fold
 
@@ -127,25 +127,11 @@ def read(path: Path) -> Flow:
 
 def read_shared(place: str, arguments: argparse.Namespace) -> Flow:
     """What has happened up to now in a group of nats://HOST/LAB/GROUP. Raises UsageError or SetupError."""
-    from dispatcher.grouplog.nats import groups
-    from dispatcher.grouplog.nats.address import is_address, parse_address, read_credentials
-
-    path = arguments.group_log_credentials
-    if not is_address(place):
-        raise UsageError(f"{place!r:.200}: write nats://HOST[,HOST...]/LAB/GROUP")
-    address, group = parse_address(place, None if path is None else read_credentials(path))
-    if group is None:
-        raise UsageError(
-            f"which group? Write {place.rstrip('/')}/GROUP; `lavabox group list {address}` tells which there are"
-        )
-    try:
-        events = asyncio.run(
-            groups.read_events(
-                address, group, lambda sentence: print(f"lavabox flow: {place}: {sentence}", file=sys.stderr)
-            )
-        )
-    except ValueError as error:
-        raise SetupError(f"{place}, {error}") from error
+    events = groupoptions.read_shared(
+        place,
+        arguments.group_log_credentials,
+        lambda sentence: print(f"lavabox flow: {place}: {sentence}", file=sys.stderr),
+    )
     ended = any(isinstance(event, Ended) for _, event in events)
     return _folded(events, f"{place}, message").finish(None if ended else time.time())
 

@@ -3,7 +3,6 @@
 
 import argparse
 import asyncio
-import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,16 +10,18 @@ from typing import TYPE_CHECKING
 
 from dispatcher.errors import SetupError, UsageError
 from dispatcher.group.wording import counted
+from dispatcher.host.options import duration
 
 if TYPE_CHECKING:
+    from dispatcher.grouplog.nats.address import Address
     from dispatcher.grouplog.nats.groups import Group
 
 SUMMARY = "list and remove the groups of a lab whose dispatchers share a log"
 
 DESCRIPTION = """\
-List the groups that the servers of a lab hold, or remove some. Their logs are kept until
-they are removed here: a group that ends, when all its declared devices have come and left,
-gets an event that says so, and stays to be looked at.
+List the groups that the servers of a lab hold, or remove some. A group that ends,
+when all its declared devices have come and left, gets an event that says so, and stays to
+be looked at until it is removed here, or by a dispatcher of the lab (--purge-after).
 """
 
 EPILOGUE = """\
@@ -33,9 +34,6 @@ examples:
   lavabox group rm nats://nats1,nats2,nats3/farm --ended-for 30d
 """
 
-_AGE = re.compile(r"([0-9]{1,6})([mhd])", re.ASCII)
-_SECONDS = {"m": 60, "h": 3600, "d": 86400}
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
@@ -45,6 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ended-for",
         metavar="AGE",
+        type=duration,
         help="remove all groups that have ended, and in which nothing has happened for so long, as in 30d, 12h, 90m",
     )
     parser.add_argument(
@@ -73,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"write the group apart: {address} {group}")
     wanted = [check_token("group", name) for name in arguments.groups]
     if arguments.action == "list":
-        if wanted or arguments.ended_for or arguments.force:
+        if wanted or arguments.ended_for is not None or arguments.force:
             raise UsageError("list takes the lab alone")
         _show(asyncio.run(groups.list_groups(address)))
         return 0
@@ -84,14 +83,17 @@ def run(arguments: argparse.Namespace) -> int:
         for name in wanted:
             if name not in known:
                 raise SetupError(f"the lab {address.lab} has no group {name}")
-            if not known[name].ended and not arguments.force:
+            if not arguments.force and not (known[name].ended and _has_ended(address, name)):
                 raise SetupError(f"{name} has not ended; --force removes it all the same")
     else:
-        before = time.time() - _age(arguments.ended_for)
+        before = time.time() - arguments.ended_for
         wanted = [
             group.name
             for group in known.values()
-            if group.ended and group.last is not None and group.last <= before
+            if group.ended
+            and group.last is not None
+            and group.last <= before
+            and _has_ended(address, group.name)
         ]
     for name in wanted:
         removed = asyncio.run(groups.remove(address, name))
@@ -99,11 +101,13 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _age(text: str) -> float:
-    match = _AGE.fullmatch(text)
-    if match is None:
-        raise UsageError(f"--ended-for {text!r:.40}: write a number and m, h or d, as in 30d")
-    return int(match[1]) * _SECONDS[match[2]]
+def _has_ended(address: "Address", name: str) -> bool:
+    from dispatcher.grouplog.nats.groups import has_ended
+
+    try:
+        return asyncio.run(has_ended(address, name))
+    except ValueError:
+        return False  # somebody has to look at it
 
 
 def _show(groups: "Sequence[Group]") -> None:

@@ -6,10 +6,11 @@ import signal
 from collections.abc import Iterable
 from pathlib import Path
 
-from dispatcher.commands.options import duration
 from dispatcher.consoles import open_console
 from dispatcher.errors import UsageError
+from dispatcher.host import groupoptions
 from dispatcher.host.deadwatch import QuietWatch
+from dispatcher.host.options import duration
 from dispatcher.host.run import add_arguments, run_group
 from dispatcher.host.terminalrun import Device
 from dispatcher.names import check_name, check_no_duplicates
@@ -91,12 +92,15 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.fail_dead_ends and not grace:
         raise UsageError("--fail-dead-ends needs a time of silence; give --grace more than 0")
     devices = parse_consoles(arguments.consoles, arguments.speed)
+    shared = groupoptions.is_shared(arguments)
     status = run_group(
         devices,
         arguments,
         [f"serving {len(devices)} consoles; Ctrl-C ends it"],
         must_end=False,
-        watch=lambda engine: QuietWatch(engine, grace, fails=arguments.fail_dead_ends) if grace else None,
+        watch=lambda engine: (
+            QuietWatch(engine, grace, fails=arguments.fail_dead_ends, shared=shared) if grace else None
+        ),
     )
     return 0 if status in (128 + signal.SIGINT, 128 + signal.SIGTERM) else status
 

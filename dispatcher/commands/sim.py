@@ -12,10 +12,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from dispatcher.commands.options import HOW_TO_WRITE, positive_duration
 from dispatcher.consoles.ptyprocess import PtyProcess
 from dispatcher.errors import SetupError, UsageError
+from dispatcher.host import groupoptions
 from dispatcher.host.deadwatch import SimulatorWatch
+from dispatcher.host.options import HOW_TO_WRITE, positive_duration
 from dispatcher.host.run import add_arguments, run_group
 from dispatcher.host.stopsignals import undisturbed
 from dispatcher.host.terminalrun import Device
@@ -236,6 +237,7 @@ def run(arguments: argparse.Namespace) -> int:
                 engine,
                 lambda waits: idle_devices(_leaders(devices), waits, servers=not isolate),
                 lambda: doings(_leaders(devices)),
+                shared=groupoptions.is_shared(arguments),
             ),
         )
 

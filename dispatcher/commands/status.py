@@ -1,35 +1,58 @@
 # SPDX-License-Identifier: MIT
-"""`lavabox status`: a lab that is being served, as it is now."""
+"""`lavabox status`: a lab that is being served, or a group that dispatchers share, as it is now."""
 
 import argparse
 import json
 import sys
+import time
+from pathlib import Path
 from typing import Any
 
 from dispatcher.commands.ctl import add_control
-from dispatcher.group.wording import duration, enumerated, shown
+from dispatcher.errors import SetupError, UsageError
+from dispatcher.group.doings import doings
+from dispatcher.group.state import GroupState
+from dispatcher.group.wording import counted, duration, enumerated, shown
+from dispatcher.host import groupoptions
 from dispatcher.host.control import call
 
-SUMMARY = "show a lab that is being served"
+SUMMARY = "show a lab that is being served, or a group that several hosts share"
 
 DESCRIPTION = """\
 Show the devices of `lavabox serve LAB.toml`, how their consoles are, and who waits for whom
 and since when; then the groups.
+
+With nats://HOST,HOST/LAB/GROUP: show the devices of this group, on whichever hosts they are,
+what each does and for whom it waits, and the results so far.
 """
 
 EPILOGUE = """\
-exit status: 0; 1 when the lab can't be asked, or a console is not connected; 2 usage.
+exit status: 0; 1 when the lab or the servers can't be asked, there is no such group, or a console
+is not connected; 2 usage.
 """
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     add_control(parser)
+    parser.add_argument("group", metavar="nats://HOST,HOST/LAB/GROUP", nargs="?", help="a group on servers")
+    parser.add_argument(
+        "--group-log-credentials",
+        metavar="FILE",
+        type=Path,
+        help="what the servers of nats:// ask for, as of `lavabox serve`",
+    )
     parser.add_argument("--json", action="store_true", help="show all that is known, as JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Show it. Raises SetupError."""
+    """Show it; returns the exit status. Raises UsageError or SetupError."""
+    if arguments.group is not None:
+        return _show_group(arguments.group, arguments.group_log_credentials, as_json=arguments.json)
+    if arguments.group_log_credentials is not None:
+        raise UsageError(
+            "--group-log-credentials needs nats://HOST/LAB/GROUP: it is for the servers of a group"
+        )
     status = call(arguments.control, {"do": "status"})["status"]
     if arguments.json:
         json.dump(status, sys.stdout, indent=2)
@@ -37,6 +60,54 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print(as_text(status), end="")
     return 0 if all(device["connected"] for device in status["devices"]) else 1
+
+
+def _show_group(place: str, credentials: Path | None, *, as_json: bool) -> int:
+    events = groupoptions.read_shared(
+        place, credentials, lambda sentence: print(f"lavabox status: {sentence}", file=sys.stderr)
+    )
+    state = GroupState()
+    for number, event in events:
+        try:
+            state.apply(event)
+        except ValueError as error:
+            raise SetupError(f"{place}, message {number}: {error}") from error
+    status = group_status(state, time.time())
+    if as_json:
+        json.dump(status, sys.stdout, indent=2)
+        print()
+    else:
+        print(group_as_text(status), end="")
+    return 0
+
+
+def group_status(state: GroupState, now: float) -> dict[str, Any]:
+    """What is known of a group, as JSON has it.
+
+    :param now: on the clock of the events.
+    """
+    coordinator = state.coordinator
+    done = doings(coordinator, now)
+    return {
+        "state": "ended" if coordinator.ended else "open",
+        "awaited": coordinator.awaited,
+        "devices": [
+            {"name": name, "role": role, "state": done[name][0], "what": done[name][1]}
+            for name, role in coordinator.members
+        ],
+        "results": state.results.counts._asdict(),
+    }
+
+
+def group_as_text(status: dict[str, Any]) -> str:
+    """`group_status` for a person."""
+    rows: list[tuple[str, ...]] = [("device", "role", "state", "")]
+    rows += [(one["name"], one["role"], one["state"], one["what"]) for one in status["devices"]]
+    results = ", ".join(f"{number} {word}" for word, number in status["results"].items() if number)
+    awaited = f"; waiting for {status['awaited']}" if status["awaited"] else ""
+    number = counted(len(status["devices"]), "device")
+    lines = [*_columns(rows), f"{status['state']}: {number}{awaited}; results: {results or 'none'}"]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def as_text(status: dict[str, Any]) -> str:

@@ -35,7 +35,7 @@ message that the device has sent, so there are no more of these than it has sent
 the first devices that lack, and counts the others.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
@@ -50,6 +50,7 @@ from dispatcher.group.events import (
     Lost,
     Released,
     Reported,
+    Resting,
     Sent,
     Taken,
     Unlocked,
@@ -256,6 +257,8 @@ class Coordinator:
         self._roles: dict[str, str] = {}  # by device, in the order joined
         self._gone: dict[str, str] = {}  # devices that have left, in the order they did, and why
         self._lost: dict[str, str] = {}  # devices to which there is no connection, and why
+        # Devices that do nothing but wait, as their hosts say: the number of waits then, and a doubt.
+        self._resting: dict[str, tuple[int, str]] = {}
         self._sizes: dict[str | None, int] = {None: 0}  # devices of each role; None: of the group
         self._messages: dict[bytes, _Message] = {}
         self._waits: dict[bytes, _Wait] = {}  # the open ones by request, in the order they began
@@ -304,6 +307,11 @@ class Coordinator:
         return enumerated(missing) if missing else counted(self._size - len(self._joined), "more device")
 
     @property
+    def declared(self) -> bool:
+        """Whether it was said when the group began who belongs to it, or how many."""
+        return self._declared
+
+    @property
     def ended(self) -> bool:
         """Whether the group is over, and nobody joins it any more."""
         return self._ended
@@ -329,6 +337,20 @@ class Coordinator:
     def here(self, device: str) -> bool:
         """Whether the device has joined, and has not left."""
         return device in self._joined and device not in self._gone
+
+    def resting(self, devices: Collection[str]) -> dict[str, str]:
+        """Those of these devices that do nothing but wait, as their hosts say, each with a doubt or "".
+
+        Only what was said after the newest wait of these devices began: so each host looks anew.
+        """
+        newest = max(
+            (wait.number for wait in self._waits.values() if wait.waiting.device in devices), default=-1
+        )
+        return {
+            name: doubt
+            for name, (since, doubt) in self._resting.items()
+            if name in devices and since > newest
+        }
 
     @property
     def anybody_waits(self) -> bool:
@@ -520,8 +542,11 @@ class Coordinator:
         """`apply`, of an event whose identity is not known."""
         if isinstance(event, _OF_MEMBERS) and event.device not in self._roles:
             raise ValueError(f"{event.device!r} never joined the group")
+        device = getattr(event, "device", "")
         if self._lost:
-            self._lost.pop(getattr(event, "device", ""), None)
+            self._lost.pop(device, None)
+        if self._resting:
+            self._resting.pop(device, None)
         if isinstance(event, Joined) and self._ended:
             raise ValueError(f"{event.device!r} joins a group that has ended")
         match event:
@@ -546,6 +571,9 @@ class Coordinator:
                 else:
                     wait = self._waits.get(event.request)
                     outcomes = [] if wait is None else [self._end(wait.waiting, event.status, event.reason)]
+            case Resting():
+                outcomes = []
+                self._rest(event)
             case Left():
                 outcomes = self._leave(event.device, event.reason)
             case Lost():
@@ -556,7 +584,7 @@ class Coordinator:
                 self._ended = self.abandoned
             case _:
                 assert_never(event)
-        self._known[event.identity] = getattr(event, "device", "")
+        self._known[event.identity] = device
         return outcomes
 
     def _found(self, event: Founded) -> list[Outcome]:
@@ -670,6 +698,13 @@ class Coordinator:
                 groups.append(self._of_any)
         waits = {request: wait for group in groups for request, wait in group.items()}
         return sorted(waits.values(), key=lambda wait: wait.number)
+
+    def _rest(self, event: Resting) -> None:
+        requests = set(event.requests)
+        devices = {self._waits[request].waiting.device for request in requests if request in self._waits}
+        # Of one that has begun another wait meanwhile it is not true any more.
+        devices -= {wait.waiting.device for request, wait in self._waits.items() if request not in requests}
+        self._resting.update((name, (self._waits_so_far, event.doubt)) for name in devices)
 
     def _unlock(self, event: Unlocked) -> list[Outcome]:
         name, holder = event.name, self.holder(event.name)
@@ -925,6 +960,7 @@ class Coordinator:
     def _end(self, request: Waiting, status: int, reason: str) -> Outcome:
         wait = self._waits.pop(request.identity, None)
         if wait is not None:
+            self._resting.pop(request.device, None)
             self._forget_places(wait)
             if status == OK:
                 self._give(wait)

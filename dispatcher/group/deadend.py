@@ -18,6 +18,8 @@ from dispatcher.group.coordinator import Coordinator, WaitGroup
 from dispatcher.group.events import Waiting, WaitKind
 from dispatcher.group.wording import command, counted, duration, enumerated, near_miss, shown, times
 
+# What sentences about dead ends begin with, and the reasons of waits that end by one.
+DEAD_END = "dead end: "
 # Kinds of waits that a paragraph tells of, and kinds of reasons for each; of the others, how many there are.
 MAX_GROUPS = 4
 MAX_REASONS = 3
@@ -104,6 +106,17 @@ def stuck_devices(coordinator: Coordinator, idle: Iterable[str]) -> set[str]:
                 judged.able += 1
                 freed += judged.hopeful()
     return stuck
+
+
+def unknown(names: Collection[str]) -> str:
+    """The doubt whether devices on other hosts do nothing but wait, where these hosts do not say so."""
+    where, does = ("is on another host", "it does") if len(names) == 1 else ("are on other hosts", "they do")
+    return f"{enumerated(sorted(names))} {where}, and nothing tells whether {does} something else beside"
+
+
+# Doubts: where others may come from other hosts; about devices behind consoles, at which nobody can look.
+UNDECLARED = "nobody has said who belongs to the group (--members, --group-size), and others may still join"
+SILENT = "of some devices nothing is known but that their consoles are silent"
 
 
 @dataclass(slots=True)
@@ -209,7 +222,7 @@ class _Story:
         if circle := self._circle():
             told.append(circle)
         waits = sorted((w for group in self._groups for w in group.waits), key=lambda wait: wait.time)
-        return DeadEnd(waits, [f"dead end: {told[0]}", *told[1:]], reasons)
+        return DeadEnd(waits, [f"{DEAD_END}{told[0]}", *told[1:]], reasons)
 
     def _reason(self, group: WaitGroup) -> tuple[int, str]:
         """Why these waits can't end, and how telling that is: 0 is most."""

@@ -170,6 +170,22 @@ class Released:
 
 
 @dataclass(slots=True)
+class Resting:
+    """Devices do nothing but wait: so says the host that has their consoles, and that has looked.
+
+    That holds until one of these waits ends, or something else comes of the device.
+
+    `requests` are all open waits of these devices. `doubt` is why they may do something all the
+    same, as a clause; empty if they will not.
+    """
+
+    time: float
+    identity: bytes
+    requests: tuple[bytes, ...]
+    doubt: str
+
+
+@dataclass(slots=True)
 class Lost:
     """There is no connection to the device's console, until something else comes of it: `Joined` at the latest."""
 
@@ -251,7 +267,9 @@ class Ended:
     identity: bytes
 
 
-Event = Founded | Joined | Sent | Waiting | Taken | Unlocked | Released | Lost | Left | Reported | Ended
+Event = (
+    Founded | Joined | Sent | Waiting | Taken | Unlocked | Released | Resting | Lost | Left | Reported | Ended
+)
 # What a device asks for that stands in the log.
 Asked = Sent | Waiting | Taken | Unlocked | Reported
 
@@ -334,7 +352,7 @@ class Reader:
             return None
         assert isinstance(value, dict)
         if not value.keys() <= _KNOWN[type(event)]:
-            for name in value.keys() - _KNOWN[type(event)]:
+            for name in sorted(value.keys() - _KNOWN[type(event)]):
                 self._tell(f"the field {name!r:.80} of {value['type']} events")
         return event
 
@@ -459,6 +477,16 @@ def _list_to_ids(value: Any) -> tuple[bytes, ...]:
     return tuple(map(_text_to_bytes, value))
 
 
+def _identities_to_list(identities: tuple[bytes, ...]) -> list[str]:
+    return [one.hex() for one in identities]
+
+
+def _list_to_identities(value: Any) -> tuple[bytes, ...]:
+    if not isinstance(value, list):
+        raise ValueError(f"not a list of identities: {value!r:.80}")
+    return tuple(map(_from_hex, value))
+
+
 def _report_fields(value: Any) -> tuple[str | None, ...]:
     if not isinstance(value, list):
         raise ValueError(f"not a list: {value!r:.80}")
@@ -518,6 +546,12 @@ _FIELDS: dict[type[Event], dict[str, _Codec]] = {
         "request": _IDENTITY,
         "status": (_same, _whole_number),
         "reason": _TEXT,
+    },
+    Resting: {
+        "time": _SECONDS,
+        "identity": _IDENTITY,
+        "requests": (_identities_to_list, _list_to_identities),
+        "doubt": (_same, _text),
     },
     Lost: {**_COMMON, "reason": _TEXT},
     Left: {**_COMMON, "reason": _TEXT},

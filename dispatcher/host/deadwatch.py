@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from dispatcher.engine import Engine
-from dispatcher.group.deadend import DeadEnd, candidates, stuck_devices
+from dispatcher.group.deadend import SILENT, UNDECLARED, DeadEnd, candidates, stuck_devices, unknown
 from dispatcher.group.events import Waiting
 
 # Seconds from an event to the first look, and between the two looks that have to show the same.
@@ -20,6 +20,8 @@ SETTLE = 0.1
 SETTLE_BESIDE_SERVERS = 1.0
 # Seconds between looks while a process of a device that waits may do something yet: twice as long each time.
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 2.0
+# Seconds after which it is said that other hosts do not tell what their devices do.
+UNSURE_AFTER = 10.0
 
 
 class Found(Protocol):
@@ -63,23 +65,31 @@ class SimulatorWatch:
     """Judges by the devices' processes.
 
     They are only looked at when the group would be in a dead end if its devices did nothing but wait.
-    As processes come and go while they are looked at, only what two looks show is believed.
+    As processes come and go while they are looked at, only what two looks show is believed. Of devices on other
+    hosts their hosts have to say it (`Resting`), as this one does of its own.
 
     :param look: gets devices with their open waits, and finds out which of them do nothing but wait.
     :param doings: tells what the devices do.
+    :param shared: whether other hosts may write to the log.
     """
 
     fails = True
 
-    def __init__(self, engine: Engine, look: Look, doings: Callable[[], Mapping[str, str]]) -> None:
+    def __init__(
+        self, engine: Engine, look: Look, doings: Callable[[], Mapping[str, str]], *, shared: bool = False
+    ) -> None:
         self._engine = engine
         self._look = look
         self.doings = doings
-        self._doubted: object = None  # the stuck waits of which a doubt was told
+        self._shared = shared
+        self._doubted: object = (
+            None  # the waits of which a doubt was told, and whether it is about other hosts
+        )
         self._changes = -1
         self._due: float | None = None
         self._pause = FIRST_PAUSE
         self._seen: object = None
+        self._seen_since = 0.0
 
     def note(self, now: float) -> None:
         """Something may have happened."""
@@ -101,34 +111,51 @@ class SimulatorWatch:
             return None
         coordinator = self._engine.state.coordinator
         suspects = stuck_devices(coordinator, candidates(coordinator))
-        if not suspects:
+        own = suspects & self._engine.here
+        if not own:
             self._seen = None
             return None
-        waits: dict[str, list[Waiting]] = {name: [] for name in suspects}
-        for wait in coordinator.waits():
-            if wait.device in suspects:
-                waits[wait.device].append(wait)
-        found = self._look(waits)
+        waits = [wait for wait in coordinator.waits() if wait.device in suspects]
+        found = self._look({name: [wait for wait in waits if wait.device == name] for name in own})
         idle = found.idle
-        stuck = stuck_devices(coordinator, idle)
-        seen = {name: (idle[name], [wait.identity for wait in waits[name]]) for name in stuck}
-        if not stuck:
+        elsewhere = suspects - own
+        # Stuck if all devices elsewhere do nothing but wait.
+        presumed = stuck_devices(coordinator, idle.keys() | elsewhere)
+        at_rest = presumed & own
+        if not at_rest:
             self._seen = None
             self._look_later(now)
             return None
+        of_presumed = [wait.identity for wait in waits if wait.device in presumed]
+        seen = {name: idle[name] for name in at_rest}, of_presumed
         if seen != self._seen:
-            self._seen = seen
+            self._seen, self._seen_since = seen, now
             self._due = now + (SETTLE_BESIDE_SERVERS if found.servers else SETTLE)
             return None
-        if found.doubt:
+        told = coordinator.resting(suspects)
+        if presumed & elsewhere and {name: told.get(name) for name in at_rest} != dict.fromkeys(
+            at_rest, found.doubt
+        ):
+            self._engine.rest([wait for wait in waits if wait.device in at_rest], found.doubt, now)
+        stuck = stuck_devices(coordinator, idle.keys() | (told.keys() & elsewhere))
+        if stuck & own:
+            doubt = found.doubt or next((told[name] for name in stuck & elsewhere if told[name]), "")
+            doubt = doubt or (UNDECLARED if self._shared and not coordinator.declared else "")
+        elif now >= self._seen_since + UNSURE_AFTER:
+            stuck, doubt = presumed, unknown(presumed & elsewhere - told.keys())
+        else:
             self._look_later(now)
-            if seen == self._doubted:
-                return None
-            self._doubted = seen
-            dead_end = self._engine.find_dead_end(stuck, now)
-            return None if dead_end is None else replace(dead_end, doubt=found.doubt)
-        self._seen = None
-        return self._engine.find_dead_end(stuck, now)
+            return None
+        if not doubt:
+            self._seen = None
+            return self._engine.find_dead_end(stuck, now)
+        self._look_later(now)
+        doubted = of_presumed, bool(stuck & elsewhere - told.keys())
+        if doubted == self._doubted:
+            return None
+        self._doubted = doubted
+        dead_end = self._engine.find_dead_end(stuck, now)
+        return None if dead_end is None else replace(dead_end, doubt=doubt)
 
     def _look_later(self, now: float) -> None:
         self._due = now + self._pause
@@ -138,15 +165,21 @@ class SimulatorWatch:
 class QuietWatch:
     """Judges by silence: all devices that are there wait, and none has made itself heard for a while.
 
+    Of devices on other hosts their hosts have to say it (`Resting`), as this one does of its own.
+
     :param grace: seconds of silence.
     :param fails: whether the waits are to fail.
+    :param shared: whether other hosts may write to the log.
     """
 
-    def __init__(self, engine: Engine, grace: float, *, fails: bool) -> None:
+    def __init__(self, engine: Engine, grace: float, *, fails: bool, shared: bool = False) -> None:
         self.fails = fails
         self._engine = engine
         self._grace = grace
+        self._shared = shared
         self._looked = -1  # as of which change
+        self._said: object = None  # the waits of which it was said last, and whether in doubt
+        self._unsure_at: float | None = None  # when it is said that other hosts say nothing
 
     def note(self, now: float) -> None:
         """Something may have happened."""
@@ -155,8 +188,10 @@ class QuietWatch:
     def next_timeout(self) -> float | None:
         """When `handle_timeout` has to be called."""
         state = self._engine.state
-        if state.changes == self._looked or not state.coordinator.anybody_waits:
+        if not state.coordinator.anybody_waits:
             return None
+        if state.changes == self._looked:
+            return self._unsure_at
         return self._engine.heard + self._grace
 
     def handle_timeout(self, now: float) -> DeadEnd | None:
@@ -165,12 +200,32 @@ class QuietWatch:
         if due is None or now < due:
             return None
         coordinator = self._engine.state.coordinator
-        self._looked = self._engine.state.changes
+        again = self._looked == self._engine.state.changes
+        self._looked, self._unsure_at = self._engine.state.changes, None
         if not self._engine.judges():
             return None
         here = {name for name, _ in coordinator.members} - coordinator.gone
         waiting = candidates(coordinator)
-        return self._engine.find_dead_end(waiting, now) if here == waiting else None
+        stuck = stuck_devices(coordinator, waiting)
+        if here != waiting or not stuck:
+            return None
+        own, elsewhere = stuck & self._engine.here, stuck - self._engine.here
+        told = coordinator.resting(stuck)
+        if own and elsewhere and not own <= told.keys():
+            self._engine.rest([wait for wait in coordinator.waits() if wait.device in own], SILENT, now)
+        silent = elsewhere - told.keys()
+        if silent and not again:
+            self._unsure_at = now + self._grace
+            return None
+        doubt = unknown(silent) if silent else ""
+        if self._shared and not coordinator.declared:
+            doubt = doubt or UNDECLARED
+        dead_end = self._engine.find_dead_end(waiting, now)
+        said = None if dead_end is None else ([wait.identity for wait in dead_end.waits], bool(silent))
+        if dead_end is None or said == self._said:
+            return None
+        self._said = said
+        return replace(dead_end, doubt=doubt)
 
     def doings(self) -> Mapping[str, str]:
         """What devices do is not known here."""

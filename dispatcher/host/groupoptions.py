@@ -2,22 +2,27 @@
 """Which group a run is about: where its log lives, and which devices belong to it."""
 
 import argparse
+import asyncio
 import os
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dispatcher.errors import UsageError
-from dispatcher.group.events import Founded
+from dispatcher.errors import SetupError, UsageError
+from dispatcher.group.events import Event, Founded
 from dispatcher.grouplog import GroupLog
 from dispatcher.grouplog.file import FileGroupLog
 from dispatcher.grouplog.memory import MemoryGroupLog
+from dispatcher.host.options import duration
 from dispatcher.names import check_name, check_no_duplicates
 
 if TYPE_CHECKING:
     from dispatcher.grouplog.nats.address import Address
 
+# Seconds that groups which have ended are kept on servers.
+PURGE_AFTER = 30 * 86400.0
 # More devices are no group but a mistake.
 MOST_MEMBERS = 100_000
 
@@ -36,6 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         type=Path,
         help="read what those servers ask for from FILE, in TOML: user and password, or token; ca, cert, key",
+    )
+    parser.add_argument(
+        "--purge-after",
+        metavar="AGE",
+        type=duration,
+        help="remove groups of the lab from those servers that ended so long ago, now and once an hour, as in 90d or 12h "
+        "(default: 30d; 0: never)",
     )
     parser.add_argument(
         "--members",
@@ -59,8 +71,9 @@ def group_log(arguments: argparse.Namespace, *, fresh: bool) -> GroupLog:
     if address is not None:
         from dispatcher.grouplog.nats.log import NatsGroupLog
 
-        return NatsGroupLog(address, arguments.group)
-    for option in ("group", "group_log_credentials"):
+        after = PURGE_AFTER if arguments.purge_after is None else arguments.purge_after
+        return NatsGroupLog(address, arguments.group, purge_after=after or None)
+    for option in ("group", "group_log_credentials", "purge_after"):
         if getattr(arguments, option) is not None:
             raise UsageError(
                 f"--{option.replace('_', '-')} needs --group-log nats://HOST/LAB: it is about groups on servers"
@@ -70,14 +83,19 @@ def group_log(arguments: argparse.Namespace, *, fresh: bool) -> GroupLog:
     return FileGroupLog(Path(place), fresh=fresh)
 
 
+def is_shared(arguments: argparse.Namespace) -> bool:
+    """Whether other hosts may write to the log."""
+    return arguments.group_log is not None and "://" in arguments.group_log
+
+
 def log_file(arguments: argparse.Namespace) -> Path | None:
     """The file that is the log, if it is one."""
     place = arguments.group_log
-    return None if place is None or "://" in place else Path(place)
+    return None if place is None or is_shared(arguments) else Path(place)
 
 
 def _address(arguments: argparse.Namespace) -> "Address | None":
-    if arguments.group_log is None or "://" not in arguments.group_log:
+    if not is_shared(arguments):
         return None
     from dispatcher.grouplog.nats.address import check_token, is_address, parse_address, read_credentials
 
@@ -95,6 +113,31 @@ def _address(arguments: argparse.Namespace) -> "Address | None":
         raise UsageError(f"which group of the lab {address.lab}? Add --group NAME")
     check_token("group", arguments.group)
     return address
+
+
+def read_shared(
+    place: str, credentials: Path | None, notice: Callable[[str], object]
+) -> list[tuple[int, Event]]:
+    """What has happened up to now in a group of nats://HOST/LAB/GROUP, with the numbers of messages.
+
+    Raises UsageError or SetupError.
+
+    :param credentials: the file of --group-log-credentials.
+    """
+    from dispatcher.grouplog.nats import groups
+    from dispatcher.grouplog.nats.address import is_address, parse_address, read_credentials
+
+    if not is_address(place):
+        raise UsageError(f"{place!r:.200}: write nats://HOST[,HOST...]/LAB/GROUP")
+    address, group = parse_address(place, None if credentials is None else read_credentials(credentials))
+    if group is None:
+        raise UsageError(
+            f"which group? Write {place.rstrip('/')}/GROUP; `lavabox group list {address}` tells which there are"
+        )
+    try:
+        return asyncio.run(groups.read_events(address, group, notice))
+    except ValueError as error:
+        raise SetupError(f"{place}, {error}") from error
 
 
 def founding(arguments: argparse.Namespace) -> Founded:

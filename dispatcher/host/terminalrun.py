@@ -28,7 +28,7 @@ from dispatcher.consoles.ptyprocess import PtyProcess
 from dispatcher.engine import Engine
 from dispatcher.errors import SetupError
 from dispatcher.files import told
-from dispatcher.group.deadend import DeadEnd
+from dispatcher.group.deadend import DEAD_END, DeadEnd
 from dispatcher.group.events import Event, Founded
 from dispatcher.group.results import Case, Counts
 from dispatcher.group.wording import command, counted
@@ -75,7 +75,6 @@ class Device:
     how: str = ""  # it ended or was stopped, as a clause
     started: float = 0.0
     ended: float | None = None
-    dead_ends: int = 0  # in which waits of it failed
     counts: Counts = field(default_factory=Counts)
     attachment: Attachment | None = None
 
@@ -213,18 +212,21 @@ class TerminalRun:
         if device.state is State.RUNNING and not self._must_end:
             attachment = device.attachment
             connected = attachment is not None and attachment.connected
-            return ("connected" if connected else "not connected") + _after(device)
+            return ("connected" if connected else "not connected") + self._after(device)
         said = device.how or device.state.value
         if device.state is State.SUCCEEDED and device.counts.failed:
             said = counted(device.counts.failed, "failed result")
-        return said + _after(device)
+        return said + self._after(device)
+
+    def _after(self, device: Device) -> str:
+        return ", after a dead end" if self._engine.dead_ends[device.name] else ""
 
     def _is_good(self, device: Device) -> bool:
         return self._ended_well(device) and not device.counts.failed
 
     def _ended_well(self, device: Device) -> bool:
         """Whether the device has done what it was to do, whatever its tests have found."""
-        if device.dead_ends:
+        if self._engine.dead_ends[device.name]:
             return False
         if device.interactive:
             return not self.timed_out
@@ -477,7 +479,7 @@ class TerminalRun:
     def _meet(self, dead_end: DeadEnd, now: float) -> None:
         """Tell of a dead end, and let its waits fail if they are to."""
         if dead_end.doubt:
-            what = dead_end.sentences[0].removeprefix("dead end: ")
+            what = dead_end.sentences[0].removeprefix(DEAD_END)
             self._display.message(f"perhaps a dead end: {what}. But {dead_end.doubt}. The waits go on")
             return
         waits = {(wait.device, wait.kind, wait.ids, wait.whom) for wait in dead_end.waits}
@@ -489,9 +491,6 @@ class TerminalRun:
         if not self._watch.fails:
             self._stuck = frozenset(wait.identity for wait in dead_end.waits)
             return
-        for name in dead_end.devices:
-            if name in self.devices:
-                self.devices[name].dead_ends += 1
         self._engine.fail(dead_end, now)
         if self._must_end and self._repeated == MAX_REPEATS:
             # A script that tries again and again, as in `until lava-wait x; do :; done`.
@@ -526,10 +525,6 @@ class TerminalRun:
             },
             stuck=self._stuck,
         )
-
-
-def _after(device: Device) -> str:
-    return ", after a dead end" if device.dead_ends else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dispatcher.commands.options import duration, positive_duration
+from dispatcher.host.options import duration, positive_duration
 from tests.dispatcher.lavabox_process import ROOT, Lavabox
 
 MISTAKES = {

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+import random
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,13 +14,16 @@ from typing import Any
 from nats.aio.msg import Msg
 
 from dispatcher.group.events import Ended, Event, Founded, Reader
+from dispatcher.group.state import GroupState
 from dispatcher.grouplog import GroupLogError, Notice
 from dispatcher.grouplog.nats.address import Address
 from dispatcher.grouplog.nats.follower import Arrival, Follower
-from dispatcher.grouplog.nats.lab import NO_MESSAGE, Lab, Refused, Unavailable
+from dispatcher.grouplog.nats.lab import NO_MESSAGE, Lab, Refused, Unavailable, open_lab
 
 # Subjects that a server tells at a time.
 _PAGE = 100_000
+# Groups that `purge` looks at.
+_LOOKED_AT = 200
 # Seconds without anything new while a log is read.
 _PATIENCE = 10.0
 _NO_EVENT = "this is no event of a group; was it written by another program?"
@@ -45,14 +49,10 @@ class Group:
 
 @asynccontextmanager
 async def _opened(address: Address) -> AsyncIterator[Lab]:
-    lab = Lab(address)
+    lab = await open_lab(address, create=False)
     try:
-        await lab.connect()
-        await lab.check_stream(create=False)
         yield lab
-    except Unavailable as error:
-        raise GroupLogError(f"{address}: {error}") from None
-    except Refused as error:
+    except (Unavailable, Refused) as error:
         raise GroupLogError(f"{address}: {error}") from None
     finally:
         await lab.close()
@@ -61,16 +61,21 @@ async def _opened(address: Address) -> AsyncIterator[Lab]:
 async def list_groups(address: Address) -> list[Group]:
     """All groups of a lab, by name. Raises GroupLogError."""
     async with _opened(address) as lab:
-        counts: dict[str, int] = {}
-        while True:
-            page = {"subjects_filter": f"lab.{address.lab}.*", "offset": len(counts)}
-            found: dict[str, int] = (await lab.api(f"STREAM.INFO.{lab.stream}", page))["state"].get(
-                "subjects"
-            ) or {}
-            counts |= found
-            if len(found) < _PAGE:
-                break
-        return [await _group(lab, subject, count) for subject, count in sorted(counts.items())]
+        return [
+            await _group(lab, subject, count) for subject, count in sorted((await _subjects(lab)).items())
+        ]
+
+
+async def _subjects(lab: Lab) -> dict[str, int]:
+    """The subjects of all groups, and how many messages each has. Raises Unavailable or Refused."""
+    counts: dict[str, int] = {}
+    while True:
+        page = {"subjects_filter": lab.subject("*"), "offset": len(counts)}
+        info = await lab.api(f"STREAM.INFO.{lab.stream}", page)
+        found: dict[str, int] = info["state"].get("subjects") or {}
+        counts |= found
+        if len(found) < _PAGE:
+            return counts
 
 
 async def _group(lab: Lab, subject: str, count: int) -> Group:
@@ -92,7 +97,7 @@ async def _events(lab: Lab, which: dict[str, Any]) -> list[Event]:
     """The events of one message; none if it is gone or is something else."""
     try:
         _, _, payload = await lab.find(which)
-        return [event for _, event in _read(0, payload, Reader(lambda sentence: None)) if event is not None]
+        return [event for _, event in _read(0, payload, Reader(_ignored)) if event is not None]
     except (Refused, ValueError):
         return []
 
@@ -111,8 +116,8 @@ async def read_events(address: Address, group: str, notice: Notice) -> list[tupl
 
     Raises GroupLogError, or ValueError that names the message if the log is damaged.
     """
-    subject = f"lab.{address.lab}.{group}"
     async with _opened(address) as lab:
+        subject = lab.subject(group)
         try:
             end, _, _ = await lab.find({"last_by_subj": subject})
         except Refused as error:
@@ -171,8 +176,60 @@ async def _fetch(lab: Lab, subject: str, end: int) -> list[tuple[int, bytes]]:
     return payloads
 
 
+async def has_ended(address: Address, group: str) -> bool:
+    """Whether the group is over, by all that its log holds. Raises GroupLogError, or ValueError for a damaged log."""
+    return _is_over(event for _, event in await read_events(address, group, _ignored))
+
+
+def _is_over(events: Iterable[Event]) -> bool:
+    """Raises ValueError if this is no log of a group."""
+    state = GroupState()
+    for event in events:
+        state.apply(event)
+    return state.coordinator.ended
+
+
 async def remove(address: Address, group: str) -> int:
     """Remove a group with all its events; returns how many messages these were. Raises GroupLogError."""
     async with _opened(address) as lab:
-        answer = await lab.api(f"STREAM.PURGE.{lab.stream}", {"filter": f"lab.{address.lab}.{group}"})
+        answer = await lab.api(f"STREAM.PURGE.{lab.stream}", {"filter": lab.subject(group)})
         return int(answer.get("purged", 0))
+
+
+async def purge(lab: Lab, before: float) -> list[str]:
+    """Remove groups that have ended, and in which nothing has happened since `before`; returns their names.
+
+    Of a lab with many groups some are looked at, picked at random: the next call, or another host, sees to others.
+    Raises Unavailable or Refused.
+    """
+    subjects = sorted(await _subjects(lab))
+    removed = []
+    for subject in random.sample(subjects, min(_LOOKED_AT, len(subjects))):
+        try:
+            end, _, payload = await lab.find({"last_by_subj": subject})
+            last = [event for _, event in _read(end, payload, Reader(_ignored)) if event is not None]
+            if not any(isinstance(event, Ended) for event in last) or last[-1].time > before:
+                continue
+            # An event that ends a group does nothing where somebody has come just before.
+            events = [
+                event
+                for number, payload in await _fetch(lab, subject, end)
+                for _, event in _read(number, payload, Reader(_ignored))
+                if event is not None
+            ]
+            if not _is_over(events):
+                continue
+        except ValueError:
+            continue  # it is no group, or damaged, and somebody has to look at it
+        except Refused as error:
+            if error.code == NO_MESSAGE:
+                continue  # another host has removed it
+            raise
+        # Not what comes later: it may have been removed meanwhile, and its name founded anew.
+        await lab.api(f"STREAM.PURGE.{lab.stream}", {"filter": subject, "seq": end + 1})
+        removed.append(subject.rpartition(".")[2])
+    return sorted(removed)
+
+
+def _ignored(sentence: str) -> None:
+    """What another version wrote is of no matter here."""

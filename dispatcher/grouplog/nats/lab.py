@@ -11,6 +11,8 @@ import asyncio
 import base64
 import contextlib
 import json
+import logging
+import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -28,6 +30,12 @@ OLDEST = (2, 15, 0)
 # Seconds for one server to let us in, and for one answer.
 CONNECT_TIMEOUT = 3.0
 ANSWER_TIMEOUT = 3.0
+# Seconds until servers that are there have to be ready: they may be choosing a leader.
+START_PATIENCE = 15.0
+# Seconds between two tries.
+PAUSE = 0.25
+# Seconds to end a connection in peace.
+_CLOSE_TIMEOUT = 1.0
 # A server that does not answer a ping of every second is left after three.
 _PING_INTERVAL, _MAX_PINGS = 1, 2
 # For how long a server remembers the identities of messages. That is only a help: the fold remembers for ever.
@@ -35,6 +43,10 @@ _DUPLICATE_WINDOW = 120 * 10**9
 # Bytes of a server's messages that may wait for us, beyond which the server sends no more for the moment.
 _PENDING_BYTES = 64 * 1024 * 1024
 
+# asyncio warns of how the client library reads from TLS whenever such a connection ends.
+logging.getLogger("asyncio").addFilter(lambda record: "eof_received" not in record.msg)
+
+_NO_ANSWER = "no answer"
 # Codes of JetStream's errors.
 NO_STREAM = 10059
 WRONG_LAST_SEQUENCE = 10071
@@ -51,12 +63,40 @@ class Unavailable(Exception):
     """The servers did not do it now, or it is not known whether they did; the text is a clause."""
 
 
+class Unreachable(Unavailable):
+    """No server lets us connect.
+
+    :param late: whether one of them is there and has not answered in time; it may be busy.
+    """
+
+    def __init__(self, text: str, *, late: bool) -> None:
+        super().__init__(text)
+        self.late = late
+
+
 class Refused(Exception):
     """The servers won't do it; the text is a clause, `code` JetStream's own."""
 
     def __init__(self, text: str, code: int = 0) -> None:
         super().__init__(text)
         self.code = code
+
+
+class _Client(Client):
+    """That of the library, which would tell a server its password unencrypted if the server wants to have it so.
+
+    :param encrypted: whether it is not to.
+    """
+
+    def __init__(self, *, encrypted: bool) -> None:
+        super().__init__()
+        self._encrypted = encrypted
+
+    def _connect_command(self) -> bytes:
+        if self._encrypted and not self._server_info.get("tls_required"):
+            raise nats.errors.Error("it does not speak TLS, which tls:// asks for")
+        command: bytes = super()._connect_command()
+        return command
 
 
 class Lab:
@@ -69,14 +109,20 @@ class Lab:
         self.stream = f"lavabox-{address.lab}"
         self._address = address
         self._ended = ended
-        self._client = Client()
+        self._client = _Client(encrypted=address.encrypted)
         self._problems: list[str] = []
+        self._distrust: asyncio.Future[ssl.SSLError]  # what is wrong with a certificate, theirs or ours
         # What ends a request otherwise than by its answer, and its subject.
         self._under_way: dict[asyncio.Future[Exception], str] = {}
 
+    def subject(self, group: str) -> str:
+        """That of a group's messages; "*" is all groups."""
+        return f"lab.{self._address.lab}.{group}"
+
     async def connect(self) -> None:
-        """Connect to the first server that lets us in. Raises Unavailable, or GroupLogError if none ever will."""
+        """Connect to the first server that lets us in. Raises Unreachable, or GroupLogError if none ever will."""
         said = []
+        late = False
         for server in self._address.servers:
             try:
                 await self._connect_to(server)
@@ -89,8 +135,9 @@ class Lab:
                         "see --group-log-credentials"
                     ) from None
                 said.append(f"{server}: {why}")
+                late = late or why == _NO_ANSWER
         else:
-            raise Unavailable("; ".join(said))
+            raise Unreachable("; ".join(said), late=late)
         version = self._client.connected_server_version
         numbers = (version.major, version.minor, version.patch)
         if numbers < OLDEST:
@@ -103,38 +150,66 @@ class Lab:
     async def _connect_to(self, server: str) -> None:
         credentials = self._address.credentials
         self._problems.clear()
+        loop = asyncio.get_running_loop()
+        self._distrust = loop.create_future()
         options: dict[str, Any] = {}
         if credentials.tls is not None:
             options["tls"] = credentials.tls
-        async with asyncio.timeout(CONNECT_TIMEOUT):
-            try:
-                await self._client.connect(
-                    f"{'tls' if self._address.encrypted else 'nats'}://{server}",
-                    error_cb=self._problem,
-                    closed_cb=self._closed,
-                    allow_reconnect=False,
-                    max_reconnect_attempts=1,
-                    reconnect_time_wait=0,
-                    connect_timeout=2,
-                    ping_interval=_PING_INTERVAL,
-                    max_outstanding_pings=_MAX_PINGS,
-                    user=credentials.user,
-                    password=credentials.password,
-                    token=credentials.token,
-                    # Own answers only, where the servers' permissions say so.
-                    inbox_prefix=f"_INBOX.{credentials.user}" if credentials.user else "_INBOX",
-                    name=f"lavabox {self._address.lab}",
-                    **options,
-                )
-            except BaseException:
-                self._client, failed = Client(), self._client
-                with contextlib.suppress(Exception):
-                    await failed.close()
-                raise
+        connecting = loop.create_task(
+            self._client.connect(
+                f"{'tls' if self._address.encrypted else 'nats'}://{server}",
+                error_cb=self._problem,
+                closed_cb=self._closed,
+                allow_reconnect=False,
+                max_reconnect_attempts=1,
+                reconnect_time_wait=0,
+                connect_timeout=2,
+                ping_interval=_PING_INTERVAL,
+                max_outstanding_pings=_MAX_PINGS,
+                user=credentials.user,
+                password=credentials.password,
+                token=credentials.token,
+                # Own answers only, where the servers' permissions say so.
+                inbox_prefix=f"_INBOX.{credentials.user}" if credentials.user else "_INBOX",
+                name=f"lavabox {self._address.lab}",
+                **options,
+            )
+        )
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                # The client library tries again and again where one side does not trust the other.
+                both: set[asyncio.Future[Any]] = {connecting, self._distrust}
+                await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            if not self._distrust.done():
+                await connecting
+        except BaseException:
+            await self._give_up(connecting)
+            raise
+        if self._distrust.done():
+            await self._give_up(connecting)
+            raise self._distrust.result()
+
+    async def _give_up(self, connecting: asyncio.Task[None]) -> None:
+        connecting.cancel()
+        self._client, failed = _Client(encrypted=self._address.encrypted), self._client
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(_CLOSE_TIMEOUT):
+                await asyncio.gather(connecting, return_exceptions=True)
+                await failed.close()
 
     def _why(self, error: BaseException) -> str:
+        if self._distrust.done():
+            error = self._distrust.result()
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return (
+                f"we do not trust it: {error.verify_message}; see `ca` in the file of --group-log-credentials"
+            )
+        if isinstance(error, ssl.SSLError):
+            return (
+                f"no TLS with it: {error.reason}; see `cert` and `key` in the file of --group-log-credentials"
+            )
         if isinstance(error, TimeoutError | nats.errors.TimeoutError):
-            return "no answer"
+            return _NO_ANSWER
         if isinstance(error, nats.errors.NoServersError) and self._problems:
             return self._problems[-1]
         return _text(error)
@@ -143,6 +218,8 @@ class Lab:
         """The client tells of something that went wrong, perhaps of something that we may not do."""
         text = _text(error)
         self._problems = [*self._problems[-9:], text]
+        if isinstance(error, ssl.SSLError) and not self._distrust.done():
+            self._distrust.set_result(error)
         for end, subject in self._under_way.items():
             if not end.done() and f'"{subject.lower()}"' in text.lower():
                 end.set_result(Refused(f"{text}; see docs/groups.md for what is needed"))
@@ -275,7 +352,7 @@ class Lab:
         return {
             "name": self.stream,
             "description": f"the groups of the lab {self._address.lab}",
-            "subjects": [f"lab.{self._address.lab}.*"],
+            "subjects": [self.subject("*")],
             "retention": "limits",
             "discard": "new",
             "storage": "file",
@@ -366,6 +443,45 @@ class Lab:
         """Say that we are there and have kept up, where the server asked for it."""
         with contextlib.suppress(nats.errors.Error, OSError):
             await self._client.publish(subject)
+
+
+async def _nothing(lab: Lab) -> None:
+    pass
+
+
+async def open_lab(
+    address: Address,
+    *,
+    create: bool,
+    ended: Callable[[], object] = lambda: None,
+    prepare: Callable[[Lab], Awaitable[None]] = _nothing,
+) -> Lab:
+    """A connection to a lab whose servers are ready, and whose stream is checked. Raises GroupLogError.
+
+    :param create: whether to make the stream, if it is not there.
+    :param ended: is called when the connection is lost.
+    :param prepare: what has to be done with it first; may raise Unavailable, and is then called again.
+    """
+    loop = asyncio.get_running_loop()
+    too_late = loop.time() + START_PATIENCE
+    while True:
+        lab = Lab(address, ended)
+        try:
+            await lab.connect()
+            await lab.check_stream(create=create)
+            await prepare(lab)
+            return lab
+        except Unreachable as error:
+            if not error.late or loop.time() >= too_late:
+                raise GroupLogError(f"no server of {address} can be reached: {error}") from None
+        except Unavailable as error:
+            await lab.close()
+            if loop.time() >= too_late:
+                raise GroupLogError(f"{address} is not ready: {error}") from None
+        except BaseException:
+            await lab.close()
+            raise
+        await asyncio.sleep(PAUSE)
 
 
 def _text(error: BaseException) -> str:

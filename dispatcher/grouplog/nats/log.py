@@ -12,23 +12,34 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import time
 from collections.abc import Awaitable, Callable
 
 from nats.aio.msg import Msg
 
 from dispatcher.group.events import Event, Founded, Reader, to_json
+from dispatcher.group.wording import duration, enumerated
 from dispatcher.grouplog import Deliver, Failed, GroupLogError, Notice, check_founding
+from dispatcher.grouplog.nats import groups
 from dispatcher.grouplog.nats.address import Address
 from dispatcher.grouplog.nats.follower import Arrival, Follower
-from dispatcher.grouplog.nats.lab import NO_MESSAGE, NO_STREAM, WRONG_LAST_SEQUENCE, Lab, Refused, Unavailable
+from dispatcher.grouplog.nats.lab import (
+    NO_MESSAGE,
+    NO_STREAM,
+    PAUSE,
+    START_PATIENCE,
+    WRONG_LAST_SEQUENCE,
+    Lab,
+    Refused,
+    Unavailable,
+    open_lab,
+)
 from dispatcher.grouplog.nats.outbox import Outbox
 
-# Seconds that the beginning may take.
-START_PATIENCE = 15.0
 # Seconds in which the log may stand still while it is replayed.
 _REPLAY_PATIENCE = 10.0
-# Seconds between two tries.
-_PAUSE = 0.25
+# Seconds between looks at which groups of the lab ended long ago.
+_PURGE_EVERY = 3600.0
 # Seconds for the last events of a run.
 _CLOSE_PATIENCE = 20.0
 
@@ -38,9 +49,12 @@ class NatsGroupLog:
 
     An event is in the log before it is delivered: with one server on its disk as soon as
     that syncs, with three with two of them.
+
+    :param purge_after: seconds after which groups of the lab that have ended are removed; None: they are kept.
     """
 
-    def __init__(self, address: Address, group: str) -> None:
+    def __init__(self, address: Address, group: str, *, purge_after: float | None = None) -> None:
+        self._purge_after = purge_after
         self._address = address
         self._name = f"{address.lab}/{group}"
         self._subject = f"lab.{address.lab}.{group}"
@@ -65,39 +79,19 @@ class NatsGroupLog:
         self._reader = Reader(notice)
         self._wanted = founded
         try:
-            self._lab = await self._begin(founded)
+            self._lab = await open_lab(self._address, create=True, ended=self._gap.set, prepare=self._found)
             self._tasks.append(self._loop.create_task(self._follow()))
             await self._replayed()
         except BaseException:
             await self._end()
             raise
         self._tasks.append(self._loop.create_task(self._publish()))
+        if self._purge_after is not None:
+            self._tasks.append(self._loop.create_task(self._purge(self._purge_after)))
 
-    async def _begin(self, founded: Founded) -> Lab:
-        """A connection to a lab that holds the group. Raises GroupLogError."""
-        too_late = self._loop.time() + START_PATIENCE
-        connected = False
-        while True:
-            lab = Lab(self._address, self._gap.set)
-            try:
-                await lab.connect()
-                connected = True
-                await lab.check_stream(create=True)
-                await self._found(lab, founded)
-                return lab
-            except Unavailable as error:
-                await lab.close()
-                if not connected:
-                    raise GroupLogError(f"no server of {self._address} can be reached: {error}") from None
-                if self._loop.time() >= too_late:
-                    raise GroupLogError(f"{self._address} is not ready: {error}") from None
-            except BaseException:
-                await lab.close()
-                raise
-            await asyncio.sleep(_PAUSE)
-
-    async def _found(self, lab: Lab, founded: Founded) -> None:
+    async def _found(self, lab: Lab) -> None:
         """Begin the log, if it is new. Raises GroupLogError or Unavailable."""
+        founded = self._wanted
         try:
             await lab.publish(self._subject, _line(founded), founded.identity.hex(), first=True)
         except Refused as error:
@@ -128,7 +122,7 @@ class NatsGroupLog:
                 try:
                     await self._consume()
                 except Unavailable:
-                    await asyncio.sleep(_PAUSE)
+                    await asyncio.sleep(PAUSE)
                 except Refused as error:
                     raise GroupLogError(f"{self._name}: {error}") from None
         except GroupLogError as error:
@@ -273,7 +267,7 @@ class NatsGroupLog:
         try:
             sequence, _ = await lab.publish(self._subject, message.payload, message.identity)
         except Unavailable:
-            await asyncio.sleep(_PAUSE)
+            await asyncio.sleep(PAUSE)
             # Else it waits for a connection.
             self._stir.set()
             return False
@@ -283,6 +277,26 @@ class NatsGroupLog:
             return True
         self._outbox.accepted(message, sequence, self._follower.last)
         return True
+
+    # -- groups of long ago --------------------------------------------------------------------
+
+    async def _purge(self, after: float) -> None:
+        while True:
+            lab = self._lab
+            try:
+                if lab is not None and (removed := await groups.purge(lab, time.time() - after)):
+                    names = enumerated(removed)
+                    self._notice(
+                        f"removed {names} of the lab {self._address.lab}: ended {duration(after)} ago, or more"
+                    )
+            except Unavailable:
+                pass  # there is time
+            except Refused as error:
+                self._notice(
+                    f"groups that ended long ago are not removed from the lab {self._address.lab}: {error}"
+                )
+                return
+            await asyncio.sleep(_PURGE_EVERY)
 
     # -- the end -------------------------------------------------------------------------------
 
@@ -302,7 +316,7 @@ class NatsGroupLog:
         while not self._outbox.empty and self._error is None and self._loop.time() < too_late:
             self._arrived.clear()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_PAUSE):
+                async with asyncio.timeout(PAUSE):
                     await self._arrived.wait()
         if not self._outbox.empty:
             self._notice(f"{self._name}: the last events of this host are perhaps not in the group's log")

@@ -21,6 +21,7 @@ from dispatcher.group.events import (
     Reader,
     Released,
     Reported,
+    Resting,
     Sent,
     Taken,
     UnknownEvent,
@@ -87,6 +88,7 @@ events: st.SearchStrategy[Event] = st.one_of(
     st.builds(Unlocked, seconds, names, st.binary(), st.binary(), st.binary()),
     st.builds(Lost, seconds, names, st.binary(), names),
     st.builds(Released, seconds, st.binary(), st.binary(), st.integers(), names),
+    st.builds(Resting, seconds, st.binary(), st.lists(st.binary()).map(tuple), names),
     st.builds(Left, seconds, names, st.binary(), names),
     reports,
 )
@@ -171,6 +173,16 @@ WRITTEN = {
     "lost": (
         Lost(3.5, "a", b"l", "connection lost"),
         {"type": "lost", "time": 3.5, "device": "a", "identity": "6c", "reason": "connection lost"},
+    ),
+    "resting": (
+        Resting(3.5, b"s", (b"r", b"q"), "its console is silent"),
+        {
+            "type": "resting",
+            "time": 3.5,
+            "identity": "73",
+            "requests": ["72", "71"],
+            "doubt": "its console is silent",
+        },
     ),
     "released": (
         Released(4.0, b"e", b"r", 1, "timed out"),

@@ -4,7 +4,9 @@
 import atexit
 import functools
 import hashlib
+import os
 import queue
+import random
 import signal
 import socket
 import subprocess
@@ -21,12 +23,25 @@ PATIENCE = 60
 PROGRAM = Path(sys.executable).parent / "nats-server"
 
 
+# Below the ports that the kernel gives to connections, any of which may be in the way of a server that starts again.
+_FIRST_PORT, _LAST_PORT = 10_000, 30_000
+_reserved: list[socket.socket] = []
+
+
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody uses at the moment."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [listener.getsockname()[1] for listener in sockets]
-    for listener in sockets:
-        listener.close()
+    """Ports that nobody uses, and that no other test takes as long as this process lives."""
+    ports: list[int] = []
+    while len(ports) < count:
+        port = random.randint(_FIRST_PORT, _LAST_PORT)
+        mark = socket.socket(socket.AF_UNIX)
+        try:
+            mark.bind(f"\0lavabox-test-port-{port}")
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            mark.close()
+            continue
+        _reserved.append(mark)
+        ports.append(port)
     return ports
 
 
@@ -55,16 +70,11 @@ class NatsServer:
         )
         self._lines: queue.Queue[str] = queue.Queue()
         self.text = ""
-        threading.Thread(target=self._read, args=[self._process], daemon=True).start()
+        # With the queue of this start: of the one before, something may still come.
+        threading.Thread(target=_read, args=[self._process, self._lines], daemon=True).start()
         if ready:
             self.until("Server is ready")
         return self
-
-    def _read(self, process: "subprocess.Popen[str]") -> None:
-        assert process.stderr is not None
-        for line in process.stderr:
-            self._lines.put(line)
-        self._lines.put("")
 
     def until(self, text: str) -> None:
         """Wait until it has logged this."""
@@ -73,10 +83,17 @@ class NatsServer:
             assert line, f"nats-server ended:\n{self.text}"
             self.text += line
 
-    def send_signal(self, number: signal.Signals) -> None:
-        """SIGSTOP and SIGCONT pause it."""
+    def pause(self) -> None:
+        """It does nothing more, and its connections stay; returns when it is so."""
         assert self._process is not None
-        self._process.send_signal(number)
+        self._process.send_signal(signal.SIGSTOP)
+        # All of its threads have stopped then, and not only some.
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)
+
+    def go_on(self) -> None:
+        """It was paused."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """It is gone without a word."""
@@ -95,6 +112,13 @@ class NatsServer:
         traceback: TracebackType | None,
     ) -> None:
         self.kill()
+
+
+def _read(process: "subprocess.Popen[str]", lines: "queue.Queue[str]") -> None:
+    assert process.stderr is not None
+    for line in process.stderr:
+        lines.put(line)
+    lines.put("")
 
 
 def cluster(folder: Path, size: int = 3, settings: str = "") -> list[NatsServer]:

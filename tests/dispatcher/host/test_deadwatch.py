@@ -6,10 +6,18 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from dispatcher.group.deadend import DeadEnd
-from dispatcher.group.events import Left, Released, Waiting
-from dispatcher.host.deadwatch import FIRST_PAUSE, LONGEST_PAUSE, SETTLE, QuietWatch, SimulatorWatch, Watch
+from dispatcher.group.events import Founded, Joined, Left, Released, Resting, Waiting
+from dispatcher.host.deadwatch import (
+    FIRST_PAUSE,
+    LONGEST_PAUSE,
+    SETTLE,
+    UNSURE_AFTER,
+    QuietWatch,
+    SimulatorWatch,
+    Watch,
+)
 from dispatcher.simulator.judge import Found
-from tests.dispatcher.lab import Asked, Lab
+from tests.dispatcher.lab import EPOCH, Asked, Host, Lab
 
 TWO = {"s-1": "server", "c-1": "client"}
 
@@ -212,3 +220,223 @@ def test_devices_that_have_left_do_not_count() -> None:
     watched.group.leave("o-1")
     assert isinstance(watched.group.log.events[-1], Left)
     assert len(watched.until(200.0)) == 1
+
+
+# On several hosts
+
+
+class Elsewhere:
+    """A group whose devices are on two hosts, `s-1` on one and `c-1` on the other, each with a watch."""
+
+    def __init__(self, *, size: int | None = 2, quiet: bool = False) -> None:
+        self.group = Lab({"s-1": "server"}, log=[Founded(EPOCH, b"founded", size=size)])
+        self.group.add_host({"c-1": "client"})
+        self.processes = [Processes(), Processes()]
+        self.watches: list[Watch] = [self.watch(place, quiet=quiet) for place in (0, 1)]
+
+    def watch(self, place: int, *, quiet: bool = False) -> Watch:
+        engine = self.group.hosts[place].engine
+        if quiet:
+            return QuietWatch(engine, 60.0, fails=False, shared=True)
+        return SimulatorWatch(engine, self.processes[place].look, dict, shared=True)
+
+    def wait_for_each_other(self) -> Asked:
+        self.group.ask("s-1", "wait", b"a", None)
+        return self.group.ask("c-1", "wait", b"b", None)
+
+    def until(self, end: float, *, fail: bool = True) -> list[tuple[float, int, DeadEnd]]:
+        """The dead ends that are found, when, and by which host."""
+        found = []
+        while True:
+            for watch in self.watches:
+                watch.note(self.group.now)
+            times = [due for watch in self.watches if (due := watch.next_timeout()) is not None]
+            if not times or min(times) > end:
+                self.group.pass_time(end - self.group.now)
+                return found
+            self.group.pass_time(max(0.0, min(times) - self.group.now))
+            for place, watch in enumerate(self.watches):
+                dead_end = watch.handle_timeout(self.group.now)
+                self.group.turn()
+                if dead_end is not None:
+                    found.append((self.group.now, place, dead_end))
+                    if fail and not dead_end.doubt:
+                        self.group.hosts[place].engine.fail(dead_end, self.group.now)
+                        self.group.turn()
+
+
+def rested(elsewhere: Elsewhere) -> list[tuple[list[bytes], str]]:
+    """The devices of which a host has said that they rest, by the ids that they wait for."""
+    ids = {event.identity: event.message_id for event in elsewhere.group.events(Waiting)}
+    return [
+        ([ids[request] for request in event.requests], event.doubt)
+        for event in elsewhere.group.events(Resting)
+    ]
+
+
+def test_hosts_tell_each_other_what_they_see() -> None:
+    two = Elsewhere()
+    for processes in two.processes:
+        processes.idle = IDLE
+    asked = two.wait_for_each_other()
+    ((time, place, dead_end),) = two.until(10.0)
+    assert time < 1.0
+    assert rested(two) == [([b"a"], ""), ([b"b"], "")]
+    assert dead_end.devices == ["s-1", "c-1"]
+    assert asked.reply == (1, ["dead end: s-1 never sent 'b' and waits itself in `lava-wait a`"])
+    assert [host.engine.dead_ends for host in two.group.hosts] == [{"s-1": 1}, {"c-1": 1}]
+    # The other host's operator learns it as well.
+    told = [sentence for _, sentence in two.group.hosts[1 - place].notices]
+    assert len(told) == 1
+    assert "in `lava-wait " in told[0] and "dead end: " in told[0]
+    assert len(two.group.events(Released)) == 2
+
+
+def test_nobody_is_judged_by_what_another_host_does_not_say() -> None:
+    two = Elsewhere()
+    two.processes[0].idle = IDLE
+    two.wait_for_each_other()
+    ((time, place, told),) = two.until(100.0)
+    assert place == 0
+    assert UNSURE_AFTER < time < UNSURE_AFTER + LONGEST_PAUSE + 1
+    assert told.doubt == "c-1 is on another host, and nothing tells whether it does something else beside", (
+        told
+    )
+    assert two.group.events(Released) == []
+    assert len(rested(two)) == 1
+    # Its background process has ended.
+    two.processes[1].idle = IDLE
+    ((_, _, dead_end),) = two.until(200.0)
+    assert dead_end.doubt == ""
+
+
+def test_a_doubt_of_another_host_counts() -> None:
+    two = Elsewhere()
+    for processes in two.processes:
+        processes.idle = IDLE
+    two.processes[1].doubt = "somebody may go on"
+    two.wait_for_each_other()
+    assert {dead_end.doubt for _, _, dead_end in two.until(100.0)} == {"somebody may go on"}
+    assert two.group.events(Released) == []
+    two.processes[1].doubt = ""
+    assert [dead_end.doubt for _, _, dead_end in two.until(200.0)] == [""]
+
+
+@pytest.mark.parametrize("news", ["send", "a new wait", "a new console"])
+def test_what_a_host_has_said_is_of_its_time(news: str) -> None:
+    two = Elsewhere()
+    two.processes[0].idle = IDLE
+    two.wait_for_each_other()
+    two.until(5.0)
+    assert rested(two) == [([b"a"], "")]
+    coordinator = two.group.engine.state.coordinator
+    assert coordinator.resting(["s-1", "c-1"]) == {"s-1": ""}
+    # It goes on doing something that its host has not looked at.
+    two.processes[0].idle = {}
+    two.processes[1].idle = IDLE
+    if news == "send":
+        two.group.ask("s-1", "send", b"x", [])
+    elif news == "a new wait":
+        two.group.ask("s-1", "wait", b"y", None)
+    else:
+        two.group.hosts[0].engine.lose("s-1", "connection lost", two.group.now)
+        two.group.turn()
+    assert coordinator.resting(["s-1", "c-1"]) == {}
+    found = two.until(50.0)
+    assert all(dead_end.doubt for _, _, dead_end in found)
+    assert two.group.events(Released) == []
+
+
+def test_a_new_wait_of_another_device_asks_for_a_new_look() -> None:
+    two = Elsewhere()
+    two.processes[0].idle = IDLE
+    two.group.ask("s-1", "wait", b"a", None)
+    two.group.ask("c-1", "wait", b"b", None)
+    two.until(5.0)
+    two.group.ask("c-1", "wait", b"c", None)
+    assert two.group.engine.state.coordinator.resting(["s-1", "c-1"]) == {}
+    two.until(10.0)
+    assert rested(two) == [([b"a"], ""), ([b"a"], "")]
+
+
+def test_what_is_said_late_says_nothing() -> None:
+    two = Elsewhere()
+    first = two.group.ask("s-1", "wait", b"a", None)
+    (wait,) = two.group.engine.state.coordinator.waits()
+    two.group.cancel(first)
+    two.group.ask("s-1", "wait", b"a", None)
+    two.group.engine.rest([wait], "", two.group.now)
+    two.group.turn()
+    assert two.group.engine.state.coordinator.resting(["s-1"]) == {}
+
+
+def test_a_device_one_of_whose_waits_has_ended_goes_on() -> None:
+    two = Elsewhere()
+    two.processes[0].idle = IDLE
+    two.group.ask("s-1", "wait", b"a", None)
+    two.group.ask("s-1", "wait", b"b", None)
+    two.group.ask("c-1", "wait", b"c", None)
+    two.until(5.0)
+    coordinator = two.group.engine.state.coordinator
+    assert coordinator.resting(["s-1", "c-1"]) == {"s-1": ""}
+    two.group.ask("c-1", "send", b"a", [])
+    assert coordinator.resting(["s-1", "c-1"]) == {}
+
+
+def test_who_was_not_declared_may_still_come() -> None:
+    two = Elsewhere(size=None)
+    for processes in two.processes:
+        processes.idle = IDLE
+    two.wait_for_each_other()
+    found = two.until(100.0)
+    assert {dead_end.doubt.partition(",")[0] for _, _, dead_end in found} == {
+        "nobody has said who belongs to the group (--members"
+    }
+    assert two.group.events(Released) == []
+
+
+def test_a_host_that_joins_a_group_that_waits() -> None:
+    two = Elsewhere(size=3)
+    for processes in two.processes:
+        processes.idle = IDLE
+    two.wait_for_each_other()
+    assert two.until(30.0) == []
+    host: Host = two.group.add_host({"o-1": "observer"})
+    assert isinstance(two.group.log.events[-1], Joined)
+    assert two.until(60.0) == []
+    two.group.ask("o-1", "wait", b"c", None)
+    two.processes.append(Processes())
+    two.processes[2].idle = {"o-1": frozenset({7})}
+    two.watches.append(SimulatorWatch(host.engine, two.processes[2].look, dict, shared=True))
+    ((_, _, dead_end),) = two.until(90.0)
+    assert len(dead_end.devices) == 3
+
+
+def test_silence_on_all_hosts() -> None:
+    two = Elsewhere(quiet=True)
+    two.wait_for_each_other()
+    found = two.until(10_000.0, fail=False)
+    assert [(time, place, dead_end.doubt) for time, place, dead_end in found] == [
+        (pytest.approx(60.0), 1, ""),
+        (pytest.approx(60.0), 0, ""),
+    ]
+
+
+def test_silence_on_one_host() -> None:
+    two = Elsewhere(quiet=True)
+    two.wait_for_each_other()
+    for time in range(50, 1000, 50):
+        two.group.hosts[1].engine.heard = two.group.now  # c-1 prints something
+        found = two.until(float(time), fail=False)
+        assert all(dead_end.doubt.startswith("c-1 is on another host") for _, _, dead_end in found)
+        assert len(found) == (time == 150)
+
+
+def test_processes_are_not_judged_by_silence() -> None:
+    two = Elsewhere()
+    two.watches[1] = two.watch(1, quiet=True)
+    two.processes[0].idle = IDLE
+    two.wait_for_each_other()
+    found = [(place, dead_end.doubt) for _, place, dead_end in two.until(1000.0, fail=False)]
+    assert (0, "of some devices nothing is known but that their consoles are silent") in found
+    assert two.group.events(Released) == []

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """`lavabox` with a group on several hosts, as processes; and the commands that look at it from outside."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,6 +71,56 @@ def test_devices_on_another_host_learn_that_a_run_was_stopped(lab: str, tmp_path
         assert one.finish() == 130
         assert two.finish() == 1
         assert "b-1 | lava-wait: a-1 ended without sending 'y'" in two.text
+
+
+def test_devices_on_two_hosts_that_wait_for_each_other(lab: str, tmp_path: Path) -> None:
+    options = ("sim", "--group-log", lab, "--group", "g", "--group-size", "2", "--timeout", "120")
+    with (
+        Lavabox(*options, "--role", "a=lava-wait x || echo over; lava-sync end", cwd=tmp_path) as one,
+        Lavabox(*options, "--role", "b=lava-wait y || echo over; lava-sync end", cwd=tmp_path) as two,
+    ):
+        for process, name, other in ((one, "a", "b"), (two, "b", "a")):
+            assert process.finish() == 1, process.text
+            wait = {"a": "x", "b": "y"}
+            reason = f"{other}-1 never sent '{wait[name]}' and waits itself in `lava-wait {wait[other]}`"
+            assert f"{name}-1 | lava-wait: dead end: {reason}\n{name}-1 | over\n" in process.text
+            assert ", after a dead end" in process.text
+    # One has found it, the other has heard of it.
+    assert "lavabox: dead end: " in one.text + two.text
+
+
+def test_clocks_that_differ_by_an_hour(lab: str, tmp_path: Path) -> None:
+    """Waits have their own time-outs; and what needs all devices waits for those of the other host."""
+    (tmp_path / "late").mkdir()
+    (tmp_path / "late" / "sitecustomize.py").write_text(
+        "import time\nreal = time.time\ntime.time = lambda: real() + 3600\n"
+    )
+    late = {"PYTHONPATH": str(tmp_path / "late")}
+    options = ("sim", "--group-log", lab, "--group", "g", "--group-size", "2", "--timeout", "120")
+    script = (
+        "echo asking; lava-role list; lava-group; lava-wait --timeout 1 never || echo status $?; "
+        "lava-wait go; echo went; lava-wait --timeout 600 over; lava-sync end"
+    )
+    with Lavabox(*options, "--role", f"a={script}", cwd=tmp_path, environment=late) as one:
+        one.until("a-1 | asking")
+        # It looks from a third clock, and while the group waits for somebody.
+        status, text = lavabox(tmp_path, "status", f"{lab}/g")
+        assert status == 0
+        assert text.splitlines()[1].split()[:3] == ["a-1", "a", "running"]
+        assert text.splitlines()[-1] == "open: 1 device; waiting for 1 more device; results: none"
+        other = "lava-wait --timeout 1 never || echo status $?; lava-send go; lava-wait never --timeout 1; lava-send over; lava-sync end"
+        with Lavabox(*options, "--role", f"b={other}", cwd=tmp_path) as two:
+            assert two.finish() == 0, two.text
+        assert one.finish() == 0, one.text
+    assert "a-1 | a-1\ta\na-1 | b-1\tb\n" in one.text, one.text
+    for text, other in ((one.text, "b-1"), (two.text, "a-1")):
+        assert f"lava-wait: timed out waiting for 'never' from {other}" in text
+        assert "status 1" in text
+    assert "a-1 | went" in one.text
+    status, text = lavabox(tmp_path, "status", "--json", f"{lab}/g")
+    assert status == 0
+    told = json.loads(text)
+    assert (told["state"], [device["state"] for device in told["devices"]]) == ("ended", ["ended"] * 2)
 
 
 def test_declarations_that_contradict_each_other(lab: str, tmp_path: Path) -> None:
@@ -164,6 +215,8 @@ def test_accounts(accounts: NatsServer, tmp_path: Path) -> None:
     assert (status, "permissions violation for publish" in text.lower()) == (1, True), text
     status, text = lavabox(tmp_path, "group", "rm", lab, "g", "--force", *watcher)
     assert (status, "permissions violation for publish" in text.lower()) == (1, True), text
+    status, text = lavabox(tmp_path, "status", f"{lab}/g", *watcher)
+    assert (status, text.splitlines()[1].split()[:3]) == (0, ["a-1", "a", "ended"]), text
     # The other lab sees nothing of it, not even that it is there, and may use its names.
     for command in (("flow", f"{lab}/g"), ("group", "rm", lab, "g", "--force")):
         status, text = lavabox(tmp_path, *command, *bench)
@@ -171,6 +224,11 @@ def test_accounts(accounts: NatsServer, tmp_path: Path) -> None:
     assert lavabox(tmp_path, *run, *bench)[0] == 0
     status, text = lavabox(tmp_path, "group", "list", lab, *farm)
     assert len(text.splitlines()) == 2
+    # A dispatcher may purge, and nothing beside its lab.
+    status, text = lavabox(tmp_path, "group", "rm", lab, "g", "--force", *farm)
+    assert status == 0, text
+    status, text = lavabox(tmp_path, "group", "list", lab.replace("farm", "other"), *farm)
+    assert (status, "permissions violation for publish" in text.lower()) == (1, True), text
 
 
 @pytest.mark.parametrize("name", ["single", "cluster-1", "cluster-2", "cluster-3", "accounts"])

@@ -3,9 +3,11 @@
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import shutil
-import signal
+import subprocess
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import pytest
 from dispatcher.group.events import Ended, Event, Founded, Joined, Left, Sent
 from dispatcher.group.state import GroupState
 from dispatcher.grouplog import GroupLogError
+from dispatcher.grouplog.nats import groups
 from dispatcher.grouplog.nats import lab as lab_module
 from dispatcher.grouplog.nats import log as log_module
 from dispatcher.grouplog.nats.address import Address, Credentials, parse_address, read_credentials
@@ -109,7 +112,7 @@ async def publish(address: Address, payload: bytes, group: str = "group") -> Non
     await lab.connect()
     try:
         await lab.check_stream(create=True)
-        await lab.publish(f"lab.{address.lab}.{group}", payload, payload.hex()[:32])
+        await lab.publish(lab.subject(group), payload, hashlib.sha256(payload).hexdigest())
     finally:
         await lab.close()
 
@@ -205,13 +208,13 @@ def test_a_server_that_is_killed_and_comes_back(server: NatsServer) -> None:
 def test_a_server_that_is_paused(server: NatsServer) -> None:
     async def test() -> None:
         async with hosts(at(server), 2) as (one, two):
-            server.send_signal(signal.SIGSTOP)
+            server.pause()
             one.log.append(joined("a"))
             lab = one.log._lab
             async with asyncio.timeout(PATIENCE):
                 while lab is not None and lab.connected:
                     await asyncio.sleep(0.05)
-            server.send_signal(signal.SIGCONT)
+            server.go_on()
             one.log.append(joined("b"))
             await two.has(b"a", b"b")
             await one.has(b"a", b"b")
@@ -262,6 +265,7 @@ def test_what_is_not_in_the_log_in_time_has_failed(
             await host.until(lambda: len(host.failed) == 2)
             assert host.failed == [(name, "no answer of the servers for lab") for name in (b"a", b"b")]
             # It is tried again, as the engine does.
+            monkeypatch.undo()
             server.start()
             host.log.append(joined("a"))
             await host.has(b"a")
@@ -348,6 +352,130 @@ def test_a_host_that_is_slow(server: NatsServer, monkeypatch: pytest.MonkeyPatch
     asyncio.run(test())
 
 
+# -- groups that have ended --------------------------------------------------------------------
+
+
+async def end(address: Address, group: str, time: float) -> None:
+    """A group of one device that came and left."""
+    host = await Host(address, group, Founded(time, b"founded", (("a", "client"),))).open()
+    for event in (joined("a"), Left(time, "a", b"left", "ended"), Ended(time, b"end")):
+        host.log.append(event)
+    await host.has(b"end")
+    await host.log.close()
+
+
+def test_groups_that_ended_long_ago_are_removed_and_no_living_one(address: Address) -> None:
+    now = time.time()
+
+    async def test() -> None:
+        await end(address, "old", now - 7200)
+        await end(address, "young", now - 60)
+        await end(address, "revived", now - 7200)
+        # What ends a group does nothing where somebody has come before it, whom its host had not seen.
+        async with hosts(address, group="overtaken") as (host,):
+            for event in (joined("a"), Left(1.0, "a", b"left", "ended"), Ended(1.0, b"end")):
+                host.log.append(event)
+            await host.has(b"end")
+            assert not host.state.coordinator.ended
+        async with hosts(address, group="open") as (host,):
+            host.log.append(joined("a"))
+            await host.has(b"a")
+        await publish(address, b"hello", "foreign")
+        log = NatsGroupLog(address, "new", purge_after=3600.0)
+        told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        await log.open(FOUNDED, lambda event: None, lambda *_, **__: None, told.set_result)
+        assert await asyncio.wait_for(told, PATIENCE) == (
+            f"removed old and revived of the lab {address.lab}: ended 1 h ago, or more"
+        )
+        await log.close()
+        left = [group.name for group in await groups.list_groups(address)]
+        assert left == ["foreign", "new", "open", "overtaken", "young"]
+
+    asyncio.run(test())
+
+
+# -- TLS ---------------------------------------------------------------------------------------
+
+
+def openssl(folder: Path, *words: str) -> None:
+    done = subprocess.run(["openssl", *words], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`ca` has signed those of `server` and `host`; `other` is another authority."""
+    folder = tmp_path_factory.mktemp("certificates")
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    for name in ("ca", "other"):
+        openssl(
+            folder,
+            "req",
+            "-x509",
+            *key,
+            "-subj",
+            f"/CN={name}",
+            "-keyout",
+            f"{name}.key",
+            "-out",
+            f"{name}.pem",
+        )
+    (folder / "names").write_text("subjectAltName = IP:127.0.0.1")
+    for name in ("server", "host"):
+        openssl(folder, "req", *key, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
+        openssl(
+            folder,
+            *("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"),
+            *("-extfile", "names", "-out", f"{name}.pem"),
+        )
+    return folder
+
+
+def test_tls(certificates: Path, tmp_path: Path) -> None:
+    settings = f"""\
+tls {{
+  cert_file: "{certificates}/server.pem"
+  key_file: "{certificates}/server.key"
+  ca_file: "{certificates}/ca.pem"
+  verify: true
+}}
+"""
+
+    def with_credentials(text: str, *, scheme: str = "tls", host: str = "127.0.0.1") -> Address:
+        file = certificates / "credentials.toml"
+        file.write_text(text)
+        return parse_address(f"{scheme}://{host}:{server.port}/lab", read_credentials(file))[0]
+
+    known = 'ca = "ca.pem"\n'
+    ours = 'cert = "host.pem"\nkey = "host.key"\n'
+    with NatsServer(tmp_path / "server", settings=settings) as server:
+
+        async def test(address: Address, group: str) -> None:
+            async with hosts(address, 2, group) as (one, two):
+                one.log.append(joined("a"))
+                await two.has(b"a")
+
+        asyncio.run(test(with_credentials(known + ours), "one"))
+        # The server wants it, whatever the address says.
+        asyncio.run(test(with_credentials(known + ours, scheme="nats"), "two"))
+        # Whom we do not know, or whose name is another one; who does not know us.
+        for address, sentence in (
+            (with_credentials(ours), "we do not trust it: unable to get local issuer certificate; see `ca`"),
+            (with_credentials('ca = "other.pem"\n' + ours), "we do not trust it: unable to get local issuer"),
+            (with_credentials(known + ours, host="localhost"), "we do not trust it: Hostname mismatch"),
+            (
+                with_credentials(known),
+                "no TLS with it: TLSV13_ALERT_CERTIFICATE_REQUIRED; see `cert` and `key`",
+            ),
+            (at(server), "we do not trust it: unable to get local issuer certificate; see `ca`"),
+        ):
+            told = refused(address)
+            assert sentence in told, told
+    with NatsServer(tmp_path / "plain") as server:
+        told = refused(with_credentials(known))
+        assert told.endswith("it does not speak TLS, which tls:// asks for"), told
+
+
 # -- bad input ---------------------------------------------------------------------------------
 
 
@@ -384,7 +512,8 @@ def test_the_first_server_is_down(server: NatsServer) -> None:
 
 def test_a_server_that_does_not_answer(server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lab_module, "CONNECT_TIMEOUT", 0.5)
-    server.send_signal(signal.SIGSTOP)
+    monkeypatch.setattr(lab_module, "START_PATIENCE", 1.0)
+    server.pause()
     assert refused(at(server)) == f"no server of {at(server)} can be reached: {server.host}: no answer"
 
 
@@ -422,7 +551,7 @@ def test_credentials(tmp_path: Path) -> None:
 
 
 def test_a_server_without_jetstream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_module, "START_PATIENCE", 0.5)
+    monkeypatch.setattr(lab_module, "START_PATIENCE", 0.5)
     with NatsServer(tmp_path / "server", jetstream=False) as server:
         assert "JetStream is off, or has no leader" in refused(at(server))
 
@@ -507,6 +636,33 @@ def test_foreign_content_in_a_living_group_is_told_and_passed_over(address: Addr
                 "message 3", "message 2"
             )
             assert host.notices[1].startswith("events of the kind 'split' are ignored")
+
+    asyncio.run(test())
+
+
+def test_what_another_version_writes_is_passed_over_and_said_once(address: Address) -> None:
+    async def test() -> None:
+        async with hosts(address, 2) as (one, two):
+            newer = [
+                {**log_module.to_json(joined("a")), "colour": "red"},
+                {"type": "split", "time": 1.0, "device": "a"},
+                {**log_module.to_json(Sent(2.0, "a", b"sent", b"x", ())), "colour": "blue", "weight": 7},
+                {"type": "split", "time": 2.0, "device": "a"},
+                {**log_module.to_json(Sent(3.0, "a", b"sent again", b"x", ())), "weight": 8},
+            ]
+            for event in newer:
+                await publish(address, json.dumps(event).encode())
+            two.log.append(joined("b"))
+            for host in (one, two):
+                await host.has(b"b")
+                assert host.order == [b"founded", b"a", b"sent", b"sent again", b"b"]
+                ends = "ignored: another version of lavabox wrote them"
+                assert host.notices == [
+                    f"the field 'colour' of joined events are {ends}",
+                    f"events of the kind 'split' are {ends}",
+                    f"the field 'colour' of sent events are {ends}",
+                    f"the field 'weight' of sent events are {ends}",
+                ]
 
     asyncio.run(test())
 
