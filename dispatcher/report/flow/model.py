@@ -287,8 +287,9 @@ class Fold:
         for number, wait in zip(waits, flow.waits, strict=True):
             if number in open_:
                 wait.missing, wait.seconds = tuple(open_[number].missing), end - wait.began
-        named = {item.device for item in (*flow.waits, *flow.messages, *flow.cases, *flow.runs, *flow.remarks)}
-        named.update(name for wait in flow.waits for name in wait.missing)
+        named = {name for wait in flow.waits for name in (wait.device, *wait.missing)}
+        for items in (flow.messages, flow.cases, flow.runs, flow.remarks):
+            named.update(item.device for item in items)
         for device in whole.devices.values():
             left = device.stays[-1].left
             if left is None or left >= begin or device.name in named:
@@ -303,6 +304,7 @@ class Fold:
         new_waits = []
         for number in waits:
             wait = self.flow.waits[number]
+            acts = self._acts[wait.device]
             if id(wait.needed) not in shared:
                 shared[id(wait.needed)] = tuple(place_of_message[message] for message in wait.needed)
             new_waits.append(
@@ -311,20 +313,20 @@ class Fold:
                     number=place_of_wait[number],
                     needed=shared[id(wait.needed)],
                     last=None if wait.last is None else place_of_message[wait.last],
-                    last_act=self._acts_at_end.get(number) == self._acts[wait.device],
+                    last_act=self._acts_at_end.get(number, acts) == acts,
                 )
             )
-        new_messages = [
-            replace(
-                self.flow.messages[number],
-                number=place,
-                wait=place_of_wait.get(-1 if (wait := self.flow.messages[number].wait) is None else wait),
-                released=[
-                    place_of_wait[wait] for wait in self.flow.messages[number].released if wait in place_of_wait
-                ],
+        new_messages = []
+        for number in messages:
+            message = self.flow.messages[number]
+            new_messages.append(
+                replace(
+                    message,
+                    number=place_of_message[number],
+                    wait=None if message.wait is None else place_of_wait.get(message.wait),
+                    released=[place_of_wait[wait] for wait in message.released if wait in place_of_wait],
+                )
             )
-            for number, place in place_of_message.items()
-        ]
         return new_waits, new_messages
 
     def _missing(self, wait: Wait, times: int, leaver: str | None) -> tuple[str, ...]:

@@ -53,7 +53,7 @@ def document(flow: Flow, table: Table | None, title: str, live: str = "") -> byt
         live=f' data-live="{live}"' if live else "",
         title=_html(title),
         facts=_html(_facts(flow)),
-        ending="".join(_ending(flow)),
+        ending="".join(_troubles(flow) if live else _ending(flow)),
         style=style,
         script=script,
         data=_embedded(_data(flow)),
@@ -97,8 +97,13 @@ def _facts(flow: Flow) -> str:
 
 
 def _ending(flow: Flow) -> Iterator[str]:
-    troubles = words.troubles(flow)
     yield f'<p class="verdict {"good" if words.good(flow) else "bad"}">{_html(words.ending(flow))}</p>'
+    yield from _troubles(flow, still=True)
+
+
+def _troubles(flow: Flow, *, still: bool = False) -> Iterator[str]:
+    """What went wrong with waits; also of those that are open, if it is over (`still`)."""
+    troubles = [trouble for trouble in words.troubles(flow) if still or trouble.how is not How.OPEN]
     if not troubles:
         return
     yield '<ul class="troubles">'
