@@ -65,6 +65,9 @@ check: $(STAMP) ## lint, format, types and tests
 bench: build ## measure what the documents state; SECTIONS="console wire" for a part
 	$(VENV)/bin/python -m bench --documents $(SECTIONS)
 
+picture: build ## take the picture of a lab's page in the README
+	$(VENV)/bin/python -m bench.labpicture
+
 reliability: build ## count what becomes of commands on bad lines, for docs/reliability.md
 	$(VENV)/bin/python -m bench.reliability
 
@@ -85,4 +88,4 @@ clean: ## remove what was made
 	rm -rf $(VENV) build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: FORCE help venv lock upgrade build demo test check bench reliability soak fuzz test-kernel test-cluster clean
+.PHONY: FORCE help venv lock upgrade build demo test check bench picture reliability soak fuzz test-kernel test-cluster clean

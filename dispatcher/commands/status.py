@@ -144,6 +144,7 @@ def as_text(status: dict[str, Any]) -> str:
         lines.append(
             f"group {shown(group['name'])}: {len(group['members'])} devices{awaited}; results: {results or 'none'}"
         )
+        lines += [f"group {shown(group['name'])}: {shown(sentence)}" for sentence in group["dead_end"]]
     return "".join(f"{line}\n" for line in lines)
 
 

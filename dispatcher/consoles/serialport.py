@@ -1,38 +1,34 @@
 # SPDX-License-Identifier: MIT
 """A console on a serial port, or behind any other URL that pyserial takes: 8N1, no flow control.
 
-pyserial blocks, and not all of its ports have a file descriptor to wait for (rfc2217 has
-none), so each connection has two threads: one reads, the other writes.
+Terminals and sockets are read and written by the event loop (`onloop`). What has no file descriptor to wait for,
+as rfc2217, has two threads (`threads`), beside the one that pyserial has for it.
 """
 
 import asyncio
 import contextlib
 import io
 import os
-import queue
-import select
 import socket
 import stat
-import threading
-from collections import deque
-from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 from urllib.parse import urlsplit
 
 import serial
 
 from dispatcher.consoles import ConsoleError, Listener
+from dispatcher.consoles.onloop import LoopConnection
+from dispatcher.consoles.threads import ThreadedConnection, close_port, why
 
 # Seconds until a reader without a file descriptor looks whether it is to end.
 _READ_TIMEOUT = 0.2
-# Seconds that a write may be held up, by a terminal server that does not read for instance.
+# Seconds that a write may be held up where there is none.
 _WRITE_TIMEOUT = 5.0
-_READ_SIZE = 64 * 1024
-# Chunks on their way from the reader to the loop; more would only fill the memory.
-_CHUNKS = 64
-# Writes waiting for a port that takes none.
-_WRITES = 1024
-# Seconds that the threads get to end. A port that hangs while it is opened can't be interrupted.
-_CLOSE_PATIENCE = 2.0
+# Seconds until a terminal server has answered.
+_CONNECT_TIMEOUT = 5.0
+# Ports that are opened or closed at a time: that may take as long as the driver likes, and can't be interrupted.
+_OPENERS = ThreadPoolExecutor(64, "port")
 # A terminal server that has lost power says nothing more. The kernel asks it after so many seconds of silence,
 # again after each further pause, and gives up after so many questions: 22 s in all.
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 10), (socket.TCP_KEEPINTVL, 4), (socket.TCP_KEEPCNT, 3))
@@ -51,17 +47,29 @@ class SerialPort:
     def __init__(self, address: str, speed: int) -> None:
         self.address = address
         self._speed = speed
-        self._connection: _Connection | None = None
+        self._connection: LoopConnection | ThreadedConnection | None = None
         _check_address(address)
 
     async def open(self, listener: Listener) -> None:
         """Open the port. Raises ConsoleError."""
         await self.close()
         try:
-            port = await asyncio.to_thread(self._open)
+            if urlsplit(self.address).scheme.lower() == "socket":
+                connection = await _connect(self.address)
+                self._connection = LoopConnection(connection.fileno(), connection.close, listener)
+                return
+            port = await asyncio.get_running_loop().run_in_executor(_OPENERS, self._open)
+        except TimeoutError as error:
+            raise ConsoleError(f"{self.address}: nobody has answered for {_CONNECT_TIMEOUT:.0f} s") from error
         except (OSError, ValueError) as error:
-            raise ConsoleError(f"{self.address}: {_why(error)}{_advice(error)}") from error
-        self._connection = _Connection(port, listener, asyncio.get_running_loop(), self.address)
+            raise ConsoleError(f"{self.address}: {why(error)}{_advice(error)}") from error
+        try:
+            descriptor = port.fileno()
+        except (AttributeError, io.UnsupportedOperation):
+            self._connection = ThreadedConnection(port, listener, asyncio.get_running_loop(), self.address)
+        else:
+            # It is not closed here: a driver may first wait until all is sent.
+            self._connection = LoopConnection(descriptor, lambda: _OPENERS.submit(close_port, port), listener)
 
     def write(self, data: bytes) -> bool:
         """Hand the bytes to the writer; False if there is no connection, or it has too many already."""
@@ -70,7 +78,7 @@ class SerialPort:
     def pause(self) -> None:
         """Hold back what comes, and let the line wait once that is much."""
         if self._connection is not None:
-            self._connection.paused = True
+            self._connection.pause()
 
     def resume(self) -> None:
         """Receive again."""
@@ -78,7 +86,7 @@ class SerialPort:
             self._connection.resume()
 
     async def close(self) -> None:
-        """End the threads and close the port."""
+        """Close the port."""
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
@@ -102,117 +110,6 @@ class SerialPort:
         if isinstance(connection, socket.socket):
             _notice_dead_peers(connection)
         return port
-
-
-class _Connection:
-    """An open port and its two threads, until it is lost or closed."""
-
-    def __init__(
-        self, port: serial.Serial, listener: Listener, loop: asyncio.AbstractEventLoop, address: str
-    ) -> None:
-        self.paused = False
-        self._port = port
-        self._listener = listener
-        self._loop = loop
-        self._stopping = threading.Event()
-        # A byte in this pipe ends a reader that waits for a file descriptor.
-        self._wake_reader, self._wake_writer = os.pipe()
-        self._room = threading.Semaphore(_CHUNKS)
-        self._held: deque[bytes] = deque()  # what came while paused
-        self._writes: queue.Queue[bytes | None] = queue.Queue(_WRITES)
-        self._refused = False
-        self._threads = [
-            threading.Thread(target=target, name=f"{name} {address}", daemon=True)
-            for name, target in (("read", self._read_until_lost), ("write", self._write_until_lost))
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def write(self, data: bytes) -> bool:
-        try:
-            self._writes.put_nowait(data)
-        except queue.Full:
-            self._refused = True
-            return False
-        return True
-
-    def resume(self) -> None:
-        self.paused = False
-        while self._held and not self.paused:
-            self._receive(self._held.popleft())
-
-    async def close(self) -> None:
-        self._stop()
-        await asyncio.to_thread(self._join)
-
-    def _stop(self) -> None:
-        if not self._stopping.is_set():
-            self._stopping.set()
-            os.write(self._wake_writer, b".")
-            with contextlib.suppress(queue.Full):
-                self._writes.put_nowait(None)
-
-    def _join(self) -> None:
-        for thread in self._threads:
-            thread.join(_CLOSE_PATIENCE)
-        if not any(thread.is_alive() for thread in self._threads):
-            os.close(self._wake_reader)
-            os.close(self._wake_writer)
-
-    def _tell(self, callback: Callable[..., object], *arguments: object) -> None:
-        # The loop is closed when the program ends without having closed its consoles.
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._deliver, callback, arguments)
-
-    def _deliver(self, callback: Callable[..., object], arguments: tuple[object, ...]) -> None:
-        if not self._stopping.is_set():
-            callback(*arguments)
-
-    # The reader's thread
-
-    def _read_until_lost(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                data = _read(self._port, self._wake_reader)
-            except (OSError, ValueError, TypeError) as error:
-                # pyserial raises the odd ones when the port was closed under its feet.
-                self._tell(self._lose, _why(error))
-                break
-            if data and self._have_room():
-                self._tell(self._receive_or_hold, data)
-        _close(self._port)
-
-    def _lose(self, reason: str) -> None:
-        self.resume()
-        self._stop()
-        self._listener.lost(reason)
-
-    def _have_room(self) -> bool:
-        while not self._room.acquire(timeout=_READ_TIMEOUT):
-            if self._stopping.is_set():
-                return False
-        return True
-
-    def _receive_or_hold(self, data: bytes) -> None:
-        if self.paused:
-            self._held.append(data)
-        else:
-            self._receive(data)
-
-    def _receive(self, data: bytes) -> None:
-        self._room.release()
-        self._listener.received(data)
-
-    # The writer's thread
-
-    def _write_until_lost(self) -> None:
-        while (data := self._writes.get()) is not None and not self._stopping.is_set():
-            # What goes wrong here, the reader notices as well, and is the one to deal with it.
-            with contextlib.suppress(OSError, ValueError, TypeError):
-                self._port.write(data)
-            if self._refused and self._writes.empty():
-                self._refused = False
-                self._tell(self._listener.drained)
 
 
 def _check_address(address: str) -> None:
@@ -243,42 +140,43 @@ def _check_address(address: str) -> None:
             raise ConsoleError(f"{address}: the port is missing; write {scheme}://HOST:PORT")
 
 
+async def _connect(address: str) -> socket.socket:
+    """A connection to a socket:// address. Raises OSError; of a name with several addresses, that of the last one."""
+    parts = urlsplit(address)
+    loop = asyncio.get_running_loop()
+    failure: OSError = OSError(f"there is no address of {parts.hostname}")
+    async with asyncio.timeout(_CONNECT_TIMEOUT):
+        for family, kind, _, _, place in await _addresses(str(parts.hostname), parts.port or 0):
+            connection = socket.socket(family, kind)
+            try:
+                connection.setblocking(False)
+                _notice_dead_peers(connection)
+                await loop.sock_connect(connection, place)
+            except OSError as error:
+                connection.close()
+                failure = OSError(os.strerror(error.errno or 0))
+            except BaseException:
+                connection.close()
+                raise
+            else:
+                return connection
+    raise failure
+
+
+async def _addresses(host: str, port: int) -> list[tuple[Any, ...]]:
+    try:
+        # Without a thread, where there is nothing to look up.
+        numeric = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+        return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=numeric))
+    except socket.gaierror:
+        return list(await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM))
+
+
 def _notice_dead_peers(connection: socket.socket) -> None:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in _KEEPALIVE:
         connection.setsockopt(socket.IPPROTO_TCP, option, value)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT)
-
-
-def _read(port: serial.Serial, wake: int) -> bytes:
-    """What comes next; nothing if `wake` is readable, or nothing came for a while. Raises OSError."""
-    try:
-        descriptor = port.fileno()
-    except (AttributeError, io.UnsupportedOperation):
-        return bytes(port.read(1) + port.read(port.in_waiting))
-    # Not port.read: of a socket it can't say how much there is, and would read it byte by byte.
-    # Not select: it knows no more than 1024 descriptors.
-    waiting = select.poll()
-    for number in (descriptor, wake):
-        waiting.register(number, select.POLLIN)
-    if descriptor not in dict(waiting.poll()):
-        return b""
-    try:
-        data = os.read(descriptor, _READ_SIZE)
-    except BlockingIOError:
-        return b""
-    if not data:
-        raise ConnectionError("the other end closed the connection")
-    return data
-
-
-def _close(port: serial.Serial) -> None:
-    with contextlib.suppress(OSError, ValueError, TypeError):
-        port.close()
-
-
-def _why(error: Exception) -> str:
-    return str(error).strip() or type(error).__name__
 
 
 def _advice(error: Exception) -> str:

@@ -17,12 +17,15 @@ from urllib.parse import quote, unquote
 
 from dispatcher.engine import Answer, Engine
 from dispatcher.group.configuration import Configuration
+from dispatcher.group.deadend import DeadEnd
 from dispatcher.group.events import Event, Founded
 from dispatcher.group.results import Case, Counts
 from dispatcher.grouplog import GroupLog, GroupLogError
 from dispatcher.grouplog.file import FileGroupLog
 from dispatcher.grouplog.memory import MemoryGroupLog
+from dispatcher.host.deadwatch import Watch
 from dispatcher.host.group import Group
+from dispatcher.host.timer import Timer
 
 # Seconds without a request and without a connection after which a group is ended.
 IDLE = 24 * 3600.0
@@ -53,10 +56,6 @@ class GroupLogs:
         return sorted(
             unquote(path.name.removesuffix(_SUFFIX)) for path in self._directory.glob(f"*{_SUFFIX}")
         )
-
-    def file(self, name: str) -> Path | None:
-        """The file of this group's log; None where it has none."""
-        return None if self._directory is None else self._path(name)
 
     def end(self, name: str) -> None:
         """Put the log of an ended group, which is closed, out of the way. Raises OSError."""
@@ -112,8 +111,9 @@ class Member:
 class HostedGroup:
     """A group, and the members that have come to it here."""
 
-    def __init__(self, name: str, group: Group, since: float) -> None:
+    def __init__(self, name: str, group: Group, observer: _Observer, since: float) -> None:
         self.name = name
+        self._observer = observer
         self.group = group
         self.engine = group.engine
         self.members: dict[str, Member] = {}
@@ -136,6 +136,11 @@ class HostedGroup:
             member.alias = alias
         return member
 
+    async def close(self) -> None:
+        """Carry out what is left; the log may be opened again."""
+        await self.group.close()
+        self._observer.close()
+
     def leave(self, member: Member, reason: str) -> None:
         """The device will never send again."""
         if self.members.pop(member.name, None) is not None:
@@ -145,6 +150,11 @@ class HostedGroup:
         """The role of a device that has been in the group; None if it has not."""
         member = self.members.get(device)
         return self.engine.state.role(device) if member is None else member.role
+
+    @property
+    def dead_end(self) -> list[str]:
+        """The sentences on the dead end that the group is in; none if that is not known."""
+        return self._observer.dead_end
 
     @property
     def all_done(self) -> bool:
@@ -168,6 +178,7 @@ class Groups:
 
     :param notice: is told what an operator should see.
     :param configuration: what the lab says of its devices.
+    :param watch: makes what looks for dead ends of a group; None: nothing does.
     """
 
     def __init__(
@@ -175,17 +186,15 @@ class Groups:
         logs: GroupLogs,
         notice: Callable[[str], object],
         configuration: Configuration | None = None,
+        watch: Callable[[Engine], Watch] | None = None,
     ) -> None:
         self.groups: dict[str, HostedGroup] = {}
         self.readers: list[Callable[[str, Event], object]] = []
         self._logs = logs
         self._notice = notice
         self._configuration = configuration
+        self._watch = watch
         self._lock = asyncio.Lock()
-
-    def log_file(self, name: str) -> Path | None:
-        """The file of a group's log; None if there is no such group, or its log is in memory."""
-        return self._logs.file(name) if name in self.groups else None
 
     async def open(self) -> None:
         """Open the groups whose logs are there. One that can't be opened is told, and left alone."""
@@ -198,7 +207,7 @@ class Groups:
     async def close(self) -> None:
         """Close all groups; those whose logs are in files go on when they are opened again."""
         for hosted in self.groups.values():
-            await hosted.group.close()
+            await hosted.close()
         self.groups.clear()
 
     async def get(self, name: str, size: int | None) -> HostedGroup:
@@ -217,7 +226,7 @@ class Groups:
 
     async def _begin(self, name: str, size: int | None) -> HostedGroup:
         engine = Engine(os.urandom(8), time.time() - time.monotonic(), self._configuration)
-        observer = _Observer(name, self._notice)
+        observer = _Observer(name, self._notice, engine, None if self._watch is None else self._watch(engine))
         group = Group(
             engine,
             self._logs.log(name),
@@ -226,7 +235,8 @@ class Groups:
         )
         # A log that is there says itself how many there are to be.
         await group.open(Founded(time.time(), os.urandom(8), size=None if self._holds(name) else size))
-        return HostedGroup(name, group, asyncio.get_running_loop().time())
+        observer.group = group
+        return HostedGroup(name, group, observer, asyncio.get_running_loop().time())
 
     def _holds(self, name: str) -> bool:
         return name in self._logs.names()
@@ -237,7 +247,7 @@ class Groups:
             hosted = self.groups.pop(name)
             for member in list(hosted.members.values()):
                 hosted.leave(member, reason)
-            await hosted.group.close()
+            await hosted.close()
             self._notice(f"the group {name} has ended: {reason}")
             try:
                 self._logs.end(name)
@@ -259,11 +269,18 @@ class Groups:
 
 
 class _Observer:
-    """Hands on what a group has to say."""
+    """Hands on what a group has to say, and looks for dead ends."""
 
-    def __init__(self, name: str, notice: Callable[[str], object]) -> None:
+    def __init__(
+        self, name: str, notice: Callable[[str], object], engine: Engine, watch: Watch | None
+    ) -> None:
+        self.group: Group | None = None
         self._name = name
         self._notice = notice
+        self._engine = engine
+        self._watch = watch
+        self._timer = Timer(self._handle_timeout)
+        self._told: DeadEnd | None = None
 
     def result(self, case: Case, counts: Counts) -> None:
         """Results are in the log."""
@@ -273,4 +290,33 @@ class _Observer:
         self._notice(f"{self._name}: {sentence}" if device is None else f"{self._name}: {device}: {sentence}")
 
     def turned(self, now: float) -> None:
-        """Nothing is shown."""
+        """Look for a dead end when it is time to."""
+        if self._watch is not None:
+            self._watch.note(now)
+            self._timer.set(self._watch.next_timeout())
+
+    def close(self) -> None:
+        """Look no more."""
+        self._timer.cancel()
+
+    @property
+    def dead_end(self) -> list[str]:
+        """See `HostedGroup.dead_end`."""
+        coordinator, told = self._engine.state.coordinator, self._told
+        if told is not None and any(coordinator.wait(wait.identity) is None for wait in told.waits):
+            told = self._told = None
+        return [] if told is None else list(told.sentences)
+
+    def _handle_timeout(self) -> None:
+        now = asyncio.get_running_loop().time()
+        assert self._watch is not None
+        dead_end = self._watch.handle_timeout(now)
+        if dead_end is not None:
+            if self._told is None or set(dead_end.waits) != set(self._told.waits):
+                for sentence in dead_end.sentences:
+                    self.notice(None, sentence)
+            self._told = dead_end
+            if self._watch.fails:
+                self._engine.fail(dead_end, now)
+        if self.group is not None:
+            self.group.wake()

@@ -12,16 +12,16 @@ from typing import Any
 from aiohttp import web
 
 from dispatcher.errors import SetupError
-from dispatcher.grouplog.file import read_events
+from dispatcher.group.events import Event, Founded
 from dispatcher.host.lab import TAIL, Lab
-from dispatcher.report.flow.files import written
 from dispatcher.report.flow.model import Fold
+from dispatcher.report.flow.page import document
 
 # Connections at a time; for a further one, the oldest of the last so many is closed.
 MAX_CONNECTIONS = 256
-# No script, style or picture of anybody else; and nobody shows this page in theirs.
+# No script, style or picture of anybody else; and nobody else shows this page in theirs.
 _HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; img-src data:; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'self'; img-src data:; frame-ancestors 'self'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
@@ -31,15 +31,20 @@ _KINDS = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 _CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
 
 
+# Steps of a group that its time line shows, the newest: a page that is drawn anew every second.
+_MOST_STEPS = 1000
+
+
 class Site:
-    """The pages of a lab; `open` them, and `close` at the end."""
+    """The pages of a lab; make them before its groups are opened, `open` them, and `close` them at the end."""
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
+        self._flows: dict[str, Fold] = {}
+        lab.groups.readers.append(self._read)
         self._runner: web.AppRunner | None = None
         self._server: asyncio.Server | None = None
         self._local = True
-        self._drawing = asyncio.Lock()  # a log may be large, and a reader impatient
 
     async def open(self, host: str, port: int) -> int:
         """Listen; returns the port. Raises SetupError."""
@@ -114,27 +119,34 @@ class Site:
         text = bytes(device.tail[-TAIL:]).decode("utf-8", "replace").replace("\r\n", "\n")
         return web.Response(text=_CONTROL.sub("", text))
 
+    def _read(self, name: str, event: Event) -> None:
+        """The next event of a group."""
+        if isinstance(event, Founded) or name not in self._flows:
+            # Those that have ended are forgotten with the first new one.
+            self._flows = {
+                known: fold for known, fold in self._flows.items() if known in self._lab.groups.groups
+            }
+            self._flows[name] = Fold()
+        self._flows[name].apply(event)
+
     async def _flow(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
-        path = self._lab.groups.log_file(name)
-        if path is None:
-            raise web.HTTPNotFound(text="there is no such group, or its log is in no file; set group-log\n")
-        async with self._drawing:
-            body = await asyncio.to_thread(_draw, str(path), name)
-        # The page has a policy of its own, which allows its own script by hash.
+        hosted = self._lab.groups.groups.get(name)
+        if hosted is None:
+            raise web.HTTPNotFound(text=f"there is no group {name}\n")
+        engine = hosted.engine
+        state = f"{engine.state.number:x}-{engine.state.changes}"
+        if request.query.get("seen") == state:
+            return web.Response(status=204)
+        now = engine.epoch + asyncio.get_running_loop().time()
+        flow = self._flows[name].recent(_MOST_STEPS, now)
         return web.Response(
-            body=body,
+            body=document(flow, None, f"Flow of {name}", state),
             content_type="text/html",
             charset="utf-8",
-            headers={"Content-Security-Policy": "frame-ancestors 'none'"},
+            # The page has a policy of its own, which allows its own script by hash.
+            headers={"Content-Security-Policy": "frame-ancestors 'self'"},
         )
-
-
-def _draw(path: str, name: str) -> bytes:
-    fold = Fold()
-    for _, event in read_events(path, lambda sentence: None):
-        fold.apply(event)
-    return written(fold.finish(), "html", f"Flow of {name}")
 
 
 def _is_loopback(host: str) -> bool:
@@ -193,6 +205,12 @@ def metrics(status: Mapping[str, Any]) -> Iterator[str]:
             for group in groups
             for word, number in group["results"].items()
         ],
+    )
+    yield from _metric(
+        "lavabox_group_dead_end",
+        "gauge",
+        "Whether it was found that the devices of a group wait for each other.",
+        [({"group": group["name"]}, int(bool(group["dead_end"]))) for group in groups],
     )
     waits = {
         group["name"]: [wait["seconds"] for member in group["members"] for wait in member["waits"]]

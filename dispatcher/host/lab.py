@@ -81,6 +81,9 @@ class LabDevice:
         self.tail += data
         if len(self.tail) > 2 * TAIL:
             del self.tail[:-TAIL]
+        # First: who has seen something finds it in the log.
+        if self.log is not None:
+            self.log.output(data, now)
         for tap in list(self.taps):
             tap.output(data, now)
 
@@ -215,7 +218,7 @@ class Lab:
                 {
                     "name": hosted.name,
                     "awaited": coordinator.awaited,
-                    "logged": self.groups.log_file(hosted.name) is not None,
+                    "dead_end": hosted.dead_end,
                     "results": state.results.counts._asdict(),
                     "events": state.changes,
                     "members": [
@@ -240,7 +243,7 @@ class Lab:
                 "state": device.state,
                 "printed": device.printed,
                 "silent": None if device.heard is None else round(now - device.heard, 1),
-                "clients": len(device.taps) - (device.log is not None),
+                "clients": len(device.taps),
                 "counters": {name: getattr(device.counters, name) for name in Counters.__dataclass_fields__},
                 "waits": waits.get((device.config.group, device.config.name), []),
             }
@@ -300,7 +303,6 @@ class Lab:
             *(Path(config.log_dir), device.config.name, config.log_size * _MIB, config.log_keep),
             *(self._epoch, device.notice),
         )
-        device.taps.add(device.log)
         return device.log.position
 
     async def _offer(self, device: LabDevice) -> None:

@@ -9,6 +9,8 @@ control = "/run/lavabox/control"    # for lavabox ctl, console and status
 http = "127.0.0.1:8008"
 socket = "/run/lavabox/coordinator" # for lavabox hook
 lava = "127.0.0.1:3079"             # for LAVA's dispatchers
+grace = 60                          # seconds of silence until it is said that a group is in a dead end; 0: never
+fail-dead-ends = false              # whether its waits fail then
 device-config = "devices.toml"
 
 [groups.lab]
@@ -37,6 +39,8 @@ from dispatcher.names import check_name
 
 DEFAULT_CONTROL = "/run/lavabox/control"
 DEFAULT_GROUP = "lab"
+# Seconds, more than which are a slip.
+_LONGEST = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,11 @@ class DeviceConfig:
 
 @dataclass(frozen=True, slots=True)
 class LabConfig:
-    """A lab. What it is called in the file has dashes for underscores."""
+    """A lab. What it is called in the file has dashes for underscores.
+
+    `grace` is for how many seconds all devices of a group have to wait in silence until that is called a dead end;
+    0: it never is. `fail_dead_ends` is whether their waits fail then.
+    """
 
     log_dir: str = ""
     log_size: int = 64
@@ -67,6 +75,8 @@ class LabConfig:
     socket: str = ""
     lava: str = ""
     device_config: str = ""
+    grace: float = 60.0
+    fail_dead_ends: bool = False
     sizes: Mapping[str, int] = field(default_factory=dict)
     devices: Mapping[str, DeviceConfig] = field(default_factory=dict)
 
@@ -166,6 +176,12 @@ def _value(value: object, kind: object, *path: str) -> Any:
     if kind is int:
         if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
             raise _Fault(f"{'.'.join(path)} is a positive whole number, not {value!r:.40}", *path)
+    elif kind is float:
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < _LONGEST:
+            raise _Fault(f"{'.'.join(path)} is a number of seconds, not {value!r:.40}", *path)
+    elif kind is bool:
+        if not isinstance(value, bool):
+            raise _Fault(f"{'.'.join(path)} is true or false, not {value!r:.40}", *path)
     elif not isinstance(value, str) or not value or "\0" in value:
         raise _Fault(f"{'.'.join(path)} is a text, not {value!r:.40}", *path)
     return value

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from dispatcher.errors import SetupError, UsageError
 from dispatcher.group.configuration import Configuration, parse_configuration
 from dispatcher.group.wording import counted
 from dispatcher.host.control import ControlServer
+from dispatcher.host.deadwatch import QuietWatch
 from dispatcher.host.groups import GroupLogs, Groups
 from dispatcher.host.groupserver import GroupServer
 from dispatcher.host.lab import Lab
@@ -74,7 +76,8 @@ class _LabRun:
     def __init__(self, path: Path, config: LabConfig, configuration: Configuration, logs: GroupLogs) -> None:
         self._path = path
         self._config = config
-        self._groups = Groups(logs, tell, configuration)
+        watch = partial(QuietWatch, grace=config.grace, fails=config.fail_dead_ends) if config.grace else None
+        self._groups = Groups(logs, tell, configuration, watch)
         self._lab = Lab(config, self._groups, tell)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -94,14 +97,15 @@ class _LabRun:
             self._console,
         )
         site = None
+        if pages is not None:
+            # Imported here: aiohttp is of use only to who wants pages.
+            from dispatcher.host.http import Site
+
+            site = Site(self._lab)
         await self._groups.open()
         try:
             await control.open(self._config.control)
-            if pages is not None:
-                # Imported here: aiohttp is of use only to who wants pages.
-                from dispatcher.host.http import Site
-
-                site = Site(self._lab)
+            if site is not None and pages is not None:
                 port = await site.open(*pages)
                 tell(f"the lab is shown on http://{pages[0]}:{port}/")
             if self._config.socket:

@@ -6,12 +6,13 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from dispatcher.errors import SetupError
 from dispatcher.group.events import Event
 from dispatcher.grouplog import GroupLogError
-from dispatcher.host.groups import Groups
+from dispatcher.host.groups import Groups, HostedGroup
 from dispatcher.host.lavapoll import NACK, LavaClients
 from dispatcher.host.lavawire import LavaDecoder, LavaRequest, encode_response
 from toolkit.wire.vocabulary import ProtocolError
@@ -22,6 +23,11 @@ PATIENCE = 30.0
 MAX_CONNECTIONS = 2048
 # Seconds after its clear_group in which a job may yet ask something: LAVA also sends one when a wait times out.
 LINGER = 10.0
+# Connections that are taken in one turn of the loop.
+_AT_ONCE = 64
+# Seconds without new ones after one that could not be taken.
+_PAUSE = 1.0
+_READ_SIZE = 64 * 1024
 
 
 class LavaServer:
@@ -38,7 +44,8 @@ class LavaServer:
         self._notice = notice
         self._clients: dict[str, LavaClients] = {}
         self._replayed: dict[str, list[Event]] = {}
-        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._listener: socket.socket | None = None
         groups.readers.append(self._read)
 
     async def open(self, host: str, port: int) -> int:
@@ -50,20 +57,47 @@ class LavaServer:
         self._replayed.clear()
         self.groups.readers.remove(self._read)
         try:
-            self._server = await asyncio.get_running_loop().create_server(
-                lambda: LavaConnection(self), host, port, backlog=MAX_CONNECTIONS, reuse_address=True
+            family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            self._listener = socket.create_server(
+                address[:2], family=family, backlog=MAX_CONNECTIONS, reuse_port=False
             )
         except OSError as error:
             raise SetupError(
                 f"can't listen on {host}:{port} for LAVA's protocol: {error.strerror or error}; "
                 "is a lava-coordinator running?"
             ) from error
-        return int(self._server.sockets[0].getsockname()[1])
+        self._listener.setblocking(False)
+        self._listen()
+        return int(self._listener.getsockname()[1])
+
+    def _listen(self) -> None:
+        if self._listener is not None:
+            asyncio.get_running_loop().add_reader(self._listener, self._accept)
+
+    def _accept(self) -> None:
+        """Take the connections that are there, but not so many that the consoles have to wait."""
+        assert self._listener is not None
+        for _ in range(_AT_ONCE):
+            try:
+                connection, _ = self._listener.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                loop = asyncio.get_running_loop()
+                loop.remove_reader(self._listener)
+                loop.call_later(_PAUSE, self._listen)
+                self._notice(f"no connection of LAVA's can be taken for now: {error.strerror or error}")
+                return
+            LavaConnection(self, connection)
+            if len(self.connections) > MAX_CONNECTIONS:
+                next(iter(self.connections)).drop()
 
     async def close(self) -> None:
         """End all connections; the dispatchers ask again."""
-        if self._server is not None:
-            self._server.close()
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
         for connection in list(self.connections):
             connection.drop()
 
@@ -80,19 +114,46 @@ class LavaServer:
             clients = self._clients[name] = LavaClients(hosted.engine, os.urandom)
         return clients
 
-    async def carry_out(self, request: LavaRequest, answer: Callable[[bytes], object]) -> None:
-        """Carry out a request, and answer it. Raises ProtocolError if it is to be answered with a nack."""
+    def carry_out(self, request: LavaRequest, answer: Callable[[bytes], object]) -> None:
+        """Carry out a request; `answer` is called with the response, now or later."""
         self.requests += 1
-        now = asyncio.get_running_loop().time()
         hosted = self.groups.groups.get(request.group)
-        if hosted is None:
-            if request.size is None or request.kind == "clear_group":
+        try:
+            if hosted is not None:
+                self._carry_out(hosted, request, answer)
+            elif request.size is None or request.kind == "clear_group":
                 raise ProtocolError(f"there is no group {request.group!r:.80}")
-            try:
-                hosted = await self.groups.get(request.group, request.size)
-            except (ValueError, GroupLogError) as error:
-                self._notice(str(error))
-                raise ProtocolError(str(error)) from error
+            else:
+                self._begin(self._carry_out_in_new_group(request, answer))
+        except ProtocolError:
+            self.refuse(answer)
+
+    def refuse(self, answer: Callable[[bytes], object]) -> None:
+        """Say no."""
+        self.refused += 1
+        answer(NACK)
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(asyncio.Task.result)
+
+    async def _carry_out_in_new_group(self, request: LavaRequest, answer: Callable[[bytes], object]) -> None:
+        try:
+            hosted = await self.groups.get(request.group, request.size)
+            self._carry_out(hosted, request, answer)
+        except ProtocolError:
+            self.refuse(answer)
+        except (ValueError, GroupLogError) as error:
+            self._notice(str(error))
+            self.refuse(answer)
+
+    def _carry_out(
+        self, hosted: HostedGroup, request: LavaRequest, answer: Callable[[bytes], object]
+    ) -> None:
+        """Raises ProtocolError if it is to be answered with a nack."""
+        now = asyncio.get_running_loop().time()
         # A client keeps the role that it came with, whatever it says later.
         role = hosted.role(request.client) or request.role
         if not role:
@@ -108,80 +169,96 @@ class LavaServer:
             clients.gone(request.client, now)
             answer(encode_response("ack"))
             if hosted.all_done:
-                await self.groups.end(request.group, "all of its jobs have ended")
+                self._begin(self._end(request.group, hosted))
         elif clients.ask(request, answer, now):
             member.after_turn(lambda: answer(clients.look(request)))
         hosted.group.wake()
 
+    async def _end(self, name: str, hosted: HostedGroup) -> None:
+        # Somebody else may have ended it, or have come to it, by now.
+        if self.groups.groups.get(name) is hosted and hosted.all_done:
+            await self.groups.end(name, "all of its jobs have ended")
 
-class LavaConnection(asyncio.Protocol):
-    """One request, and its response."""
 
-    def __init__(self, server: LavaServer) -> None:
+class LavaConnection:
+    """One request, and its response. No transport of asyncio's: most are over within one turn of the loop."""
+
+    def __init__(self, server: LavaServer, connection: socket.socket) -> None:
+        connection.setblocking(False)
         self._server = server
+        self._socket = connection
         self._loop = asyncio.get_running_loop()
         self._decoder: LavaDecoder | None = LavaDecoder()
-        self._transport: asyncio.Transport
-        self._work: asyncio.Task[None] | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        connections = self._server.connections
-        connections[self] = None
+        self._unsent = b""
+        self._watched = False  # whether the loop looks at the socket
+        server.connections[self] = None
         self._patience = self._loop.call_later(PATIENCE, self.drop)
-        if len(connections) > MAX_CONNECTIONS:
-            next(iter(connections)).drop()
+        # Most of what is asked is there already.
+        self._readable()
+        if self._decoder is not None and self in server.connections:
+            self._watched = True
+            self._loop.add_reader(connection, self._readable)
 
-    def data_received(self, data: bytes) -> None:
-        if self._decoder is None:
+    def drop(self) -> None:
+        """End the connection."""
+        if self in self._server.connections:
+            del self._server.connections[self]
+            self._patience.cancel()
+            self._look_away()
+            self._socket.close()
+
+    def _readable(self) -> None:
+        try:
+            data = self._socket.recv(_READ_SIZE)
+        except BlockingIOError:
             return
+        except OSError:
+            data = b""
+        assert self._decoder is not None
         try:
             request = self._decoder.receive_data(data)
         except ProtocolError:
             self._decoder = None
-            self._refuse()
+            self._look_away()
+            self._server.refuse(self._answer)
             return
         except ValueError:
             self._server.refused += 1
             self.drop()
             return
-        if request is None:
-            return
-        self._decoder = None
-        if request.kind == "complete":
-            self._transport.close()
-            return
-        self._work = self._loop.create_task(self._carry_out(request))
-        self._work.add_done_callback(asyncio.Task.result)
+        if request is not None and request.kind != "complete":
+            # Dispatchers close their half before they read the response, so the end of that says nothing.
+            self._decoder = None
+            self._look_away()
+            self._server.carry_out(request, self._answer)
+        elif request is not None or not data:
+            # Nothing is asked, or nothing that makes a whole request will come.
+            self.drop()
 
-    def eof_received(self) -> bool:
-        """LAVA's dispatchers close their half before they read; without a whole request nothing is left to say."""
-        return self._decoder is None
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._patience.cancel()
-        self._server.connections.pop(self, None)
-
-    def drop(self) -> None:
-        """Give the connection up."""
-        self._server.connections.pop(self, None)
-        self._transport.abort()
-
-    async def _carry_out(self, request: LavaRequest) -> None:
-        try:
-            await self._server.carry_out(request, self._answer)
-        except ProtocolError:
-            self._refuse()
-
-    def _refuse(self) -> None:
-        self._server.refused += 1
-        self._answer(NACK)
+    def _look_away(self) -> None:
+        if self._watched:
+            self._watched = False
+            self._loop.remove_reader(self._socket)
+            self._loop.remove_writer(self._socket)
 
     def _answer(self, response: bytes) -> None:
-        if not self._transport.is_closing():
-            self._transport.write(response)
-            self._transport.close()
+        if self in self._server.connections:
+            self._unsent = response
+            self._send()
+
+    def _send(self) -> None:
+        try:
+            self._unsent = self._unsent[self._socket.send(self._unsent) :]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.drop()
+            return
+        if self._unsent:
+            self._watched = True
+            self._loop.add_writer(self._socket, self._send)
+        else:
+            self.drop()
 
 
 def parse_address(text: str) -> tuple[str, int]:

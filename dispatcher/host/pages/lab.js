@@ -3,7 +3,8 @@
 
 const PAUSE = 1000;
 const element = (id) => document.getElementById(id);
-let chosen = null;
+let chosen = null;  // the device whose console is shown
+let chosenGroup = null;  // whose time line is shown
 
 function cell(row, text, kind) {
   const made = row.insertCell();
@@ -56,7 +57,7 @@ function devices(status) {
     for (const key of ["printed", "requests"]) cell(row, device[key], "number");
     cell(row, device.trouble, device.trouble ? "number bad" : "number");
     cell(row, device.clients, "number");
-    if (device.counters) row.onclick = () => { chosen = device.name; look(); };
+    row.onclick = () => choose(device.counters ? device.name : chosen, device.group);
     if (device.name === chosen && device.counters) row.className = "chosen";
   }
   element("devices").replaceWith(body);
@@ -65,26 +66,53 @@ function devices(status) {
 function groups(status) {
   const body = document.createElement("tbody");
   body.id = "groups";
-  for (const group of status.groups) {
+  for (const each of status.groups) {
     const row = body.insertRow();
-    cell(row, group.name);
-    cell(row, group.members.length, "number");
-    cell(row, group.awaited);
+    cell(row, each.name);
+    cell(row, each.members.length, "number");
+    cell(row, each.awaited);
     for (const word of ["passed", "failed", "skipped", "unknown"])
-      cell(row, group.results[word], word === "failed" && group.results[word] ? "number bad" : "number");
-    const link = document.createElement("a");
-    link.href = `groups/${encodeURIComponent(group.name)}/flow`;
-    link.textContent = "time line";
-    if (group.logged) cell(row, "").append(link); else cell(row, "");
+      cell(row, each.results[word], word === "failed" && each.results[word] ? "number bad" : "number");
+    cell(row, each.dead_end.join(" "), "bad");
+    row.onclick = () => choose(chosen, each.name);
+    if (each.name === chosenGroup) row.className = "chosen";
   }
   element("groups").replaceWith(body);
+}
+
+// What is shown is in the address, so that it can be kept: #device=panda01&group=lab.
+function choose(device, of) {
+  const wanted = new URLSearchParams();
+  if (device !== null) wanted.set("device", device);
+  if (of !== null) wanted.set("group", of);
+  location.hash = wanted;
+}
+
+function chosenBy(status) {
+  const wanted = new URLSearchParams(location.hash.slice(1));
+  const first = status.devices[0] || { name: null, group: status.groups.length ? status.groups[0].name : null };
+  chosen = wanted.get("device") || first.name;
+  chosenGroup = wanted.get("group") || first.group;
+}
+
+function flow(status) {
+  const page = element("flow-page");
+  element("flow").hidden = !status.groups.some((each) => each.name === chosenGroup);
+  if (element("flow").hidden) return;
+  const address = `groups/${encodeURIComponent(chosenGroup)}/flow`;
+  if (page.getAttribute("src") !== address) {
+    page.src = element("flow-name").href = address;
+    element("flow-name").textContent = chosenGroup;
+  }
+  const body = page.contentDocument && page.contentDocument.body;
+  if (body) page.style.height = `${Math.min(body.scrollHeight, innerHeight * 0.8)}px`;
 }
 
 async function look() {
   if (chosen === null) return;
   const answer = await fetch(`devices/${encodeURIComponent(chosen)}/tail`);
   element("tail").hidden = !answer.ok;
-  if (!answer.ok) { chosen = null; return; }
+  if (!answer.ok) return;
   const text = element("tail-text");
   const follows = text.scrollTop + text.clientHeight >= text.scrollHeight - 4;
   element("tail-name").textContent = chosen;
@@ -92,13 +120,16 @@ async function look() {
   if (follows) text.scrollTop = text.scrollHeight;
 }
 
+let later = null;
 async function turn() {
   try {
     const answer = await fetch("status.json");
     if (!answer.ok) throw new Error(answer.statusText);
     const status = await answer.json();
+    chosenBy(status);
     devices(status);
     groups(status);
+    flow(status);
     await look();
     element("state").textContent = `as of ${new Date(status.time * 1000).toLocaleTimeString()}`;
     element("state").className = "";
@@ -106,7 +137,9 @@ async function turn() {
     element("state").textContent = `does not answer: ${error.message}`;
     element("state").className = "bad";
   }
-  setTimeout(turn, PAUSE);
+  clearTimeout(later);
+  later = setTimeout(turn, PAUSE);
 }
 
+addEventListener("hashchange", turn);
 turn();

@@ -8,9 +8,10 @@ run backwards, although the clock of a dispatcher that is started again may.
 All texts stand as the devices gave them: bytes that are no UTF-8 are lone surrogates.
 """
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from itertools import islice
 
@@ -162,10 +163,12 @@ class Flow:
     """All that happened. Messages, waits, cases, runs and remarks are referred to by their place here.
 
     `start` is the time of the first event as the log counts it, `end` that of the last one, or the present
-    time of a log that goes on, relative to it.
+    time of a log that goes on, relative to it. What was before `begin` is left out, but for what is needed to
+    understand the rest.
     """
 
     start: float = 0.0
+    begin: float = 0.0
     end: float = 0.0
     devices: dict[str, Device] = field(default_factory=dict)
     messages: list[Message] = field(default_factory=list)
@@ -258,6 +261,82 @@ class Fold:
             wait.missing, wait.more = tuple(open_.missing), open_.more
             wait.seconds = self.flow.end - wait.began
         return self.flow
+
+    def recent(self, most: int, now: float) -> Flow:
+        """The newest part of a flow that goes on: what its last `most` steps did, and what belongs to that.
+
+        It is a copy, without `steps`: the fold may take more events. It costs no more the longer the whole flow is.
+
+        :param most: at least 1.
+        :param now: what time it is for the log.
+        """
+        whole = self.flow
+        steps = whole.steps[-most:]
+        of = {act: [step.number for step in steps if step.act is act] for act in Act}
+        open_ = {self._waits[wait.waiting.identity].number: wait for wait in self._coordinator.open_waits()}
+        still = (run for runs in self._open_runs.values() for run in runs)
+        begin = 0.0 if len(steps) == len(whole.steps) else steps[0].time
+        since = bisect_left(whole.messages, begin, key=lambda message: message.time)
+
+        waits = sorted({*of[Act.WAIT], *of[Act.WAIT_END], *open_})
+        needed = (message for wait in waits for message in whole.waits[wait].needed)
+        messages = sorted({*needed, *range(since, len(whole.messages))})
+        cases = [whole.cases[number] for number in of[Act.RESULT]]
+        of_cases = (case.run for case in cases if case.run is not None)
+        runs = sorted({*of[Act.RUN_START], *of[Act.RUN_END], *of_cases, *still})
+
+        end = min(max(now - whole.start, whole.end), _LATEST) if self._began else 0.0
+        flow = Flow(whole.start, begin, end)
+        flow.runs = [whole.runs[number] for number in runs]
+        flow.remarks = [whole.remarks[number] for number in of[Act.REMARK]]
+        place = {run: number for number, run in enumerate(runs)}
+        flow.cases = [case._replace(run=None if case.run is None else place[case.run]) for case in cases]
+        flow.waits, flow.messages = self._copies(waits, messages)
+        for number, wait in zip(waits, flow.waits, strict=True):
+            if number in open_:
+                wait.missing, wait.more = tuple(open_[number].missing), open_[number].more
+                wait.seconds = end - wait.began
+        named = {name for wait in flow.waits for name in (wait.device, *wait.missing)}
+        for items in (flow.messages, flow.cases, flow.runs, flow.remarks):
+            named.update(item.device for item in items)
+        for device in whole.devices.values():
+            left = device.stays[-1].left
+            if left is None or left >= begin or device.name in named:
+                flow.devices[device.name] = replace(device, stays=list(device.stays))
+        return flow
+
+    def _copies(self, waits: list[int], messages: list[int]) -> tuple[list[Wait], list[Message]]:
+        """These waits and messages, referred to by their new places."""
+        place_of_wait = {number: place for place, number in enumerate(waits)}
+        place_of_message = {number: place for place, number in enumerate(messages)}
+        shared: dict[int, tuple[int, ...]] = {}  # by identity: the waits of a barrier keep one list
+        new_waits = []
+        for number in waits:
+            wait = self.flow.waits[number]
+            acts = self._acts[wait.device]
+            if id(wait.needed) not in shared:
+                shared[id(wait.needed)] = tuple(place_of_message[message] for message in wait.needed)
+            new_waits.append(
+                replace(
+                    wait,
+                    number=place_of_wait[number],
+                    needed=shared[id(wait.needed)],
+                    last=None if wait.last is None else place_of_message[wait.last],
+                    last_act=self._acts_at_end.get(number, acts) == acts,
+                )
+            )
+        new_messages = []
+        for number in messages:
+            message = self.flow.messages[number]
+            new_messages.append(
+                replace(
+                    message,
+                    number=place_of_message[number],
+                    wait=None if message.wait is None else place_of_wait.get(message.wait),
+                    released=[place_of_wait[wait] for wait in message.released if wait in place_of_wait],
+                )
+            )
+        return new_waits, new_messages
 
     def _look_for_missing(self, wait: Wait, times: int, leaver: str | None) -> None:
         """Note whom a wait lacked that has just failed, perhaps as this device has left.

@@ -11,11 +11,11 @@
   const began = performance.now();
   const root = document.documentElement;
   window.addEventListener("error", (event) => { root.dataset.error = event.message; });
-  const data = JSON.parse(document.getElementById("data").textContent);
   const $ = (id) => document.getElementById(id);
-  const { devices, waits, messages, cases, runs, remarks } = data;
-  const SPAN = Math.max(data.end, 1e-3);
-  const [FULFILLED, , , , OPEN] = data.how.keys();
+  // What is drawn, from `take`, and what comes of it.
+  let data, devices, waits, messages, cases, runs, remarks;
+  let SPAN, FULFILLED, OPEN, lanes, waitThing, stairs, full;
+  let hasFeet, dense, packed, BAR, FOOT, RUN, GAP, SIZE, FOOT_SIZE;
 
   // ---- small helpers
 
@@ -65,21 +65,37 @@
     wait.needed === undefined ? [] : data.pools[wait.needed].filter((number) => messages[number].device !== wait.device);
 
   // Things that can be pointed at: {type, ref, device, from, to, y0, y1}; y within the lane.
-  const lanes = devices.map((device, number) => ({
-    number, device, things: [], waits: [], runs: [], marks: [], busy: [], levels: 1, runLevels: 0,
-  }));
-  waits.forEach((wait, ref) => {
-    const lane = lanes[wait.device];
-    const thing = { type: "wait", ref, device: wait.device, from: wait.began, to: endOf(wait), level: 0 };
-    lane.waits.push(thing);
-    lane.things.push(thing);
-  });
-  runs.forEach((run, ref) => {
-    const to = run.ended === null ? data.end : run.ended;
-    const thing = { type: "run", ref, device: run.device, from: run.began, to, level: 0 };
-    lanes[run.device].runs.push(thing);
-    lanes[run.device].things.push(thing);
-  });
+  function take(fresh) {
+    data = fresh;
+    ({ devices, waits, messages, cases, runs, remarks } = data);
+    SPAN = Math.max(data.end - data.begin, 1e-3);
+    full = { from: data.begin - SPAN * 0.012, to: data.end + SPAN * 0.03 };
+    [FULFILLED, , , , OPEN] = data.how.keys();
+    lanes = devices.map((device, number) => ({
+      number, device, things: [], waits: [], runs: [], marks: [], busy: [], levels: 1, runLevels: 0,
+    }));
+    waitThing = waits.map((wait, ref) => {
+      const lane = lanes[wait.device];
+      const thing = { type: "wait", ref, device: wait.device, from: wait.began, to: endOf(wait), level: 0 };
+      lane.waits.push(thing);
+      lane.things.push(thing);
+      return thing;
+    });
+    runs.forEach((run, ref) => {
+      const to = run.ended === null ? data.end : run.ended;
+      const thing = { type: "run", ref, device: run.device, from: run.began, to, level: 0 };
+      lanes[run.device].runs.push(thing);
+      lanes[run.device].things.push(thing);
+    });
+    mark("message", messages, "bar");
+    mark("case", cases, "foot");
+    mark("remark", remarks, "foot");
+    lanes.forEach(fill);
+    stairs = climb();
+    size();
+    root.dataset.bars = waits.length;
+    root.dataset.marks = messages.filter((message) => message.wait === undefined).length + cases.length + remarks.length;
+  }
   function mark(type, list, place) {
     list.forEach((item, ref) => {
       if (type === "message" && item.wait !== undefined) return;  // a sync's bar stands for it
@@ -88,10 +104,6 @@
       lanes[item.device].things.push(thing);
     });
   }
-  mark("message", messages, "bar");
-  mark("case", cases, "foot");
-  mark("remark", remarks, "foot");
-
   // Intervals that overlap stand one above the other, as far as that can be read.
   function stack(things, most) {
     const ends = [];
@@ -103,7 +115,7 @@
     }
     return Math.max(1, ends.length);
   }
-  for (const lane of lanes) {
+  function fill(lane) {
     lane.levels = stack(lane.waits, 4);
     lane.runLevels = lane.runs.length ? stack(lane.runs, 3) : 0;
     // Running: in the group, and in no wait.
@@ -128,15 +140,17 @@
 
   // ---- where it stands
 
-  const hasRuns = runs.length > 0, hasFeet = cases.length + remarks.length > 0;
-  const dense = devices.length > 12, packed = devices.length > 60;
-  const BAR = packed ? 11 : dense ? 14 : devices.length > 6 ? 18 : 24;
-  const FOOT = hasFeet ? (dense ? 9 : 15) : 0, RUN = dense ? 7 : 15, GAP = packed ? 2 : dense ? 3 : 8;
+  function size() {
+    hasFeet = cases.length + remarks.length > 0;
+    [dense, packed] = [devices.length > 12, devices.length > 60];
+    BAR = packed ? 11 : dense ? 14 : devices.length > 6 ? 18 : 24;
+    [FOOT, RUN, GAP] = [hasFeet ? (dense ? 9 : 15) : 0, dense ? 7 : 15, packed ? 2 : dense ? 3 : 8];
+    [SIZE, FOOT_SIZE] = packed ? [3.4, 2.6] : dense ? [4, 3] : [5.4, 4.2];
+  }
   const ROLE = 22;
   const PAPER = 540;  // pixels of a page of A4, landscape, that lanes may take
   let shown = [], height = 0, width = 800;  // the lanes that are shown, from top to bottom
   let view = { from: 0, to: 1 };
-  const full = { from: -SPAN * 0.012, to: SPAN * 1.03 };
   const plot = $("plot"), axis = $("axis"), overview = $("overview"), tip = $("tip");
   const x = (time) => ((time - view.from) / (view.to - view.from)) * width;
   const timeAt = (position) => view.from + (position / width) * (view.to - view.from);
@@ -219,8 +233,6 @@
     unknown: (cx, cy, s) => `M${r1(cx - s)} ${r1(cy - s)}h${2 * s}v${2 * s}h${-2 * s}Z`,
     remark: (cx, cy, s) => `M${r1(cx)} ${r1(cy - s)}v${2 * s}M${r1(cx - s)} ${r1(cy)}h${2 * s}`,
   };
-  const SIZE = packed ? 3.4 : dense ? 4 : 5.4;
-  const FOOT_SIZE = packed ? 2.6 : dense ? 3 : 4.2;
   const kindOf = (thing) => (thing.type === "case" ? cases[thing.ref].result : thing.type);
   const spotOf = (thing) => {
     const lane = lanes[thing.device];
@@ -229,10 +241,9 @@
   // Where a message is sent: at its mark, or where its sync begins.
   const sentAt = (message) => {
     const lane = lanes[message.device];
-    const level = message.wait === undefined ? 0 : lane.waits.find((thing) => thing.ref === message.wait).level;
+    const level = message.wait === undefined ? 0 : waitThing[message.wait].level;
     return { x: x(message.time), y: lane.middle + level * BAR };
   };
-  const waitThing = waits.map((wait, ref) => lanes[wait.device].waits.find((thing) => thing.ref === ref));
   const barOf = (thing) => lanes[thing.device].barY + thing.level * BAR;
   const endPoint = (ref) => ({ x: x(endOf(waits[ref])), y: barOf(waitThing[ref]) + BAR / 2 });
 
@@ -308,7 +319,7 @@
   }
 
   function drawAbsence(lane, add) {
-    let from = 0;
+    let from = data.begin;
     for (const [joined, left] of lane.device.stays) {
       if (joined > from) add("gone", rectangle(x(from), x(joined), lane.y + 1, lane.height - 1));
       from = left === null ? Infinity : left;
@@ -416,7 +427,7 @@
   }
   function ticks() {
     const step = tickStep(), found = [];
-    for (let i = Math.ceil(Math.max(0, view.from) / step); i * step <= view.to && found.length < 200; i++) found.push(i * step);
+    for (let i = Math.ceil(Math.max(data.begin, view.from) / step); i * step <= view.to && found.length < 200; i++) found.push(i * step);
     return found;
   }
   function drawAxis() {
@@ -430,7 +441,7 @@
     }
   }
   // How many devices are blocked at each time: a staircase.
-  const stairs = (() => {
+  function climb() {
     const changes = [];
     for (const wait of waits) changes.push([wait.began, 1], [endOf(wait), -1]);
     changes.sort((a, b) => a[0] - b[0] || a[1] - b[1]);
@@ -441,12 +452,12 @@
       return [time, number];
     });
     return { points, most };
-  })();
+  }
   function drawOverview() {
     overview.replaceChildren();
     overview.setAttribute("viewBox", `0 0 ${width} 33`);
     const across = (time) => ((time - full.from) / (full.to - full.from)) * width;
-    let d = `M${r1(across(0))} 32`, lastX = -1;
+    let d = `M${r1(across(data.begin))} 32`, lastX = -1;
     for (const [time, number] of stairs.points) {
       const position = r1(across(time));
       d += position === lastX ? `V${r1(32 - (28 * number) / stairs.most)}` : `H${position}V${r1(32 - (28 * number) / stairs.most)}`;
@@ -754,14 +765,13 @@
   };
   overview.addEventListener("pointerdown", (event) => { overview.setPointerCapture(event.pointerId); moveTo(event); });
   overview.addEventListener("pointermove", (event) => { if (event.buttons) moveTo(event); });
-  for (const button of document.querySelectorAll("[data-wait]")) {
-    button.addEventListener("click", () => {
-      const thing = waitThing[button.dataset.wait];
-      visit(thing);
-      select(thing);
-      tip.hidden = true;
-    });
-  }
+  $("ending").addEventListener("click", (event) => {
+    const thing = waitThing[event.target.dataset.wait];
+    if (!thing) return;
+    visit(thing);
+    select(thing);
+    tip.hidden = true;
+  });
   new ResizeObserver(() => { if (Math.max(200, plot.parentElement.clientWidth) !== width) redraw(); }).observe(plot.parentElement);
 
   // On paper it is as wide as the page, and no higher: it can't be scrolled there, nor can it be broken.
@@ -791,6 +801,7 @@
       ["run", (g) => svg("path", { class: "bracket", d: "M1 12v-6H23v6" }, g), runs.length],
       ["raise, event, feedback", shape("remark"), remarks.length],
     ];
+    $("legend").replaceChildren();
     for (const [text, paint, wanted] of entries) {
       if (!wanted) continue;
       const item = html("span", "", $("legend"));
@@ -800,15 +811,62 @@
     html("span", "keys", $("legend"), "Drag or Shift+wheel: move. Ctrl+wheel, + and −: zoom. Click: whom it waited for. Arrow keys: from one to the next.");
   }
 
+  // ---- a group that goes on
+
+  // Takes a newer state over, and leaves alone what a person looks at.
+  function renew(fresh) {
+    const whole = view.from === full.from && view.to === full.to, atEnd = view.to >= full.to;
+    const kept = [selected, pointed].map((thing) => thing && { ...thing, name: name(thing.device) });
+    take(fresh);
+    [selected, pointed] = kept.map((old) => old && (devices.findIndex((device) => device.name === old.name) < 0 ? null
+      : lanes.flatMap((lane) => lane.things).find((thing) =>
+        thing.type === old.type && thing.from === old.from && name(thing.device) === old.name) || null));
+    const span = view.to - view.from;
+    if (whole) view = { ...full };
+    else if (atEnd) view = { from: full.to - span, to: full.to };
+    layOut();
+    legend();
+    draw();
+    describe();
+    if (!pointed) tip.hidden = true;
+    else if (!tip.hidden) tip.replaceChildren(card(pointed));
+  }
+
+  const PAUSE = 1000;  // milliseconds
+  let came = began;  // when the state did
+  async function follow() {
+    let trouble = "";
+    try {
+      const answer = document.hidden ? { status: 204 } : await fetch(`?seen=${root.dataset.live}`);
+      if (answer.status === 200) {
+        const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+        root.dataset.live = page.documentElement.dataset.live;
+        for (const id of ["facts", "ending"]) $(id).replaceWith(document.adoptNode(page.getElementById(id)));
+        came = performance.now();
+        renew(JSON.parse(page.getElementById("data").textContent));
+      } else if (answer.status !== 204) {
+        trouble = ` · ${(await answer.text()).trim()}`;
+      } else if (!drag) {
+        // What is open goes on.
+        const now = performance.now();
+        renew({ ...data, end: data.end + (now - came) / 1000 });
+        came = now;
+      }
+    } catch (error) {
+      trouble = ` · the lab does not answer: ${error.message}`;
+    }
+    $("facts").dataset.trouble = trouble;
+    setTimeout(follow, PAUSE);
+  }
+
   // ---- begin
 
+  take(JSON.parse($("data").textContent));
   layOut();
   legend();
   width = plot.parentElement.clientWidth;
   view = { ...full };
   draw();
-  root.dataset.bars = waits.length;
-  root.dataset.marks = messages.filter((message) => message.wait === undefined).length + cases.length + remarks.length;
   // A link may name what to show: #wait=3, #message=0.
   const wanted = /^#(wait|message|case|run)=(\d+)$/.exec(location.hash);
   const linked = wanted && thingOf(wanted[1], Number(wanted[2]));
@@ -819,4 +877,6 @@
   root.dataset.milliseconds = Math.round(performance.now() - began);
   root.dataset.loaded = Math.round(performance.now());  // since the navigation began
   root.dataset.flow = "ready";
+  if (window !== top) root.classList.add("inside");
+  if (root.dataset.live !== undefined) setTimeout(follow, PAUSE);
 })();

@@ -38,18 +38,26 @@ _LATEST = 253402300799.0
 _HOW = list(How)
 
 
-def document(flow: Flow, table: Table, title: str) -> bytes:
-    """The page; `title` says what the flow is of."""
+def document(flow: Flow, table: Table | None, title: str, live: str = "") -> bytes:
+    """The page.
+
+    :param table: None: the page has the time line alone.
+    :param title: says what the flow is of.
+    :param live: names the state of a flow that goes on, without quotation marks. The page asks its own address with
+        "?seen=STATE" for the next one, and expects 204 while there is none.
+    """
     style, script = _packaged("page.css"), _packaged("page.js")
+    more = "; connect-src 'self'" if live else ""
     page = Template(_packaged("page.html")).substitute(
-        policy=f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; base-uri 'none'",
+        policy=f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; base-uri 'none'{more}",
+        live=f' data-live="{live}"' if live else "",
         title=_html(title),
         facts=_html(_facts(flow)),
-        ending="".join(_ending(flow)),
+        ending="".join(_troubles(flow) if live else _ending(flow)),
         style=style,
         script=script,
         data=_embedded(_data(flow)),
-        table="".join(_table(table)),
+        table="" if table is None else "".join(_section(table)),
         version=_html(VERSION),
     )
     return page.encode("utf-8", "backslashreplace")
@@ -82,15 +90,20 @@ def _facts(flow: Flow) -> str:
     facts += [counted(len(flow.waits), "wait"), counted(len(flow.messages), "message")]
     if flow.cases:
         facts.append(counted(len(flow.cases), "result"))
-    facts.append(words.duration(flow.end))
+    facts.append(f"the newest of {words.duration(flow.end)}" if flow.begin else words.duration(flow.end))
     if 0 < flow.start <= _LATEST:
         facts.append(f"began {datetime.fromtimestamp(flow.start, UTC):%Y-%m-%d %H:%M:%S} UTC")
     return " · ".join(facts)
 
 
 def _ending(flow: Flow) -> Iterator[str]:
-    troubles = words.troubles(flow)
     yield f'<p class="verdict {"good" if words.good(flow) else "bad"}">{_html(words.ending(flow))}</p>'
+    yield from _troubles(flow, still=True)
+
+
+def _troubles(flow: Flow, *, still: bool = False) -> Iterator[str]:
+    """What went wrong with waits; also of those that are open, if it is over (`still`)."""
+    troubles = [trouble for trouble in words.troubles(flow) if still or trouble.how is not How.OPEN]
     if not troubles:
         return
     yield '<ul class="troubles">'
@@ -110,6 +123,13 @@ def _doings(flow: Flow, trouble: words.Trouble) -> Iterator[str]:
     doings = words.doings(flow, trouble)
     if doings:
         yield "<ul>" + "".join(f"<li>{_html(doing)}</li>" for doing in doings) + "</ul>"
+
+
+def _section(table: Table) -> Iterator[str]:
+    yield '<section aria-label="Flow table">\n<h2>Flow table</h2>\n<p class="hint">One row after the other, in the order '
+    yield "of time. Shaded: blocked. …: running. Hatched: not in the group.</p>\n"
+    yield from _table(table)
+    yield "\n</section>"
 
 
 def _table(table: Table) -> Iterator[str]:
@@ -148,6 +168,7 @@ def _data(flow: Flow) -> dict[str, Any]:
     pools: dict[int, tuple[int, tuple[int, ...]]] = {}  # by identity: their number, and themselves
     waits = [_wait(wait, place, pools) for wait in flow.waits]
     return {
+        "begin": flow.begin,
         "end": flow.end,
         "how": [how.value for how in How],
         "devices": [

@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: MIT
 """The examples do what their README files say, by the command that stands there."""
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+from dispatcher.host.labconfig import parse_lab
 from tests.dispatcher.isolation import why_not
-from tests.dispatcher.lavabox_process import ROOT, Lavabox
+from tests.dispatcher.lavabox_process import PATIENCE, ROOT, Lavabox, variables
 
 # What is among the output of each.
 EXAMPLES = {
@@ -40,7 +45,7 @@ EXAMPLES = {
 
 def test_all_examples_are_here() -> None:
     assert {path.parent.name for path in (ROOT / "examples").glob("*/README.md")} == EXAMPLES.keys() | {
-        "lava"
+        *("lava", "labgrid", "library")
     }
 
 
@@ -66,3 +71,52 @@ def test_example(name: str, options: tuple[str, ...], box: Path) -> None:
         text += process.text
     for pattern in EXAMPLES[name]:
         assert re.search(pattern, text), text
+
+
+# A device that says so when it is ready, and then is a shell.
+BOARD = "echo ready; PS1= exec sh -i"
+
+
+@pytest.mark.parametrize(
+    ("script", "address"), [("own_asyncio.py", [f"exec:{BOARD}"]), ("own_pexpect.py", ["sh", "-c", BOARD])]
+)
+def test_a_console_in_a_program_of_ones_own(
+    script: str, address: list[str], box: Path, tmp_path: Path
+) -> None:
+    for command in ("lava-send", "lava-self"):
+        (tmp_path / command).symlink_to(box)
+    (tmp_path / "lavabox").write_text(f'#!/bin/sh\nexec {sys.executable} -m dispatcher "$@"\n')
+    (tmp_path / "lavabox").chmod(0o755)
+    run = subprocess.run(
+        [sys.executable, ROOT / "examples" / "library" / script, *address],
+        env={**variables(), "PATH": f"{tmp_path}{os.pathsep}{variables()['PATH']}"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert (run.returncode, run.stdout.strip()) == (0, "sent by board"), run.stderr
+
+
+def test_the_configurations_of_labgrid_are_what_they_say(box: Path, tmp_path: Path) -> None:
+    """labgrid itself is not installed for that: it brings much along."""
+    folder = ROOT / "examples" / "labgrid"
+    served, hooked = (
+        yaml.safe_load((folder / name).read_text())["targets"]["main"]
+        for name in ("served.yaml", "hooked.yaml")
+    )
+    port = served["resources"]["NetworkSerialPort"]
+    device = parse_lab((folder / "lab.toml").read_text(), "lab.toml").devices["panda01"]
+    assert device.tcp == f"{port['host']}:{port['port']}" and port["protocol"] == "raw"
+    program, *arguments = shlex.split(hooked["drivers"]["ExternalConsoleDriver"]["cmd"])
+    assert program == "lavabox"
+    # On pipes, as labgrid has it, with another command than telnet.
+    (tmp_path / "lava-self").symlink_to(box)
+    run = subprocess.run(
+        [sys.executable, "-m", "dispatcher", *arguments[: arguments.index("--") + 1], tmp_path / "lava-self"],
+        env=variables(),
+        stdin=subprocess.PIPE,
+        capture_output=True,
+        timeout=PATIENCE,
+    )
+    assert (run.returncode, run.stdout.strip()) == (0, b"panda01"), run.stderr

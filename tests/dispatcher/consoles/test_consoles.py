@@ -5,7 +5,6 @@ import asyncio
 import contextlib
 import os
 import pty
-import select
 import socket
 import subprocess
 import tempfile
@@ -16,13 +15,12 @@ import tty
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import serial
 import serial.rfc2217
 
-from dispatcher.consoles import Console, ConsoleError, open_console, processes, ptyprocess
+from dispatcher.consoles import Console, ConsoleError, batches, open_console, processes
 from dispatcher.consoles.pacer import Pacer
 from dispatcher.consoles.processes import become_subreaper, everything_below, process_table, reap_orphans
 from dispatcher.consoles.ptyprocess import PtyProcess, ending_in_words
@@ -36,6 +34,7 @@ class Recorder:
     """A listener that keeps what it is told."""
 
     def __init__(self) -> None:
+        self.console: Console
         self.data = b""
         self.chunks: list[bytes] = []
         self.events: list[str] = []
@@ -79,6 +78,7 @@ class Recorder:
 @asynccontextmanager
 async def started(console: Console) -> AsyncIterator[Recorder]:
     recorder = Recorder()
+    recorder.console = console
     await console.open(recorder)
     try:
         yield recorder
@@ -219,11 +219,11 @@ def _wait_until_blocked(pid: int | None) -> None:
 
 def test_output_that_takes_long_comes_in_small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     async def body() -> None:
-        monkeypatch.setattr(ptyprocess, "_BATCH_TIME", 0.0)
+        monkeypatch.setattr(batches, "_LONGEST", 0.0)
         async with started(shell("yes")) as it:
-            await it.until(lambda: len(it.data) > 0 and len(it.chunks[-1]) == ptyprocess._SMALL_BATCH)
-            monkeypatch.setattr(ptyprocess, "_BATCH_TIME", float("inf"))
-            await it.until(lambda: len(it.chunks[-1]) > 4 * ptyprocess._SMALL_BATCH)
+            await it.until(lambda: len(it.data) > 0 and len(it.chunks[-1]) == batches._SMALLEST)
+            monkeypatch.setattr(batches, "_LONGEST", float("inf"))
+            await it.until(lambda: len(it.chunks[-1]) > 4 * batches._SMALLEST)
         assert it.data.startswith(b"y\r\n" * 1000)
 
     asyncio.run(body())
@@ -538,7 +538,7 @@ def test_socket() -> None:
             async with started(console) as it:
                 with await accept(listener) as device:
                     data = bytes(range(256)) * 1000
-                    device.sendall(data)
+                    await asyncio.to_thread(device.sendall, data)
                     await it.until(lambda: len(it.data) == len(data))
                     assert it.data == data
                     console.write(b"to the device")
@@ -547,27 +547,58 @@ def test_socket() -> None:
     asyncio.run(body())
 
 
-def test_what_comes_while_the_connection_is_made_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    create_connection = socket.create_connection
+@pytest.mark.parametrize("kind", ["socket", "terminal"])
+def test_a_port_that_takes_nothing_refuses_and_says_when_it_takes_again(kind: str) -> None:
+    async def body(address: str, read: Callable[[int], bytes]) -> None:
+        async with started(SerialPort(address, 9600)) as it:
+            console = it.console
+            given = 0
+            while console.write(b"x" * 10_000):
+                given += 10_000
+                assert given < 100_000_000
+            assert it.events == []
+            got = 0
+            while got < given:
+                got += len(await asyncio.to_thread(read, 65536))
+            await it.until_events(1)
+            assert it.events == ["drained"] and got == given
+            assert console.write(b"more")
 
-    def connect_slowly(*arguments: Any, **options: Any) -> socket.socket:
-        connection = create_connection(*arguments, **options)
-        select.select([connection], [], [], PATIENCE)
-        return connection
+    if kind == "socket":
+        with listen() as listener:
+            connections: list[socket.socket] = []
 
-    def greet(listener: socket.socket) -> None:
-        connections.append(listener.accept()[0])
-        connections[0].sendall(b"welcome")
+            def read(size: int) -> bytes:
+                if not connections:
+                    connections.append(listener.accept()[0])
+                return connections[0].recv(size)
 
-    connections: list[socket.socket] = []
-    monkeypatch.setattr(socket, "create_connection", connect_slowly)
+            asyncio.run(body(f"socket://127.0.0.1:{listener.getsockname()[1]}", read))
+            connections[0].close()
+    else:
+        with pty_pair() as (master, path):
+            asyncio.run(body(path, lambda size: os.read(master, size)))
+
+
+def test_many_ports_that_answer_nothing_hold_up_no_other() -> None:
+    """A terminal server without power: each attempt takes until its time-out."""
 
     async def body() -> None:
-        with listen() as listener:
-            threading.Thread(target=greet, args=(listener,)).start()
-            async with started(open_console(f"socket://127.0.0.1:{listener.getsockname()[1]}", 0)) as it:
-                await it.until_data(b"welcome")
-                connections[0].close()
+        with socket.socket() as full, listen() as listener:
+            # Its queue holds one; the kernel lets all others wait.
+            full.bind(("127.0.0.1", 0))
+            full.listen(0)
+            dead = f"socket://127.0.0.1:{full.getsockname()[1]}"
+            first = [SerialPort(dead, 0) for _ in range(200)]
+            attempts = [asyncio.ensure_future(console.open(Recorder())) for console in first]
+            async with started(SerialPort(f"socket://127.0.0.1:{listener.getsockname()[1]}", 0)) as it:
+                assert it.events == []
+            assert not all(attempt.done() for attempt in attempts)
+            for attempt in attempts:
+                attempt.cancel()
+            await asyncio.gather(*attempts, return_exceptions=True)
+            for console in first:
+                await console.close()
 
     asyncio.run(body())
 

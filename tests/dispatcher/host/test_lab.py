@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import pty
+import re
 import shutil
 import signal
 import socket
@@ -183,6 +184,28 @@ def test_devices_are_added_removed_and_groups_ended(served: Served) -> None:
     assert served.run("ctl", "remove").returncode == 2
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_dead_end_is_told_and_may_fail(tmp_path: Path, commands: Path, fails: bool) -> None:
+    text = f"grace = 0.5\nfail-dead-ends = {str(fails).lower()}\n[groups.lab]\nsize = 2\n"
+    lab = Served(tmp_path, text + device("one") + device("two", "server"), commands)
+    with lab.process:
+        lab.type("two", "echo begun-$((40+2)); lava-wait never; echo two-$?\n", "begun-42")
+        # The other one may yet send.
+        lab.until(lambda status: any(d["waits"] for d in status["devices"]))
+        assert lab.status()["groups"][0]["dead_end"] == []
+        script = "echo begun-$((40+2)); lava-wait nothing; echo one-$?-$((40+2))\n"
+        lab.type("one", script, "one-1-42" if fails else "begun-42")
+        lab.process.until_all("lab: dead end: ")
+        if not fails:
+            status = lab.status()["groups"][0]
+            assert (
+                status["dead_end"][0].startswith("dead end: ") and "lava-wait never" in status["dead_end"][0]
+            )
+            assert "dead end: " in lab.run("status").stdout
+        lab.process.interrupt(signal.SIGTERM)
+        assert lab.process.finish() == 0
+
+
 def test_the_file_is_read_again_on_sighup(served: Served) -> None:
     served.write(served.text + device("three", group="more"))
     os.kill(served.process.pid, signal.SIGHUP)
@@ -317,6 +340,9 @@ def test_the_page_shows_the_lab_in_a_browser(served: Served, tmp_path: Path) -> 
         timeout=4 * PATIENCE,
     ).stdout
     assert "<td>one</td><td>client</td><td>lab</td><td" in shown and "as of" in shown
+    # The time line is as high as what it has drawn.
+    found = re.search('src="groups/lab/flow" style="height: ([0-9]+)', shown)
+    assert found and int(found[1]) > 150, shown
 
 
 @pytest.mark.parametrize(
@@ -329,6 +355,8 @@ def test_the_page_shows_the_lab_in_a_browser(served: Served, tmp_path: Path) -> 
         ),
         ("[devices.a]\nrole = 'x'\n", "line 1: a has no console"),
         ("[devices.a]\nconsole = 'exec:sh'\nspeed = 'fast'\n", "line 3: devices.a.speed is a positive whole"),
+        ("grace = '5m'\n", "line 1: grace is a number of seconds, not '5m'"),
+        ("fail-dead-ends = 1\n", "line 1: fail-dead-ends is true or false"),
         ("[groups.lab]\nsize = 0\n", "line 2: groups.lab.size is a positive"),
         (
             "[devices.a]\nconsole = 'x'\ntcp='1'\n[devices.b]\nconsole='y'\ntcp='1'\n",

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from dispatcher import cli
 from dispatcher.group.coordinator import Coordinator
 from dispatcher.group.events import Event, Sent, Waiting, to_json
-from dispatcher.report.flow import table, tables, words
+from dispatcher.report.flow import page, table, tables, words
 from dispatcher.report.flow.files import written
 from dispatcher.report.flow.model import Flow, Fold, How
 from dispatcher.report.flow.table import Cell, Column, Kind, Row, Table
@@ -471,3 +471,32 @@ def test_long_logs(events: list[Event], form: str) -> None:
     for event in (joined("a", "a"), joined("b", "b"), *events):
         fold_.apply(event)
     assert written(fold_.finish(), form, "x")
+
+
+@pytest.mark.parametrize("most", [1, 2, 7, 50, 10_000])
+def test_the_newest_part_of_a_flow_belongs_together(most: int) -> None:
+    """Whatever is referred to is there, and is what the whole flow refers to; nothing of it touches the fold."""
+    log = reference().report("s", "run-start", "r", "u").report("s", "result", "case", "pass", None, None)
+    fold_ = Fold()
+    for event in log.wait(WAIT, "o", "never").report("c", "raise", "oh").events:
+        fold_.apply(event)
+    now = log.now + 5
+    part = fold_.recent(most, now)
+    whole = fold_.finish(now)
+    assert part.end == whole.end and part.begin <= part.end
+    assert part.waits[-1].missing == whole.waits[-1].missing == ("s", "c")
+    assert part.waits[-1].seconds == whole.waits[-1].seconds > 5
+    for wait in part.waits:
+        (same,) = [
+            w for w in whole.waits if (w.device, w.began, w.ids) == (wait.device, wait.began, wait.ids)
+        ]
+        assert [part.messages[n].time for n in wait.needed] == [whole.messages[n].time for n in same.needed]
+        assert wait.how is same.how and wait.stuck == same.stuck and wait.device in part.devices
+    for number, message in enumerate(part.messages):
+        assert message.number == number
+        assert all(part.waits[wait].last == number for wait in message.released)
+    assert all(part.runs[case.run].name == "r" for case in part.cases if case.run is not None)
+    if most == 10_000:
+        assert (part.waits, part.messages, part.cases) == (whole.waits, whole.messages, whole.cases)
+        assert (part.devices, part.runs, part.remarks) == (whole.devices, whole.runs, whole.remarks)
+    assert page.document(part, None, "x", "1")

@@ -7,8 +7,10 @@ import json
 import re
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable
 from html.parser import HTMLParser
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ import pytest
 from bench.flow import CHROMIUM, OPTIONS, events
 from dispatcher.group.events import Event, Sent, Waiting, WaitKind
 from dispatcher.report.flow import page, tables
+from dispatcher.report.flow.model import Fold
 from tests.dispatcher.group.play import joined, reported
 from tests.dispatcher.lavabox_process import PATIENCE
 from tests.dispatcher.report.written_log import Log, fold, reference
@@ -150,6 +153,48 @@ def browse(tmp_path: Path) -> Browse:
         return run.stdout
 
     return load
+
+
+def test_a_flow_that_goes_on_is_taken_over_and_what_is_looked_at_stays(tmp_path: Path) -> None:
+    chromium = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if chromium is None:
+        pytest.skip("there is no Chromium on this machine to show the page")
+    log, fold_ = hanging(), Fold()
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            """The first half of the log, the whole of it, and no more."""
+            asked.append(self.path)
+            if self.path == "/?seen=2":
+                self.send_response(204)
+                self.end_headers()
+                return
+            for event in log[: -2 if len(asked) == 1 else None]:
+                fold_.apply(event)
+            body = page.document(fold_.recent(1000, log[-1].time), None, "live", str(min(2, len(asked))))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *arguments: object) -> None:
+            """Nobody wants to know."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/"
+        arguments = (f"--user-data-dir={tmp_path}/profile", "--virtual-time-budget=4000", "--dump-dom")
+        dom = subprocess.run(
+            [chromium, *OPTIONS, *arguments, f"{address}#wait=0"],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE * 2,
+        ).stdout
+        server.shutdown()
+    assert "/?seen=1" in asked and "/?seen=2" in asked and asked.count("/") == 1
+    assert [told(dom, name) for name in ("live", "bars", "lanes")] == ["2", "3", "3"]
+    # The wait that was selected ended with the second half.
+    assert "server ended without sending 'ready'" in element(dom, "details")
 
 
 def told(dom: str, name: str) -> str:
