@@ -10,12 +10,11 @@ from dispatcher.group.wording import counted
 from dispatcher.host.groups import GroupLogs, Groups
 from dispatcher.host.groupserver import GroupServer
 from dispatcher.host.lavaserver import LavaServer, parse_address
+from dispatcher.host.remotewire import DEFAULT_SOCKET
 from dispatcher.host.service import allow_descriptors, stop_event, tell
 from dispatcher.host.systemd import notify
 
 SUMMARY = "keep the groups of a LAVA worker, in place of lava-coordinator"
-
-DEFAULT_SOCKET = "/run/lavabox/coordinator"
 
 DESCRIPTION = """\
 Keep groups of devices, for consoles that other processes of this machine read (lavabox

@@ -3,6 +3,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import os
 import random
 import resource
@@ -11,7 +12,6 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,8 +29,10 @@ from dispatcher.host import ownterminal
 from dispatcher.host.attachment import Membership
 from dispatcher.host.group import Attached, Group
 from dispatcher.host.hook import Hook, OneConnection, Screen
-from dispatcher.host.lavajob import NO_ROLE, LavaJob, find_job
+from dispatcher.host.lavagroup import LavaGroup
+from dispatcher.host.lavajob import NO_ROLE, LavaJob, coordinator_is_here, find_job
 from dispatcher.host.remote import Card, RemoteGroup
+from dispatcher.host.remotewire import DEFAULT_SOCKET
 from dispatcher.host.stopsignals import unwind_when_told_to_end
 from dispatcher.names import check_name
 
@@ -53,11 +55,14 @@ take the device; 2 usage.
 
 examples:
   lavabox hook -- telnet localhost 7001
-  lavabox hook --coordinator /run/lavabox/coordinator.sock -- ssh -tt board
+  lavabox hook --coordinator /run/lavabox/coordinator -- ssh -tt board
   lavabox hook --serial socket://localhost:7001
   in a LAVA device dictionary:
     {% set connection_command = 'lavabox hook -- telnet localhost 7001' %}
 """
+
+# What --coordinator may be besides a socket.
+_LAVA, _ALONE = "lava", "none"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -81,7 +86,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--coordinator",
         metavar="SOCKET",
-        help="let the group be in the `lavabox coordinator` that listens there; without it the device is alone",
+        help="let the group be in the `lavabox coordinator` that listens there; 'lava': hand multi-device commands on "
+        f"to LAVA itself; 'none': the device is alone (default: in a multi-node job of LAVA {DEFAULT_SOCKET}, if that "
+        "is there and LAVA's coordinator is on this machine, else 'lava'; without such a job 'none')",
     )
     parser.add_argument(
         "--group-log",
@@ -139,10 +146,11 @@ def run(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     if bool(arguments.words) == bool(arguments.serial):
         raise UsageError("give a command that reaches the console behind --, or a port with --serial")
-    if arguments.group_log is not None and arguments.coordinator is not None:
+    if arguments.group_log is not None and arguments.coordinator not in (None, _ALONE):
         raise UsageError("--group-log: the coordinator keeps the log of the group")
     job = find_job(os.getppid(), os.environ)
     who = identity(arguments, job)
+    coordinator = _coordinator(arguments, job)
     if arguments.words:
         status = _missing(arguments.words[0])
         if status:
@@ -151,11 +159,24 @@ def _run(arguments: argparse.Namespace) -> int:
     console = _console(arguments)
     signals = job is not None if arguments.signals is None else arguments.signals
     try:
-        return asyncio.run(_hook(arguments, who, console, signals=signals))
+        return asyncio.run(_hook(arguments, who, console, coordinator, job, signals=signals))
     except GroupLogError as error:
         raise SetupError(f"--group-log: {error}") from error
     finally:
         unwind_when_told_to_end()
+
+
+def _coordinator(arguments: argparse.Namespace, job: LavaJob | None) -> str:
+    """The socket of a coordinator, or _LAVA or _ALONE. Raises UsageError."""
+    given: str | None = arguments.coordinator
+    multinode = job is not None and job.group is not None
+    if given == _LAVA and not multinode:
+        raise UsageError("--coordinator lava: this was not started by a multi-node job of LAVA")
+    if given is not None:
+        return given
+    if not multinode or arguments.group is not None or arguments.group_log is not None:
+        return _ALONE
+    return DEFAULT_SOCKET if os.path.exists(DEFAULT_SOCKET) and coordinator_is_here() else _LAVA
 
 
 def _console(arguments: argparse.Namespace) -> Console:
@@ -175,10 +196,18 @@ def _console(arguments: argparse.Namespace) -> Console:
     )
 
 
-async def _hook(arguments: argparse.Namespace, who: Identity, console: Console, *, signals: bool) -> int:
+async def _hook(
+    arguments: argparse.Namespace,
+    who: Identity,
+    console: Console,
+    coordinator: str,
+    job: LavaJob | None,
+    *,
+    signals: bool,
+) -> int:
     teller = _Teller()
     randomness = random.SystemRandom()
-    async with _group(arguments, who, teller) as group:
+    async with _group(arguments, who, coordinator, job, teller) as group:
         try:
             hook = Hook(
                 who.name,
@@ -187,6 +216,7 @@ async def _hook(arguments: argparse.Namespace, who: Identity, console: Console, 
                 group,
                 token=lambda: randomness.getrandbits(32),
                 signals=signals,
+                keys=group.receive_keys if isinstance(group, LavaGroup) else None,
             )
         except ValueError as error:
             raise SetupError(str(error)) from error
@@ -194,14 +224,14 @@ async def _hook(arguments: argparse.Namespace, who: Identity, console: Console, 
         return await hook.run()
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def _group(
-    arguments: argparse.Namespace, who: Identity, teller: "_Teller"
+    arguments: argparse.Namespace, who: Identity, coordinator: str, job: LavaJob | None, teller: "_Teller"
 ) -> AsyncIterator[Membership]:
     """The group of the device, as long as the block lasts."""
-    if arguments.coordinator is not None:
+    if coordinator not in (_LAVA, _ALONE):
         card = Card(who.group, who.name, who.role, who.console, who.job, who.size)
-        remote = _Lasting(arguments.coordinator, card, os.urandom(8), teller.say)
+        remote = _Lasting(coordinator, card, os.urandom(8), teller.say)
         await remote.open()
         try:
             yield remote
@@ -213,7 +243,11 @@ async def _group(
     group = Group(engine, log, teller, [])
     await group.open(Founded(time.time(), os.urandom(8)))
     try:
-        yield group
+        if coordinator == _LAVA and job is not None:
+            with contextlib.closing(LavaGroup(job, group, who.name, teller.print_line)) as handed_on:
+                yield handed_on
+        else:
+            yield group
     finally:
         await group.close()
 
@@ -236,6 +270,11 @@ class _Teller:
         self._screen = screen
         for sentence in self._early:
             screen.notice(sentence)
+
+    def print_line(self, text: str) -> None:
+        """A line for LAVA, which comes only when there is a screen."""
+        assert self._screen is not None
+        self._screen.line(text)
 
     def say(self, sentence: str) -> None:
         if self._screen is None:

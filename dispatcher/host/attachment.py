@@ -179,12 +179,14 @@ class Attachment:
             for task in tasks:
                 task.cancel()
 
-    def type(self, data: bytes) -> bool:
-        """Take what a person or a program types to the device.
+    @property
+    def full(self) -> bool:
+        """Whether the console has so much to write that `type` takes nothing; `room` is called later."""
+        return bool(self._unwritten)
 
-        False: the console has too much to write already, and nothing was taken; `room` is called later.
-        """
-        if self._unwritten:
+    def type(self, data: bytes) -> bool:
+        """Take what a person or a program types to the device; False: nothing was taken, as the console is full."""
+        if self.full:
             return False
         self._channel.receive_keys(data, self._loop.time())
         self._group.wake(self)

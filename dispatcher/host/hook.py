@@ -85,11 +85,13 @@ class SignalWitness:
     """Writes what the device reports by frames as LAVA's signals, once it is in the group's log.
 
     :param line: takes a line of its own.
+    :param handed_on: whether LAVA itself carries out multi-device commands, and records those that it has answered.
     """
 
-    def __init__(self, line: Callable[[str], object]) -> None:
+    def __init__(self, line: Callable[[str], object], *, handed_on: bool = False) -> None:
         self.writer = SignalWriter()
         self._line = line
+        self._handed_on = handed_on
         self._written: OrderedDict[bytes, None] = OrderedDict()
 
     def answered(self, asked: Asked, reply: bytes) -> None:
@@ -102,7 +104,7 @@ class SignalWitness:
             return
         if asked.operation in REPORTS and status == OK:
             text = self.writer.write(asked.operation, tuple(map(decoded, asked.arguments)))
-        elif asked.operation in _MULTINODE:
+        elif asked.operation in _MULTINODE and not (self._handed_on and status == OK):
             message_id = asked.arguments[0] if asked.arguments else None
             # Not where it was refused, as what no command of ours sends.
             if not isinstance(message_id, bytes) or not message_id:
@@ -159,6 +161,7 @@ class Hook:
     :param group: of the device, open.
     :param token: returns 32 random bits.
     :param signals: whether reports come out as LAVA's signals.
+    :param keys: gets what is typed, and returns what is to reach the device; None: all of it.
     """
 
     def __init__(
@@ -170,7 +173,9 @@ class Hook:
         *,
         token: Callable[[], int],
         signals: bool,
+        keys: Callable[[bytes], bytes] | None = None,
     ) -> None:
+        self._keys = keys
         self._streams = StandardStreams(self._typed, self._input_ended, self._output_full, self._hung_up)
         self.screen = Screen(self._streams.write)
         self._console = console
@@ -186,7 +191,7 @@ class Hook:
             token=token,
             # They stay in the output, and LAVA answers them.
             text_requests=not signals,
-            witness=SignalWitness(self.screen.line) if signals else None,
+            witness=SignalWitness(self.screen.line, handed_on=keys is not None) if signals else None,
             room=self._room,
             ended=self._ended,
         )
@@ -223,6 +228,10 @@ class Hook:
     # From whoever started us
 
     def _typed(self, data: bytes) -> bool:
+        if self._attachment.full:
+            return False
+        if self._keys is not None:
+            data = self._keys(data)
         return self._attachment.type(data)
 
     def _room(self) -> None:

@@ -5,8 +5,10 @@ LAVA starts the program that reaches a console from `lava-run`, whose standard o
 lie job.yaml, the job as this device has it, and device.yaml, its device dictionary.
 """
 
+import json
 import os
 import re
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,8 @@ from typing import Any
 
 import yaml
 
+# Where a worker is told which coordinator LAVA's dispatchers ask.
+COORDINATOR_FILE = Path("/etc/lava-coordinator/lava-coordinator.conf")
 # Processes between us and lava-run: a shell, a wrapper.
 _GENERATIONS = 8
 # The id of the job, where the environment does not say it: in the title or the arguments of lava-run.
@@ -82,6 +86,27 @@ def read_job(directory: Path, job_id: str) -> LavaJob | None:
         names,
         size if isinstance(size, int) and size > 0 else max(1, len(names)),
     )
+
+
+def coordinator_is_here(file: Path = COORDINATOR_FILE) -> bool:
+    """Whether LAVA's dispatchers on this machine ask a coordinator that also runs on it, as far as that is said."""
+    try:
+        host = json.loads(file.read_text("utf-8"))["coordinator_hostname"]
+        addresses = socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
+    except (OSError, ValueError, KeyError, TypeError):
+        return True
+    return any(map(_is_ours, addresses))
+
+
+def _is_ours(address: tuple[Any, ...]) -> bool:
+    """Whether this machine has the address, one of `getaddrinfo`."""
+    family, kind, protocol, _, name = address
+    try:
+        with socket.socket(family, kind, protocol) as tried:
+            tried.bind(name)
+    except OSError:
+        return False
+    return True
 
 
 def _job_directory(pid: int) -> Path | None:

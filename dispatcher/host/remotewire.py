@@ -26,6 +26,8 @@ from typing import Any
 from toolkit.wire.vocabulary import IDENTITY_SIZE, MAX_REPLY, ProtocolError, pack, unpack
 
 VERSION = 1
+# Where hooks find the coordinator of their machine.
+DEFAULT_SOCKET = "/run/lavabox/coordinator"
 # Bytes of a message: the largest reply, or the largest request (MAX_REQUEST is less), and the rest.
 MAX_MESSAGE = MAX_REPLY + 4096
 # Bytes of a name, of a reason and of a sentence.

@@ -30,7 +30,28 @@ MAX_MESSAGE = 1500
 _NOT_IN_WORD = re.compile(r"[\s<>\x00-\x1f\x7f-\x9f\ud800-\udfff]|%(?=[0-9A-Fa-f]{2})")
 _NOT_IN_MESSAGE = re.compile(r"(?! )[\s<>\x00-\x1f\x7f-\x9f\ud800-\udfff]|%(?=[0-9A-Fa-f]{2})|^ |(?<= ) | $")
 
-_Run = tuple[str | None, ...]
+
+class Runs:
+    """The runs of one device that are open. Each is told of by its name and uuid, perhaps twice: by text and by a frame."""
+
+    def __init__(self) -> None:
+        self._open: list[tuple[str | None, ...]] = []  # the outermost first
+
+    @property
+    def open(self) -> bool:
+        """Whether a run is."""
+        return bool(self._open)
+
+    def note(self, kind: str, fields: Sequence[str | None]) -> bool:
+        """Take a report, if it is about a run; returns whether it begins or ends an outermost one."""
+        run = tuple(fields[:2])
+        if kind == "run-start" and run not in self._open:
+            self._open.append(run)
+            return len(self._open) == 1
+        if kind == "run-end" and run in self._open:
+            del self._open[self._open.index(run) :]
+            return not self._open
+        return False
 
 
 class SignalWriter:
@@ -41,26 +62,23 @@ class SignalWriter:
 
     def __init__(self) -> None:
         self.left_out = 0  # reports outside of a run: there is no place for them
-        self._runs: list[_Run] = []  # that are open, the outermost first
+        self._runs = Runs()
 
     def note(self, kind: str, fields: Sequence[str | None]) -> None:
         """The device has printed this signal itself."""
-        if kind == "run-start":
-            self._begin(tuple(fields[:2]))
-        elif kind == "run-end":
-            self._end(tuple(fields[:2]))
+        self._runs.note(kind, fields)
 
     def write(self, kind: str, fields: Sequence[str | None]) -> str:
         """The signal for a report; "" if there is none to be written."""
         if kind in ("run-start", "run-end"):
-            name, uuid = run = tuple(fields[:2])
-            changes = self._begin(run) if kind == "run-start" else self._end(run)
+            name, uuid = fields[:2]
             signal = "STARTRUN" if kind == "run-start" else "ENDRUN"
             # LAVA wants both words.
-            return f"<LAVA_SIGNAL_{signal} {word(name or '-')} {word(uuid or '-')}>" if changes else ""
+            text = f"<LAVA_SIGNAL_{signal} {word(name or '-')} {word(uuid or '-')}>"
+            return text if self._runs.note(kind, fields) else ""
         if kind not in _SIGNALS:
             return ""
-        if not self._runs:
+        if not self._runs.open:
             self.left_out += 1
             return ""
         return _signal(kind, list(fields))
@@ -69,20 +87,6 @@ class SignalWriter:
         """The result that LAVA records of a multi-device command (`send`, `wait`, `wait-all`, `sync`)."""
         case = f"multinode-{operation.replace('-', '_')}-{message_id}".lower()
         return self.write("result", (case, "pass" if passed else "fail", None, None))
-
-    def _begin(self, run: _Run) -> bool:
-        """Whether this is a new outermost run."""
-        if run in self._runs:
-            return False  # Its script has told of it, too.
-        self._runs.append(run)
-        return len(self._runs) == 1
-
-    def _end(self, run: _Run) -> bool:
-        """Whether this ends the outermost run."""
-        if run not in self._runs:
-            return False
-        del self._runs[self._runs.index(run) :]
-        return not self._runs
 
 
 # The signals of the other kinds, and what stands before their words.

@@ -3,7 +3,9 @@
 
     python -m tests.lava.two_devices                        # Debian's lava-dispatcher
     python -m tests.lava.two_devices --lava ../lava --python ../venv/bin/python   # a checkout of LAVA
-    ... --without-hook                                      # LAVA alone, with LAVA's own commands
+    ... --way relay            # hooks that hand multi-device commands on to LAVA
+    ... --way entry            # the same, and LAVA's runner starts the box
+    ... --way none             # LAVA alone, with LAVA's own commands
 
 Each device is a bash on a pty, with kernel messages in what it prints (`--printk`, a second). It reports
 results with measurements, sends, waits and syncs. Needs root, as LAVA does. The folders that LAVA and its
@@ -28,8 +30,13 @@ import build_zipapp
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = {"1001": "client", "1002": "server"}
+# How a console is reached, and who answers multi-device commands: hooks and `lavabox coordinator`; hooks that hand them on
+# to LAVA; the same with the box started by LAVA's runner; LAVA alone.
+WAYS = ("coordinator", "relay", "entry", "none")
 # Seconds that the jobs get.
 PATIENCE = 600
+# A message for LAVA's own commands; and one that they would change, or not send at all.
+PLAIN, WORDS = "word=hello", "'some-words=a  b > c = d'"
 # LAVA's folders that a job writes to or reads: its own in the namespace.
 _FOLDERS = ("/var/lib/lava/dispatcher/tmp", "/etc/lava-coordinator")
 
@@ -63,14 +70,14 @@ class Outcome:
         return str(found[0]["result"]) if len(found) == 1 else None
 
 
-def run(lava: Lava, folder: Path, *, results: int, printk: float, hooked: bool = True) -> list[Outcome]:
+def run(lava: Lava, folder: Path, *, results: int, printk: float, way: str = "coordinator") -> list[Outcome]:
     """Run both jobs to their end."""
     commands = folder / "bin"
     commands.mkdir()
     box = build_zipapp.build(folder / "lavabox")
     subprocess.run([box, "--install", "-s", commands], check=True, stdout=subprocess.DEVNULL)
     for job, role in ROLES.items():
-        _write_job(folder, job, role, commands if hooked else None, results, printk)
+        _write_job(folder, job, role, way, results, printk)
     (folder / "fetch").write_text('#!/bin/sh\ncp "/var/lib/lava/dispatcher/tmp/${1#*/tmp/}" .\n')
     (folder / "fetch").chmod(0o755)
     environment = dict(os.environ)
@@ -94,7 +101,7 @@ def run(lava: Lava, folder: Path, *, results: int, printk: float, hooked: bool =
 
 def _start(lava: Lava, folder: Path) -> str:
     lines = [f"mount -t tmpfs lavabox {path}" for path in _FOLDERS]
-    lines += [f"mkdir /lava-{job} && mount -t tmpfs lavabox /lava-{job}" for job in ROLES]
+    lines += [f"mkdir -p /lava-{job} && mount -t tmpfs lavabox /lava-{job}" for job in ROLES]
     lines.append(f"cp {folder}/coordinator.conf /etc/lava-coordinator/lava-coordinator.conf")
     for job in ROLES:
         at = folder / job
@@ -104,7 +111,7 @@ def _start(lava: Lava, folder: Path) -> str:
             f">{at}/stdout 2>{at}/stderr </dev/null &"
         )
     return "\n".join(
-        ["set -e", *lines, "wait", *(f"umount /lava-{job} && rmdir /lava-{job}" for job in ROLES), ""]
+        ["set -e", *lines, "wait", *(f"umount /lava-{job}; rmdir /lava-{job} || true" for job in ROLES), ""]
     )
 
 
@@ -140,28 +147,32 @@ def _coordinator(folder: Path) -> Iterator[int]:
         process.communicate()
 
 
-def _write_job(folder: Path, job: str, role: str, commands: Path | None, results: int, printk: float) -> None:
-    at = folder / job
+def _write_job(folder: Path, job: str, role: str, way: str, results: int, printk: float) -> None:
+    at, commands = folder / job, folder / "bin"
     at.mkdir()
     other = next(name for name in ROLES.values() if name != role)
     board = f"{sys.executable} {ROOT}/tests/lava/board.py {printk:g} {job}"
     connect = board
-    if commands is not None:
-        connect = f"{sys.executable} -m dispatcher hook --coordinator {folder}/coordinator -- {board}"
+    if way != "none":
+        coordinator = f"{folder}/coordinator" if way == "coordinator" else "lava"
+        connect = f"{sys.executable} -m dispatcher hook --coordinator {coordinator} -- {board}"
         # LAVA starts it without a shell.
         (at / "hook").write_text(f"#!/bin/sh\nPYTHONPATH={ROOT} exec {connect}\n")
         (at / "hook").chmod(0o755)
         connect = str(at / "hook")
     steps = [
-        *([f"export PATH={commands}:$PATH"] if commands else []),
+        *([f"export PATH={commands}:$PATH"] if way in ("coordinator", "relay") else []),
+        # Both devices are on one machine here.
+        f"export LAVA_MULTI_NODE_CACHE={at}/cache",
         "set +x",
         "echo noise on",
         "lava-test-set start numbers",
         f"i=0; while [ $i -lt {results} ]; do i=$((i+1)); "
         "lava-test-case case-$i --result pass --measurement $i --units n; done",
         "lava-test-set stop",
-        f"lava-send ready-{role} word=hello",
+        f"lava-send ready-{role} {PLAIN if way == 'none' else WORDS}",
         f"lava-wait ready-{other}",
+        *([f"lava-test-case data --shell grep -Fx {WORDS} {at}/cache"] if way != "none" else []),
         "lava-sync end",
         "echo noise off",
     ]
@@ -222,6 +233,8 @@ def _write_job(folder: Path, job: str, role: str, commands: Path | None, results
                 },
                 {
                     "test": {
+                        # By this LAVA's test action takes multi-device requests.
+                        "role": role,
                         "timeout": {"minutes": 4},
                         "definitions": [
                             {
@@ -249,7 +262,7 @@ def _write_job(folder: Path, job: str, role: str, commands: Path | None, results
                 "posix": shell,
             },
             "character_delays": {},
-            "environment": {},
+            "environment": {"SHELL": str(folder / "lavabox")} if way == "entry" else {},
             "actions": {
                 "deploy": {"methods": {"overlay": None}, "connections": {"serial": None}},
                 "boot": {"methods": {"minimal": None}, "connections": {"serial": None}},
@@ -301,7 +314,7 @@ def main() -> None:
     parser.add_argument(
         "--printk", type=float, default=50, help="kernel messages a second (default: %(default)g)"
     )
-    parser.add_argument("--without-hook", action="store_true")
+    parser.add_argument("--way", choices=WAYS, default=WAYS[0], help="default: %(default)s")
     arguments = parser.parse_args()
     if arguments.lava is not None:
         checkout = arguments.lava.resolve()
@@ -316,7 +329,7 @@ def main() -> None:
             Path(name),
             results=arguments.results,
             printk=arguments.printk,
-            hooked=not arguments.without_hook,
+            way=arguments.way,
         )
         print("job   ended  recorded  wrong  missing  multi-device")
         for outcome in outcomes:

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,20 +26,35 @@ HOOK = [sys.executable, "-m", "dispatcher", "hook"]
 
 
 class Driver:
-    """Starts a hook on a pty, as LAVA's dispatcher does, and works with it."""
+    """Starts a hook on a pty, as LAVA's dispatcher does, and works with it.
 
-    def __init__(self, *arguments: str, size: tuple[int, int] = (24, 80), **environment: str) -> None:
+    :param job: the folder of a job of LAVA, which starts the hook.
+    """
+
+    def __init__(
+        self,
+        *arguments: str,
+        size: tuple[int, int] = (24, 80),
+        job: Path | None = None,
+        **environment: str,
+    ) -> None:
         self.master, self.slave = os.openpty()
         termios.tcsetwinsize(self.slave, size)
-        self.process = subprocess.Popen(
-            [*HOOK, *arguments],
-            stdin=self.slave,
-            stdout=self.slave,
-            stderr=self.slave,
-            start_new_session=True,
-            env=variables(**environment),
-            cwd=ROOT,
-        )
+        with contextlib.ExitStack() as stack:
+            stdout: Any = self.slave
+            above: list[str] = []
+            if job is not None:
+                stdout = stack.enter_context((job / "stdout").open("wb"))
+                above = ["sh", "-c", '(exec "$@" >&2); exit $?', "sh"]
+            self.process = subprocess.Popen(
+                [*above, *HOOK, *arguments],
+                stdin=self.slave,
+                stdout=stdout,
+                stderr=self.slave,
+                start_new_session=True,
+                env=variables(**environment),
+                cwd=ROOT,
+            )
         self.seen = b""
 
     def until(self, text: bytes) -> bytes:
@@ -70,7 +86,7 @@ class Driver:
 def hook() -> Iterator[Callable[..., Driver]]:
     drivers: list[Driver] = []
 
-    def start(*arguments: str, **options: str) -> Driver:
+    def start(*arguments: str, **options: Any) -> Driver:
         drivers.append(Driver(*arguments, **options))
         return drivers[-1]
 
@@ -444,6 +460,61 @@ def test_options_override_the_job_of_lava(tmp_path, commands):
 def test_under_lava_signals_are_written(tmp_path, commands):
     script = f"{commands} echo '<LAVA_SIGNAL_STARTRUN 0_x u>'; lava-test-case a --result pass"
     assert "RESULT=pass>" in started_by_lava(tmp_path, "job_name: single\n", script=script)
+
+
+# -- where only LAVA's own coordinator is there ----------------------------------------------------
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Path:
+    """The folder of a job of LAVA."""
+    folder = tmp_path / "13"
+    folder.mkdir()
+    (folder / "job.yaml").write_text(JOB)
+    (folder / "device.yaml").write_text("hostname: board-07\n")
+    return folder
+
+
+def test_requests_are_handed_on_to_lava_and_its_typed_answers_are_replies(hook, commands, job, tmp_path):
+    cache = tmp_path / "cache"
+    script = f"""{commands} export LAVA_MULTI_NODE_CACHE={cache}
+        lava-send early; echo early $?
+        echo '<LAVA_SIGNAL_STARTRUN 0_x u1>'
+        lava-role list; lava-send ready server-ip='a  b' port=80; echo sent $?
+        lava-wait go; echo went $?; cat {cache}
+        printf prompt; lava-sync end; echo synced $?
+        lava-lock x; echo locked $?
+        lava-wait-all ready nobody; echo waited $?
+        head -n 1; echo '<LAVA_SIGNAL_ENDRUN 0_x u1>'"""
+    driver = hook("--coordinator", "lava", "--", "bash", "-c", script, job=job, LAVA_JOB_ID="13")
+    assert b"only in a test run" in driver.until(b"early 1\r\n")
+    assert driver.until(b"sent 0\r\n").splitlines()[1:] == [
+        b"client",
+        b"server",
+        b"<LAVA_MULTI_NODE> <LAVA_SEND ready __server_2Dip=__a_20_20b port=80>",
+        b"sent 0",
+    ]
+    driver.until(b"<LAVA_MULTI_NODE> <LAVA_WAIT go>\r\n")
+    driver.type(b"<LAVA_WAIT_COMPLETE 12:")
+    driver.type(b"__a_2Db=__1_202>\n\n")
+    driver.type(b"\n")
+    assert driver.until(b"went 0\r\na-b=1 2\r\n").count(b"LAVA") == 0
+    assert driver.until(b"<LAVA_MULTI_NODE> <LAVA_SYNC end>\r\n").startswith(b"prompt\r\n<LAVA")
+    driver.type(b"<LAVA_SYNC_COMPLETE>\n\n\n")
+    assert b"multinode" not in driver.until(b"synced 0\r\n")  # LAVA records it itself
+    assert b"lavabox coordinator" in driver.until(b"locked 1\r\n")
+    # LAVA knows nothing of what failed here.
+    assert b"TEST_CASE_ID=multinode-wait_all-ready RESULT=fail" in driver.until(b"waited 1\r\n")
+    driver.type(b"<LAVA_SYNC_COMPLETE>\r")
+    driver.until(b"<LAVA_SYNC_COMPLETE>")
+    driver.until(b"<LAVA_SIGNAL_ENDRUN 0_x u1>")
+    assert driver.end() == 0
+
+
+def test_a_job_without_a_group_has_nothing_to_hand_on():
+    done = piped("--coordinator", "lava", "--", "true")
+    assert done.returncode == 2
+    assert b"multi-node job of LAVA" in done.stderr
 
 
 # -- groups of several hooks ----------------------------------------------------------------------

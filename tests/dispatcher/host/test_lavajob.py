@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from dispatcher.host.lavajob import LavaJob, find_job, read_job
+from dispatcher.host.lavajob import LavaJob, coordinator_is_here, find_job, read_job
 
 MULTINODE = """\
 protocols:
@@ -72,3 +72,20 @@ def test_finds_the_job_above_a_wrapper(tmp_path, environment, arguments, job_id)
 
 def test_finds_none_where_there_is_none():
     assert find_job(1, {}) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "here"),
+    [
+        ('{"coordinator_hostname": "localhost", "port": 3079}', True),
+        ('{"coordinator_hostname": "192.0.2.1"}', False),  # of no machine (RFC 5737)
+        ("no JSON", True),
+        ("[]", True),
+        (None, True),
+    ],
+)
+def test_whether_lavas_coordinator_is_on_this_machine(tmp_path, text, here):
+    file = tmp_path / "lava-coordinator.conf"
+    if text is not None:
+        file.write_text(text)
+    assert coordinator_is_here(file) == here
