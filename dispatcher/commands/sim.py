@@ -211,7 +211,7 @@ def run(arguments: argparse.Namespace) -> int:
         # Whether there is bash, which definitions run with on most systems, is a matter of the image.
         plain = arguments.image is not None and not (arguments.image / "bin" / "bash").exists()
         laid_out = simulation.lay_out(
-            state / "devices", shell[0] if arguments.shell or plain else None, link=lab is not None
+            workshop.devices, shell[0] if arguments.shell or plain else None, link=workshop.layered
         )
         devices = [
             Device(device.name, device.role, workshop.board(device), interactive=device.name in shells)

@@ -60,6 +60,16 @@ class Workshop:
     setup: Path | None = None
     paths: Sequence[Path] = ()
 
+    @property
+    def devices(self) -> Path:
+        """The folder for those that are made for devices."""
+        return self.state / "devices"
+
+    @property
+    def layered(self) -> bool:
+        """Whether no device sees what another one writes to its folder in `devices`, also where both have one file."""
+        return self.lab is not None or (self.private_tmp is not None and self.private_tmp.layered)
+
     def board(self, device: PlannedDevice) -> SimulatedDevice:
         """The device, not yet started. Raises OSError or SetupError."""
         argv = [*self.shell, "-c", device.command]
@@ -72,7 +82,10 @@ class Workshop:
         if self.lab is not None:
             starter = self.lab.starter(device.name, device.directory, power)
         elif self.private_tmp is not None:
-            argv = self.private_tmp.wrap(argv, device.directory, [self.invoked_in, self.state])
+            # Of a folder that was made for it, the files are those of other devices, too.
+            own = self.private_tmp.layered and device.directory.parent == self.devices
+            written = self.state / "written" / device.name if own else None
+            argv = self.private_tmp.wrap(argv, device.directory, [self.invoked_in, self.state], written)
         options: dict[str, Any] = {
             "directory": str(device.directory),
             "environment": self._environment(device, power),

@@ -89,8 +89,8 @@ overlay() {
         [ "$3" = 755 ] || chmod "$3" "$upper"
         [ "$4" = 0:0 ] || [ "$own_users" ] || chown "$4" "$upper"
     fi
-    # From within, so that no character of its name can mean anything.
-    cd "$2"
+    # From within, so that no character of its name can mean anything. What has gone since it was found stays empty.
+    cd "$2" 2>/dev/null || { [ -e "$2" ] || return 0; cd "$2"; }
     lower=.
     if [ "$own_users" ] && [ -d "$layer/$1" ] && [ "$2" = "$base/$1" ]; then lower=$layer/$1:.; fi
     layers=lowerdir=$lower,upperdir=$upper,workdir=$work
@@ -103,7 +103,7 @@ overlay() {
 folder() { mkdir -p -m "$3" "$1"; }
 # Once: what the device has changed or removed stays so after a reboot.
 link() { [ -z "$make" ] || [ -e "$1" ] || [ -L "$1" ] || ln -s "$2" "$1"; }
-file() { [ -z "$make" ] || [ -e "$1" ] || cp "$2" "$1"; }
+file() { [ -z "$make" ] || [ -e "$1" ] || cp "$2" "$1" 2>/dev/null || [ ! -e "$2" ] || cp "$2" "$1"; }
 
 # name, mode, major and minor number: a device node of the device's own, or this machine's if it can't be made
 node() {

@@ -6,6 +6,7 @@ lower one that has mounts in it. Hence the root is a new file system with an ove
 folder of the old one, and a folder that has mounts in it is made anew and filled in the same way.
 """
 
+import contextlib
 import os
 import re
 import stat
@@ -68,13 +69,19 @@ def _parts(base: Path, folder: Path, mounts: Mapping[Path, str]) -> Iterator[Par
         path = str(source.relative_to(base))
         if path in FRESH:
             continue
-        status = os.lstat(source)
-        if stat.S_ISLNK(status.st_mode):
-            yield Part(Kind.LINK, path, os.readlink(source))
-        elif stat.S_ISDIR(status.st_mode):
-            yield from _folder_parts(base, source, mounts)
-        elif stat.S_ISREG(status.st_mode) and os.access(source, os.R_OK) and status.st_size <= _MOST_COPIED:
-            yield Part(Kind.FILE, path, str(source))
+        # What goes away meanwhile is nothing to fail for.
+        with contextlib.suppress(FileNotFoundError):
+            yield from _parts_of(base, source, path, mounts)
+
+
+def _parts_of(base: Path, source: Path, path: str, mounts: Mapping[Path, str]) -> Iterator[Part]:
+    status = os.lstat(source)
+    if stat.S_ISLNK(status.st_mode):
+        yield Part(Kind.LINK, path, os.readlink(source))
+    elif stat.S_ISDIR(status.st_mode):
+        yield from _folder_parts(base, source, mounts)
+    elif stat.S_ISREG(status.st_mode) and os.access(source, os.R_OK) and status.st_size <= _MOST_COPIED:
+        yield Part(Kind.FILE, path, str(source))
 
 
 def _folder_parts(base: Path, folder: Path, mounts: Mapping[Path, str]) -> Iterator[Part]:

@@ -135,3 +135,9 @@ def test_modes_are_permissions_only(base: Path) -> None:
     (base / "var").chmod(0o1777)
     var = next(part for part in root_parts(base, {}) if part.path == "var")
     assert var.mode == 0o1777 == stat.S_IMODE((base / "var").stat().st_mode)
+
+
+def test_what_goes_away_meanwhile_is_left_out(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = os.listdir(base)
+    monkeypatch.setattr(os, "listdir", lambda folder: [*listed, "gone"])
+    assert "gone" not in kinds(root_parts(base, {}))
