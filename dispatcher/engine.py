@@ -212,8 +212,9 @@ class Engine:
         """None of the device's commands is there any more; `reason` is a clause."""
         self._held = [(request, call) for request, call in self._held if call.device != device]
         coordinator = self.state.coordinator
+        ending = {event.request for event in self._pending.values() if isinstance(event, Released)}
         for wait in (*coordinator.waits(), *coordinator.lent()):
-            if wait.device == device:
+            if wait.device == device and wait.identity not in ending:
                 self._release(wait.identity, INTERRUPTED, reason, now)
         for claim in coordinator.claims_of_commands(device):
             # Its COMMAND has ended with all others.
