@@ -87,7 +87,7 @@ class _Device:
     role: str
     full: bool = False  # whether the operator knows that its share of the log is used up
     malformed: int = 0
-    lost: bool = False  # there is no connection, and the log says so
+    lost: bool = False  # there is no connection, or it may boot, and the log says so
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,14 +224,14 @@ class Engine:
             if isinstance(event, Waiting) and event.device == device:
                 self._given_up[event.identity] = reason
 
-    def lose(self, device: str, reason: str, now: float) -> None:
-        """There is no connection to the device's console; `reason` is a clause."""
+    def lose(self, device: str, reason: str, now: float, *, boots: bool = False) -> None:
+        """There is no connection to the device's console, or it shows that the device boots; `reason` is a clause."""
         if device in self._devices:
             self._devices[device].lost = True
-            self._append(Lost(self.epoch + now, device, self._identity(), reason), now)
+            self._append(Lost(self.epoch + now, device, self._identity(), reason, boots), now)
 
     def regain(self, device: str, now: float) -> None:
-        """There is a connection again."""
+        """There is a connection again, or the device has not booted."""
         of_device = self._devices.get(device)
         if of_device is not None and of_device.lost:
             of_device.lost = False
@@ -254,6 +254,7 @@ class Engine:
         :param position: in the device's console log, in bytes.
         """
         self.heard = now
+        self.regain(device, now)
         # The name makes sure that no device can answer for, or suppress, another's request.
         key = identity + device.encode()
         call = Call(device, key, operation, arguments, self.epoch + now, position, self.configuration)

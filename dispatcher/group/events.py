@@ -168,12 +168,17 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """There is no connection to the device's console, until something else comes of it: `Joined` at the latest."""
+    """There is no connection to the device's console, until something else comes of it: `Joined` at the latest.
+
+    `boots`: there is, but it shows that the device has crashed or boots anew. A wait of it that fails meanwhile is
+    one that was interrupted.
+    """
 
     time: float
     device: str
     identity: bytes
     reason: str
+    boots: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -504,7 +509,7 @@ _FIELDS: dict[type[Event], dict[str, _Codec]] = {
         "status": (_same, _whole_number),
         "reason": _TEXT,
     },
-    Lost: {**_COMMON, "reason": _TEXT},
+    Lost: {**_COMMON, "reason": _TEXT, "boots": (_same, _yes_or_no)},
     Left: {**_COMMON, "reason": _TEXT},
     Reported: {
         **_COMMON,
