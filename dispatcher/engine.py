@@ -88,7 +88,7 @@ class _Device:
     role: str
     full: bool = False  # whether the operator knows that its share of the log is used up
     malformed: int = 0
-    lost: bool = False  # there is no connection, and the log says so
+    lost: bool = False  # there is no connection, or it may boot, and the log says so
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,8 +215,9 @@ class Engine:
         """None of the device's commands is there any more; `reason` is a clause."""
         self._held = [(request, call) for request, call in self._held if call.device != device]
         coordinator = self.state.coordinator
+        ending = {event.request for event in self._pending.values() if isinstance(event, Released)}
         for wait in (*coordinator.waits(), *coordinator.lent()):
-            if wait.device == device:
+            if wait.device == device and wait.identity not in ending:
                 self._release(wait.identity, INTERRUPTED, reason, now)
         for claim in coordinator.claims_of_commands(device):
             # Its COMMAND has ended with all others.
@@ -226,14 +227,14 @@ class Engine:
             if isinstance(event, Waiting) and event.device == device:
                 self._given_up[event.identity] = reason
 
-    def lose(self, device: str, reason: str, now: float) -> None:
-        """There is no connection to the device's console; `reason` is a clause."""
+    def lose(self, device: str, reason: str, now: float, *, boots: bool = False) -> None:
+        """There is no connection to the device's console, or it shows that the device boots; `reason` is a clause."""
         if device in self._devices:
             self._devices[device].lost = True
-            self._append(Lost(self.epoch + now, device, self._identity(), reason), now)
+            self._append(Lost(self.epoch + now, device, self._identity(), reason, boots), now)
 
     def regain(self, device: str, now: float) -> None:
-        """There is a connection again."""
+        """There is a connection again, or the device has not booted."""
         of_device = self._devices.get(device)
         if of_device is not None and of_device.lost:
             of_device.lost = False
@@ -256,6 +257,7 @@ class Engine:
         :param position: in the device's console log, in bytes.
         """
         self.heard = now
+        self.regain(device, now)
         # The name makes sure that no device can answer for, or suppress, another's request.
         key = identity + device.encode()
         call = Call(device, key, operation, arguments, self.epoch + now, position, self.configuration)

@@ -256,7 +256,7 @@ class Coordinator:
     def __init__(self) -> None:
         self._roles: dict[str, str] = {}  # by device, in the order joined
         self._gone: dict[str, str] = {}  # devices that have left, in the order they did, and why
-        self._lost: dict[str, str] = {}  # devices to which there is no connection, and why
+        self._lost: dict[str, Lost] = {}  # devices to which there is no connection, or that seem to boot
         # Devices that do nothing but wait, as their hosts say: the number of waits then, and a doubt.
         self._resting: dict[str, tuple[int, str]] = {}
         self._sizes: dict[str | None, int] = {None: 0}  # devices of each role; None: of the group
@@ -331,8 +331,9 @@ class Coordinator:
         return self._gone.get(device)
 
     def lost_because(self, device: str) -> str | None:
-        """Why there is no connection to the device; None if there is, as far as is known."""
-        return self._lost.get(device)
+        """Why the device can't be spoken to; None if it can, as far as is known."""
+        lost = self._lost.get(device)
+        return None if lost is None else lost.reason
 
     def here(self, device: str) -> bool:
         """Whether the device has joined, and has not left."""
@@ -577,7 +578,7 @@ class Coordinator:
             case Left():
                 outcomes = self._leave(event.device, event.reason)
             case Lost():
-                self._lost[event.device] = event.reason
+                self._lost[event.device] = event
                 outcomes = []
             case Ended():
                 outcomes = []
@@ -959,6 +960,10 @@ class Coordinator:
 
     def _end(self, request: Waiting, status: int, reason: str) -> Outcome:
         wait = self._waits.pop(request.identity, None)
+        lost = self._lost.get(request.device)
+        if status == NO and lost is not None and lost.boots:
+            # Its command is not there any more, for all that is known.
+            status, reason = INTERRUPTED, lost.reason
         if wait is not None:
             self._resting.pop(request.device, None)
             self._forget_places(wait)

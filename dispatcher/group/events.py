@@ -187,12 +187,17 @@ class Resting:
 
 @dataclass(slots=True)
 class Lost:
-    """There is no connection to the device's console, until something else comes of it: `Joined` at the latest."""
+    """There is no connection to the device's console, until something else comes of it: `Joined` at the latest.
+
+    `boots`: there is, but it shows that the device has crashed or boots anew. A wait of it that fails meanwhile is
+    one that was interrupted.
+    """
 
     time: float
     device: str
     identity: bytes
     reason: str
+    boots: bool = False
 
 
 @dataclass(slots=True)
@@ -553,7 +558,7 @@ _FIELDS: dict[type[Event], dict[str, _Codec]] = {
         "requests": (_identities_to_list, _list_to_identities),
         "doubt": (_same, _text),
     },
-    Lost: {**_COMMON, "reason": _TEXT},
+    Lost: {**_COMMON, "reason": _TEXT, "boots": (_same, _yes_or_no)},
     Left: {**_COMMON, "reason": _TEXT},
     Reported: {
         **_COMMON,

@@ -20,7 +20,7 @@ from dispatcher.engine import Answer
 from dispatcher.host.pulse import pulse_of
 from dispatcher.host.timer import Timer
 from dispatcher.line.channel import Alarm, Asked, Channel, Item, Output, TextHandle
-from dispatcher.line.session import Cancelled, Counters, Request
+from dispatcher.line.session import Cancelled, Cleared, Counters, Request, Suspected
 from dispatcher.line.textpatterns import Pattern
 from dispatcher.line.textsignals import Found
 
@@ -41,11 +41,11 @@ class Membership(Protocol):
     def detach(self, attachment: Attachment, reason: str) -> None:
         """The device will never send again."""
 
-    def lose(self, attachment: Attachment, reason: str) -> None:
-        """There is no connection to the device; `reason` is a clause."""
+    def lose(self, attachment: Attachment, reason: str, *, boots: bool = False) -> None:
+        """There is no connection to the device, or its console shows that it boots; `reason` is a clause."""
 
     def regain(self, attachment: Attachment) -> None:
-        """There is a connection again."""
+        """There is a connection again, or the device has not booted."""
 
     def reboot(self, attachment: Attachment, reason: str) -> None:
         """None of the device's commands is there any more; `reason` is a clause. What was open is cancelled already."""
@@ -311,6 +311,10 @@ class Attachment:
                     group.cancel(item.request, item.reason, now)
                 case Alarm():
                     self.tell(item.sentence)
+                case Suspected():
+                    group.lose(self, "its console shows that it crashed or boots anew", boots=True)
+                case Cleared():
+                    group.regain(self)
                 case _:
                     if self._witness is not None:
                         self._witness.reported(item)

@@ -209,7 +209,9 @@ class QuietWatch:
         stuck = stuck_devices(coordinator, waiting)
         if here != waiting or not stuck:
             return None
-        own, elsewhere = stuck & self._engine.here, stuck - self._engine.here
+        # Where no other host may write, a device that is not here was here before.
+        own = stuck & self._engine.here if self._shared else stuck
+        elsewhere = stuck - own
         told = coordinator.resting(stuck)
         if own and elsewhere and not own <= told.keys():
             self._engine.rest([wait for wait in coordinator.waits() if wait.device in own], SILENT, now)

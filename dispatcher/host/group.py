@@ -132,9 +132,9 @@ class Group:
             self.engine.release(attachment.name)
             self._touched.discard(attachment)
 
-    def lose(self, attachment: Attached, reason: str) -> None:
-        """There is no connection to the device; `reason` is a clause."""
-        self.engine.lose(attachment.name, reason, self._loop.time())
+    def lose(self, attachment: Attached, reason: str, *, boots: bool = False) -> None:
+        """There is no connection to the device, or it boots; `reason` is a clause."""
+        self.engine.lose(attachment.name, reason, self._loop.time(), boots=boots)
         self.wake()
 
     def regain(self, attachment: Attached) -> None:

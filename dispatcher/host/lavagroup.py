@@ -95,13 +95,17 @@ class LavaGroup:
         """The device will never send again; `reason` is a clause."""
         self._group.detach(attachment, reason)
 
-    def lose(self, attachment: Attachment, reason: str) -> None:
-        """There is no connection to the device; `reason` is a clause."""
-        self._group.lose(attachment, reason)
+    def lose(self, attachment: Attachment, reason: str, *, boots: bool = False) -> None:
+        """There is no connection to the device, or it boots; `reason` is a clause."""
+        self._group.lose(attachment, reason, boots=boots)
 
     def regain(self, attachment: Attachment) -> None:
         """There is a connection again."""
         self._group.regain(attachment)
+
+    def reboot(self, attachment: Attachment, reason: str) -> None:
+        """None of the device's commands is there any more; `reason` is a clause."""
+        self._group.reboot(attachment, reason)
 
     def request(self, device: str, asked: Asked, now: float) -> None:
         """Carry out what the device asks for, or hand it on; `Attachment.answer` follows."""

@@ -142,8 +142,8 @@ class RemoteGroup:
         self._left = reason
         self._send(encode("leave", reason))
 
-    def lose(self, attachment: Attachment, reason: str) -> None:
-        """There is no connection to the device; `reason` is a clause."""
+    def lose(self, attachment: Attachment, reason: str, *, boots: bool = False) -> None:
+        """There is no connection to the device, or it boots; `reason` is a clause."""
         self._lost = reason
         self._send(encode("lose", reason))
 

@@ -22,7 +22,16 @@ from dispatcher.line import multinode
 from dispatcher.line.bootsigns import BootSigns
 from dispatcher.line.demultiplexer import Damaged, Demultiplexer, Event, Frame
 from dispatcher.line.multinode import RequestScanner
-from dispatcher.line.session import Cancelled, Counters, Received, Request, Session
+from dispatcher.line.session import (
+    Cancelled,
+    Cleared,
+    Counters,
+    Received,
+    Request,
+    Session,
+    SessionEvent,
+    Suspected,
+)
 from dispatcher.line.textpatterns import LineScanner, Pattern
 from dispatcher.line.textsignals import Found, Malformed, Scanner
 from toolkit.wire.vocabulary import OK, USAGE, ProtocolError, pack_reply, unpack_reply, unpack_request
@@ -80,7 +89,7 @@ class Alarm:
     sentence: str
 
 
-Item = Output | Asked | Cancelled | Found | Alarm
+Item = Output | Asked | Cancelled | Suspected | Cleared | Found | Alarm
 
 
 class Channel:
@@ -202,7 +211,7 @@ class Channel:
                     self._signs.skip(event.text)
                 elif self._signs.receive_data(event.text):
                     # What waited there may be gone, and a reply would stop an autoboot.
-                    self._session.end_leases(now)
+                    items += self._requests(self._session.end_leases(now))
                 items += self._scanner.receive_data(event.text)
                 items += self._read_text_requests(event.text)
                 if self._lines is not None:
@@ -216,10 +225,10 @@ class Channel:
                 items += self._watch()
         return items
 
-    def _requests(self, events: list[Received | Cancelled]) -> list[Item]:
+    def _requests(self, events: list[SessionEvent]) -> list[Item]:
         items: list[Item] = []
         for event in events:
-            if isinstance(event, Cancelled):
+            if not isinstance(event, Received):
                 items.append(event)
                 continue
             try:

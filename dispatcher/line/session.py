@@ -83,11 +83,12 @@ class Request:
         self.lease_end = now  # until when the reply may be typed unasked
         self.doubtful = False  # the device may have crashed since its last frame
 
-    def hear(self, now: float, lease: int) -> None:
-        """A frame of it came, with a lease of so many seconds."""
+    def hear(self, now: float, lease: int) -> bool:
+        """A frame of it came, with a lease of so many seconds; returns whether it was in doubt."""
         self.heard = now
         self.lease_end = now + lease
-        self.doubtful = False
+        doubtful, self.doubtful = self.doubtful, False
+        return doubtful
 
 
 class Link:
@@ -146,6 +147,19 @@ class Cancelled:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Suspected:
+    """The device seems to have crashed or to boot anew: what its commands wait for may be in vain."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cleared:
+    """A command that was in doubt since `Suspected` has asked again."""
+
+
+SessionEvent = Received | Cancelled | Suspected | Cleared
+
+
 @dataclass(slots=True)
 class Session:
     """The links of one device.
@@ -167,16 +181,16 @@ class Session:
     _kept_bytes: int = 0
     _lines: dict[tuple[object, ...], bytes] = field(default_factory=dict)  # by what they answer
     _stale_until: float = -math.inf
-    _events: list[Received | Cancelled] = field(default_factory=list)
+    _events: list[SessionEvent] = field(default_factory=list)
 
-    def receive_frame(self, body: bytes, now: float) -> list[Received | Cancelled]:
+    def receive_frame(self, body: bytes, now: float) -> list[SessionEvent]:
         """Take the body of an intact frame."""
         events = self._receive(body, now)
         if now < self._stale_until:
             self._hold_back(now)
         return events
 
-    def _receive(self, body: bytes, now: float) -> list[Received | Cancelled]:
+    def _receive(self, body: bytes, now: float) -> list[SessionEvent]:
         self.counters.frames += 1
         try:
             packet = packets.unpack_up(body)
@@ -223,16 +237,19 @@ class Session:
         """Whether a line is to be typed, or may come to be without another frame of the device."""
         return bool(self._unanswered or self._lines or self._owed)
 
-    def end_leases(self, now: float) -> None:
+    def end_leases(self, now: float) -> list[SessionEvent]:
         """The device may have crashed or boot anew: nothing is typed until it asks again.
 
         Requests that had a lease end soon if it does not.
         """
-        for request in self._unanswered:
-            if now < request.lease_end:
-                request.doubtful = True
-                request.heard = now + DOUBT - ABANDONED
+        doubtful = [request for request in self._unanswered if now < request.lease_end]
+        for request in doubtful:
+            request.doubtful = True
+            request.heard = now + DOUBT - ABANDONED
         self._hold_back(now)
+        if doubtful:
+            self._events.append(Suspected())
+        return self._drained()
 
     def went_on(self, now: float) -> None:
         """The host was stopped for a while, and what is read next may be as old as that.
@@ -252,7 +269,7 @@ class Session:
             if now < self._stale_until:
                 request.heard = now + RESUMED - ABANDONED
 
-    def end_links(self, reason: str) -> list[Received | Cancelled]:
+    def end_links(self, reason: str) -> list[SessionEvent]:
         """The device's commands are all gone: nothing is typed to them any more. `reason` is a clause."""
         self._lines.clear()
         self._end_links(list(self._links.values()), reason)
@@ -270,7 +287,7 @@ class Session:
         times = [request.heard + ABANDONED for request in self._unanswered]
         return min([*times, *self._owed.values()], default=None)
 
-    def handle_timeout(self, now: float) -> list[Received | Cancelled]:
+    def handle_timeout(self, now: float) -> list[SessionEvent]:
         """Answer what has waited long enough, and give up requests whose commands are gone."""
         for request in [request for request, until in self._owed.items() if now >= until]:
             self.accept(request)
@@ -280,7 +297,7 @@ class Session:
                 self._end(request, "the device crashed or booted anew" if request.doubtful else reason)
         return self._drained()
 
-    def _drained(self) -> list[Received | Cancelled]:
+    def _drained(self) -> list[SessionEvent]:
         events, self._events = self._events, []
         return events
 
@@ -320,7 +337,8 @@ class Session:
             request = self._admit(link, tag, total, push, now)
             if request is None:
                 return
-        request.hear(now, lease)
+        if request.hear(now, lease):
+            self._events.append(Cleared())
         if request.state is State.ASSEMBLING:
             message = request.incoming.add(offset, chunk)
             if message is not None:
@@ -361,7 +379,8 @@ class Session:
         if request is None:
             self._type(packets.ACK, link.token, link.newest, tag, 0)
             return
-        request.hear(now, lease)
+        if request.hear(now, lease):
+            self._events.append(Cleared())
         if request.outgoing is not None:
             request.outgoing.acknowledge(have)
         self._answer(request, packets.POLL)

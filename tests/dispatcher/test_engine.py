@@ -819,6 +819,57 @@ def test_a_reboot_ends_what_a_device_waits_for_and_what_runs_there(lab: Lab) -> 
     assert lab.hosts[0].results == []
 
 
+# -- devices that can't be spoken to -----------------------------------------------------------
+
+
+def state_of(lab: Lab, device: str) -> list[str]:
+    """What `lava-group --state` says of the device: its state, and what there is to add."""
+    status, rows = lab.answer("server-1", "state") or (None, [])
+    assert status == OK
+    ((_, _, *found),) = [row for row in rows if row[0] == device]
+    return found
+
+
+def test_a_device_without_connection_is_lost(lab: Lab) -> None:
+    wait = lab.ask("client-1", "wait", b"x", None)
+    assert state_of(lab, "client-1")[0] == "waiting"
+    lab.engine.lose("client-1", "connection lost (no carrier)", lab.now)
+    lab.turn()
+    assert state_of(lab, "client-1") == ["lost", "connection lost (no carrier)"]
+    assert state_of(again(lab.log.events, {"server-1": "server"}), "client-1") == [
+        "lost",
+        "connection lost (no carrier)",
+    ]
+    lab.engine.regain("client-1", lab.now)
+    lab.engine.regain("client-2", lab.now)
+    lab.turn()
+    assert state_of(lab, "client-1")[0] == "waiting"
+    lab.engine.lose("client-1", "connection lost", lab.now)
+    lab.turn()
+    # Whatever comes of it shows that it is there, also what stands nowhere in the log.
+    assert lab.answer("client-1", "self") == (OK, ["client-1"])
+    assert state_of(lab, "client-1")[0] == "waiting"
+    for device in ("server-1", "client-2"):
+        lab.leave(device)
+    assert wait.reply is not None
+    assert wait.reply[0] == NO
+    assert [case.id for case, _ in lab.hosts[0].results] == ["multinode-wait-x"]
+
+
+def test_a_wait_of_a_device_that_seems_to_boot_is_none_that_failed(lab: Lab) -> None:
+    wait = lab.ask("client-1", "wait", b"x", None)
+    lab.engine.lose("client-1", "its console shows that it boots", lab.now, boots=True)
+    lab.turn()
+    assert state_of(lab, "client-1") == ["lost", "its console shows that it boots"]
+    for device in ("server-1", "client-2"):
+        lab.leave(device)
+    assert wait.reply == (INTERRUPTED, ["its console shows that it boots"])
+    assert lab.hosts[0].results == []
+    # Its next boot is a new matter.
+    assert (lab.answer("client-1", "wait", b"x", None) or (None,))[0] == NO
+    assert [case.id for case, _ in lab.hosts[0].results] == ["multinode-wait-x"]
+
+
 # -- a log that goes on ----------------------------------------------------------------------------
 
 

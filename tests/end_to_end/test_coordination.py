@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The commands that LAVA has not, on simulated devices; and boxes and dispatchers of different age."""
 
+import json
 import os
 import re
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.dispatcher.isolation import why_not
 from tests.dispatcher.lavabox_process import ROOT, Lavabox
 
 # The last commit that knew none of these commands.
@@ -187,32 +189,41 @@ def test_what_the_others_do(box: Path, tmp_path: Path) -> None:
     assert status == 0
 
 
-def test_a_device_that_reboots_goes_on_as_itself(box: Path, tmp_path: Path) -> None:
-    mark = tmp_path / "second"
-    a = f"""
-        if [ ! -e {mark} ]; then
-            touch {mark}
+@pytest.mark.parametrize("isolate", [False, True])
+def test_a_device_that_reboots_goes_on_as_itself(box: Path, tmp_path: Path, isolate: bool) -> None:
+    if isolate and why_not():
+        pytest.skip(why_not())
+    a = """
+        if [ $LAVABOX_BOOT = 1 ]; then
             lava-lock power
+            lava-test-set start settings
             lava-send before k=v
             lava-wait --next request >/dev/null
-            lava-send waits
-            lava-reboot
+            lava-wait never &
+            lava-lock brief -- '
+                until lava-group --state | grep -q "lava-wait never"; do :; done; lava-send waits; lava-reboot'
         fi
         lava-wait --next request >/dev/null; cat $LAVA_MULTI_NODE_CACHE
-        lava-unlock power && echo unlocked
+        lava-test-set stop && lava-unlock power && echo unlocked
         lava-send after"""
     b = """
         lava-send request n=1
         lava-send request n=2
         lava-wait waits
+        lava-lock brief -- echo b got brief
         lava-lock power -- echo b got power
         lava-wait before && cat $LAVA_MULTI_NODE_CACHE
         lava-wait after"""
-    _, lines = run(box, tmp_path, a=a, b=b)
+    status, lines = run(box, tmp_path, *(["--isolate"] if isolate else []), a=a, b=b)
     assert [line for line in said(lines, "a") if line in ("n=1", "n=2", "unlocked")] == ["n=2", "unlocked"], (
         lines
     )
-    assert said(lines, "b") == ["b got power", "k=v"], lines
+    assert said(lines, "b") == ["b got brief", "b got power", "k=v"], lines
+    # The wait that was open at the reboot has not failed: it has ended with its device's boot.
+    assert status == 0, lines
+    log = (tmp_path / "group.jsonl").read_text().splitlines()
+    ended = [event for event in map(json.loads, log) if event["type"] == "released"]
+    assert [(event["status"], event["reason"]) for event in ended] == [(130, "the device rebooted")]
 
 
 # Another age

@@ -34,6 +34,7 @@ class FakeContext:
         self.requests: list[tuple[Any, ...]] = []
         self.written = b""
         self.warnings: list[str] = []
+        self.taken: list[bytes] = []  # what was printed when something borrowed was taken
 
     def write(self, data: bytes | str) -> None:
         self.written += data if isinstance(data, bytes) else data.encode()
@@ -53,6 +54,13 @@ class FakeContext:
         if isinstance(reply, CommandError):
             raise reply
         return reply
+
+    borrow = request
+
+    def take(self) -> None:
+        if "taken" in self.replies:
+            self.request("taken")
+        self.taken.append(self.written)
 
 
 @pytest.fixture

@@ -33,8 +33,8 @@ ASKED = [
     ("lava-wait-all", ["up", "--device", "b"], ("wait-devices", b"up", ["b"], None, False)),
     ("lava-sync", ["--role", "client", "up"], ("sync-some", b"up", "client", None, False)),
     ("lava-sync", ["--count=3", "up", "--timeout", "2m"], ("sync-some", b"up", 3, 120000, True)),
-    ("lava-lock", ["power"], ("lock", b"power", None, False)),
-    ("lava-lock", ["--timeout", "5", "power"], ("lock", b"power", 5000, True)),
+    ("lava-lock", ["power"], ("lock", b"power", False, None, False)),
+    ("lava-lock", ["--timeout", "5", "power"], ("lock", b"power", False, 5000, True)),
     ("lava-unlock", ["power"], ("unlock", b"power")),
     ("lava-unlock", ["--", "-power"], ("unlock", b"-power")),
     ("lava-group", ["--state"], ("state",)),
@@ -51,13 +51,14 @@ def test_what_is_asked(
         "wait-next": [MESSAGE],
         "wait-devices": [MESSAGE],
         "sync-some": [],
-        "lock": [False],
+        "lock": [],
         "unlock": [],
         "state": [["a", "r", "running", ""]],
     }
     context = fake_context(replies, {"LAVA_MULTI_NODE_CACHE": str(tmp_path / "cache")})
     assert run(command, context, *arguments) == OK
     assert context.requests == [asked]
+    assert context.taken == ([context.written] if asked[0] in ("wait-next", "lock") else [])
     assert context.warnings == []
 
 
@@ -128,6 +129,15 @@ def test_a_wait_that_fails_prints_nothing_and_leaves_an_empty_file(
     with pytest.raises(CommandError, match="timed out"):
         run("lava-wait", context, *arguments)
     assert (context.written, cache.read_bytes()) == (b"", b"")
+
+
+def test_a_message_that_could_not_be_taken_leaves_no_data(fake_context: Any, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    replies = {"wait-next": [MESSAGE], "taken": CommandError(NO, "taken back")}
+    context = fake_context(replies, {"LAVA_MULTI_NODE_CACHE": str(cache)})
+    with pytest.raises(CommandError, match="taken back"):
+        run("lava-wait", context, "--next", "up")
+    assert cache.read_bytes() == b""
 
 
 STATES = [

@@ -90,6 +90,8 @@ class NaiveGroup:
                 status, blamed = 130, set()
             if isinstance(event, Released) and event.request == request.identity:
                 status = event.status
+            if status == 1 and isinstance(request, Waiting) and self.seems_to_boot(request.device):
+                status, blamed = 130, set()
             if status is not None:
                 self.ended[request.identity] = (request.device, status)
                 self.ended_at[request.identity] = len(self.log)
@@ -100,6 +102,10 @@ class NaiveGroup:
 
     def take_back(self, request: bytes, status: int) -> None:
         self.ended[request] = (self.lent.pop(request), status)
+
+    def seems_to_boot(self, device: str) -> bool:
+        (*_, newest) = (event for event in self.log if getattr(event, "device", None) == device)
+        return isinstance(newest, Lost) and newest.boots
 
     def members(self) -> list[tuple[str, str]]:
         members = list(self.declared().members or ())
@@ -430,9 +436,9 @@ class CoordinatorMachine(RuleBasedStateMachine):
         else:
             self.apply(Taken(float(self.count), self.model.lent[lent], self.new_request(), lent))
 
-    @rule(device=member)
-    def lose(self, device: str) -> None:
-        self.apply(Lost(float(self.count), device, fresh(), "connection lost"))
+    @rule(device=member, boots=st.booleans())
+    def lose(self, device: str, boots: bool) -> None:
+        self.apply(Lost(float(self.count), device, fresh(), "connection lost", boots))
 
     @rule(device=member, message_id=message_ids, names=st.lists(st.sampled_from(DEVICES), min_size=1))
     def wait_for_devices(self, device: str, message_id: bytes, names: list[str]) -> None:

@@ -86,7 +86,7 @@ events: st.SearchStrategy[Event] = st.one_of(
     ),
     st.builds(Taken, seconds, names, st.binary(), st.binary()),
     st.builds(Unlocked, seconds, names, st.binary(), st.binary(), st.binary()),
-    st.builds(Lost, seconds, names, st.binary(), names),
+    st.builds(Lost, seconds, names, st.binary(), names, st.booleans()),
     st.builds(Released, seconds, st.binary(), st.binary(), st.integers(), names),
     st.builds(Resting, seconds, st.binary(), st.lists(st.binary()).map(tuple), names),
     st.builds(Left, seconds, names, st.binary(), names),
@@ -172,7 +172,14 @@ WRITTEN = {
     ),
     "lost": (
         Lost(3.5, "a", b"l", "connection lost"),
-        {"type": "lost", "time": 3.5, "device": "a", "identity": "6c", "reason": "connection lost"},
+        {
+            "type": "lost",
+            "time": 3.5,
+            "device": "a",
+            "identity": "6c",
+            "reason": "connection lost",
+            "boots": False,
+        },
     ),
     "resting": (
         Resting(3.5, b"s", (b"r", b"q"), "its console is silent"),
@@ -232,6 +239,7 @@ def test_written_form(event: Event, value: dict[str, Any]) -> None:
 DEFAULTS = {("founded", "members"): None, ("founded", "size"): None}
 DEFAULTS |= {("waiting", "own_timeout"): False, ("waiting", "position"): 0, ("waiting", "or_ids"): ()}
 DEFAULTS |= {("waiting", "confirms"): False, ("waiting", "for_command"): False, ("unlocked", "request"): b""}
+DEFAULTS[("lost", "boots")] = False
 
 
 @pytest.mark.parametrize(("event", "value"), WRITTEN.values(), ids=WRITTEN.keys())

@@ -25,10 +25,13 @@ from dispatcher.line.session import (
     RESUMED,
     STALE,
     Cancelled,
+    Cleared,
     Received,
     Request,
     Session,
+    SessionEvent,
     State,
+    Suspected,
 )
 from toolkit.wire import packets
 from toolkit.wire.framing import MAX_FRAME_BODY, decode_line
@@ -48,6 +51,7 @@ class Host:
         self.session = Session(lambda: next(self.tokens), GROUP)
         self.requests: list[tuple[Request, bytes]] = []
         self.cancelled: list[tuple[Request, str]] = []
+        self.doubts: list[SessionEvent] = []
         self.answers: dict[bytes, bytes] = {}
         self.recording = True
         self.now = 0.0
@@ -65,10 +69,12 @@ class Host:
     def handle_timeout(self, now: float) -> None:
         self._carry_out(self.session.handle_timeout(now))
 
-    def _carry_out(self, events: list[Received | Cancelled]) -> None:
+    def _carry_out(self, events: list[SessionEvent]) -> None:
         for event in events:
             if isinstance(event, Cancelled):
                 self.cancelled.append((event.request, event.reason))
+            if not isinstance(event, Received):
+                self.doubts += [] if isinstance(event, Cancelled) else [event]
                 continue
             self.requests.append((event.request, event.message))
             if event.message in self.answers:
@@ -627,8 +633,11 @@ def test_after_a_sign_of_a_crash_a_wait_that_is_silent_is_given_up_soon(host: Ho
     device.request(1)
     device.request(2)
     ((first, _), (_, _)) = host.requests
-    host.session.end_leases(0.0)
-    device.send(POLL, 2, LEASE, 0)
+    assert host.session.end_leases(0.0) == [Suspected()]
+    assert host.session.end_leases(0.0) == []
+    for _ in range(2):
+        device.send(POLL, 2, LEASE, 0)
+    assert host.doubts == [Cleared()]
     events = host.session.handle_timeout(DOUBT)
     assert events == [Cancelled(first, "the device crashed or booted anew")]
     assert host.session.next_timeout() == ABANDONED

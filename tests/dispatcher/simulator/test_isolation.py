@@ -339,7 +339,7 @@ def test_what_is_left_of_a_device_that_reboots(way: str, sim: Simulator) -> None
     way = way.replace("lava-reboot", '"$(command -v lava-reboot)"')
     first = (
         f"echo kept >/etc/kept; echo kept >here; rm /etc/hostname; echo gone >/tmp/gone; setsid sleep {mark} & "
-        f"ip link set eth0 mtu 1400; lava-send before; lava-wait never --timeout 60 & {way}"
+        f"ip link set eth0 mtu 1400; lava-send before; lava-wait never & {way}"
     )
     then = (
         "cat /etc/kept here; ls -A /tmp /etc/hostname; pgrep -cx sleep; cat /sys/class/net/eth0/mtu; "
