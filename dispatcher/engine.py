@@ -178,10 +178,9 @@ class Engine:
             raise ValueError(f"{device} is not one of the declared members of the group")
         self._devices[device] = _Device(role)
         self._append(Joined(self.epoch + now, device, self._identity(), role), now)
-        for wait in self.state.coordinator.waits():
+        for wait in self.state.coordinator.waits_of(device):
             # Of an earlier run of this host, which kept their time.
-            if wait.device == device:
-                self._watch_time(wait)
+            self._watch_time(wait, now)
 
     def leave(self, device: str, reason: str, now: float) -> None:
         """The device will never send again: its script has ended, or it is dead."""
@@ -326,7 +325,7 @@ class Engine:
             return
         self.heard = now
         if here and isinstance(event, Waiting):
-            self._watch_time(event)
+            self._watch_time(event, now)
         if isinstance(event, Reported) and event.kind == "refused":
             self._notices.append((event.device, f"refused: {event.fields[0]}: {event.fields[1]}"))
         for outcome in change.outcomes:
@@ -431,9 +430,8 @@ class Engine:
 
     def fail_waits(self, device: str, reason: str, now: float) -> None:
         """End all open waits of this device with status 1, as its time is over."""
-        for wait in self.state.coordinator.waits():
-            if wait.device == device:
-                self._release(wait.identity, NO, reason, now)
+        for wait in self.state.coordinator.waits_of(device):
+            self._release(wait.identity, NO, reason, now)
 
     # -- inside --------------------------------------------------------------------------------
 
@@ -522,9 +520,11 @@ class Engine:
             text = f"sent '{shown(event.message_id)}' again: a repeated key replaces the earlier message, new keys add to it"
             self._notices.append((event.device, text))
 
-    def _watch_time(self, wait: Waiting) -> None:
+    def _watch_time(self, wait: Waiting, now: float) -> None:
         if wait.timeout is not None:
-            heapq.heappush(self._time_outs, (wait.time + wait.timeout - self.epoch, wait.identity))
+            # Where the clock was set back meanwhile, or another host's is ahead, it begins now.
+            began = min(wait.time - self.epoch, now)
+            heapq.heappush(self._time_outs, (began + wait.timeout, wait.identity))
 
     def _release(self, request: bytes, status: int, reason: str, now: float) -> None:
         self._append(Released(self.epoch + now, self._identity(), request, status, reason), now)
