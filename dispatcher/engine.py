@@ -189,11 +189,10 @@ class Engine:
         self._devices[device] = _Device(role)
         self._append(Joined(self.epoch + now, device, self._identity(), role), now)
         coordinator = self.state.coordinator
-        for wait in coordinator.waits():
+        for wait in coordinator.waits_of(device):
             # Of an earlier run of this host, which kept their time.
-            if wait.device == device:
-                self._watch_time(wait)
-                self._doubt(wait.identity, now)
+            self._watch_time(wait, now)
+            self._doubt(wait.identity, now)
         for wait in coordinator.lent():
             if wait.device == device:
                 self._doubt(wait.identity, now)
@@ -360,7 +359,7 @@ class Engine:
         if not isinstance(event, Resting):
             self.heard = now
         if here and isinstance(event, Waiting):
-            self._watch_time(event)
+            self._watch_time(event, now)
         if isinstance(event, Reported) and event.kind == "refused":
             self._notices.append((event.device, f"refused: {event.fields[0]}: {event.fields[1]}"))
         for outcome in change.outcomes:
@@ -494,9 +493,8 @@ class Engine:
 
     def fail_waits(self, device: str, reason: str, now: float) -> None:
         """End all open waits of this device with status 1, as its time is over."""
-        for wait in self.state.coordinator.waits():
-            if wait.device == device:
-                self._release(wait.identity, NO, reason, now)
+        for wait in self.state.coordinator.waits_of(device):
+            self._release(wait.identity, NO, reason, now)
 
     # -- inside --------------------------------------------------------------------------------
 
@@ -587,9 +585,11 @@ class Engine:
             text = f"sent '{shown(event.message_id)}' again: a repeated key replaces the earlier message, new keys add to it"
             self._notices.append((event.device, text))
 
-    def _watch_time(self, wait: Waiting) -> None:
+    def _watch_time(self, wait: Waiting, now: float) -> None:
         if wait.timeout is not None:
-            heapq.heappush(self._time_outs, (wait.time + wait.timeout - self.epoch, wait.identity))
+            # Where the clock was set back meanwhile, or another host's is ahead, it begins now.
+            began = min(wait.time - self.epoch, now)
+            heapq.heappush(self._time_outs, (began + wait.timeout, wait.identity))
 
     def _doubt(self, request: bytes, now: float) -> None:
         heapq.heappush(self._doubts, (now + ABANDONED, request))

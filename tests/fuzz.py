@@ -33,8 +33,22 @@ os.environ["MSGPACK_PUREPYTHON"] = "1"
 with atheris.instrument_imports(include=["toolkit", "dispatcher", "msgpack"]):
     from bench.puregroup import PureGroup
     from dispatcher.errors import SetupError, UsageError
+    from dispatcher.group import deadend
     from dispatcher.group.configuration import parse_configuration
-    from dispatcher.group.events import Event, Joined, Left, Released, Reported, Sent, Waiting, WaitKind
+    from dispatcher.group.coordinator import Coordinator
+    from dispatcher.group.doings import doings
+    from dispatcher.group.events import (
+        Event,
+        Joined,
+        Left,
+        Released,
+        Reported,
+        Sent,
+        Unlocked,
+        Waiting,
+        WaitKind,
+        Whom,
+    )
     from dispatcher.jobs.model import Definition, Place, Role, Step, TestAction
     from dispatcher.jobs.reader import read_job
     from dispatcher.jobs.repositories import Repositories
@@ -48,6 +62,7 @@ with atheris.instrument_imports(include=["toolkit", "dispatcher", "msgpack"]):
     from dispatcher.plan.programs import devices_of, programs
     from dispatcher.report.flow.files import written, written_table
     from dispatcher.report.flow.model import Fold
+    from dispatcher.view.statusview import statuses
     from toolkit.wire import packets
     from toolkit.wire.device_link import DeviceLink
     from toolkit.wire.framing import (
@@ -357,30 +372,58 @@ def configurations(data: bytes) -> None:
 
 
 def group_logs(data: bytes) -> None:
-    """Group logs, drawn as a table and as a page: any events, some of them many times."""
-    fold, count = Fold(), 0
+    """Group logs: any events, some of them many times; drawn, judged, and told of as a run does."""
+    fold, group, count = Fold(), Coordinator(), 0
     for number, times in zip(data[::2], data[1::2], strict=False):
         for _ in range(1 + times):
             count += 1
-            device, request = f"d{number >> 4 if number & 8 else count % 50}", b"%d" % count
+            device, request = f"d{number >> 4 if number & 8 else count % 500}", b"%d" % count
             if count > 20_000:
                 break
-            fold.apply(Joined(count, device, b"j%d" % count, f"r{number & 1}"))
-            event: Event | None = (
-                None,
-                Sent(count, device, request, b"m%d" % (number >> 4), ((b"k", b"v"),) * (number >> 5)),
-                Waiting(count, device, request, WaitKind.SYNC, b"m", None, None),
-                Waiting(count, device, request, WaitKind.WAIT, b"m%d" % count, None, None),
-                Waiting(count, device, request, WaitKind.WAIT_ALL, b"m0", f"r{number >> 7}", 1.0),
-                Reported(count, device, request, "result", (f"c{count}", "fail", None, None), 0),
-                Released(count, b"r%d" % count, b"%d" % (count - 1), 1, f"reason {count}"),
-                Left(count, device, b"l%d" % count, "ended"),
-            )[number & 7]
-            if event is not None:
+            join = Joined(count, device, b"j" + device.encode(), f"r{number & 1}")
+            for event in (join, _event(number, count, device, request)):
                 fold.apply(event)
+                group.apply(event)
+    names = [name for name, _ in group.members]
+    doings(group, count)
+    statuses(names, group, ended={}, counts={})
+    deadend.find(group, names, count)
     flow = fold.finish()
     for form in ("text", "html"):
         written(flow, form, "x")
+
+
+def _event(number: int, count: int, device: str, request: bytes) -> Event:
+    """One of these, about the same messages as others or a new one."""
+    message = b"m%d" % (count if number & 8 else number >> 6)
+    role, some, names = (
+        f"r{number >> 7}",
+        1 + count % 30,
+        tuple(f"d{count % 500 + place}" for place in range(3)),
+    )
+    waits: tuple[tuple[WaitKind, Whom], ...] = (
+        *((WaitKind.WAIT, None), (WaitKind.NEXT, None), (WaitKind.LOCK, None), (WaitKind.WAIT_ALL, None)),
+        *(
+            (WaitKind.WAIT_ALL, role),
+            (WaitKind.WAIT_ALL, names),
+            (WaitKind.SYNC, None),
+            (WaitKind.SYNC, some),
+        ),
+    )
+    match number & 7:
+        case 0:
+            return Sent(count, device, request, message, ((b"k", b"v"),) * (number >> 5))
+        case 1 | 2:
+            kind, whom = waits[number >> 5]
+            return Waiting(count, device, request, kind, message, whom, 1.0 if number & 16 else None)
+        case 3:
+            return Unlocked(count, device, request, message)
+        case 4:
+            return Reported(count, device, request, "result", (f"c{count}", "fail", None, None), 0)
+        case 5:
+            return Released(count, b"r%d" % count, b"%d" % (count - 1), 1, f"reason {count}")
+        case _:
+            return Left(count, device, b"l%d" % count, "ended")
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {

@@ -40,7 +40,7 @@ from . import thin
 from .console import HungUp, nobody_answers
 from .entropy import random_bytes
 from .foreground import has_foreground, owner
-from .meeting import peer
+from .meeting import peer, trusted
 from .thin import ACTED, ASK_TO_STOP, ERRAND, ITSELF, LENGTH_SIZE, RESUMED
 from .wire.device_link import DeviceLink
 from .wire.packets import LINK_TIMEOUT
@@ -385,11 +385,11 @@ class Agent:
             return
         posix.set_blocking(fd, False)
         connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, fd)
-        pid, uid = peer(connection)
-        if uid not in (0, posix.geteuid()):
+        if not trusted(connection):
             # Anybody can connect; only who may open our console may use it.
             connection.close()
             return
+        pid, _ = peer(connection)
         connection.detach()
         self._commands[fd] = _Command(pid)
         self._say(fd, self._commands[fd], self._greeting)

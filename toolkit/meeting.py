@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # Seconds for which a name is left to a process that has taken it, and does not listen yet.
 _PATIENCE = 0.2
 _SO_PEERCRED = getattr(_socket, "SO_PEERCRED", 17)
+# In a user namespace, the number of every user who has none there.
+_NOBODY = 65534
 
 
 def peer(connection: "Socket") -> "tuple[int, int]":
@@ -32,7 +34,14 @@ def peer(connection: "Socket") -> "tuple[int, int]":
 
 def trusted(connection: "Socket") -> bool:
     """Whether our own user is at the other end, or root."""
-    return peer(connection)[1] in (0, posix.geteuid())
+    pid, uid = peer(connection)
+    if uid == _NOBODY:
+        # That may be anybody. Whose process the kernel lets us look into is of our own user.
+        try:
+            posix.stat("/proc/%d/ns/user" % pid)
+        except OSError:
+            return False
+    return uid in (0, posix.geteuid())
 
 
 def meet(key: str) -> "tuple[Socket, bool]":

@@ -461,6 +461,10 @@ class Coordinator:
         """The waits that have not ended, in the order they began."""
         return [wait.waiting for wait in self._waits.values()]
 
+    def waits_of(self, device: str) -> list[Waiting]:
+        """Those of one device."""
+        return [wait.waiting for wait in self._of_device.get(device, {}).values()]
+
     def open_waits(self) -> list[OpenWait]:
         """`waits`, each with the devices that are missing, or the first of these."""
         # Waits that need the same share one search.

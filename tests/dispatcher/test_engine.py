@@ -921,6 +921,16 @@ def test_waits_that_expired_meanwhile_end_at_once(lab: Lab) -> None:
     assert second.events(Released)[0].status == NO
 
 
+def test_a_clock_that_was_set_back_lets_no_wait_last_longer(lab: Lab) -> None:
+    lab.now = 3600.0
+    lab.ask("client-1", "wait", b"x", 10_000)
+    second = again(lab.log.events)
+    second.pass_time(9.9)
+    assert second.open_waits() == [b"x"]
+    second.pass_time(0.2)
+    assert second.open_waits() == []
+
+
 def test_a_device_of_the_log_that_is_not_there_now_is_one_of_the_group(lab: Lab) -> None:
     lab.ask("client-2", "wait", b"x", 1000)
     lab.ask("client-2", "wait", b"y", None)

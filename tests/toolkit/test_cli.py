@@ -17,6 +17,7 @@ from toolkit import VERSION, cli
 from toolkit.commands import COMMANDS, SOURCED, lava_common_functions, lava_self
 from toolkit.wire.vocabulary import LINK_FAILED, USAGE, CommandError, UsageError
 
+ROOT = Path(__file__).parents[2]
 NAMES = sorted(COMMANDS)
 # Those that --install makes links for.
 LINKS = [name for name in NAMES if name != SOURCED]
@@ -534,3 +535,17 @@ def test_without_the_zipapp_there_is_nothing_to_install(
     assert cli.main(["lavabox", "--install", str(bin_directory)]) == 1
     assert "build_zipapp.py" in capfd.readouterr().err
     assert names_in(bin_directory) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_variables_of_somebody_with_fewer_rights_have_no_effect() -> None:
+    """As of a set-user-id program: by the long way, and by the agent, which is not asked."""
+    script = (
+        "import os; os.setresuid(65534, 0, 0)\n"
+        "from toolkit import cli, thin\n"
+        "print(cli.environment({b'LAVA_CONSOLE': b'/x', b'A': b'b'}), thin.run(None))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stdout == "{'A': 'b'} (None, None)\n"

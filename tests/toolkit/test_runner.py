@@ -146,6 +146,21 @@ def test_commands_beside_the_stage_come_first(
     assert capfd.readouterr().out == "ours\nours\n"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+def test_commands_that_another_user_has_put_beside_the_stage_are_not_run(
+    stage: Stage, context: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    commands = stage.path.parent / "bin"
+    commands.mkdir()
+    (commands / "ls").write_text("#!/bin/sh\necho theirs\n")
+    (commands / "ls").chmod(0o755)
+    os.chown(commands, 1234, 1234)
+    stage.add("0_a", "ls -d .")
+    assert lava_test_runner.run([str(stage.path)], context) == OK
+    assert capfd.readouterr().out == ".\n"
+    assert "bin belongs to user 1234" in context.warnings[0]
+
+
 def test_relative_directories_and_blank_lines(stage: Stage, context: Any) -> None:
     directory = stage.add("0_a", "touch reached")
     (stage.path / "lava-test-runner.conf").write_text("\n  tests/0_a/  \n\n")

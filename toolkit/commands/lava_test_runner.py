@@ -30,7 +30,8 @@ to root, and nobody else may be able to write to it.
 The list is renamed when it has been read, so that nothing is run again after a reboot.
 Results go to DIRECTORY/results/NAME-TIME, which a run finds in LAVA_RESULT_DIR: the
 files install_return_code and return_code, and what lava-background-process-start
-leaves there. DIRECTORY/../bin goes in front of PATH.
+leaves there. DIRECTORY/../bin goes in front of PATH, if it belongs to this user or to
+root and nobody else can write to it.
 
 At the end, and where an installation has failed, it prints the line that LAVA's
 dispatcher waits for.
@@ -124,8 +125,14 @@ def _prepared(directory: str, parent: str, stamp: str) -> _Definition:
 def _environment(directory: str, context: "Context") -> "dict[str, str]":
     environ = environment(context.environ)
     commands = os.path.join(os.path.dirname(directory), "bin")
-    if os.path.isdir(commands):
+    try:
+        # Beside a DIRECTORY in /tmp, anybody can have made it.
+        Folder(commands, private=True).close()
         environ["PATH"] = commands + ":" + environ.get("PATH", os.defpath)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        context.warn("%s is not put in front of PATH: %s" % (commands, error.strerror))
     return environ
 
 

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: MIT
+"""Who is at the other end of the agent's socket, where numbers of users mean something else."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+NOBODY, STRANGER = 65534, 1234
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+
+# Says whether it met somebody, as nobody of a user namespace in which the stranger has no number.
+MEETS = f"""
+import ctypes, os, sys
+sys.path.insert(0, {str(ROOT)!r})
+from toolkit import meeting
+ready, go = int(sys.argv[1]), int(sys.argv[2])
+if ctypes.CDLL(None).unshare(0x10000000):
+    os.write(ready, b"no")
+    sys.exit()
+os.write(ready, b"yes")
+os.read(go, 1)
+os.setresgid({NOBODY}, {NOBODY}, {NOBODY})
+os.setresuid({NOBODY}, {NOBODY}, {NOBODY})
+first, agent = meeting.meet("test-{os.getpid()}")
+first.setblocking(True)
+second, again = meeting.meet("test-{os.getpid()}")
+os.write(ready, b"%d %d" % (agent, again))
+"""
+
+
+@pytest.fixture
+def squatted() -> Iterator[None]:
+    """A stranger listens at the name of nobody's agent."""
+    ready, tell = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.setresuid(STRANGER, STRANGER, STRANGER)
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(f"\0lavabox/{NOBODY}/test-{os.getppid()}")
+        listener.listen(10)
+        os.write(tell, b"x")
+        while True:
+            listener.accept()
+    os.read(ready, 1)
+    yield
+    os.kill(pid, 9)
+    os.waitpid(pid, 0)
+    os.close(ready)
+    os.close(tell)
+
+
+@needs_root
+def test_a_stranger_without_a_number_in_our_user_namespace_is_not_met(squatted: None) -> None:
+    ready, tell = os.pipe()
+    wait, go = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.set_inheritable(tell, True)
+        os.set_inheritable(wait, True)
+        os.execv(sys.executable, [sys.executable, "-c", MEETS, str(tell), str(wait)])
+    os.close(tell)
+    if os.read(ready, 10) != b"yes":
+        pytest.skip("there are no user namespaces here")
+    for kind in ("uid", "gid"):
+        Path(f"/proc/{pid}/{kind}_map").write_text(f"0 0 1\n{NOBODY} {NOBODY} 1\n")
+    os.write(go, b"x")
+    # The first becomes the agent, and the second meets it, as it is of the same user.
+    assert os.read(ready, 10) == b"1 0"
+    os.waitpid(pid, 0)
+    for descriptor in (ready, wait, go):
+        os.close(descriptor)
+
+
+def test_a_number_of_nobody_is_not_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    from toolkit import meeting
+
+    one, other = socket.socketpair()
+    with one, other:
+        monkeypatch.setattr(meeting, "peer", lambda connection: (os.getpid(), NOBODY))
+        monkeypatch.setattr(os, "geteuid", lambda: NOBODY)
+        assert meeting.trusted(one)
+        monkeypatch.setattr(meeting, "peer", lambda connection: (0, NOBODY))
+        assert not meeting.trusted(one)
