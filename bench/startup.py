@@ -28,6 +28,9 @@ RUNS = 20
 BARE = ("-I", "-S", "-c", "pass")
 # Commands in one measurement with an agent there: more than its clock ticks can blur.
 IN_A_ROW = 20
+# Commands that are started at once on one console, and seconds that all of them may take.
+AT_ONCE = 1000
+ALL_AT_ONCE = 300
 
 
 class Row(TypedDict):
@@ -99,6 +102,8 @@ def rows(box: Path, pythons: Sequence[Path]) -> list[Row]:
             found += _helps(folder, environ, version)
             found += _on_console(box, folder, version)
             found += _instructions(folder, environ, version)
+    with tempfile.TemporaryDirectory() as name:
+        found.append(_at_once(box, Path(name)))
     return found
 
 
@@ -137,6 +142,16 @@ def _on_console(box: Path, folder: Path, version: str) -> list[Row]:
         {"what": f"lava-self, {what}", "python": version, "value": statistics.median(found[what]) / base, "unit": "x bare"}
         for what in ("agent there", "agent started")
     ]  # fmt: skip
+
+
+def _at_once(box: Path, folder: Path) -> Row:
+    """How many commands fail where so many share the processors that each has to wait for its turn."""
+    statuses = folder / "statuses"
+    one = f"(lava-self >/dev/null 2>&1; echo $? >>{statuses})"
+    with Lab(box, folder, {"a": "server"}) as lab:
+        lab["a"].start(f"for i in $(seq {AT_ONCE}); do {one} & done; wait").wait(ALL_AT_ONCE)
+    done = statuses.read_text().split().count("0")
+    return {"what": f"{AT_ONCE} commands at once: failed", "python": "", "value": AT_ONCE - done, "unit": ""}
 
 
 def _instructions(folder: Path, environ: Mapping[str, str], version: str) -> list[Row]:

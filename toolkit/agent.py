@@ -166,6 +166,7 @@ class Agent:
         self._state = AWAY
         self._foreground = False  # a command that waits, or is about to be stopped, has it
         self._looked = 0.0
+        self._changed = False  # a command's state, since then
         self._idle_since = time.monotonic()
         self._busy_since = None  # type: float | None
         self._kept = 0.0
@@ -207,6 +208,7 @@ class Agent:
                 self._serve(fd, events[fd])
         if events.get(console.read_fd, 0) & (select.POLLHUP | select.POLLERR):
             raise HungUp(errno.EIO, "it was hung up")
+        self._look(time.monotonic())
         self._share_console(time.monotonic())
         if console.read_fd in events and self._state != AWAY:
             self._read_console()
@@ -218,8 +220,7 @@ class Agent:
             link.handle_timeout(now)
         self._give_up_when_blocked(now)
         self._collect()
-        if now >= self._looked + LOOK_INTERVAL:
-            self._look(now)
+        self._look(now)
         self._share_console(now)
         self._deliver(now)
 
@@ -238,6 +239,8 @@ class Agent:
         if self._commands or self._link.idle or deadline is None:
             deadline = end if deadline is None else min(deadline, end)
         timeout = max(0.0, deadline - time.monotonic())
+        if self._changed:
+            timeout = 0.0
         if self._console.marked or (self._state == AWAY and self._link.listening()):
             # Nothing tells when a terminal changes its modes or its reader.
             timeout = min(timeout, _GLANCE)
@@ -310,8 +313,14 @@ class Agent:
         self._console.reopen()
 
     def _look(self, now: float) -> None:
-        """See whether a command in the foreground waits: then only we read, and replies may come any time."""
+        """See whether a command in the foreground waits: then only we read, and replies may come any time.
+
+        Once for all that has changed: it takes a file to be read for each command.
+        """
+        if not self._changed and now < self._looked + LOOK_INTERVAL:
+            return
         self._looked = now
+        self._changed = False
         ahead = {
             command.state
             for command in self._commands.values()
@@ -375,20 +384,21 @@ class Agent:
     # -- the commands
 
     def _accept(self) -> None:
-        try:
-            fd, _ = self._listener._accept()  # type: ignore[attr-defined]
-        except BlockingIOError:
-            return
-        posix.set_blocking(fd, False)
-        connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, fd)
-        pid, uid = peer(connection)
-        if uid not in (0, posix.geteuid()):
-            # Anybody can connect; only who may open our console may use it.
-            connection.close()
-            return
-        connection.detach()
-        self._commands[fd] = _Command(pid)
-        self._say(fd, self._commands[fd], self._greeting)
+        while True:
+            try:
+                fd, _ = self._listener._accept()  # type: ignore[attr-defined]
+            except BlockingIOError:
+                return
+            posix.set_blocking(fd, False)
+            connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, fd)
+            pid, uid = peer(connection)
+            if uid not in (0, posix.geteuid()):
+                # Anybody can connect; only who may open our console may use it.
+                connection.close()
+                continue
+            connection.detach()
+            self._commands[fd] = _Command(pid)
+            self._say(fd, self._commands[fd], self._greeting)
 
     def _serve(self, fd: int, event: int) -> None:
         command = self._commands[fd]
@@ -425,7 +435,7 @@ class Agent:
         if command.state != CONNECTED:
             for byte in data:
                 self._hear(fd, command, byte)
-            self._look(time.monotonic())
+            self._changed = True
             return
         command.input += data
         size = int.from_bytes(command.input[:LENGTH_SIZE], "big")
@@ -454,7 +464,7 @@ class Agent:
         if self._state == ALONE:
             # A shell sets its own modes again when the command before this one was killed.
             self._console.hush()
-        self._look(now)
+        self._changed = True
 
     def _begin(self, fd: int, command: _Command, message: bytes) -> None:
         from .errand import Errand
@@ -492,7 +502,7 @@ class Agent:
             self._link.cancel(command.tag, time.monotonic(), event == "killed")
         if command.state == GONE:
             self._drop(fd)
-        self._look(time.monotonic())
+        self._changed = True
 
     def _collect(self) -> None:
         """Note replies that have come."""
@@ -507,7 +517,7 @@ class Agent:
                 command.reply = replies[command.tag]
                 command.since = time.monotonic()
         if replies:
-            self._look(time.monotonic())
+            self._changed = True
 
     def _deliver(self, now: float) -> None:
         """Hand over what commands wait for, once the console is as the shell expects it."""
