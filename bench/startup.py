@@ -4,7 +4,7 @@
 Processor time, which other processes disturb less than the clock; the shell that starts the interpreter is part of
 it, and of `lava-self` the agent's share. The box has bytecode for the Python that runs this; on any other it runs
 from source. Where valgrind is installed, instructions are counted too, in user space and in the process of the
-command alone: they do not vary.
+command alone: they hardly vary.
 """
 
 import argparse
@@ -101,7 +101,7 @@ def rows(box: Path, pythons: Sequence[Path]) -> list[Row]:
             found.append({"what": "box for one Python", "python": version, "value": single, "unit": "bytes"})
             found += _helps(folder, environ, version)
             found += _on_console(box, folder, version)
-            found += _instructions(folder, environ, version)
+            found += _instructions(box, folder, environ, version)
     with tempfile.TemporaryDirectory() as name:
         found.append(_at_once(box, Path(name)))
     return found
@@ -154,20 +154,44 @@ def _at_once(box: Path, folder: Path) -> Row:
     return {"what": f"{AT_ONCE} commands at once: failed", "python": "", "value": AT_ONCE - done, "unit": ""}
 
 
-def _instructions(folder: Path, environ: Mapping[str, str], version: str) -> list[Row]:
+# Commands that are counted with an agent there.
+FREQUENT = ("lava-self", "lava-send id k=v", "lava-wait m", "lava-test-case ok --result pass")
+
+
+def _instructions(box: Path, folder: Path, environ: Mapping[str, str], version: str) -> list[Row]:
     valgrind = shutil.which("valgrind")
     if valgrind is None:
         return []
     counted = [valgrind, "--tool=callgrind", "--callgrind-out-file=/dev/null"]
-    header = (folder / "c" / "lava-self").read_bytes().partition(b"PK\3\4")[0].decode()
     python = str((folder / "python3").resolve())
-    start = [python, "-E", "-s", "-S", "-c", header.split("'")[1], str(folder / "c" / "lava-self"), "--help"]
+    (folder / "start").write_text(build_zipapp.START)
+    start = [python, "-E", "-s", "-S", "-c", build_zipapp.START]
     found: list[Row] = []
-    for what, line in (("bare interpreter", [python, *BARE]), ("lava-self --help", start)):
+    for what, line in (
+        ("bare interpreter", [python, *BARE]),
+        ("lava-self --help", [*start, str(box), "lava-self", "--help"]),
+    ):
         done = subprocess.run([*counted, *line], capture_output=True, text=True, check=True, env=environ)
-        (count,) = re.findall(r"Collected : (\d+)", done.stderr)
-        found.append({"what": what, "python": version, "value": int(count), "unit": "instructions"})
+        found.append(_counted(what, version, done.stderr))
+    # An agent lives for two seconds without commands, and a counted one takes longer to begin.
+    script = [f"PATH={folder}:$PATH", "lava-wait never & waits=$!", "lava-self"]
+    for number, command in enumerate(FREQUENT):
+        log = f"--log-file={folder}/log{number}"
+        script.append(
+            f'{" ".join(counted)} {log} {" ".join(start[:5])} "$(cat {folder}/start)" {box} {command} >/dev/null'
+        )
+    (folder / "counted").mkdir()
+    with Lab(box, folder / "counted", {"a": "server", "b": "client"}) as lab:
+        lab["b"].run("lava-send m k=v")
+        lab["a"].start("\n".join([*script, "kill $waits"])).wait(ALL_AT_ONCE)
+    for number, command in enumerate(FREQUENT):
+        found.append(_counted(f"{command}, agent there", version, (folder / f"log{number}").read_text()))
     return found
+
+
+def _counted(what: str, version: str, said: str) -> Row:
+    (count,) = re.findall(r"Collected : (\d+)", said)
+    return {"what": what, "python": version, "value": int(count), "unit": "instructions"}
 
 
 def _processor_time(argv: list[str], environ: Mapping[str, str]) -> float:
