@@ -9,6 +9,7 @@ zip archive behind them, in this order:
 
     __main__.py       where each command begins
     __main__.bytecode the same, compiled
+    long.py           where those go on that find no agent
     inflate.py        for Pythons without zlib
     version           magic number and name of the Python that the bytecode is for, and a hash of the source
     importer.bytecode what imports the modules, compiled
@@ -20,7 +21,7 @@ zip archive behind them, in this order:
     source/rest
     LICENSE
 
-The first four are not compressed. Modules are a dict {path: source or code}, in the form
+The first five are not compressed. Modules are a dict {path: source or code}, in the form
 of `marshal`, and help texts a dict {command: text}. `python3 FILE` works too, but starts
 more slowly.
 
@@ -54,7 +55,7 @@ DEFAULT_OUTPUT = Path("build", "lavabox")
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 # What has to be read before anything can be inflated.
-NOT_COMPRESSED = ("__main__.py", "__main__.bytecode", "inflate.py", "version")
+NOT_COMPRESSED = ("__main__.py", "__main__.bytecode", "long.py", "inflate.py", "version")
 
 # Where the modules are that a command needs which starts an agent, or finds its arguments wrong: all others have to be
 # inflated, and made code of, for the few commands that need them.
@@ -96,7 +97,8 @@ exit 127
 # shared with the rest of a process in another way, so that the bytes would depend on what else the
 # builder has imported. Columns (3.11 and later) take a fifth of the room, and serve nobody; line
 # numbers (3.10 and later) another seventh: whoever has to know them runs the source. Modules of a
-# group are written as one, so that what they have in common stands there once.
+# group are written as one, so that what they have in common stands there once. A method has its own name
+# alone, without that of its class (3.11 and later): it is found by the file, and another hundredth.
 COMPILE = """
 import marshal, sys
 from importlib.util import MAGIC_NUMBER
@@ -106,7 +108,10 @@ def lean(code):
     if sys.version_info < (3, 10):
         return code
     inner = [lean(item) if hasattr(item, "co_code") else item for item in code.co_consts]
-    return code.replace(co_linetable=b"", co_consts=tuple(inner))
+    less = {"co_linetable": b"", "co_consts": tuple(inner)}
+    if sys.version_info >= (3, 11):
+        less["co_qualname"] = code.co_name
+    return code.replace(**less)
 def compiled(group):
     return {path: lean(compile(group[path], path, "exec", 0, True, 2)) for path in sorted(group)}
 alone, groups = marshal.loads(sys.stdin.buffer.read())
@@ -187,6 +192,7 @@ def build(output: Path, python: str | None = None) -> Path:
     entries = [
         ("__main__.py", begin["__main__.py"] if python is None else (ALONE % tag).encode()),
         ("__main__.bytecode", magic + b"__main__" + codes["__main__.py"]),
+        ("long.py", _stripped(_read("zipapp/long.py"))),
         ("inflate.py", _stripped(_read("zipapp/inflate.py"))),
         ("version", f"{magic.hex()} {tag} {build}".encode()),
         ("importer.bytecode", codes["importer.py"]),

@@ -4,7 +4,7 @@
 Processor time, which other processes disturb less than the clock; the shell that starts the interpreter is part of
 it, and of `lava-self` the agent's share. The box has bytecode for the Python that runs this; on any other it runs
 from source. Where valgrind is installed, instructions are counted too, in user space and in the process of the
-command alone: they do not vary.
+command alone: they hardly vary.
 """
 
 import argparse
@@ -28,6 +28,9 @@ RUNS = 20
 BARE = ("-I", "-S", "-c", "pass")
 # Commands in one measurement with an agent there: more than its clock ticks can blur.
 IN_A_ROW = 20
+# Commands that are started at once on one console, and seconds that all of them may take.
+AT_ONCE = 1000
+ALL_AT_ONCE = 300
 
 
 class Row(TypedDict):
@@ -98,7 +101,9 @@ def rows(box: Path, pythons: Sequence[Path]) -> list[Row]:
             found.append({"what": "box for one Python", "python": version, "value": single, "unit": "bytes"})
             found += _helps(folder, environ, version)
             found += _on_console(box, folder, version)
-            found += _instructions(folder, environ, version)
+            found += _instructions(box, folder, environ, version)
+    with tempfile.TemporaryDirectory() as name:
+        found.append(_at_once(box, Path(name)))
     return found
 
 
@@ -139,20 +144,54 @@ def _on_console(box: Path, folder: Path, version: str) -> list[Row]:
     ]  # fmt: skip
 
 
-def _instructions(folder: Path, environ: Mapping[str, str], version: str) -> list[Row]:
+def _at_once(box: Path, folder: Path) -> Row:
+    """How many commands fail where so many share the processors that each has to wait for its turn."""
+    statuses = folder / "statuses"
+    one = f"(lava-self >/dev/null 2>&1; echo $? >>{statuses})"
+    with Lab(box, folder, {"a": "server"}) as lab:
+        lab["a"].start(f"for i in $(seq {AT_ONCE}); do {one} & done; wait").wait(ALL_AT_ONCE)
+    done = statuses.read_text().split().count("0")
+    return {"what": f"{AT_ONCE} commands at once: failed", "python": "", "value": AT_ONCE - done, "unit": ""}
+
+
+# Commands that are counted with an agent there.
+FREQUENT = ("lava-self", "lava-send id k=v", "lava-wait m", "lava-test-case ok --result pass")
+
+
+def _instructions(box: Path, folder: Path, environ: Mapping[str, str], version: str) -> list[Row]:
     valgrind = shutil.which("valgrind")
     if valgrind is None:
         return []
     counted = [valgrind, "--tool=callgrind", "--callgrind-out-file=/dev/null"]
-    header = (folder / "c" / "lava-self").read_bytes().partition(b"PK\3\4")[0].decode()
     python = str((folder / "python3").resolve())
-    start = [python, "-E", "-s", "-S", "-c", header.split("'")[1], str(folder / "c" / "lava-self"), "--help"]
+    (folder / "start").write_text(build_zipapp.START)
+    start = [python, "-E", "-s", "-S", "-c", build_zipapp.START]
     found: list[Row] = []
-    for what, line in (("bare interpreter", [python, *BARE]), ("lava-self --help", start)):
+    for what, line in (
+        ("bare interpreter", [python, *BARE]),
+        ("lava-self --help", [*start, str(box), "lava-self", "--help"]),
+    ):
         done = subprocess.run([*counted, *line], capture_output=True, text=True, check=True, env=environ)
-        (count,) = re.findall(r"Collected : (\d+)", done.stderr)
-        found.append({"what": what, "python": version, "value": int(count), "unit": "instructions"})
+        found.append(_counted(what, version, done.stderr))
+    # An agent lives for two seconds without commands, and a counted one takes longer to begin.
+    script = [f"PATH={folder}:$PATH", "lava-wait never & waits=$!", "lava-self"]
+    for number, command in enumerate(FREQUENT):
+        log = f"--log-file={folder}/log{number}"
+        script.append(
+            f'{" ".join(counted)} {log} {" ".join(start[:5])} "$(cat {folder}/start)" {box} {command} >/dev/null'
+        )
+    (folder / "counted").mkdir()
+    with Lab(box, folder / "counted", {"a": "server", "b": "client"}) as lab:
+        lab["b"].run("lava-send m k=v")
+        lab["a"].start("\n".join([*script, "kill $waits"])).wait(ALL_AT_ONCE)
+    for number, command in enumerate(FREQUENT):
+        found.append(_counted(f"{command}, agent there", version, (folder / f"log{number}").read_text()))
     return found
+
+
+def _counted(what: str, version: str, said: str) -> Row:
+    (count,) = re.findall(r"Collected : (\d+)", said)
+    return {"what": what, "python": version, "value": int(count), "unit": "instructions"}
 
 
 def _processor_time(argv: list[str], environ: Mapping[str, str]) -> float:

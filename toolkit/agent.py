@@ -170,6 +170,7 @@ class Agent:
         self._state = AWAY
         self._foreground = False  # a command that waits, or is about to be stopped, has it
         self._looked = 0.0
+        self._changed = False  # a command's state, since then
         self._idle_since = time.monotonic()
         self._busy_since = None  # type: float | None
         self._kept = 0.0
@@ -211,6 +212,7 @@ class Agent:
                 self._serve(fd, events[fd])
         if events.get(console.read_fd, 0) & (select.POLLHUP | select.POLLERR):
             raise HungUp(errno.EIO, "it was hung up")
+        self._look(time.monotonic())
         self._share_console(time.monotonic())
         if console.read_fd in events and self._state != AWAY:
             self._read_console()
@@ -222,8 +224,7 @@ class Agent:
             link.handle_timeout(now)
         self._give_up_when_blocked(now)
         self._collect()
-        if now >= self._looked + LOOK_INTERVAL:
-            self._look(now)
+        self._look(now)
         self._share_console(now)
         self._deliver(now)
 
@@ -242,6 +243,8 @@ class Agent:
         if self._commands or self._link.idle or deadline is None:
             deadline = end if deadline is None else min(deadline, end)
         timeout = max(0.0, deadline - time.monotonic())
+        if self._changed:
+            timeout = 0.0
         if self._console.marked or (self._state == AWAY and self._link.listening()):
             # Nothing tells when a terminal changes its modes or its reader.
             timeout = min(timeout, _GLANCE)
@@ -314,8 +317,14 @@ class Agent:
         self._console.reopen()
 
     def _look(self, now: float) -> None:
-        """See whether a command in the foreground waits: then only we read, and replies may come any time."""
+        """See whether a command in the foreground waits: then only we read, and replies may come any time.
+
+        Once for all that has changed: it takes a file to be read for each command.
+        """
+        if not self._changed and now < self._looked + LOOK_INTERVAL:
+            return
         self._looked = now
+        self._changed = False
         ahead = {
             command.state
             for command in self._commands.values()
@@ -379,20 +388,21 @@ class Agent:
     # -- the commands
 
     def _accept(self) -> None:
-        try:
-            fd, _ = self._listener._accept()  # type: ignore[attr-defined]
-        except BlockingIOError:
-            return
-        posix.set_blocking(fd, False)
-        connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, fd)
-        if not trusted(connection):
-            # Anybody can connect; only who may open our console may use it.
-            connection.close()
-            return
-        pid, _ = peer(connection)
-        connection.detach()
-        self._commands[fd] = _Command(pid)
-        self._say(fd, self._commands[fd], self._greeting)
+        while True:
+            try:
+                fd, _ = self._listener._accept()  # type: ignore[attr-defined]
+            except BlockingIOError:
+                return
+            posix.set_blocking(fd, False)
+            connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, fd)
+            if not trusted(connection):
+                # Anybody can connect; only who may open our console may use it.
+                connection.close()
+                continue
+            pid, _ = peer(connection)
+            connection.detach()
+            self._commands[fd] = _Command(pid)
+            self._say(fd, self._commands[fd], self._greeting)
 
     def _serve(self, fd: int, event: int) -> None:
         command = self._commands[fd]
@@ -430,7 +440,7 @@ class Agent:
             for byte in data:
                 if command.state != GONE:
                     self._hear(fd, command, byte)
-            self._look(time.monotonic())
+            self._changed = True
             return
         command.input += data
         size = int.from_bytes(command.input[:LENGTH_SIZE], "big")
@@ -466,7 +476,7 @@ class Agent:
         if self._state == ALONE:
             # A shell sets its own modes again when the command before this one was killed.
             self._console.hush()
-        self._look(now)
+        self._changed = True
 
     def _begin(self, fd: int, command: _Command, message: bytes) -> None:
         from .errand import Errand
@@ -505,7 +515,7 @@ class Agent:
             self._link.cancel(tag, time.monotonic(), event == "killed")
         if command.state == GONE:
             self._drop(fd)
-        self._look(time.monotonic())
+        self._changed = True
 
     def _collect(self) -> None:
         """Note replies that have come."""
@@ -520,7 +530,7 @@ class Agent:
                 command.reply = replies[command.tag]
                 command.since = time.monotonic()
         if replies:
-            self._look(time.monotonic())
+            self._changed = True
 
     def _deliver(self, now: float) -> None:
         """Hand over what commands wait for, once the console is as the shell expects it."""

@@ -18,8 +18,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket as Socket
 
-# Seconds for which a name is left to a process that has taken it, and does not listen yet.
-_PATIENCE = 0.2
+# So often, and with so many seconds between, is looked at a name that a process has taken and does not listen at yet. It
+# is about to, and where so much runs that it has to wait for that, so have we: seconds would say nothing.
+_TRIES = 40
+_PAUSE = 0.005
 _SO_PEERCRED = getattr(_socket, "SO_PEERCRED", 17)
 # In a user namespace, the number of every user who has none there.
 _NOBODY = 65534
@@ -50,8 +52,7 @@ def meet(key: str) -> "tuple[Socket, bool]":
     In the latter case the caller becomes the agent. Raises OSError.
     """
     name = b"\0lavabox/%d/%s" % (posix.geteuid(), key.encode())
-    deadline = time.monotonic() + _PATIENCE
-    while time.monotonic() < deadline:
+    for _ in range(_TRIES):
         agent = _connected(name)
         if agent is not None:
             if trusted(agent):
@@ -62,7 +63,7 @@ def meet(key: str) -> "tuple[Socket, bool]":
         if listener is not None:
             return listener, True
         # Another command has just taken it and does not listen yet.
-        time.sleep(0.005)
+        time.sleep(_PAUSE)
     # Somebody else has the name.
     return _meet_elsewhere(name + b"/")
 

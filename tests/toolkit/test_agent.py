@@ -21,9 +21,11 @@ from pathlib import Path
 
 import pytest
 
+import toolkit.agent
 from dispatcher.group.events import Sent, Waiting
 from tests.consoles import PATIENCE, Board, Lab, eventually
-from toolkit.agent import COMMAND, CONNECTED, CONSOLE, GONE, _Command
+from tests.terminal import Terminal
+from toolkit.agent import COMMAND, CONNECTED, CONSOLE, GONE, WAITING, Agent, _Command
 from toolkit.console import Console
 from toolkit.thin import LENGTH_SIZE
 from toolkit.wire.vocabulary import pack_request
@@ -115,6 +117,32 @@ def test_sixteen_at_once(lab: Lab, board: Board) -> None:
         assert (board.directory / f"cache{i}").read_text() == f"n={i}\n"
     assert len(lab.events(Sent)) == 16 and len(lab.events(Waiting)) == 16
     assert board.echoes and lab["b"].echoes
+
+
+def test_many_that_come_at_once_are_looked_at_together(
+    monkeypatch: pytest.MonkeyPatch, terminal: Terminal
+) -> None:
+    """Whether a command has the foreground is read from a file: never once more for all whenever one comes."""
+    looked: list[int] = []
+    monkeypatch.setattr(toolkit.agent, "has_foreground", lambda pid, _: bool(looked.append(pid)) or True)
+    count = 50
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind("")
+        listener.listen(count)
+        listener.setblocking(False)
+        agent = Agent(listener, terminal.console)
+        for number in range(count):
+            command = stack.enter_context(socket.socket(socket.AF_UNIX))
+            command.connect(listener.getsockname())
+            request = pack_request(b"%08d" % number, "self")
+            command.sendall(len(request).to_bytes(LENGTH_SIZE, "big") + request)
+        agent._turn()
+        agent._turn()
+        assert [command.state for command in agent._commands.values()] == [WAITING] * count
+        assert len(looked) <= 2 * count
+        for fd in agent._commands:
+            os.close(fd)
 
 
 def test_two_consoles_have_nothing_to_do_with_each_other(lab: Lab) -> None:

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Who is at the other end of the agent's socket, where numbers of users mean something else."""
+"""How commands find the agent, and who is at the other end of its socket."""
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import socket
 import sys
@@ -10,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from toolkit import meeting
 
 ROOT = Path(__file__).parents[2]
 NOBODY, STRANGER = 65534, 1234
@@ -80,12 +84,43 @@ def test_a_stranger_without_a_number_in_our_user_namespace_is_not_met(squatted: 
 
 
 def test_a_number_of_nobody_is_not_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    from toolkit import meeting
-
     one, other = socket.socketpair()
     with one, other:
         monkeypatch.setattr(meeting, "peer", lambda connection: (os.getpid(), NOBODY))
-        monkeypatch.setattr(os, "geteuid", lambda: NOBODY)
+        monkeypatch.setattr("posix.geteuid", lambda: NOBODY)
         assert meeting.trusted(one)
         monkeypatch.setattr(meeting, "peer", lambda connection: (0, NOBODY))
         assert not meeting.trusted(one)
+
+
+@pytest.fixture
+def taken() -> Iterator[tuple[str, socket.socket]]:
+    """A key, and a socket that has the name for it, and does not listen yet."""
+    key = f"test-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(f"\0lavabox/{os.geteuid()}/{key}")
+        yield key, bound
+
+
+def test_an_agent_that_does_not_get_to_run_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, taken: tuple[str, socket.socket]
+) -> None:
+    """Among a thousand commands seconds go by between two steps of one. A second agent would take the first one's answers."""
+    key, bound = taken
+    seconds = itertools.count()
+    monkeypatch.setattr(meeting.time, "monotonic", lambda: float(next(seconds)))
+    naps = itertools.count()
+    monkeypatch.setattr(meeting.time, "sleep", lambda _: bound.listen() if next(naps) == 20 else None)
+    agent, elected = meeting.meet(key)
+    with contextlib.closing(agent):
+        assert not elected and agent.getpeername() == bound.getsockname()
+
+
+def test_a_name_where_nobody_ever_listens_is_passed_by(
+    monkeypatch: pytest.MonkeyPatch, taken: tuple[str, socket.socket]
+) -> None:
+    key, bound = taken
+    monkeypatch.setattr(meeting.time, "sleep", lambda _: None)
+    listener, elected = meeting.meet(key)
+    with contextlib.closing(listener):
+        assert elected and listener.getsockname().startswith(bound.getsockname() + b"/")

@@ -48,18 +48,9 @@ try:
         with open(sys.argv[0], "rb") as file:
             data = file.read()
 
-        # What lies in the archive begins behind its name. (Which must not stand here as it does there.)
-        def entry(name: bytes, kind: bytes = b"py") -> bytes:
-            mark = b"\0\0%s.%s" % (name, kind)
-            return data[data.index(mark) + len(mark) :]
-
-        try:
-            from zlib import decompress
-        except ImportError:
-            exec(entry(b"inflate").partition(b"PK\3\4")[0])
-        if MAGIC_NUMBER + b"__main__" in data:
-            exec(marshal.loads(decompress(entry(b"importer", b"bytecode"), -15)))
-        exec(decompress(entry(b"importer"), -15))
+        # It lies in the archive as it is, behind its name. (Which must not stand here as it does there.)
+        text = data[data.index(b"\0\0%s.py" % b"long") + 9 :]
+        exec(text[: text.index(b"PK\3\4")])
 except KeyboardInterrupt:
     status = 130
 posix._exit(status)  # type: ignore[arg-type]

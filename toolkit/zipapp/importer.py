@@ -5,7 +5,7 @@ Run by __main__.py, which has read the box: `data` is its content, and `decompre
 stands in its place. It may also have begun the command: `identity` is that of its first request then.
 
 The modules are there as bytecode of one version of Python, and as source for all others; of each kind in
-two streams. zipimport, which wants an entry for each, takes three times as long.
+two groups. zipimport, which wants an entry for each, takes three times as long.
 """
 
 import gc

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: MIT
+"""Where the long way of a command begins: runs importer.py, for which it finds what inflates.
+
+Run by __main__.py, which has read the box: `data` is its content. Apart from that, since a thin client has no use
+for it, and would compile it each time.
+"""
+
+import marshal
+from _frozen_importlib_external import MAGIC_NUMBER
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    data = b""
+
+
+def entry(name: bytes) -> bytes:
+    """The archive, from the content of this entry on."""
+    mark = b"\0\0" + name
+    return data[data.index(mark) + len(mark) :]
+
+
+try:
+    from zlib import decompress
+except ImportError:
+    exec(entry(b"inflate.py").partition(b"PK\3\4")[0])
+if MAGIC_NUMBER + b"__main__" in data:
+    exec(marshal.loads(decompress(entry(b"importer.bytecode"), -15)))
+exec(decompress(entry(b"importer.py"), -15))
