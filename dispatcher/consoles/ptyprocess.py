@@ -29,10 +29,6 @@ from dispatcher.consoles.processes import MARK_VARIABLE, kill_all, look, send_si
 _READ_SIZE = 4095
 # Passed on at once at most: enough that a batch costs little more than its bytes.
 _BATCH_SIZE = 16 * _READ_SIZE
-# Seconds that a batch may keep the loop from the other consoles. Output that takes longer, as a hostile
-# device sends it, comes in smaller batches from then on, down to so many bytes.
-_BATCH_TIME = 0.002
-_SMALL_BATCH = 512
 # Bytes waiting to be typed; a device that does not read its console gets no more than that.
 _TYPE_LIMIT = 256 * 1024
 # At the end nothing should be left that writes. This bounds what something unkillable adds.
@@ -107,7 +103,6 @@ class PtyProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._master: int | None = None
         self._slave: int | None = None
-        self._batch_size = _BATCH_SIZE
         self._receive_timer: asyncio.TimerHandle | None = None
         self._type_timer: asyncio.TimerHandle | None = None
         self._input_timer: asyncio.TimerHandle | None = None
@@ -213,14 +208,8 @@ class PtyProcess:
             self._loop.remove_reader(self._master)
             self._from_device.begin(time.monotonic())
             self._receive_timer = self._loop.call_later(self._from_device.pause, self._receive_paced)
-        elif data := self._read(self._batch_size):
-            began = time.monotonic()
+        elif data := self._read(_BATCH_SIZE):
             self._listener.received(data)
-            took = time.monotonic() - began
-            if took > _BATCH_TIME:
-                self._batch_size = max(_SMALL_BATCH, self._batch_size // 2)
-            elif took < _BATCH_TIME / 4 and len(data) == self._batch_size:
-                self._batch_size = min(_BATCH_SIZE, self._batch_size * 2)
 
     def _receive_paced(self) -> None:
         assert self._from_device is not None and self._master is not None

@@ -27,8 +27,9 @@ _READ_TIMEOUT = 0.2
 # Seconds that a write may be held up, by a terminal server that does not read for instance.
 _WRITE_TIMEOUT = 5.0
 _READ_SIZE = 64 * 1024
-# Chunks on their way from the reader to the loop; more would only fill the memory.
-_CHUNKS = 64
+# Bytes on their way from the reader to the loop, but for the last chunk: who can't keep up is to have them wait on
+# the line, and not for its answers behind them.
+_ON_THE_WAY = 64 * 1024
 # Writes waiting for a port that takes none.
 _WRITES = 1024
 # Seconds that the threads get to end. A port that hangs while it is opened can't be interrupted.
@@ -117,7 +118,8 @@ class _Connection:
         self._stopping = threading.Event()
         # A byte in this pipe ends a reader that waits for a file descriptor.
         self._wake_reader, self._wake_writer = os.pipe()
-        self._room = threading.Semaphore(_CHUNKS)
+        self._room = threading.Condition()
+        self._on_the_way = 0  # bytes
         self._held: deque[bytes] = deque()  # what came while paused
         self._writes: queue.Queue[bytes | None] = queue.Queue(_WRITES)
         self._refused = False
@@ -179,6 +181,8 @@ class _Connection:
                 self._tell(self._lose, _why(error))
                 break
             if data and self._have_room():
+                with self._room:
+                    self._on_the_way += len(data)
                 self._tell(self._receive_or_hold, data)
         _close(self._port)
 
@@ -188,9 +192,11 @@ class _Connection:
         self._listener.lost(reason)
 
     def _have_room(self) -> bool:
-        while not self._room.acquire(timeout=_READ_TIMEOUT):
-            if self._stopping.is_set():
-                return False
+        with self._room:
+            while self._on_the_way >= _ON_THE_WAY:
+                if self._stopping.is_set():
+                    return False
+                self._room.wait(_READ_TIMEOUT)
         return True
 
     def _receive_or_hold(self, data: bytes) -> None:
@@ -200,7 +206,9 @@ class _Connection:
             self._receive(data)
 
     def _receive(self, data: bytes) -> None:
-        self._room.release()
+        with self._room:
+            self._on_the_way -= len(data)
+            self._room.notify()
         self._listener.received(data)
 
     # The writer's thread
