@@ -7,8 +7,9 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from dispatcher.consoles import Listener
-from dispatcher.consoles.batches import Batches
 
+# Bytes that are read at once.
+_READ_SIZE = 64 * 1024
 # Bytes that wait to be written, above which nothing is taken.
 _MAX_UNWRITTEN = 64 * 1024
 # Seconds that a driver gets to send what is left.
@@ -27,7 +28,6 @@ class LoopConnection:
         self._close = close
         self._listener = listener
         self._loop = asyncio.get_running_loop()
-        self._batches = Batches()
         self._unwritten = bytearray()
         self._refused = False  # whether `drained` is to follow
         self._open = True
@@ -71,14 +71,14 @@ class LoopConnection:
 
     def _readable(self) -> None:
         try:
-            data = os.read(self._descriptor, self._batches.size)
+            data = os.read(self._descriptor, _READ_SIZE)
         except BlockingIOError:
             return
         except OSError as error:
             self._lose(error.strerror or str(error))
             return
         if data:
-            self._batches.hand_on(data, self._listener.received)
+            self._listener.received(data)
         else:
             self._lose("the other end closed the connection")
 

@@ -22,7 +22,6 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from dispatcher.consoles import ConsoleError, Listener
-from dispatcher.consoles.batches import Batches
 from dispatcher.consoles.pacer import Pacer
 from dispatcher.consoles.processes import MARK_VARIABLE, kill_all, look, send_signal
 
@@ -104,7 +103,6 @@ class PtyProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._master: int | None = None
         self._slave: int | None = None
-        self._batches = Batches(_BATCH_SIZE)
         self._receive_timer: asyncio.TimerHandle | None = None
         self._type_timer: asyncio.TimerHandle | None = None
         self._input_timer: asyncio.TimerHandle | None = None
@@ -210,8 +208,8 @@ class PtyProcess:
             self._loop.remove_reader(self._master)
             self._from_device.begin(time.monotonic())
             self._receive_timer = self._loop.call_later(self._from_device.pause, self._receive_paced)
-        elif data := self._read(self._batches.size):
-            self._batches.hand_on(data, self._listener.received)
+        elif data := self._read(_BATCH_SIZE):
+            self._listener.received(data)
 
     def _receive_paced(self) -> None:
         assert self._from_device is not None and self._master is not None

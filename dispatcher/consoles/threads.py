@@ -14,8 +14,9 @@ from dispatcher.consoles import Listener
 
 # Seconds until a reader looks whether it is to end.
 _LOOK = 0.2
-# Chunks on their way from the reader to the loop; more would only fill the memory.
-_CHUNKS = 64
+# Bytes on their way from the reader to the loop, but for the last chunk: who can't keep up is to have them wait on
+# the line, and not for its answers behind them.
+_ON_THE_WAY = 64 * 1024
 # Writes waiting for a port that takes none.
 _WRITES = 1024
 # Seconds that the threads get to end.
@@ -36,7 +37,8 @@ class ThreadedConnection:
         self._listener = listener
         self._loop = loop
         self._stopping = threading.Event()
-        self._room = threading.Semaphore(_CHUNKS)
+        self._room = threading.Condition()
+        self._on_the_way = 0  # bytes
         self._held: deque[bytes] = deque()  # what came while paused
         self._writes: queue.Queue[bytes | None] = queue.Queue(_WRITES)
         self._refused = False
@@ -101,6 +103,8 @@ class ThreadedConnection:
                 self._tell(self._lose, why(error))
                 break
             if data and self._have_room():
+                with self._room:
+                    self._on_the_way += len(data)
                 self._tell(self._receive_or_hold, data)
         close_port(self._port)
 
@@ -110,9 +114,11 @@ class ThreadedConnection:
         self._listener.lost(reason)
 
     def _have_room(self) -> bool:
-        while not self._room.acquire(timeout=_LOOK):
-            if self._stopping.is_set():
-                return False
+        with self._room:
+            while self._on_the_way >= _ON_THE_WAY:
+                if self._stopping.is_set():
+                    return False
+                self._room.wait(_LOOK)
         return True
 
     def _receive_or_hold(self, data: bytes) -> None:
@@ -122,7 +128,9 @@ class ThreadedConnection:
             self._receive(data)
 
     def _receive(self, data: bytes) -> None:
-        self._room.release()
+        with self._room:
+            self._on_the_way -= len(data)
+            self._room.notify()
         self._listener.received(data)
 
     # The writer's thread

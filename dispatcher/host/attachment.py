@@ -6,12 +6,15 @@
     Console <--keys, reply lines-- Channel <--answers-- Group
 
 Each attachment has its own timer and its own attempts to connect: one that fails takes no
-other down.
+other down. And none keeps the others waiting: in one turn of the loop, it reads a slice of what
+has come, and carries out a few items; meanwhile its console is not read.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
@@ -26,6 +29,12 @@ from dispatcher.line.textsignals import Found
 
 # Seconds before a lost connection is tried again; twice as long each time.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 10.0
+# Seconds of processor time that a slice may take. Output that takes longer, as a hostile device sends it, comes in
+# smaller slices from then on. Their bytes:
+SLICE_TIME = 0.002
+SMALLEST_SLICE, FIRST_SLICE, LARGEST_SLICE = 512, 8 * 1024, 64 * 1024
+# Items that are carried out in one turn: a result, which goes into the log, takes some 60 microseconds.
+MOST_ITEMS = 32
 
 
 class Membership(Protocol):
@@ -131,6 +140,11 @@ class Attachment:
         self._loop = asyncio.get_running_loop()
         self._channel = Channel(token, group.number, position, patterns, text_requests=text_requests)
         self._timer = Timer(self._handle_timeout)
+        self._arrived: list[bytes] = []  # what has come and is not read
+        self._items: deque[Item] = deque()  # what was read and is not carried out
+        self._slice = FIRST_SLICE
+        self._busy = False  # `_work` is called in the next turn, and the console is not read
+        self._held = False  # by `pause`
         self._over = asyncio.Event()
         self._lost = asyncio.Event()
         self._left = False
@@ -227,13 +241,59 @@ class Attachment:
         if reason is not None:
             self._leave(reason)
 
+    def pause(self) -> None:
+        """Receive nothing for now: whoever looks at the output can't keep up."""
+        self._held = True
+        self.console.pause()
+
+    def resume(self) -> None:
+        """Receive again."""
+        self._held = False
+        if not self._busy:
+            self._work()
+            if not self._busy:
+                self.console.resume()
+
     # What the console tells
 
     def received(self, data: bytes) -> None:
         """Bytes came from the device."""
         self._pulse.look()
-        now = self._loop.time()
-        self._carry_out(self._channel.receive_data(data, now), now)
+        self._arrived.append(data)
+        if not self._busy:
+            self._work()
+
+    def _work(self) -> None:
+        """Do as much as one turn of the loop is for."""
+        was_busy, self._busy = self._busy, False
+        if self._held:
+            return
+        now, began, size = self._loop.time(), time.thread_time(), 0
+        if not self._items and self._arrived:
+            data = self._arrived[0] if len(self._arrived) == 1 else b"".join(self._arrived)
+            self._arrived = [data[self._slice :]] if len(data) > self._slice else []
+            data = data[: self._slice]
+            size = len(data)
+            self._items.extend(self._channel.receive_data(data, now))
+        self._carry_out(now, MOST_ITEMS)
+        took = time.thread_time() - began
+        if took > SLICE_TIME:
+            self._slice = max(SMALLEST_SLICE, self._slice // 2)
+        elif took < SLICE_TIME / 4 and size == self._slice:
+            self._slice = min(LARGEST_SLICE, self._slice * 2)
+        if self._items or self._arrived:
+            self._busy = True
+            self._loop.call_soon(self._work)
+            if not was_busy:
+                self.console.pause()
+        elif was_busy and not self._held:
+            self.console.resume()
+
+    def _catch_up(self, now: float) -> None:
+        """Carry out all that has come, as nothing will come any more."""
+        data, self._arrived = b"".join(self._arrived), []
+        self._items.extend(self._channel.receive_data(data, now))
+        self._carry_out(now)
 
     def drained(self) -> None:
         """There is room for what is to be typed."""
@@ -247,14 +307,18 @@ class Attachment:
         """The connection is gone."""
         now = self._loop.time()
         self._unwritten = b""
-        self._carry_out(self._channel.interrupt(now), now)
+        self._catch_up(now)
+        self._items.extend(self._channel.interrupt(now))
+        self._carry_out(now)
         self._trouble(f"connection lost ({reason})")
         self._lost.set()
 
     def rebooted(self) -> None:
         """The device reboots."""
         now, reason = self._loop.time(), "the device rebooted"
-        self._carry_out(self._channel.end_links(reason), now)
+        self._catch_up(now)
+        self._items.extend(self._channel.end_links(reason))
+        self._carry_out(now)
         self._group.reboot(self, reason)
 
     def ended(self, reason: str, status: int) -> None:
@@ -276,7 +340,9 @@ class Attachment:
     def _finish(self) -> None:
         self._pulse.forget(self._went_on)
         now = self._loop.time()
-        self._carry_out(self._channel.close(now), now)
+        self._catch_up(now)
+        self._items.extend(self._channel.close(now))
+        self._carry_out(now)
         self._timer.cancel()
 
     def _leave(self, reason: str) -> None:
@@ -292,12 +358,22 @@ class Attachment:
     def _handle_timeout(self) -> None:
         self._pulse.look()
         now = self._loop.time()
-        self._carry_out(self._channel.handle_timeout(now), now)
+        self._items.extend(self._channel.handle_timeout(now))
+        if not self._busy:
+            self._work()
+        # There may be something to type.
+        self._group.wake(self)
 
-    def _carry_out(self, items: Sequence[Item], now: float) -> None:
+    def _carry_out(self, now: float, most: int | None = None) -> None:
+        """Carry out what was read.
+
+        :param most: items, and only until somebody can't keep up; None: all of them.
+        """
         group = self._group
-        for item in items:
-            match item:
+        for _ in range(len(self._items) if most is None else min(most, len(self._items))):
+            if self._held and most is not None:
+                break
+            match item := self._items.popleft():
                 case Output():
                     group.hear(now)
                     for tap in self._taps:

@@ -253,9 +253,9 @@ class Hook:
 
     def _output_full(self, full: bool) -> None:
         if full:
-            self._console.pause()
+            self._attachment.pause()
         else:
-            self._console.resume()
+            self._attachment.resume()
 
     def _hung_up(self) -> None:
         self._end(-signal.SIGHUP)

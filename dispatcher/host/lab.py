@@ -59,7 +59,7 @@ class LabDevice:
         """Read nothing of the device for a while: a client can't keep up."""
         if client not in self._held and self.attachment is not None:
             self._held[client] = asyncio.get_running_loop().call_later(HOLD, client.drop)
-            self.attachment.console.pause()
+            self.attachment.pause()
 
     def let_go(self, client: Client) -> None:
         """The client has caught up, or is gone."""
@@ -67,7 +67,7 @@ class LabDevice:
         if timer is not None:
             timer.cancel()
             if not self._held and self.attachment is not None:
-                self.attachment.console.resume()
+                self.attachment.resume()
 
     def type(self, data: bytes) -> None:
         """Type to the device, if its console is there."""

@@ -20,7 +20,7 @@ import pytest
 import serial
 import serial.rfc2217
 
-from dispatcher.consoles import Console, ConsoleError, batches, open_console, processes
+from dispatcher.consoles import Console, ConsoleError, open_console, processes
 from dispatcher.consoles.pacer import Pacer
 from dispatcher.consoles.processes import become_subreaper, everything_below, process_table, reap_orphans
 from dispatcher.consoles.ptyprocess import PtyProcess, ending_in_words
@@ -215,18 +215,6 @@ def _wait_until_blocked(pid: int | None) -> None:
                     return
         time.sleep(0.01)
     raise AssertionError("the command goes on")
-
-
-def test_output_that_takes_long_comes_in_small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def body() -> None:
-        monkeypatch.setattr(batches, "_LONGEST", 0.0)
-        async with started(shell("yes")) as it:
-            await it.until(lambda: len(it.data) > 0 and len(it.chunks[-1]) == batches._SMALLEST)
-            monkeypatch.setattr(batches, "_LONGEST", float("inf"))
-            await it.until(lambda: len(it.chunks[-1]) > 4 * batches._SMALLEST)
-        assert it.data.startswith(b"y\r\n" * 1000)
-
-    asyncio.run(body())
 
 
 def test_exec_console_has_normal_modes_without_echo() -> None:
