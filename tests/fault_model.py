@@ -629,7 +629,8 @@ class World:
         device.up.queue.clear()
         device.down.queue.clear()
         device.clean = False
-        # What was on the line is gone: it is no longer due.
+        # What was on the line is gone: it is no longer due. What the host holds back may come out all the same.
+        device.frame_bytes += len(device.printed) - device.checked[0]
         device.printed = device.printed[: device.checked[0]]
 
     def _restart(self) -> None:

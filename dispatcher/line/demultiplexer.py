@@ -41,6 +41,7 @@ MARKER_TIME = 0.25
 GUESSES_PER_SECOND = 10_000.0
 
 _ESCAPE = MARKER[:1]
+_LINE_FEED = 0x0A
 # What a kernel message with a time stamp begins with, or may yet begin with. Without this sign
 # one is not looked for behind an ESC, and behind ESC ] only if that begins no sequence of others.
 _TIME_STAMP = rb"(?:<\d{0,3}(?:\Z|>))?(?:\Z|\[ {0,11}(?:\Z|\d{1,8}(?:\Z|\.\d{0,6}(?:\Z|\]))))"
@@ -114,6 +115,7 @@ class Demultiplexer:
         self._credit = float(MAX_GUESSES)
         self._credit_since = 0.0
         self._echoes = Echoes()
+        self._fresh = True  # whether an echo may go on where what is held begins
 
     def type_line(self, line: bytes, now: float) -> None:
         """Tell of a line that is typed to the device now, as `encode_line` made it.
@@ -133,54 +135,61 @@ class Demultiplexer:
         """When `handle_timeout` has to be called."""
         if not self._held:
             return None
-        whole = self._held.startswith((MARKER, LINE_MARKER))
+        whole = self._held.startswith(MARKER if self._echoes.awaited else (MARKER, LINE_MARKER))
         return self._held_since + (HOLD_TIME if whole else MARKER_TIME)
 
     def handle_timeout(self, now: float) -> list[Event]:
         deadline = self.next_timeout()
         if deadline is None or now < deadline:
             return []
-        # The candidate was none; what stands behind its first byte may be one.
-        return self._take(self._held, 1, now)
+        if self._held.startswith(_ESCAPE):
+            # The candidate was none; what stands behind its first byte may be one.
+            return self._take(self._held, 1, now)
+        return self._take(self._held, 0, now, final=True)
 
     def flush(self) -> list[Event]:
         """The console has ended: whatever is held comes out."""
         held, self._held = self._held, b""
         return [Output(held)] if held else []
 
-    def _take(self, data: bytes, position: int, now: float) -> list[Event]:
-        """The events of `data`, in which no candidate begins before `position`."""
+    def _take(self, data: bytes, position: int, now: float, *, final: bool = False) -> list[Event]:
+        """The events of `data`, in which no candidate begins before `position`.
+
+        :param final: no more comes for now, so that an echo at its end goes no further.
+        """
         self._credit = min(MAX_GUESSES, self._credit + (now - self._credit_since) * GUESSES_PER_SECOND)
         self._credit_since = now
         self._echoes.forget_old(now)
         events: list[Event] = []
-        held = self._scan(data, position, events)
+        held = self._scan(data, position, events, final)
         self._held = data[held:]
         if held:
             # Another candidate than before: its time begins now.
             self._held_since = now
         return events
 
-    def _scan(self, data: bytes, position: int, events: list[Event]) -> int:
+    def _scan(self, data: bytes, position: int, events: list[Event], final: bool) -> int:
         """Append the events of `data`; returns where that begins which may yet become a frame or an echo."""
         text = 0  # where the output begins that has no event yet
         searched, self._searched = 0 if position else self._searched, 0
         marker, content = _find_marker(data, position)
+        fresh = self._fresh and position == 0
         while True:
             if 0 <= marker < position:
                 marker, content = _find_marker(data, position)
-            echo = self._echoes.find(data, position, len(data) if marker < 0 else marker)
+            limit = len(data) if marker < 0 else marker
+            echo = self._echoes.find(data, position, limit, fresh=fresh, final=final)
             event: Event | None = None
             if echo is not None:
                 start, end = echo
                 if end >= 0:
                     event = Echo(data[start:end])
-                    self._echoes.forget(event.raw)
+                    self._echoes.take(event.raw)
             elif marker >= 0:
                 start = marker
                 event, end = self._frame(data, start, content, searched)
             else:
-                start = self._echoes.beginning(data, position)
+                start = len(data) if final else self._echoes.beginning(data, position)
                 break
             searched = 0
             if end < 0:
@@ -191,8 +200,12 @@ class Demultiplexer:
                     events.append(Output(data[text:start]))
                 events.append(event)
                 text = end
+            fresh = (event is not None and not isinstance(event, Damaged)) or data[end - 1] == _LINE_FEED
         if start > text:
             events.append(Output(data[text:start]))
+        if start > position:
+            fresh = data[start - 1] == _LINE_FEED
+        self._fresh = fresh
         return start
 
     def _frame(self, data: bytes, start: int, content: int, searched: int) -> tuple[Event | None, int]:

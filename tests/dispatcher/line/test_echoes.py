@@ -95,3 +95,44 @@ def test_frames_among_echoes_are_read() -> None:
     events = read([SHOWN[40:] + b"\r\n" + frame + b"$ "])
     assert [event.body for event in events if isinstance(event, Frame)] == [b"hello!"]
     assert text_of(events) == b"$ "
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 1000])
+@pytest.mark.parametrize("message", [b"[   12.345678] usb 1-1: new device\r\n", b"<6>[    1.000000] a\r\n"])
+def test_a_kernel_message_in_a_line(message: bytes, chunk: int) -> None:
+    """What comes behind it goes on where the line was cut; what is left of the marker in front of it says nothing."""
+    for start in range(2, len(SHOWN) - 3, 5):
+        for end in range(start + 1, len(SHOWN) - 1, 7):
+            cut = SHOWN[:start] + message + SHOWN[start:end] + message + SHOWN[end:]
+            data = b"a\r\n" + cut + b"\r\n$ "
+            events = read([data[i : i + chunk] for i in range(0, len(data), chunk)])
+            assert text_of(events) == b"a\r\n" + 2 * message + b"$ ", (start, end)
+
+
+def test_lines_that_are_cut_and_follow_each_other() -> None:
+    """All of them are replies of one session, and begin alike."""
+    lines = [
+        encode_line(packets.pack_packet(packets.REPLY, 0x89ABCDEF, 9 + n, 1, 0, 90, 1, bytes([n]) * 90))
+        for n in range(20)
+    ]
+    message = b"[   12.345678] usb\r\n"
+    data = b"".join(line[1:30] + message + line[30:60] + message + line[60:-1] + b"\r\n" for line in lines)
+    assert text_of(read([data], *lines)) == 40 * message
+    torn = b"".join(line[1:9] + message + line[9:30] for line in lines)
+    assert text_of(read([torn + b"$ "], *lines)) == 20 * message + b"$ "
+
+
+def test_a_part_with_nothing_behind_it_is_no_output() -> None:
+    """As where modes have changed, and the device says nothing more."""
+    for piece in (SHOWN[:20], SHOWN[-20:]):
+        demultiplexer = Demultiplexer()
+        demultiplexer.type_line(LINE, 0.0)
+        events = demultiplexer.receive_data(b"$ " + piece, 1.0)
+        while (deadline := demultiplexer.next_timeout()) is not None:
+            events += demultiplexer.handle_timeout(deadline)
+        assert text_of(events) == b"$ "
+
+
+def test_other_lines_to_the_device_are_not_remembered() -> None:
+    data = b"<lava_send_ack>\r\nhello\r\n"
+    assert text_of(read([data], b"<lava_send_ack>\n")) == data
