@@ -19,6 +19,7 @@ from dispatcher.consoles import Console, ConsoleError
 from dispatcher.engine import Answer
 from dispatcher.host.timer import Timer
 from dispatcher.line.channel import Alarm, Asked, Channel, Item, Output, TextHandle
+from dispatcher.line.legibility import Legibility
 from dispatcher.line.session import Cancelled, Counters, Request
 from dispatcher.line.textpatterns import Pattern
 from dispatcher.line.textsignals import Found
@@ -126,6 +127,8 @@ class Attachment:
         self._ended = ended
         self._loop = asyncio.get_running_loop()
         self._channel = Channel(token, group.number, position, patterns, text_requests=text_requests)
+        self._legibility = Legibility()
+        self._has_speed = not console.address.startswith("exec:")
         self._timer = Timer(self._handle_timeout)
         self._over = asyncio.Event()
         self._lost = asyncio.Event()
@@ -157,6 +160,7 @@ class Attachment:
                     self._group.regain(self)
                     self.tell("connected again" if self._was_connected else "connected")
                 self.connected = self._was_connected = True
+                self._legibility = Legibility()
                 pause = FIRST_PAUSE
                 await self._first_of(self._over, self._lost)
             if not self._over.is_set():
@@ -280,6 +284,9 @@ class Attachment:
                     group.hear(now)
                     for tap in self._taps:
                         tap.output(item.data, now)
+                    # Through what a command reaches there may go anything, and it has no speed.
+                    if self._has_speed and self._legibility.receive_output(item.data):
+                        self.tell("this prints what is no text; is the speed of its port the device's?")
                 case Asked():
                     if self._witness is not None:
                         self._asked[item.request] = item

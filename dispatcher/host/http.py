@@ -3,6 +3,7 @@
 
 import asyncio
 import ipaddress
+import os
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from importlib import resources
@@ -59,7 +60,7 @@ class Site:
         try:
             await site.start()
         except OSError as error:
-            raise SetupError(f"http {host}:{port}: {error.strerror or error}") from error
+            raise SetupError(f"http {host}:{port}: {os.strerror(error.errno or 0)}") from error
         return int(self._runner.addresses[0][1])
 
     async def close(self) -> None:

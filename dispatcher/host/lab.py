@@ -18,6 +18,7 @@ from typing import Any
 from dispatcher.consoles import ConsoleError
 from dispatcher.consoles.reopened import lasting_console
 from dispatcher.errors import UsageError
+from dispatcher.files import told
 from dispatcher.group.wording import command
 from dispatcher.grouplog import GroupLogError
 from dispatcher.host.attachment import Attachment
@@ -287,8 +288,8 @@ class Lab:
             )
             device.hosted = hosted
         except (UsageError, ValueError, GroupLogError, OSError) as error:
-            device.refused = str(error)
-            self._tell(f"{config.name} is left out: {error}")
+            device.refused = told(error) if isinstance(error, OSError) else str(error)
+            self._tell(f"{config.name} is left out: {device.refused}")
             return
         self._dispatcher.add(device.attachment)
         await self._offer(device)

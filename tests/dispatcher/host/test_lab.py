@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tty
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import serial
 
 from dispatcher.host.control import connect
 from tests.dispatcher.host.lavaclient import Job
@@ -335,6 +337,46 @@ def test_a_console_that_can_not_be_is_left_out_and_said(tmp_path: Path, commands
         assert status.returncode == 1 and "ssh is reached by its program" in status.stdout
         lab.process.interrupt(signal.SIGTERM)
         assert lab.process.finish() == 0
+
+
+def test_ports_that_are_missing_busy_vanish_or_have_another_speed_are_said(
+    tmp_path: Path, commands: Path
+) -> None:
+    pairs = [os.openpty() for _ in range(3)]
+    for _, slave in pairs:
+        tty.setraw(slave)
+    (garbage, of_garbage), (vanishing, of_vanishing), (busy, of_busy) = pairs
+    text = "".join(
+        f'[devices.{name}]\nconsole = "{port}"\n'
+        for name, port in (
+            ("garbage", os.ttyname(of_garbage)),
+            ("vanishing", os.ttyname(of_vanishing)),
+            ("busy", os.ttyname(of_busy)),
+            ("missing", "/dev/nonexistent"),
+            ("silent", "socket://127.0.0.1:1"),
+            ("nothing", "exec:/nonexistent/command"),
+        )
+    )
+    with serial.Serial(os.ttyname(of_busy), exclusive=True):
+        lab = Served(tmp_path, text + device("good"), commands)
+        with lab.process:
+            lab.process.until_all(
+                "missing: /dev/nonexistent: there is no such port; trying again",
+                f"busy: {os.ttyname(of_busy)}: another program has it open, end that first; trying again",
+                "silent: socket://127.0.0.1:1: Connection refused; trying again",
+                "nothing: connection lost (the command ended with status 127 (not found)); trying again",
+            )
+            os.write(garbage, b"\xff\xfe\x00\xe0" * 200)
+            lab.process.until_all("garbage: this prints what is no text; is the speed of its port")
+            lab.until(lambda status: status["devices"][1]["connected"])
+            os.close(vanishing)
+            os.close(of_vanishing)
+            lab.process.until_all("vanishing: connection lost (")
+            assert "good" in lab.type("good", "lava-self; echo and-$((40+2))\n", "and-42")
+            lab.process.interrupt(signal.SIGTERM)
+            assert lab.process.finish() == 0
+    for descriptor in (garbage, of_garbage, busy, of_busy):
+        os.close(descriptor)
 
 
 def test_a_job_of_lava_is_in_the_group_of_a_served_device(tmp_path: Path, commands: Path) -> None:
