@@ -227,6 +227,7 @@ class Lab:
                             "alias": hosted.members[name].alias if name in hosted.members else name,
                             "role": role,
                             "left": name in coordinator.gone,
+                            "log_bytes": state.bytes_of(name),
                             "waits": waits.get((hosted.name, name), []),
                         }
                         for name, role in coordinator.members
