@@ -244,6 +244,7 @@ class Attachment:
         self._unwritten = b""
         self._carry_out(self._channel.interrupt(now), now)
         self._trouble(f"connection lost ({reason})")
+        self._room()
         self._lost.set()
 
     def ended(self, reason: str, status: int) -> None:

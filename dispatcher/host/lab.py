@@ -70,10 +70,14 @@ class LabDevice:
             if not self._held and self.attachment is not None:
                 self.attachment.console.resume()
 
-    def type(self, data: bytes) -> None:
-        """Type to the device, if its console is there."""
-        if self.attachment is not None:
-            self.attachment.type(data)
+    def type(self, data: bytes) -> bool:
+        """Type to the device, if its console is there. False: it can't take that yet; the taps are told when it can."""
+        return self.attachment is None or self.attachment.type(data)
+
+    def room(self) -> None:
+        """The console takes keys again."""
+        for tap in list(self.taps):
+            tap.room()
 
     def output(self, data: bytes, now: float) -> None:
         """Hand on what the device printed."""
@@ -286,6 +290,7 @@ class Lab:
                 [device],
                 token=lambda: self._randomness.getrandbits(32),
                 position=position,
+                room=device.room,
             )
             device.hosted = hosted
         except (UsageError, ValueError, GroupLogError, OSError) as error:

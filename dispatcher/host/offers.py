@@ -32,8 +32,8 @@ class Device(Protocol):
 
     taps: set[Tap]
 
-    def type(self, data: bytes) -> None:
-        """Type to the device."""
+    def type(self, data: bytes) -> bool:
+        """Type to the device. False: it can't take that yet; `Tap.room` follows."""
 
     def hold(self, client: Client) -> None:
         """Read nothing of the device until `let_go`; the client is dropped if that takes too long."""
@@ -44,6 +44,9 @@ class Device(Protocol):
 
 class Tap(Protocol):
     """See `attachment.Tap`."""
+
+    def room(self) -> None:
+        """What could not be typed may be tried again."""
 
     def output(self, data: bytes, now: float) -> None:
         """What the device printed."""
@@ -63,6 +66,7 @@ class Client(asyncio.Protocol):
         self._device = device
         self._writes = writes
         self._telnet = TelnetReader() if telnet else None
+        self._untyped = b""  # what the device can't take yet
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -76,8 +80,15 @@ class Client(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._telnet is not None:
             data = self._telnet.receive_data(data)
-        if data and self._writes:
-            self._device.type(data)
+        if data and self._writes and not self._device.type(data):
+            self._untyped = data
+            self._transport.pause_reading()
+
+    def room(self) -> None:
+        """Type what had to wait."""
+        if self._untyped and self._device.type(self._untyped):
+            self._untyped = b""
+            self._transport.resume_reading()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._device.taps.discard(self)
@@ -152,7 +163,7 @@ class TerminalLink:
         self._path = path
         self._loop = asyncio.get_running_loop()
         self._unread = bytearray()
-        self._lost = 0
+        self._untyped = b""
         self._master, self._slave = os.openpty()
         try:
             tty.setraw(self._slave, termios.TCSANOW)
@@ -198,7 +209,16 @@ class TerminalLink:
 
     def _readable(self) -> None:
         with contextlib.suppress(OSError):
-            self._device.type(os.read(self._master, _READ_SIZE))
+            data = os.read(self._master, _READ_SIZE)
+            if not self._device.type(data):
+                self._untyped = data
+                self._loop.remove_reader(self._master)
+
+    def room(self) -> None:
+        """Type what had to wait."""
+        if self._untyped and self._device.type(self._untyped):
+            self._untyped = b""
+            self._loop.add_reader(self._master, self._readable)
 
     def _writable(self) -> None:
         with contextlib.suppress(OSError):

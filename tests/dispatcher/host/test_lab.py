@@ -2,9 +2,11 @@
 """`lavabox serve LAB.toml` as a process, with consoles that are shells with the box: what it offers, and what changes."""
 
 import contextlib
+import hashlib
 import json
 import os
 import pty
+import random
 import re
 import select
 import shutil
@@ -240,6 +242,27 @@ def test_a_client_that_does_not_read_disturbs_nobody(served: Served) -> None:
         one.sendall(b"lava-self\n")
         until(one, "one\r\n")
         served.until(lambda status: any(d["clients"] == 2 for d in status["devices"]))
+
+
+def test_what_a_client_sends_faster_than_the_console_takes_it_is_not_lost(
+    tmp_path: Path, commands: Path
+) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = probe.getsockname()
+    data = random.Random(1).randbytes(1_500_000)
+    text = device("one", tcp=f"127.0.0.1:{address[1]}")
+    text = text.replace(
+        SHELL.replace('\\"', "'"), f"exec:stty raw; echo ready; head -c {len(data)} | sha256sum; exec cat"
+    )
+    lab = Served(tmp_path, text, commands)
+    with lab.process:
+        with socket.create_connection(address) as client:
+            lab.until(lambda status: status["devices"][0]["printed"])
+            threading.Thread(target=client.sendall, args=(data,), daemon=True).start()
+            until(client, hashlib.sha256(data).hexdigest())
+        lab.process.interrupt(signal.SIGTERM)
+        assert lab.process.finish() == 0
 
 
 def test_the_terminal_is_the_console(served: Served) -> None:
