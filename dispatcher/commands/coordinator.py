@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 from dispatcher.errors import SetupError, UsageError
+from dispatcher.files import told
 from dispatcher.group.wording import counted
 from dispatcher.host.groups import GroupLogs, Groups
 from dispatcher.host.groupserver import GroupServer
@@ -79,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         logs = GroupLogs(arguments.group_log)
     except OSError as error:
-        raise SetupError(f"--group-log: {error}") from error
+        raise SetupError(f"--group-log: {told(error)}") from error
     allow_descriptors()
     asyncio.run(_serve(arguments.socket, mode, address, logs))
     return 0

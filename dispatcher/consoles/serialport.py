@@ -7,6 +7,7 @@ as rfc2217, has two threads (`threads`), beside the one that pyserial has for it
 
 import asyncio
 import contextlib
+import errno
 import io
 import os
 import socket
@@ -62,7 +63,7 @@ class SerialPort:
         except TimeoutError as error:
             raise ConsoleError(f"{self.address}: nobody has answered for {_CONNECT_TIMEOUT:.0f} s") from error
         except (OSError, ValueError) as error:
-            raise ConsoleError(f"{self.address}: {why(error)}{_advice(error)}") from error
+            raise ConsoleError(f"{self.address}: {_told(error)}") from error
         try:
             descriptor = port.fileno()
         except (AttributeError, io.UnsupportedOperation):
@@ -179,11 +180,15 @@ def _notice_dead_peers(connection: socket.socket) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT)
 
 
-def _advice(error: Exception) -> str:
-    text = str(error)
-    number = getattr(error, "errno", None)
-    if number == 13 or "Permission denied" in text:
-        return "; you may have to be in the group that owns it (often dialout)"
-    if "exclusively lock" in text:
-        return "; another program has it open, end that first"
-    return ""
+def _told(error: Exception) -> str:
+    """What is wrong, and what to do."""
+    number, text = getattr(error, "errno", None), why(error)
+    # pyserial says it twice, with the number of the error and the name of the port.
+    reason = os.strerror(number) if number else text
+    if number == errno.EACCES:
+        return f"{reason}; you may have to be in the group that owns it (often dialout)"
+    if number == errno.ENOENT:
+        return "there is no such port"
+    if "exclusively lock" in text or number == errno.EBUSY:
+        return "another program has it open, end that first"
+    return reason

@@ -23,6 +23,7 @@ from dispatcher.engine import Answer
 from dispatcher.host.pulse import pulse_of
 from dispatcher.host.timer import Timer
 from dispatcher.line.channel import Alarm, Asked, Channel, Item, Output, TextHandle
+from dispatcher.line.legibility import Legibility
 from dispatcher.line.session import Cancelled, Cleared, Counters, Request, Suspected
 from dispatcher.line.textpatterns import Pattern
 from dispatcher.line.textsignals import Found
@@ -139,6 +140,8 @@ class Attachment:
         self._ended = ended
         self._loop = asyncio.get_running_loop()
         self._channel = Channel(token, group.number, position, patterns, text_requests=text_requests)
+        self._legibility = Legibility()
+        self._has_speed = not console.address.startswith("exec:")
         self._timer = Timer(self._handle_timeout)
         self._arrived: list[bytes] = []  # what has come and is not read
         self._items: deque[Item] = deque()  # what was read and is not carried out
@@ -177,6 +180,7 @@ class Attachment:
                     self._group.regain(self)
                     self.tell("connected again" if self._was_connected else "connected")
                 self.connected = self._was_connected = True
+                self._legibility = Legibility()
                 pause = FIRST_PAUSE
                 await self._first_of(self._over, self._lost)
             if not self._over.is_set():
@@ -311,6 +315,7 @@ class Attachment:
         self._items.extend(self._channel.interrupt(now))
         self._carry_out(now)
         self._trouble(f"connection lost ({reason})")
+        self._room()
         self._lost.set()
 
     def rebooted(self) -> None:
@@ -378,6 +383,9 @@ class Attachment:
                     group.hear(now)
                     for tap in self._taps:
                         tap.output(item.data, now)
+                    # Through what a command reaches there may go anything, and it has no speed.
+                    if self._has_speed and self._legibility.receive_output(item.data):
+                        self.tell("this prints what is no text; is the speed of its port the device's?")
                 case Asked():
                     if self._witness is not None:
                         self._asked[item.request] = item

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from dispatcher.engine import Answer, Engine
+from dispatcher.engine import MAX_BYTES, Answer, Engine
 from dispatcher.group.configuration import Configuration
 from dispatcher.group.deadend import DeadEnd
 from dispatcher.group.events import Event, Founded
@@ -29,6 +29,9 @@ from dispatcher.host.timer import Timer
 
 # Seconds without a request and without a connection after which a group is ended.
 IDLE = 24 * 3600.0
+# Which part of what a group's log may hold of one device is told of; and seconds between looks at that.
+NEARLY_FULL = 0.8
+_LOOK = 60.0
 # Groups at a time.
 MAX_GROUPS = 4096
 _SUFFIX = ".jsonl"
@@ -120,6 +123,7 @@ class HostedGroup:
         self.since = since
         self.used = since  # when a member last came or asked
         self.kept = False  # it ends only when it is told to
+        self.nearly_full: set[str] = set()  # devices of which that has been told
 
     def member(self, device: str, role: str, alias: str, now: float) -> Member:
         """The device, which joins if it has not. Raises ValueError, with a sentence, if it can't."""
@@ -194,6 +198,7 @@ class Groups:
         self._notice = notice
         self._configuration = configuration
         self._watch = watch
+        self._looked = 0.0
         self._lock = asyncio.Lock()
 
     async def open(self) -> None:
@@ -255,7 +260,11 @@ class Groups:
                 self._notice(f"the log of the group {name} can't be put away: {error}")
 
     async def tidy_up(self, now: float) -> None:
-        """Let members go that have said so, and end the groups that are over."""
+        """Let members go that have said so, end the groups that are over, and tell of those that grow too large."""
+        if now - self._looked >= _LOOK:
+            self._looked = now
+            for hosted in self.groups.values():
+                self._tell_of_shares(hosted)
         for hosted in list(self.groups.values()):
             for member in list(hosted.members.values()):
                 if member.closing is not None and member.closing <= now and not member.connections:
@@ -266,6 +275,16 @@ class Groups:
                 await self.end(hosted.name, "all of its devices have left")
             elif now - hosted.used > IDLE and not any(m.connections for m in hosted.members.values()):
                 await self.end(hosted.name, "nobody has asked anything for a day")
+
+    def _tell_of_shares(self, hosted: HostedGroup) -> None:
+        for name, _ in hosted.engine.state.coordinator.members:
+            part = hosted.engine.state.bytes_of(name) / MAX_BYTES
+            if part >= NEARLY_FULL and name not in hosted.nearly_full:
+                hosted.nearly_full.add(name)
+                self._notice(
+                    f"{hosted.name}: {name} has used {part:.0%} of what the log of a group may hold of one device; "
+                    "its requests are refused when that is all. End the group when a test is over"
+                )
 
 
 class _Observer:

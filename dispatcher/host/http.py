@@ -3,6 +3,7 @@
 
 import asyncio
 import ipaddress
+import os
 import re
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -11,6 +12,7 @@ from typing import Any
 
 from aiohttp import web
 
+from dispatcher.engine import MAX_BYTES
 from dispatcher.errors import SetupError
 from dispatcher.group.events import Event, Founded
 from dispatcher.host.lab import TAIL, Lab
@@ -73,7 +75,7 @@ class Site:
         try:
             self._server = await asyncio.get_running_loop().create_server(connection, host, port)
         except OSError as error:
-            raise SetupError(f"http {host}:{port}: {error.strerror or error}") from error
+            raise SetupError(f"http {host}:{port}: {os.strerror(error.errno or 0)}") from error
         return int(self._server.sockets[0].getsockname()[1])
 
     async def close(self) -> None:
@@ -211,6 +213,16 @@ def metrics(status: Mapping[str, Any]) -> Iterator[str]:
         "gauge",
         "Whether it was found that the devices of a group wait for each other.",
         [({"group": group["name"]}, int(bool(group["dead_end"]))) for group in groups],
+    )
+    yield from _metric(
+        "lavabox_group_log_bytes",
+        "gauge",
+        f"What the log of a group holds of a device, in memory; at {MAX_BYTES} its requests are refused.",
+        [
+            ({"group": group["name"], "device": member["name"]}, member["log_bytes"])
+            for group in groups
+            for member in group["members"]
+        ],
     )
     waits = {
         group["name"]: [wait["seconds"] for member in group["members"] for wait in member["waits"]]

@@ -18,6 +18,7 @@ from typing import Any
 from dispatcher.consoles import ConsoleError
 from dispatcher.consoles.reopened import lasting_console
 from dispatcher.errors import UsageError
+from dispatcher.files import told
 from dispatcher.group.wording import command
 from dispatcher.grouplog import GroupLogError
 from dispatcher.host.attachment import Attachment
@@ -69,10 +70,14 @@ class LabDevice:
             if not self._held and self.attachment is not None:
                 self.attachment.resume()
 
-    def type(self, data: bytes) -> None:
-        """Type to the device, if its console is there."""
-        if self.attachment is not None:
-            self.attachment.type(data)
+    def type(self, data: bytes) -> bool:
+        """Type to the device, if its console is there. False: it can't take that yet; the taps are told when it can."""
+        return self.attachment is None or self.attachment.type(data)
+
+    def room(self) -> None:
+        """The console takes keys again."""
+        for tap in list(self.taps):
+            tap.room()
 
     def output(self, data: bytes, now: float) -> None:
         """Hand on what the device printed."""
@@ -227,6 +232,7 @@ class Lab:
                             "alias": hosted.members[name].alias if name in hosted.members else name,
                             "role": role,
                             "left": name in coordinator.gone,
+                            "log_bytes": state.bytes_of(name),
                             "waits": waits.get((hosted.name, name), []),
                         }
                         for name, role in coordinator.members
@@ -285,11 +291,12 @@ class Lab:
                 [device],
                 token=lambda: self._randomness.getrandbits(32),
                 position=position,
+                room=device.room,
             )
             device.hosted = hosted
         except (UsageError, ValueError, GroupLogError, OSError) as error:
-            device.refused = str(error)
-            self._tell(f"{config.name} is left out: {error}")
+            device.refused = told(error) if isinstance(error, OSError) else str(error)
+            self._tell(f"{config.name} is left out: {device.refused}")
             return
         self._dispatcher.add(device.attachment)
         await self._offer(device)

@@ -6,14 +6,19 @@ NAME.time.log     the same, each line with the time at which it began
 NAME.OFFSET.log   earlier output; OFFSET is where it begins, in bytes of all that the device ever printed
 """
 
+import contextlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
 
+from dispatcher.files import told
+
 # Seconds after a write that failed until the next one is tried.
 _PAUSE = 10.0
 _DIGITS = 16
+# Bytes over its size after which a log is put aside within a line.
+_LONGEST_LINE = 64 * 1024
 
 
 class DeviceLog:
@@ -41,6 +46,7 @@ class DeviceLog:
         self._epoch = epoch
         self._notice = notice
         self._retry_at = 0.0
+        self._aside_at = 0.0  # when it is tried again to put the log aside
         self._missing = 0
         self._gap = 0  # bytes that are missing in the file that is open
         self._begins_line = True
@@ -49,7 +55,7 @@ class DeviceLog:
         self._offset = 0
         if aside:
             self._offset = int(aside[-1].name.split(".")[-2]) + aside[-1].stat().st_size
-        self._open()
+        self._log, self._times = self._opened()
 
     @property
     def position(self) -> int:
@@ -68,16 +74,28 @@ class DeviceLog:
                 length, length_of_times = self._log.tell(), self._times.tell()
             self._write(self._log, data)
             self._write(self._times, self._stamped(data, now))
-            if self._log.tell() >= self._size:
-                self._put_aside()
         except OSError as error:
             if not self._retry_at:
-                self._notice(f"the log can't be written: {error}; trying again")
+                self._notice(f"the log can't be written: {error.strerror or error}; trying again")
             # All of it or nothing.
             self._log.seek(self._log.truncate(length))
             self._times.seek(self._times.truncate(length_of_times))
             self._missing += len(data)
             self._retry_at = now + _PAUSE
+            return
+        # At the end of a line, if one comes: nothing that is read line by line is in two files.
+        over = self._log.tell() - self._size
+        if over >= 0 and (self._begins_line or over >= _LONGEST_LINE) and now >= self._aside_at:
+            try:
+                self._put_aside()
+            except OSError as error:
+                if not self._aside_at:
+                    self._notice(
+                        f"the log can't be put aside: {told(error)}; it goes on, and this is tried again"
+                    )
+                self._aside_at = now + _PAUSE
+            else:
+                self._aside_at = 0.0
 
     def notice(self, sentence: str) -> None:
         """It is no output."""
@@ -87,11 +105,17 @@ class DeviceLog:
         self._log.close()
         self._times.close()
 
-    def _open(self) -> None:
+    def _opened(self) -> tuple[FileIO, FileIO]:
         # Unbuffered: whoever looks at a log sees what has come so far.
-        self._log, self._times = (
-            (self._directory / f"{self._device}{kind}.log").open("ab", buffering=0) for kind in ("", ".time")
-        )
+        log = self._path("").open("ab", buffering=0)
+        try:
+            return log, self._path(".time").open("ab", buffering=0)
+        except OSError:
+            log.close()
+            raise
+
+    def _path(self, kind: str) -> Path:
+        return self._directory / f"{self._device}{kind}.log"
 
     def _write(self, file: FileIO, data: bytes) -> None:
         while data:
@@ -120,15 +144,25 @@ class DeviceLog:
         self._notice(sentence)
 
     def _put_aside(self) -> None:
-        length = self._log.tell()
-        self.close()
-        for kind in ("", ".time"):
-            name = f"{self._device}{kind}"
-            aside = self._directory / f"{name}.{self._offset:0{_DIGITS}}.log"
-            (self._directory / f"{name}.log").rename(aside)
-        self._offset += length + self._gap
+        """Begin new files. Raises OSError, and goes on with those that are open then."""
+        moved = []
+        try:
+            for kind in ("", ".time"):
+                aside = self._directory / f"{self._device}{kind}.{self._offset:0{_DIGITS}}.log"
+                # Perhaps somebody has removed it, who needs it no more.
+                with contextlib.suppress(FileNotFoundError):
+                    self._path(kind).rename(aside)
+                    moved.append((aside, self._path(kind)))
+            log, times = self._opened()
+        except OSError:
+            for aside, path in moved:
+                with contextlib.suppress(OSError):
+                    aside.rename(path)
+            raise
+        self._offset += self._log.tell() + self._gap
         self._gap = 0
-        self._open()
+        self.close()
+        self._log, self._times = log, times
         for kind in ("", ".time"):
             for path in self._aside(kind)[: -self._keep]:
                 path.unlink(missing_ok=True)

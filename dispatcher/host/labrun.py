@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dispatcher.errors import SetupError, UsageError
+from dispatcher.files import told
 from dispatcher.group.configuration import Configuration, parse_configuration
 from dispatcher.group.wording import counted
 from dispatcher.host.control import ControlServer
@@ -31,8 +32,10 @@ def read_lab(path: Path) -> LabConfig:
     """The lab that a file describes. Raises UsageError."""
     try:
         return parse_lab(path.read_text("utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: {error}") from error
+    except OSError as error:
+        raise UsageError(told(error)) from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: this is no text in UTF-8: {error}") from error
 
 
 def run_lab(path: Path, http: str | None = None) -> int:
@@ -45,7 +48,9 @@ def run_lab(path: Path, http: str | None = None) -> int:
     if config.device_config:
         try:
             configuration = parse_configuration(Path(config.device_config).read_text("utf-8"))
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            raise UsageError(f"{path}: device-config: {told(error)}") from error
+        except ValueError as error:
             raise UsageError(f"{path}: device-config: {config.device_config}: {error}") from error
     try:
         pages = parse_address(http or config.http) if http or config.http else None
@@ -55,7 +60,7 @@ def run_lab(path: Path, http: str | None = None) -> int:
     try:
         logs = GroupLogs(Path(config.group_log) if config.group_log else None)
     except OSError as error:
-        raise SetupError(f"group-log: {error}") from error
+        raise SetupError(f"group-log: {told(error)}") from error
     allow_descriptors()
     asyncio.run(_serve(path, config, configuration, logs, pages, lava))
     return 0

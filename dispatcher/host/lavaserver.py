@@ -46,6 +46,7 @@ class LavaServer:
         self._replayed: dict[str, list[Event]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener: socket.socket | None = None
+        self._short = False  # of descriptors, as has been told
         groups.readers.append(self._read)
 
     async def open(self, host: str, port: int) -> int:
@@ -86,8 +87,11 @@ class LavaServer:
                 loop = asyncio.get_running_loop()
                 loop.remove_reader(self._listener)
                 loop.call_later(_PAUSE, self._listen)
-                self._notice(f"no connection of LAVA's can be taken for now: {error.strerror or error}")
+                if not self._short:
+                    self._notice(f"no connection of LAVA's can be taken for now: {error.strerror or error}")
+                self._short = True
                 return
+            self._short = False
             LavaConnection(self, connection)
             if len(self.connections) > MAX_CONNECTIONS:
                 next(iter(self.connections)).drop()

@@ -38,8 +38,8 @@ class Device(Protocol):
 
     taps: set[Tap]
 
-    def type(self, data: bytes) -> None:
-        """Type to the device."""
+    def type(self, data: bytes) -> bool:
+        """Type to the device. False: it can't take that yet; `Tap.room` follows."""
 
     def hold(self, client: Client) -> None:
         """Read nothing of the device until `let_go`; the client is dropped if that takes too long."""
@@ -50,6 +50,9 @@ class Device(Protocol):
 
 class Tap(Protocol):
     """See `attachment.Tap`."""
+
+    def room(self) -> None:
+        """What could not be typed may be tried again."""
 
     def output(self, data: bytes, now: float) -> None:
         """What the device printed."""
@@ -72,6 +75,7 @@ class Client(asyncio.Protocol):
         self._telnet = TelnetReader() if telnet else None
         self.port = port
         self._spoken = False
+        self._untyped = b""  # what the device can't take yet
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -93,8 +97,15 @@ class Client(asyncio.Protocol):
         self._spoken = True
         if self._telnet is not None:
             data = self._telnet.receive_data(data)
-        if data and self._writes:
-            self._device.type(data)
+        if data and self._writes and not self._device.type(data):
+            self._untyped = data
+            self._transport.pause_reading()
+
+    def room(self) -> None:
+        """Type what had to wait."""
+        if self._untyped and self._device.type(self._untyped):
+            self._untyped = b""
+            self._transport.resume_reading()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._device.taps.discard(self)
@@ -169,7 +180,7 @@ class TerminalLink:
         self._path = path
         self._loop = asyncio.get_running_loop()
         self._unread = bytearray()
-        self._lost = 0
+        self._untyped = b""
         self._master, self._slave = os.openpty()
         try:
             tty.setraw(self._slave, termios.TCSANOW)
@@ -215,7 +226,16 @@ class TerminalLink:
 
     def _readable(self) -> None:
         with contextlib.suppress(OSError):
-            self._device.type(os.read(self._master, _READ_SIZE))
+            data = os.read(self._master, _READ_SIZE)
+            if not self._device.type(data):
+                self._untyped = data
+                self._loop.remove_reader(self._master)
+
+    def room(self) -> None:
+        """Type what had to wait."""
+        if self._untyped and self._device.type(self._untyped):
+            self._untyped = b""
+            self._loop.add_reader(self._master, self._readable)
 
     def _writable(self) -> None:
         with contextlib.suppress(OSError):

@@ -2,23 +2,30 @@
 """`lavabox serve LAB.toml` as a process, with consoles that are shells with the box: what it offers, and what changes."""
 
 import contextlib
+import hashlib
 import json
 import os
 import pty
+import random
 import re
+import select
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import termios
+import threading
+import tty
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import serial
 
 from dispatcher.host.control import connect
 from dispatcher.host.offers import MAX_CLIENTS
@@ -45,12 +52,20 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Served:
     """A lab that is being served: its process, and its command lines."""
 
-    def __init__(self, directory: Path, text: str, commands: Path, *options: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        text: str,
+        commands: Path,
+        *options: str,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.directory = directory
         self.control = str(directory / "control")
         self.environment = {
             "PATH": f"{commands}{os.pathsep}{variables()['PATH']}",
             "LAVA_MULTI_NODE_CACHE": "cache",
+            **(environment or {}),
         }
         self.file = directory / "lab.toml"
         self.text = text
@@ -132,7 +147,7 @@ def until(connection: socket.socket, text: str, seen: bytes = b"") -> str:
         assert data, seen
         # Only the newest of a flood: this is to be a client that keeps up.
         seen = seen[-4096:] + data
-    return seen.decode()
+    return seen.decode(errors="replace")
 
 
 def test_commands_are_answered_and_a_person_types_meanwhile(served: Served) -> None:
@@ -276,6 +291,27 @@ def test_connections_that_say_nothing_keep_nobody_out(served: Served) -> None:
         served.type("one", "echo person-$((40+2))\n", "person-42")
 
 
+def test_what_a_client_sends_faster_than_the_console_takes_it_is_not_lost(
+    tmp_path: Path, commands: Path
+) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = probe.getsockname()
+    data = random.Random(1).randbytes(1_500_000)
+    text = device("one", tcp=f"127.0.0.1:{address[1]}")
+    text = text.replace(
+        SHELL.replace('\\"', "'"), f"exec:stty raw; echo ready; head -c {len(data)} | sha256sum; exec cat"
+    )
+    lab = Served(tmp_path, text, commands)
+    with lab.process:
+        with socket.create_connection(address) as client:
+            lab.until(lambda status: status["devices"][0]["printed"])
+            threading.Thread(target=client.sendall, args=(data,), daemon=True).start()
+            until(client, hashlib.sha256(data).hexdigest())
+        lab.process.interrupt(signal.SIGTERM)
+        assert lab.process.finish() == 0
+
+
 def test_the_terminal_is_the_console(served: Served) -> None:
     terminal = os.open(served.directory / "terminal", os.O_RDWR | os.O_NOCTTY)
     os.write(terminal, b"echo typed-$((40+2))\n")
@@ -292,6 +328,138 @@ def test_a_command_that_ends_is_started_again(served: Served) -> None:
     served.type("one", "echo bye-$((40+2)); exit\n", "bye-42")
     served.process.until("trying again")
     served.process.until("connected again")
+
+
+class Board:
+    """A shell behind a TCP port, which outlives whoever is connected to it."""
+
+    def __init__(self, commands: Path, folder: Path) -> None:
+        self._master, slave = pty.openpty()
+        modes = termios.tcgetattr(slave)
+        modes[3] &= ~termios.ECHO
+        termios.tcsetattr(slave, termios.TCSANOW, modes)
+        self._shell = subprocess.Popen(
+            ["setsid", "-c", "sh", "-i"],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            cwd=folder,
+            env={**variables(), "PATH": f"{commands}{os.pathsep}{variables()['PATH']}", "PS1": "ready> "},
+        )
+        os.close(slave)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        connection: socket.socket | None = None
+        while not self._over.is_set():
+            wanted = [self._listener] if connection is None else [self._listener, connection, self._master]
+            for ready in select.select(wanted, [], [], 0.1)[0]:
+                if ready is self._listener:
+                    # As terminal servers do, once nobody is there any more.
+                    connection = self._listener.accept()[0]
+                elif ready is self._master and connection is not None:
+                    with contextlib.suppress(OSError):
+                        connection.sendall(os.read(self._master, 4096))
+                elif ready is connection and connection is not None:
+                    data = b""
+                    with contextlib.suppress(OSError):
+                        data = connection.recv(4096)
+                    if data:
+                        os.write(self._master, data)
+                    else:
+                        connection.close()
+                        connection = None
+                        break
+
+    def close(self) -> None:
+        self._over.set()
+        self._thread.join()
+        self._listener.close()
+        self._shell.kill()
+        self._shell.wait()
+        os.close(self._master)
+
+
+def test_a_wait_outlives_a_lab_that_is_killed_and_a_file_that_changes(tmp_path: Path, commands: Path) -> None:
+    boards = [Board(commands, tmp_path) for _ in range(2)]
+    text = 'group-log = "groups"\nlog-dir = "logs"\n[groups.lab]\nsize = 2\n'
+    text += "".join(
+        f'[devices.{name}]\nconsole = "socket://127.0.0.1:{board.port}"\nrole = "{name}"\n'
+        for name, board in zip(("one", "two"), boards, strict=True)
+    )
+    lab = Served(tmp_path, text, commands)
+    try:
+        lab.type("one", "echo begun-$((40+2)); lava-wait go; echo got-$?-$((40+2))\n", "begun-42")
+        lab.until(lambda status: status["devices"][0]["waits"])
+        lab.process.interrupt(signal.SIGKILL)
+        lab.process.finish()
+        lab.start()
+        lab.until(lambda status: all(device["connected"] for device in status["devices"]))
+        # The console of the device that waits is opened anew.
+        lab.write(text.replace('role = "one"\n', 'role = "one"\nspeed = 9600\n'))
+        os.kill(lab.process.pid, signal.SIGHUP)
+        lab.process.until("again: 2 consoles")
+        lab.until(lambda status: all(device["connected"] for device in status["devices"]))
+        connection, response, early = connect(lab.control, {"do": "console", "device": "one", "write": False})
+        with connection:
+            assert response == {"ok": True}
+            lab.type("two", "lava-send go && echo sent-$((40+2))\n", "sent-42")
+            until(connection, "got-0-42", early)
+        lab.process.interrupt(signal.SIGTERM)
+        assert lab.process.finish() == 0
+    finally:
+        lab.process.__exit__(None, None, None)
+        for board in boards:
+            board.close()
+
+
+def test_systemd_is_told_what_the_lab_does(tmp_path: Path, commands: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(PATIENCE)
+        lab = Served(
+            tmp_path, device("one"), commands, environment={"NOTIFY_SOCKET": str(tmp_path / "notify")}
+        )
+        with lab.process:
+            assert systemd.recv(100) == b"READY=1"
+            os.kill(lab.process.pid, signal.SIGHUP)
+            assert (systemd.recv(100), systemd.recv(100)) == (b"RELOADING=1", b"READY=1")
+            lab.process.interrupt(signal.SIGTERM)
+            assert systemd.recv(100) == b"STOPPING=1"
+            assert lab.process.finish() == 0
+
+
+def test_several_look_and_only_those_type_who_may(served: Served) -> None:
+    ports = []
+    for _ in range(2):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            ports.append(probe.getsockname()[1])
+    changed = device("two", "server", watch=f"127.0.0.1:{ports[0]}", telnet=f"127.0.0.1:{ports[1]}")
+    served.write(served.text.replace(device("two", "server"), changed))
+    assert served.run("ctl", "reload").returncode == 0
+    with (
+        socket.create_connection(("127.0.0.1", ports[0])) as watcher,
+        socket.create_connection(("127.0.0.1", ports[1])) as first,
+        socket.create_connection(("127.0.0.1", ports[1])) as second,
+    ):
+        watcher.sendall(b"echo watcher-$((40+2))\n")
+        # Telnet's hello: then it is there.
+        for telnet in (first, second):
+            assert telnet.recv(3) == bytes((255, 251, 1))
+        served.until(lambda status: status["devices"][1]["clients"] == 3)
+        second.sendall(b"printf 'second-%s\\377\\n' $((40+2))\r\0")
+        assert "second-42" in until(watcher, "second-42")
+        for telnet in (first, second):
+            telnet.settimeout(PATIENCE)
+            seen = b""
+            while b"second-42\xff\xff" not in seen:
+                seen += telnet.recv(4096)
+            assert b"watcher-42" not in seen
 
 
 def page(served: Served, path: str, **headers: str) -> str:
@@ -383,6 +551,46 @@ def test_a_console_that_can_not_be_is_left_out_and_said(tmp_path: Path, commands
         assert status.returncode == 1 and "ssh is reached by its program" in status.stdout
         lab.process.interrupt(signal.SIGTERM)
         assert lab.process.finish() == 0
+
+
+def test_ports_that_are_missing_busy_vanish_or_have_another_speed_are_said(
+    tmp_path: Path, commands: Path
+) -> None:
+    pairs = [os.openpty() for _ in range(3)]
+    for _, slave in pairs:
+        tty.setraw(slave)
+    (garbage, of_garbage), (vanishing, of_vanishing), (busy, of_busy) = pairs
+    text = "".join(
+        f'[devices.{name}]\nconsole = "{port}"\n'
+        for name, port in (
+            ("garbage", os.ttyname(of_garbage)),
+            ("vanishing", os.ttyname(of_vanishing)),
+            ("busy", os.ttyname(of_busy)),
+            ("missing", "/dev/nonexistent"),
+            ("silent", "socket://127.0.0.1:1"),
+            ("nothing", "exec:/nonexistent/command"),
+        )
+    )
+    with serial.Serial(os.ttyname(of_busy), exclusive=True):
+        lab = Served(tmp_path, text + device("good"), commands)
+        with lab.process:
+            lab.process.until_all(
+                "missing: /dev/nonexistent: there is no such port; trying again",
+                f"busy: {os.ttyname(of_busy)}: another program has it open, end that first; trying again",
+                "silent: socket://127.0.0.1:1: Connection refused; trying again",
+                "nothing: connection lost (the command ended with status 127 (not found)); trying again",
+            )
+            os.write(garbage, b"\xff\xfe\x00\xe0" * 200)
+            lab.process.until_all("garbage: this prints what is no text; is the speed of its port")
+            lab.until(lambda status: status["devices"][1]["connected"])
+            os.close(vanishing)
+            os.close(of_vanishing)
+            lab.process.until_all("vanishing: connection lost (")
+            assert "good" in lab.type("good", "lava-self; echo and-$((40+2))\n", "and-42")
+            lab.process.interrupt(signal.SIGTERM)
+            assert lab.process.finish() == 0
+    for descriptor in (garbage, of_garbage, busy, of_busy):
+        os.close(descriptor)
 
 
 def test_a_job_of_lava_is_in_the_group_of_a_served_device(tmp_path: Path, commands: Path) -> None:

@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,6 +38,39 @@ def test_logs_are_put_aside_and_go_on_where_they_were(tmp_path: Path) -> None:
     first = int(aside[0].name.split(".")[1])
     assert b"".join(path.read_bytes() for path in [*aside, tmp_path / "d.log"]) == printed[first:]
     assert told == []
+
+
+@given(st.lists(st.sampled_from([b"x", b"yy\r\n", b"\n", b"z" * 60 + b"\r\nw", b"v" * 70_000]), max_size=30))
+def test_a_log_is_put_aside_between_lines(pieces: list[bytes]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        device = log(Path(name), [], 100, 100)
+        for number, piece in enumerate(pieces):
+            device.output(piece, float(number))
+        device.close()
+        logs = [*sorted(Path(name).glob("d.0*.log")), Path(name, "d.log")]
+        assert b"".join(path.read_bytes() for path in logs) == b"".join(pieces)
+        for path in logs[:-1]:
+            assert path.read_bytes().endswith(b"\n") or path.stat().st_size >= 64 * 1024
+
+
+def test_a_log_that_can_not_be_put_aside_goes_on(tmp_path: Path) -> None:
+    said: list[str] = []
+    device = log(tmp_path, said)
+    (tmp_path / f"d.time.{0:016}.log").mkdir()
+    for number in range(9):
+        device.output(b"x" * 99 + b"\n", float(number))
+    assert len(said) == 1 and "can't be put aside" in said[0]
+    assert (tmp_path / "d.log").read_bytes() == (b"x" * 99 + b"\n") * 9
+    (tmp_path / f"d.time.{0:016}.log").rmdir()
+    device.output(b"later\n", 20.0)
+    device.output(b"new\n", 21.0)
+    assert (tmp_path / "d.log").read_bytes() == b"new\n" and device.position == 910
+    # Somebody takes the open files away.
+    (tmp_path / "d.log").unlink()
+    for number in range(2):
+        device.output(b"y" * 99 + b"\n", 30.0 + number)
+    assert device.position == 1110 and len(said) == 1
+    device.close()
 
 
 def test_each_line_has_the_time_at_which_it_began(tmp_path: Path) -> None:

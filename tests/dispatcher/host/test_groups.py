@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: MIT
+"""Groups by name: what is told of those that go on for months."""
+
+import asyncio
+
+import pytest
+
+from dispatcher.host import groups as module
+from dispatcher.host.groups import GroupLogs, Groups
+
+
+def test_a_device_whose_share_of_the_log_runs_out_is_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_BYTES", 10_000)
+
+    async def story() -> list[str]:
+        told: list[str] = []
+        groups = Groups(GroupLogs(None), told.append)
+        hosted = await groups.get("lab", None)
+        hosted.kept = True
+        hosted.member("panda01", "client", "panda01", 0.0)
+        for number in range(9):
+            await groups.tidy_up(100.0 * number)
+            assert len(told) == (hosted.engine.state.bytes_of("panda01") >= 8000)
+            for event in ("one", "two"):
+                hosted.engine.report("panda01", "event", (event,), number, float(number))
+            hosted.group.wake()
+            await asyncio.sleep(0)
+        await groups.close()
+        return told
+
+    (sentence,) = asyncio.run(story())
+    assert sentence.startswith("lab: panda01 has used 8") and "End the group" in sentence
