@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from dispatcher.engine import Answer, Engine
+from dispatcher.errors import UsageError
 from dispatcher.group.configuration import Configuration
 from dispatcher.group.events import Event, Founded
 from dispatcher.group.results import Case, Counts
@@ -34,20 +35,35 @@ _LONGEST_NAME = 255
 
 
 class GroupLogs:
-    """Where the logs of groups lie: in memory, or as DIRECTORY/NAME.jsonl; those of ended groups in DIRECTORY/ended."""
+    """Where the logs of groups lie: in memory, on servers, or as DIRECTORY/NAME.jsonl, those of ended groups in
+    DIRECTORY/ended.
 
-    def __init__(self, directory: Path | None) -> None:
+    :param shared: makes the logs of groups on servers; raises UsageError for a name that none can have.
+    """
+
+    def __init__(self, directory: Path | None, shared: Callable[[str], GroupLog] | None = None) -> None:
         """Raises OSError if the folder can't be made."""
         self._directory = directory
+        self._shared = shared
         if directory is not None:
             (directory / "ended").mkdir(parents=True, exist_ok=True)
 
     def log(self, name: str) -> GroupLog:
-        """The log of this group, not yet opened. Raises GroupLogError for a name that no file can have."""
+        """The log of this group, not yet opened. Raises GroupLogError for a name that none can have."""
+        if self._shared is not None:
+            try:
+                return self._shared(name)
+            except UsageError as error:
+                raise GroupLogError(str(error)) from None
         return MemoryGroupLog() if self._directory is None else FileGroupLog(self._path(name))
 
+    @property
+    def shared(self) -> bool:
+        """Whether other hosts have devices in the same groups."""
+        return self._shared is not None
+
     def names(self) -> list[str]:
-        """The groups whose logs are there."""
+        """The groups whose logs are there; on servers they are begun when a device comes to them."""
         if self._directory is None:
             return []
         return sorted(
@@ -183,6 +199,11 @@ class Groups:
         self._configuration = configuration
         self._lock = asyncio.Lock()
 
+    @property
+    def shared(self) -> bool:
+        """Whether other hosts have devices in the same groups."""
+        return self._logs.shared
+
     def log_file(self, name: str) -> Path | None:
         """The file of a group's log; None if there is no such group, or its log is in memory."""
         return self._logs.file(name) if name in self.groups else None
@@ -197,8 +218,7 @@ class Groups:
 
     async def close(self) -> None:
         """Close all groups; those whose logs are in files go on when they are opened again."""
-        for hosted in self.groups.values():
-            await hosted.group.close()
+        await asyncio.gather(*(hosted.group.close() for hosted in self.groups.values()))
         self.groups.clear()
 
     async def get(self, name: str, size: int | None) -> HostedGroup:

@@ -381,7 +381,7 @@ def test_groups_that_ended_long_ago_are_removed_and_no_living_one(address: Addre
             host.log.append(joined("a"))
             await host.has(b"a")
         await publish(address, b"hello", "foreign")
-        log = NatsGroupLog(address, "new", purge_after=3600.0)
+        log = NatsGroupLog(address, "new", purge=log_module.Purge(3600.0))
         told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         await log.open(FOUNDED, lambda event: None, lambda *_, **__: None, told.set_result)
         assert await asyncio.wait_for(told, PATIENCE) == (
