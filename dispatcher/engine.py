@@ -182,7 +182,7 @@ class Engine:
         for wait in self.state.coordinator.waits():
             # Of an earlier run of this host, which kept their time.
             if wait.device == device:
-                self._watch_time(wait)
+                self._watch_time(wait, now)
 
     def leave(self, device: str, reason: str, now: float) -> None:
         """The device will never send again: its script has ended, or it is dead."""
@@ -316,8 +316,12 @@ class Engine:
         here = getattr(event, "device", None) in self._devices
         coordinator = self.state.coordinator
         was_complete = coordinator.complete
-        if isinstance(event, Sent) and here and not self.state.known(event.identity):
-            self._watch_repetition(event)
+        if here and isinstance(event, Sent | Joined) and not self.state.known(event.identity):
+            if isinstance(event, Sent):
+                self._watch_repetition(event)
+            elif not ours:
+                sentence = "another host has a console of this device as well; let one of them have it"
+                self._notices.append((event.device, sentence))
         try:
             change = self.state.apply(event)
         except ValueError as error:
@@ -328,7 +332,7 @@ class Engine:
         if not isinstance(event, Resting):
             self.heard = now
         if here and isinstance(event, Waiting):
-            self._watch_time(event)
+            self._watch_time(event, now)
         if isinstance(event, Reported) and event.kind == "refused":
             self._notices.append((event.device, f"refused: {event.fields[0]}: {event.fields[1]}"))
         for outcome in change.outcomes:
@@ -532,9 +536,11 @@ class Engine:
             text = f"sent '{shown(event.message_id)}' again: a repeated key replaces the earlier message, new keys add to it"
             self._notices.append((event.device, text))
 
-    def _watch_time(self, wait: Waiting) -> None:
+    def _watch_time(self, wait: Waiting, now: float) -> None:
         if wait.timeout is not None:
-            heapq.heappush(self._time_outs, (wait.time + wait.timeout - self.epoch, wait.identity))
+            # Not before its time, and not later than if it had begun now: a clock may have been set meanwhile.
+            due = min(wait.time + wait.timeout - self.epoch, now + wait.timeout)
+            heapq.heappush(self._time_outs, (due, wait.identity))
 
     def _release(self, request: bytes, status: int, reason: str, now: float) -> None:
         self._append(Released(self.epoch + now, self._identity(), request, status, reason), now)

@@ -191,10 +191,11 @@ class NatsGroupLog:
         except Refused as error:
             if error.code != NO_MESSAGE:
                 self._missing_since = self._missing_since or self._loop.time()
+                if error.code != NO_STREAM:
+                    raise
                 # Servers that have just been started may not know of the stream yet.
-                if error.code == NO_STREAM and self._loop.time() < self._missing_since + START_PATIENCE:
+                if self._loop.time() < self._missing_since + START_PATIENCE:
                     raise Unavailable(str(error)) from None
-                raise
         if not kept:
             raise GroupLogError(
                 f"{self._name}: the servers have lost events that they had acknowledged, or the group was removed. "
@@ -237,6 +238,8 @@ class NatsGroupLog:
     def _take_line(self, line: bytes) -> None:
         """Raises GroupLogError for a log that can't be a group's."""
         where = f"{self._name}, message {self._follower.last}"
+        if line == groups.REMOVED and self._founded is not None:
+            raise GroupLogError(f"{self._name}: the group was removed by `lavabox group rm`; begin a new one")
         try:
             event = self._reader.read(json.loads(line))
         except (ValueError, RecursionError) as error:
