@@ -347,8 +347,12 @@ class Engine:
         here = bool(self._devices) and getattr(event, "device", None) in self._devices
         coordinator = self.state.coordinator
         was_complete = coordinator.complete
-        if here and isinstance(event, Sent) and not self.state.known(event.identity):
-            self._watch_repetition(event)
+        if here and isinstance(event, Sent | Joined) and not self.state.known(event.identity):
+            if isinstance(event, Sent):
+                self._watch_repetition(event)
+            elif not ours:
+                sentence = "another host has a console of this device as well; let one of them have it"
+                self._notices.append((event.device, sentence))
         try:
             change = self.state.apply(event)
         except ValueError as error:
@@ -587,9 +591,9 @@ class Engine:
 
     def _watch_time(self, wait: Waiting, now: float) -> None:
         if wait.timeout is not None:
-            # Where the clock was set back meanwhile, or another host's is ahead, it begins now.
-            began = min(wait.time - self.epoch, now)
-            heapq.heappush(self._time_outs, (began + wait.timeout, wait.identity))
+            # Not before its time, and not later than if it had begun now: a clock may have been set meanwhile.
+            due = min(wait.time + wait.timeout - self.epoch, now + wait.timeout)
+            heapq.heappush(self._time_outs, (due, wait.identity))
 
     def _doubt(self, request: bytes, now: float) -> None:
         heapq.heappush(self._doubts, (now + ABANDONED, request))

@@ -8,11 +8,12 @@ from pathlib import Path
 from dispatcher.errors import SetupError, UsageError
 from dispatcher.files import told
 from dispatcher.group.wording import counted
+from dispatcher.host import groupoptions
 from dispatcher.host.groups import GroupLogs, Groups
 from dispatcher.host.groupserver import GroupServer
 from dispatcher.host.lavaserver import LavaServer, parse_address
 from dispatcher.host.remotewire import DEFAULT_SOCKET
-from dispatcher.host.service import allow_descriptors, stop_event, tell
+from dispatcher.host.service import allow_descriptors, stop_event, tell, tell_of_broken_logs
 from dispatcher.host.systemd import notify
 
 SUMMARY = "keep the groups of a LAVA worker, in place of lava-coordinator"
@@ -29,6 +30,7 @@ the logs; 2 usage.
 
 examples:
   lavabox coordinator --group-log /var/lib/lavabox/groups
+  lavabox coordinator --group-log nats://nats1,nats2,nats3/farm
   lavabox coordinator --socket /tmp/groups --lava 127.0.0.1:3079
 """
 
@@ -59,10 +61,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--group-log",
-        metavar="DIR",
-        type=Path,
-        help="keep the logs of the groups in DIR, so that they outlive a restart",
+        metavar="PLACE",
+        help="keep the logs of the groups so that they outlive a restart: in a folder, or with nats://HOST,HOST/LAB on "
+        "servers, where devices of other hosts are in the same groups",
     )
+    groupoptions.add_server_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -78,7 +81,12 @@ def run(arguments: argparse.Namespace) -> int:
     except ValueError as error:
         raise UsageError(f"--lava {error}") from error
     try:
-        logs = GroupLogs(arguments.group_log)
+        if groupoptions.is_shared(arguments):
+            credentials, after = arguments.group_log_credentials, arguments.purge_after
+            logs = GroupLogs(None, groupoptions.shared_logs(arguments.group_log, credentials, after))
+        else:
+            groupoptions.check_no_servers(arguments)
+            logs = GroupLogs(None if arguments.group_log is None else Path(arguments.group_log))
     except OSError as error:
         raise SetupError(f"--group-log: {told(error)}") from error
     allow_descriptors()
@@ -88,6 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 async def _serve(path: str, mode: int, address: tuple[str, int] | None, logs: GroupLogs) -> None:
     stop = stop_event()
+    tell_of_broken_logs(tell)
     groups = Groups(logs, tell)
     lava = None if address is None else LavaServer(groups, tell)
     server = GroupServer(groups, tell)

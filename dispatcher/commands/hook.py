@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dispatcher.consoles import Console, open_console
@@ -22,10 +22,10 @@ from dispatcher.errors import SetupError, UsageError
 from dispatcher.group.configuration import Configuration
 from dispatcher.group.events import Founded
 from dispatcher.group.results import Case, Counts
-from dispatcher.grouplog import GroupLogError
+from dispatcher.grouplog import GroupLog, GroupLogError
 from dispatcher.grouplog.file import FileGroupLog
 from dispatcher.grouplog.memory import MemoryGroupLog
-from dispatcher.host import ownterminal
+from dispatcher.host import groupoptions, ownterminal
 from dispatcher.host.attachment import Membership
 from dispatcher.host.group import Attached, Group
 from dispatcher.host.hook import Hook, OneConnection, Screen
@@ -33,6 +33,7 @@ from dispatcher.host.lavagroup import LavaGroup
 from dispatcher.host.lavajob import NO_ROLE, LavaJob, coordinator_is_here, find_job
 from dispatcher.host.remote import Card, RemoteGroup
 from dispatcher.host.remotewire import DEFAULT_SOCKET
+from dispatcher.host.service import tell_of_broken_logs
 from dispatcher.host.stopsignals import unwind_when_told_to_end
 from dispatcher.names import check_name
 
@@ -57,6 +58,7 @@ examples:
   lavabox hook -- telnet localhost 7001
   lavabox hook --coordinator /run/lavabox/coordinator -- ssh -tt board
   lavabox hook --serial socket://localhost:7001
+  lavabox hook --group-log nats://nats1,nats2/farm --group g --group-size 2 --name panda01 -- telnet localhost 7001
   in a LAVA device dictionary:
     {% set connection_command = 'lavabox hook -- telnet localhost 7001' %}
 """
@@ -92,10 +94,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--group-log",
-        metavar="FILE",
-        type=Path,
-        help="write what happens in the group to FILE, a line of JSON each; not with --coordinator",
+        metavar="PLACE",
+        help="where what happens in the group is written, not with --coordinator: a file, which gets a line of JSON for "
+        "each event; or nats://HOST,HOST/LAB, servers that dispatchers on several hosts share",
     )
+    groupoptions.add_server_arguments(parser)
+    groupoptions.add_members_arguments(parser)
     parser.add_argument(
         "--signals",
         action=argparse.BooleanOptionalAction,
@@ -146,11 +150,17 @@ def run(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     if bool(arguments.words) == bool(arguments.serial):
         raise UsageError("give a command that reaches the console behind --, or a port with --serial")
-    if arguments.group_log is not None and arguments.coordinator not in (None, _ALONE):
-        raise UsageError("--group-log: the coordinator keeps the log of the group")
+    if arguments.coordinator not in (None, _ALONE):
+        for option in ("group_log", "members", "group_size"):
+            if getattr(arguments, option) is not None:
+                raise UsageError(f"--{option.replace('_', '-')}: the coordinator keeps the log of the group")
     job = find_job(os.getppid(), os.environ)
     who = identity(arguments, job)
     coordinator = _coordinator(arguments, job)
+    log = _log(arguments, who)
+    founded = groupoptions.founding(arguments)
+    if groupoptions.is_shared(arguments) and founded.members is None and founded.size is None:
+        founded = replace(founded, size=who.size)
     if arguments.words:
         status = _missing(arguments.words[0])
         if status:
@@ -159,7 +169,7 @@ def _run(arguments: argparse.Namespace) -> int:
     console = _console(arguments)
     signals = job is not None if arguments.signals is None else arguments.signals
     try:
-        return asyncio.run(_hook(arguments, who, console, coordinator, job, signals=signals))
+        return asyncio.run(_hook(arguments, who, console, coordinator, job, log, founded, signals=signals))
     except GroupLogError as error:
         raise SetupError(f"--group-log: {error}") from error
     finally:
@@ -196,18 +206,31 @@ def _console(arguments: argparse.Namespace) -> Console:
     )
 
 
+def _log(arguments: argparse.Namespace, who: Identity) -> GroupLog:
+    """The log of the device's group, where no coordinator has it. Raises UsageError."""
+    if groupoptions.is_shared(arguments):
+        credentials, after = arguments.group_log_credentials, arguments.purge_after
+        return groupoptions.shared_logs(arguments.group_log, credentials, after)(who.group)
+    groupoptions.check_no_servers(arguments)
+    return MemoryGroupLog() if arguments.group_log is None else FileGroupLog(Path(arguments.group_log))
+
+
 async def _hook(
     arguments: argparse.Namespace,
     who: Identity,
     console: Console,
     coordinator: str,
     job: LavaJob | None,
+    log: GroupLog,
+    founded: Founded,
     *,
     signals: bool,
 ) -> int:
     teller = _Teller()
     randomness = random.SystemRandom()
-    async with _group(arguments, who, coordinator, job, teller) as group:
+    # The console goes on, with commands that fail.
+    tell_of_broken_logs(teller.say)
+    async with _group(arguments, who, coordinator, job, teller, log, founded) as group:
         try:
             hook = Hook(
                 who.name,
@@ -226,7 +249,13 @@ async def _hook(
 
 @contextlib.asynccontextmanager
 async def _group(
-    arguments: argparse.Namespace, who: Identity, coordinator: str, job: LavaJob | None, teller: "_Teller"
+    arguments: argparse.Namespace,
+    who: Identity,
+    coordinator: str,
+    job: LavaJob | None,
+    teller: "_Teller",
+    log: GroupLog,
+    founded: Founded,
 ) -> AsyncIterator[Membership]:
     """The group of the device, as long as the block lasts."""
     if coordinator not in (_LAVA, _ALONE):
@@ -238,10 +267,9 @@ async def _group(
         finally:
             await remote.close()
         return
-    log = MemoryGroupLog() if arguments.group_log is None else FileGroupLog(arguments.group_log)
     engine = Engine(os.urandom(8), time.time() - time.monotonic(), Configuration())
     group = Group(engine, log, teller, [])
-    await group.open(Founded(time.time(), os.urandom(8)))
+    await group.open(founded)
     try:
         if coordinator == _LAVA and job is not None:
             with contextlib.closing(LavaGroup(job, group, who.name, teller.print_line)) as handed_on:

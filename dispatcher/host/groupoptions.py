@@ -8,7 +8,6 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dispatcher.errors import SetupError, UsageError
 from dispatcher.group.events import Event, Founded
@@ -17,9 +16,6 @@ from dispatcher.grouplog.file import FileGroupLog
 from dispatcher.grouplog.memory import MemoryGroupLog
 from dispatcher.host.options import duration
 from dispatcher.names import check_name, check_no_duplicates
-
-if TYPE_CHECKING:
-    from dispatcher.grouplog.nats.address import Address
 
 # Seconds that groups which have ended are kept on servers.
 PURGE_AFTER = 30 * 86400.0
@@ -36,6 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "nats://HOST,HOST/LAB, servers that dispatchers on several hosts share",
     )
     parser.add_argument("--group", metavar="NAME", help="which group of the lab it is, on such servers")
+    add_server_arguments(parser)
+    add_members_arguments(parser)
+
+
+def add_server_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options about servers that hold logs."""
     parser.add_argument(
         "--group-log-credentials",
         metavar="FILE",
@@ -49,6 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="remove groups of the lab from those servers that ended so long ago, now and once an hour, as in 90d or 12h "
         "(default: 30d; 0: never)",
     )
+
+
+def add_members_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that say who belongs to the group."""
     parser.add_argument(
         "--members",
         metavar="FILE",
@@ -66,21 +72,47 @@ def group_log(arguments: argparse.Namespace, *, fresh: bool) -> GroupLog:
 
     :param fresh: whether a file must not hold another run.
     """
-    place = arguments.group_log
-    address = _address(arguments)
-    if address is not None:
-        from dispatcher.grouplog.nats.log import NatsGroupLog
+    if not is_shared(arguments):
+        if arguments.group is not None:
+            raise UsageError("--group needs --group-log nats://HOST/LAB: it is about groups on servers")
+        check_no_servers(arguments)
+        place = arguments.group_log
+        return MemoryGroupLog() if place is None else FileGroupLog(Path(place), fresh=fresh)
+    if arguments.group is None:
+        raise UsageError(f"which group of {arguments.group_log}? Add --group NAME")
+    return shared_logs(arguments.group_log, arguments.group_log_credentials, arguments.purge_after)(
+        arguments.group
+    )
 
-        after = PURGE_AFTER if arguments.purge_after is None else arguments.purge_after
-        return NatsGroupLog(address, arguments.group, purge_after=after or None)
-    for option in ("group", "group_log_credentials", "purge_after"):
+
+def check_no_servers(arguments: argparse.Namespace) -> None:
+    """Raises UsageError for options about servers where there are none."""
+    for option in ("group_log_credentials", "purge_after"):
         if getattr(arguments, option) is not None:
             raise UsageError(
                 f"--{option.replace('_', '-')} needs --group-log nats://HOST/LAB: it is about groups on servers"
             )
-    if place is None:
-        return MemoryGroupLog()
-    return FileGroupLog(Path(place), fresh=fresh)
+
+
+def shared_logs(
+    place: str, credentials: Path | None, purge_after: float | None = None
+) -> Callable[[str], GroupLog]:
+    """What makes the logs of groups of nats://HOST/LAB, by their names. Both raise UsageError.
+
+    :param credentials: the file of --group-log-credentials.
+    :param purge_after: as --purge-after says.
+    """
+    from dispatcher.grouplog.nats.address import check_token, is_address, parse_address, read_credentials
+    from dispatcher.grouplog.nats.log import NatsGroupLog, Purge
+
+    if not is_address(place):
+        raise UsageError(f"--group-log {place!r:.200}: write nats://HOST/LAB, tls://HOST/LAB, or a file")
+    address, group = parse_address(place, None if credentials is None else read_credentials(credentials))
+    if group is not None:
+        raise UsageError(f"--group-log names a lab; write --group-log {address} --group {group}")
+    after = PURGE_AFTER if purge_after is None else purge_after
+    purge = Purge(after) if after else None
+    return lambda name: NatsGroupLog(address, check_token("group", name), purge=purge)
 
 
 def is_shared(arguments: argparse.Namespace) -> bool:
@@ -92,27 +124,6 @@ def log_file(arguments: argparse.Namespace) -> Path | None:
     """The file that is the log, if it is one."""
     place = arguments.group_log
     return None if place is None or is_shared(arguments) else Path(place)
-
-
-def _address(arguments: argparse.Namespace) -> "Address | None":
-    if not is_shared(arguments):
-        return None
-    from dispatcher.grouplog.nats.address import check_token, is_address, parse_address, read_credentials
-
-    if not is_address(arguments.group_log):
-        raise UsageError(
-            f"--group-log {arguments.group_log!r:.200}: write nats://HOST/LAB, tls://HOST/LAB, or a file"
-        )
-    credentials = arguments.group_log_credentials
-    address, group = parse_address(
-        arguments.group_log, None if credentials is None else read_credentials(credentials)
-    )
-    if group is not None:
-        raise UsageError(f"--group-log names a lab; write --group-log {address} --group {group}")
-    if arguments.group is None:
-        raise UsageError(f"which group of the lab {address.lab}? Add --group NAME")
-    check_token("group", arguments.group)
-    return address
 
 
 def read_shared(

@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from dispatcher.engine import MAX_BYTES, Answer, Engine
+from dispatcher.errors import UsageError
 from dispatcher.group.configuration import Configuration
 from dispatcher.group.deadend import DeadEnd
 from dispatcher.group.events import Event, Founded
@@ -40,20 +41,35 @@ _LONGEST_NAME = 255
 
 
 class GroupLogs:
-    """Where the logs of groups lie: in memory, or as DIRECTORY/NAME.jsonl; those of ended groups in DIRECTORY/ended."""
+    """Where the logs of groups lie: in memory, on servers, or as DIRECTORY/NAME.jsonl, those of ended groups in
+    DIRECTORY/ended.
 
-    def __init__(self, directory: Path | None) -> None:
+    :param shared: makes the logs of groups on servers; raises UsageError for a name that none can have.
+    """
+
+    def __init__(self, directory: Path | None, shared: Callable[[str], GroupLog] | None = None) -> None:
         """Raises OSError if the folder can't be made."""
         self._directory = directory
+        self._shared = shared
         if directory is not None:
             (directory / "ended").mkdir(parents=True, exist_ok=True)
 
     def log(self, name: str) -> GroupLog:
-        """The log of this group, not yet opened. Raises GroupLogError for a name that no file can have."""
+        """The log of this group, not yet opened. Raises GroupLogError for a name that none can have."""
+        if self._shared is not None:
+            try:
+                return self._shared(name)
+            except UsageError as error:
+                raise GroupLogError(str(error)) from None
         return MemoryGroupLog() if self._directory is None else FileGroupLog(self._path(name))
 
+    @property
+    def shared(self) -> bool:
+        """Whether other hosts have devices in the same groups."""
+        return self._shared is not None
+
     def names(self) -> list[str]:
-        """The groups whose logs are there."""
+        """The groups whose logs are there; on servers they are begun when a device comes to them."""
         if self._directory is None:
             return []
         return sorted(
@@ -201,6 +217,11 @@ class Groups:
         self._looked = 0.0
         self._lock = asyncio.Lock()
 
+    @property
+    def shared(self) -> bool:
+        """Whether other hosts have devices in the same groups."""
+        return self._logs.shared
+
     async def open(self) -> None:
         """Open the groups whose logs are there. One that can't be opened is told, and left alone."""
         for name in self._logs.names():
@@ -211,8 +232,7 @@ class Groups:
 
     async def close(self) -> None:
         """Close all groups; those whose logs are in files go on when they are opened again."""
-        for hosted in self.groups.values():
-            await hosted.close()
+        await asyncio.gather(*(hosted.close() for hosted in self.groups.values()))
         self.groups.clear()
 
     async def get(self, name: str, size: int | None) -> HostedGroup:

@@ -179,6 +179,10 @@ class Lab:
                 raise UsageError(
                     f"there is no group {name}; there are {', '.join(self.groups.groups) or 'none'}"
                 )
+            if self.groups.shared:
+                raise UsageError(
+                    f"other hosts have devices in the group {name}; name another group for a new one"
+                )
             again = [device.config for device in self.devices.values() if device.config.group == name]
             for config in again:
                 await self._remove(config.name, "was taken out of the group, which was ended")

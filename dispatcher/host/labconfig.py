@@ -70,6 +70,7 @@ class LabConfig:
     log_size: int = 64
     log_keep: int = 4
     group_log: str = ""
+    group_log_credentials: str = ""
     control: str = DEFAULT_CONTROL
     http: str = ""
     socket: str = ""

@@ -13,6 +13,7 @@ from dispatcher.errors import SetupError, UsageError
 from dispatcher.files import told
 from dispatcher.group.configuration import Configuration, parse_configuration
 from dispatcher.group.wording import counted
+from dispatcher.host import groupoptions
 from dispatcher.host.control import ControlServer
 from dispatcher.host.deadwatch import QuietWatch
 from dispatcher.host.groups import GroupLogs, Groups
@@ -21,7 +22,7 @@ from dispatcher.host.lab import Lab
 from dispatcher.host.labconfig import LabConfig, device_config, parse_lab
 from dispatcher.host.lavaserver import LavaServer, parse_address
 from dispatcher.host.offers import Device
-from dispatcher.host.service import allow_descriptors, stop_event, tell
+from dispatcher.host.service import allow_descriptors, stop_event, tell, tell_of_broken_logs
 from dispatcher.host.systemd import notify
 
 # Seconds between looks at which groups are over.
@@ -58,7 +59,11 @@ def run_lab(path: Path, http: str | None = None) -> int:
     except ValueError as error:
         raise UsageError(f"{path}: {error}") from error
     try:
-        logs = GroupLogs(Path(config.group_log) if config.group_log else None)
+        if "://" in config.group_log:
+            credentials = Path(config.group_log_credentials) if config.group_log_credentials else None
+            logs = GroupLogs(None, groupoptions.shared_logs(config.group_log, credentials))
+        else:
+            logs = GroupLogs(Path(config.group_log) if config.group_log else None)
     except OSError as error:
         raise SetupError(f"group-log: {told(error)}") from error
     allow_descriptors()
@@ -88,6 +93,7 @@ class _LabRun:
 
     async def run(self, pages: tuple[str, int] | None, lava: tuple[str, int] | None) -> None:
         stop = stop_event(self._reload_soon)
+        tell_of_broken_logs(tell)
         lava_server = None if lava is None else LavaServer(self._groups, tell)
         hooks = GroupServer(self._groups, tell)
         control = ControlServer(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -1066,6 +1067,33 @@ def test_silence_is_broken_by_what_devices_do_and_not_by_time(lab: Lab) -> None:
     assert lab.engine.heard == 5.0
     lab.report("client-1", "event", "x")
     assert lab.engine.heard == 10.0
+
+
+def test_a_clock_that_was_set_between_two_runs_of_a_host_makes_no_wait_longer() -> None:
+    lab = Lab()
+    lab.ask("client-1", "wait", b"x", 5000)
+    events = list(lab.log.events)
+    # The next run of the host has a clock that is an hour behind.
+    again = Lab({}, log=[replace(e, time=e.time + 3600) for e in events], seed=2)
+    again.join(again.hosts[0], "client-1", "client")
+    again.pass_time(4.9)
+    assert again.open_waits() == [b"x"]
+    again.pass_time(0.2)
+    assert again.open_waits() == []
+
+
+def test_a_device_that_two_hosts_have_is_told(lab: Lab) -> None:
+    other = lab.add_host({})
+    assert not any("another host" in sentence for _, sentence in lab.notices)
+    other.engine.join("client-1", "client", lab.now)
+    lab.turn()
+    assert lab.notices[-1] == (
+        "client-1",
+        "another host has a console of this device as well; let one of them have it",
+    )
+    # Either can go on, as one device.
+    lab.ask("client-1", "send", b"x", [])
+    assert other.engine.state.coordinator.times_sent("client-1", b"x") == 1
 
 
 # -- cost ------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
@@ -22,6 +23,9 @@ from dispatcher.grouplog.nats.lab import NO_MESSAGE, Lab, Refused, Unavailable, 
 
 # Subjects that a server tells at a time.
 _PAGE = 100_000
+# The last message of a group that is removed, and seconds in which those that follow it get that.
+REMOVED = b'{"type":"removed"}'
+_TIME_TO_HEAR = 0.5
 # Groups that `purge` looks at.
 _LOOKED_AT = 200
 # Seconds without anything new while a log is read.
@@ -190,8 +194,13 @@ def _is_over(events: Iterable[Event]) -> bool:
 
 
 async def remove(address: Address, group: str) -> int:
-    """Remove a group with all its events; returns how many messages these were. Raises GroupLogError."""
+    """Remove a group with all its events; returns how many messages these were. Raises GroupLogError.
+
+    Dispatchers that are at work on it are told first.
+    """
     async with _opened(address) as lab:
+        await lab.publish(lab.subject(group), REMOVED, os.urandom(8).hex())
+        await asyncio.sleep(_TIME_TO_HEAR)
         answer = await lab.api(f"STREAM.PURGE.{lab.stream}", {"filter": lab.subject(group)})
         return int(answer.get("purged", 0))
 

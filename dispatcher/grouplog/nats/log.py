@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import math
 import time
 from collections.abc import Awaitable, Callable
 
@@ -44,17 +45,35 @@ _PURGE_EVERY = 3600.0
 _CLOSE_PATIENCE = 20.0
 
 
+class Purge:
+    """When one of the group logs of a process removes groups of its lab that have ended.
+
+    :param after: seconds from their ends.
+    """
+
+    def __init__(self, after: float) -> None:
+        self.after = after
+        self._due = -math.inf
+
+    def take(self, now: float) -> bool:
+        """Whether it is time to, and nobody else in this process has taken it."""
+        if now < self._due:
+            return False
+        self._due = now + _PURGE_EVERY
+        return True
+
+
 class NatsGroupLog:
     """A group log that dispatchers on several hosts share.
 
     An event is in the log before it is delivered: with one server on its disk as soon as
     that syncs, with three with two of them.
 
-    :param purge_after: seconds after which groups of the lab that have ended are removed; None: they are kept.
+    :param purge: when groups of the lab that have ended are removed; None: they are kept.
     """
 
-    def __init__(self, address: Address, group: str, *, purge_after: float | None = None) -> None:
-        self._purge_after = purge_after
+    def __init__(self, address: Address, group: str, *, purge: Purge | None = None) -> None:
+        self._purge = purge
         self._address = address
         self._name = f"{address.lab}/{group}"
         self._subject = f"lab.{address.lab}.{group}"
@@ -86,8 +105,8 @@ class NatsGroupLog:
             await self._end()
             raise
         self._tasks.append(self._loop.create_task(self._publish()))
-        if self._purge_after is not None:
-            self._tasks.append(self._loop.create_task(self._purge(self._purge_after)))
+        if self._purge is not None:
+            self._tasks.append(self._loop.create_task(self._remove_old(self._purge)))
 
     async def _found(self, lab: Lab) -> None:
         """Begin the log, if it is new. Raises GroupLogError or Unavailable."""
@@ -172,10 +191,11 @@ class NatsGroupLog:
         except Refused as error:
             if error.code != NO_MESSAGE:
                 self._missing_since = self._missing_since or self._loop.time()
+                if error.code != NO_STREAM:
+                    raise
                 # Servers that have just been started may not know of the stream yet.
-                if error.code == NO_STREAM and self._loop.time() < self._missing_since + START_PATIENCE:
+                if self._loop.time() < self._missing_since + START_PATIENCE:
                     raise Unavailable(str(error)) from None
-                raise
         if not kept:
             raise GroupLogError(
                 f"{self._name}: the servers have lost events that they had acknowledged, or the group was removed. "
@@ -218,6 +238,8 @@ class NatsGroupLog:
     def _take_line(self, line: bytes) -> None:
         """Raises GroupLogError for a log that can't be a group's."""
         where = f"{self._name}, message {self._follower.last}"
+        if line == groups.REMOVED and self._founded is not None:
+            raise GroupLogError(f"{self._name}: the group was removed by `lavabox group rm`; begin a new one")
         try:
             event = self._reader.read(json.loads(line))
         except (ValueError, RecursionError) as error:
@@ -280,15 +302,16 @@ class NatsGroupLog:
 
     # -- groups of long ago --------------------------------------------------------------------
 
-    async def _purge(self, after: float) -> None:
+    async def _remove_old(self, purge: Purge) -> None:
         while True:
-            lab = self._lab
             try:
-                if lab is not None and (removed := await groups.purge(lab, time.time() - after)):
-                    names = enumerated(removed)
-                    self._notice(
-                        f"removed {names} of the lab {self._address.lab}: ended {duration(after)} ago, or more"
-                    )
+                if self._lab is not None and purge.take(self._loop.time()):
+                    removed = await groups.purge(self._lab, time.time() - purge.after)
+                    if removed:
+                        ago = duration(purge.after)
+                        self._notice(
+                            f"removed {enumerated(removed)} of the lab {self._address.lab}: ended {ago} ago, or more"
+                        )
             except Unavailable:
                 pass  # there is time
             except Refused as error:

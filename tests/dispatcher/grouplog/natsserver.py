@@ -76,6 +76,12 @@ class NatsServer:
             self.until("Server is ready")
         return self
 
+    @property
+    def pid(self) -> int:
+        """The process."""
+        assert self._process is not None
+        return self._process.pid
+
     def until(self, text: str) -> None:
         """Wait until it has logged this."""
         while text not in self.text:

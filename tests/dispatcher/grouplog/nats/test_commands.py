@@ -2,12 +2,16 @@
 """`lavabox` with a group on several hosts, as processes; and the commands that look at it from outside."""
 
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import build_zipapp
 from tests.dispatcher.grouplog.natsserver import NatsServer, url
+from tests.dispatcher.host.coordinator_process import Coordinator
+from tests.dispatcher.host.lavaclient import Job
 from tests.dispatcher.lavabox_process import ROOT, Lavabox
 
 CLIENT = "lava-send ready from=$(lava-self); lava-wait go; cat $LAVA_MULTI_NODE_CACHE; lava-sync end"
@@ -58,6 +62,55 @@ def test_a_group_on_three_hosts(lab: str, tmp_path: Path) -> None:
     assert (status, text.startswith("removed k7: ")) == (0, True)
     status, text = lavabox(tmp_path, "flow", f"{lab}/k7")
     assert (status, "has no group k7" in text) == (1, True)
+
+
+def test_every_kind_of_dispatcher_in_one_group(lab: str, tmp_path: Path) -> None:
+    """A hook alone, a hook and a dispatcher of LAVA's at a coordinator, a console of a served lab, a simulator."""
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    box = build_zipapp.build(tmp_path / "box")
+    subprocess.run([box, "--install", "-s", commands], check=True, stdout=subprocess.DEVNULL)
+    script = tmp_path / "script"
+    script.write_text(
+        f"PATH={commands}:$PATH; unset LAVA_CONSOLE; export LAVA_MULTI_NODE_CACHE={tmp_path}/$1.cache\n"
+        "lava-send here from=$(lava-self); lava-wait-all here; cat $LAVA_MULTI_NODE_CACHE; lava-group\n"
+        "lava-sync end; echo met $?\n"
+    )
+    (tmp_path / "lab.toml").write_text(
+        f'control = "{tmp_path}/control"\ngroup-log = "{lab}"\nlog-dir = "logs"\n[groups.g]\nsize = 5\n'
+        f'[devices.served]\ngroup = "g"\nrole = "r"\nconsole = "exec:sh -c \'sh {script} served; sleep 1000\'"\n'
+    )
+    group = ("--group-log", lab, "--group", "g", "--group-size", "5")
+    hook = ("hook", "--role", "r")
+    with (
+        Coordinator(tmp_path, "--group-log", lab) as coordinator,
+        Lavabox("serve", "lab.toml", cwd=tmp_path) as served,
+        Lavabox(*hook, *group, "--name", "hooked", "--", "sh", str(script), "hooked", cwd=tmp_path) as hooked,
+    ):
+        served.until("control by")
+        job = Job(coordinator.port, "g", "job", "r", size=5)
+        job.ask("group_data")
+        job.send("here", **{"from": "job"})
+        there = ("--coordinator", coordinator.socket, "--group", "g", "--name", "there")
+        with (
+            Lavabox(*hook, *there, "--", "sh", str(script), "there", cwd=tmp_path) as hooked_there,
+            Lavabox("sim", *group, "--device", f"sim:r=sh {script} sim", cwd=tmp_path) as simulated,
+        ):
+            assert len(job.poll("lava_wait_all", messageID="here", waitrole=None)["message"]) == 5
+            assert job.poll("lava_sync", messageID="end")["response"] == "ack"
+            for process in (hooked, hooked_there, simulated):
+                assert process.finish() == 0, process.text
+        members = {"job", "there", "hooked", "sim", "served"}
+        for text in (
+            hooked.text,
+            hooked_there.text,
+            simulated.text,
+            (tmp_path / "logs/served.log").read_text(),
+        ):
+            lines = {line.removeprefix("sim | ").strip() for line in text.splitlines()}
+            assert {f"{name}\tr" for name in members} <= lines, text
+            assert text.count(":from=") == 4, text
+            assert "met 0" in lines, text
 
 
 def test_devices_on_another_host_learn_that_a_run_was_stopped(lab: str, tmp_path: Path) -> None:
@@ -233,8 +286,6 @@ def test_accounts(accounts: NatsServer, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["single", "cluster-1", "cluster-2", "cluster-3", "accounts"])
 def test_examples_are_what_a_server_takes(name: str, tmp_path: Path) -> None:
-    import subprocess
-
     from tests.dispatcher.grouplog.natsserver import PROGRAM
 
     file = ROOT / "examples" / "nats" / f"{name}.conf"

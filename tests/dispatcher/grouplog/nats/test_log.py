@@ -312,6 +312,37 @@ def test_servers_that_have_lost_what_they_acknowledged(server: NatsServer, tmp_p
     asyncio.run(test())
 
 
+@pytest.mark.parametrize("how", ["stream", "group"])
+def test_what_is_removed_while_a_host_is_at_work(
+    server: NatsServer, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(log_module, "START_PATIENCE", 0.5)
+    monkeypatch.setattr("dispatcher.grouplog.nats.follower.SILENCE", 1.0)
+
+    async def test() -> None:
+        told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().set_exception_handler(
+            lambda loop, context: told.set_result(str(context["exception"]))
+        )
+        async with hosts(at(server)) as (host,):
+            host.log.append(joined("a"))
+            await host.has(b"a")
+            if how == "stream":
+                await ask(at(server), "STREAM.DELETE.lavabox-lab")
+            else:
+                assert await groups.remove(at(server), "group") == 3
+            sentence = await asyncio.wait_for(told, PATIENCE)
+            assert "or the group was removed" in sentence or "was removed by `lavabox group rm`" in sentence
+            host.log.append(joined("b"))
+            assert host.failed == [(b"b", sentence)]
+        # Its name is free again.
+        again = await Host(at(server), founded=Founded(0.0, b"anew")).open()
+        assert again.order == [b"anew"]
+        await again.log.close()
+
+    asyncio.run(test())
+
+
 def configuration(address: Address) -> dict[str, Any]:
     return {**Lab(address)._configuration(), "num_replicas": 1}
 
@@ -381,7 +412,7 @@ def test_groups_that_ended_long_ago_are_removed_and_no_living_one(address: Addre
             host.log.append(joined("a"))
             await host.has(b"a")
         await publish(address, b"hello", "foreign")
-        log = NatsGroupLog(address, "new", purge_after=3600.0)
+        log = NatsGroupLog(address, "new", purge=log_module.Purge(3600.0))
         told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         await log.open(FOUNDED, lambda event: None, lambda *_, **__: None, told.set_result)
         assert await asyncio.wait_for(told, PATIENCE) == (
@@ -515,6 +546,30 @@ def test_a_server_that_does_not_answer(server: NatsServer, monkeypatch: pytest.M
     monkeypatch.setattr(lab_module, "START_PATIENCE", 1.0)
     server.pause()
     assert refused(at(server)) == f"no server of {at(server)} can be reached: {server.host}: no answer"
+
+
+def test_a_connection_that_is_lost_while_starting(
+    server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked, check = 0, Lab.check_stream
+
+    async def test() -> None:
+        async with Proxy(server.port) as proxy:
+
+            async def lose_it(lab: Lab, *, create: bool) -> dict[str, Any]:
+                nonlocal checked
+                checked += 1
+                if checked == 1:
+                    proxy.cut()
+                    proxy.heal()
+                return await check(lab, create=create)
+
+            monkeypatch.setattr(Lab, "check_stream", lose_it)
+            async with hosts(Address([f"127.0.0.1:{proxy.port}"], "lab")) as (host,):
+                assert host.order == [b"founded"]
+                assert checked == 2
+
+    asyncio.run(test())
 
 
 def test_something_else_that_listens() -> None:
