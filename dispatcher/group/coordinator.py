@@ -53,7 +53,7 @@ from dispatcher.group.events import (
     WaitKind,
     Whom,
 )
-from dispatcher.group.wording import counted, enumerated, near_miss, shown, times
+from dispatcher.group.wording import counted, enumerated, near_miss, needed, shown, times
 from toolkit.wire.vocabulary import INTERRUPTED, NO, OK
 
 # Ids that are kept of each device, the newest ones, to say which may have been meant for another.
@@ -384,10 +384,7 @@ class Coordinator:
             return ""
         if wait.need == _LOCK:
             return f"the lock '{shown(wait.waiting.message_id)}', which {missing[0]} has"
-        enough = self._enough(wait)
-        number = f"{enough} of " if enough is not None and 1 < enough < len(missing) else ""
-        whom = enumerated(missing, "and" if enough is None or number else "or")
-        return f"{_wanted(wait)} from {number}{whom}{self._hints(wait, missing)}"
+        return f"{_wanted(wait)} from {needed(missing, self._enough(wait))}{self._hints(wait, missing)}"
 
     def apply(self, event: Event) -> list[Outcome]:
         """Take the next event of the log; return how the requests end that it ends.

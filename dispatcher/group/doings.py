@@ -3,7 +3,7 @@
 
 from dispatcher.group.coordinator import Coordinator
 from dispatcher.group.events import Waiting
-from dispatcher.group.wording import command, duration, enumerated
+from dispatcher.group.wording import command, duration, needed
 
 RUNNING, WAITING, LOST, ENDED, ABSENT = "running", "waiting", "lost", "ended", "absent"
 
@@ -29,7 +29,7 @@ def doings(coordinator: Coordinator, now: float) -> dict[str, tuple[str, str]]:
         elif name in first:
             wait, lacking, enough = first[name]
             whom = [other for other in lacking if other != name]
-            told = f" for {enumerated(whom, 'and' if enough is None else 'or')}" if whom else ""
+            told = f" for {needed(whom, enough)}" if whom else ""
             since = duration(now - wait.time)
             found[name] = (WAITING, f"{command(wait).strip('`')}{told}, since {since}")
         else:

@@ -31,6 +31,13 @@ def enumerated(names: Sequence[str], conjunction: str = "and") -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {conjunction} {names[-1]}"
 
 
+def needed(names: Sequence[str], enough: int | None) -> str:
+    """The names of which so many are needed, None: all: "b and c", "b or c", "2 of b, c and d"."""
+    if enough is None or enough >= len(names):
+        return enumerated(names)
+    return enumerated(names, "or") if enough <= 1 else f"{enough} of {enumerated(names)}"
+
+
 def counted(number: int, thing: str) -> str:
     """ "1 device", "2 devices"."""
     return f"{number} {thing}{'' if number == 1 else 's'}"

@@ -20,7 +20,7 @@ from itertools import islice
 from dispatcher.group.coordinator import Coordinator, WaitGroup
 from dispatcher.group.events import Waiting
 from dispatcher.group.results import Counts
-from dispatcher.group.wording import command, counted, duration, enumerated
+from dispatcher.group.wording import command, counted, duration, needed
 from dispatcher.view.display import harmless
 
 # Seconds between two pictures at least; and at most, as times go on.
@@ -119,7 +119,7 @@ def _whom(wait: Waiting, group: WaitGroup) -> str:
     names = list(islice((name for name in group.lacking if name != wait.device), 4))
     count = len(group.lacking) - own
     names += [""] * (count - len(names))
-    return enumerated(names, "and" if group.enough is None else "or") if names else "nobody"
+    return needed(names, group.enough) if names else "nobody"
 
 
 def area(
