@@ -59,7 +59,7 @@ from dispatcher.group.events import (
     Whom,
 )
 from dispatcher.group.identities import Identities
-from dispatcher.group.wording import counted, enumerated, near_miss, shown, times
+from dispatcher.group.wording import counted, enumerated, near_miss, needed, shown, times
 from toolkit.wire.vocabulary import INTERRUPTED, NO, OK
 
 # Ids that are kept of each device, the newest ones, to say which may have been meant for another.
@@ -111,7 +111,7 @@ class OpenWait:
     @property
     def whom(self) -> str:
         """The devices that are missing, as in "waits for ..."; "nobody" if none is."""
-        return enumerated(self.missing, "and" if self.enough is None else "or", self.more) or "nobody"
+        return needed(self.missing, self.enough, self.more) or "nobody"
 
 
 @dataclass(frozen=True, slots=True)
@@ -527,10 +527,7 @@ class Coordinator:
             return ""
         if wait.need == _LOCK:
             return f"the lock '{shown(wait.waiting.message_id)}', which {missing[0]} has"
-        enough = open_.enough
-        needed = f"{enough} of " if enough is not None and 1 < enough < number else ""
-        whom = enumerated(missing, "and" if enough is None or needed else "or", open_.more)
-        return f"{_wanted(wait)} from {needed}{whom}{self._hints(wait, missing)}"
+        return f"{_wanted(wait)} from {needed(missing, open_.enough, open_.more)}{self._hints(wait, missing)}"
 
     def apply(self, event: Event) -> list[Outcome]:
         """Take the next event of the log; return how the requests end that it ends.

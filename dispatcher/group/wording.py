@@ -37,6 +37,16 @@ def enumerated(names: Sequence[str], conjunction: str = "and", more: int = 0) ->
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {conjunction} {names[-1]}"
 
 
+def needed(names: Sequence[str], enough: int | None, more: int = 0) -> str:
+    """The names of which so many are needed, None: all: "b and c", "b or c", "2 of b, c and d".
+
+    :param more: how many there are beside those.
+    """
+    if enough is None or enough >= len(names) + more:
+        return enumerated(names, more=more)
+    return enumerated(names, "or", more) if enough <= 1 else f"{enough} of {enumerated(names, more=more)}"
+
+
 def counted(number: int, thing: str) -> str:
     """ "1 device", "2 devices"."""
     return f"{number} {thing}{'' if number == 1 else 's'}"

@@ -953,6 +953,8 @@ UNMET = {
         "'ready' from b or c; b sent 'redy' (did you mean 'ready'?)",
     ),
     "no wait": ("wait a x as v", ""),
+    "three of three": ("sync a x 3 as w", "'x' from b and c"),
+    "two of three": ("sync a x 2 as w", "'x' from b or c"),
     "a lock": ("lock b power as 1 -> 1\nlock a power as w", "the lock 'power', which b has"),
     "the next message": ("wait-next a x as w", "'x' from b or c"),
 }
