@@ -577,7 +577,7 @@ def test_a_named_pipe_that_git_would_read_is_named_at_once(tmp_path: Path) -> No
     clone = make_clone(tmp_path / "clone")
     (clone / "deep").mkdir()
     os.mkfifo(clone / "deep" / ".gitignore")
-    with pytest.raises(SetupError, match="deep/.gitignore is no regular file"):
+    with pytest.raises(SetupError, match=r"deep/\.gitignore is no regular file"):
         Repositories().copy(Checkout(clone), tmp_path / "to")
 
 
