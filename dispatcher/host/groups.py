@@ -35,6 +35,8 @@ NEARLY_FULL = 0.8
 _LOOK = 60.0
 # Groups at a time.
 MAX_GROUPS = 4096
+# Devices of a group that came from outside, at a time.
+MAX_MEMBERS = 10_000
 _SUFFIX = ".jsonl"
 # Bytes that a file name may have.
 _LONGEST_NAME = 255
@@ -146,6 +148,8 @@ class HostedGroup:
         self.used = now
         member = self.members.get(device)
         if member is None:
+            if len(self.members) >= MAX_MEMBERS:
+                raise ValueError(f"the group has {MAX_MEMBERS} devices already")
             member = Member(self, device, role, alias)
             self.group.attach(member, role)
             self.members[device] = member

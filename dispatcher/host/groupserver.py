@@ -14,7 +14,7 @@ from typing import Any
 from dispatcher.errors import SetupError
 from dispatcher.grouplog import GroupLogError
 from dispatcher.host.groups import Groups, Member
-from dispatcher.host.remotewire import TO_GROUP, VERSION, Decoder, encode
+from dispatcher.host.remotewire import MAX_HELLO, TO_GROUP, VERSION, Decoder, encode
 from dispatcher.host.strangers import Strangers
 from toolkit.wire.vocabulary import ProtocolError
 
@@ -39,7 +39,8 @@ class GroupServer:
         self.notice = notice
         self.by_console: dict[str, set[Connection]] = {}
         self.all: set[Connection] = set()
-        self.strangers = Strangers()
+        # As many as there are consoles may come at once, when this process was started again.
+        self.strangers = Strangers(2048)
         self._server: asyncio.Server | None = None
         self._path = ""
 
@@ -106,7 +107,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, server: GroupServer) -> None:
         self._server = server
         self._loop = asyncio.get_running_loop()
-        self._decoder = Decoder(TO_GROUP)
+        self._decoder = Decoder(TO_GROUP, MAX_HELLO)
         self._transport: asyncio.Transport
         self._hello: asyncio.Task[None] | None = None
         self._early: list[tuple[str, list[Any]]] = []  # what came together with hello

@@ -30,6 +30,8 @@ VERSION = 1
 DEFAULT_SOCKET = "/run/lavabox/coordinator"
 # Bytes of a message: the largest reply, or the largest request (MAX_REQUEST is less), and the rest.
 MAX_MESSAGE = MAX_REPLY + 4096
+# Bytes of a hello.
+MAX_HELLO = 16 * 1024
 # Bytes of a name, of a reason and of a sentence.
 _MAX_NAME, _MAX_REASON = 256, 4096
 # Bytes of the longest field of a report.
@@ -108,9 +110,11 @@ class Decoder:
     """Takes messages out of what comes over one connection.
 
     :param kinds: TO_GROUP or FROM_GROUP: what may come.
+    :param first: bytes of the first message, at most.
     """
 
-    def __init__(self, kinds: dict[str, tuple[_Check, ...]]) -> None:
+    def __init__(self, kinds: dict[str, tuple[_Check, ...]], first: int = MAX_MESSAGE) -> None:
+        self._limit = first
         self._kinds = kinds
         self._buffer = bytearray()
 
@@ -124,13 +128,13 @@ class Decoder:
         messages, start = [], 0
         while len(buffer) - start >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(buffer, start)
-            if length > MAX_MESSAGE:
-                raise ProtocolError(f"a message of {length} bytes, where at most {MAX_MESSAGE} are allowed")
+            if length > self._limit:
+                raise ProtocolError(f"a message of {length} bytes, where at most {self._limit} are allowed")
             end = start + _LENGTH.size + length
             if len(buffer) < end:
                 break
             messages.append(self._checked(unpack(bytes(buffer[start + _LENGTH.size : end]))))
-            start = end
+            start, self._limit = end, MAX_MESSAGE
         del buffer[:start]
         return messages
 

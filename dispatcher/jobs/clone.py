@@ -277,6 +277,12 @@ class Clone:
 
     def work_tree(self) -> list[str]:
         """The paths of what git has or would add, files that are gone among them. Raises GitError."""
+        # Git would wait for somebody to write to a FIFO of this name.
+        for folder, inner, files in os.walk(self.folder):
+            inner[:] = [name for name in inner if name != ".git"]
+            path = os.path.join(folder, ".gitignore")
+            if ".gitignore" in files and os.path.exists(path) and not os.path.isfile(path):
+                raise self._error(f"{path} is no regular file")
         # The nested repositories that it may name end in "/".
         listed = set(self._lines("ls-files", "-z", "--cached", "--others", "--exclude-standard"))
         names = sorted(name for name in listed if not name.endswith("/"))

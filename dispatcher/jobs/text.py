@@ -4,13 +4,15 @@
 `ready-$(date)` is the text "ready-" with something unknown behind it, shown as "ready-*".
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 # Characters of a text, and parts of it. A script can double a variable with every line; what has grown beyond this
 # counts as not known.
 MAX_CHARACTERS = 20_000
 _MAX_PARTS = 100
+# Texts with unknown parts that are compared for one `Texts`, with each other or with exact ones.
+_MAX_COMPARED = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,3 +89,31 @@ def joined(texts: Sequence[Text], separator: str = " ") -> Text:
         if result == UNKNOWN:
             break
     return result
+
+
+class Texts:
+    """Texts of which one may be the same as another: what is sent, what is waited for."""
+
+    def __init__(self, texts: Iterable[Text] = ()) -> None:
+        self.exact: dict[str, Text] = {}
+        self._vague: dict[Text, None] = {}
+        self._compared = 0
+        for text in texts:
+            self.add(text)
+
+    def add(self, text: Text) -> None:
+        """One more."""
+        if text.exact is None:
+            self._vague[text] = None
+        else:
+            self.exact[text.exact] = text
+
+    def may_hold(self, text: Text) -> bool:
+        """Whether one of them may be this text; yes as well once too many were compared to tell."""
+        if text.exact is not None and text.exact in self.exact:
+            return True
+        others: list[Collection[Text]] = [self._vague.keys()]
+        if text.exact is None:
+            others.append(self.exact.values())
+        self._compared += sum(map(len, others))
+        return self._compared > _MAX_COMPARED or any(one.may_be(text) for some in others for one in some)

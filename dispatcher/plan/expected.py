@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from dispatcher.group.coordinator import Coordinator
 from dispatcher.group.events import Event, Joined, Released, Sent, Unlocked, Waiting, WaitKind, Whom
+from dispatcher.jobs.text import Texts
 from dispatcher.plan.calls import Call, CallKind, Unread, Work
 from dispatcher.plan.programs import Program
 from toolkit.wire.vocabulary import NO
@@ -27,6 +28,8 @@ _KINDS = {
 }
 # Pieces of work that one row names.
 _MOST_NAMED = 2
+# Devices that are looked at to judge waits that stay open; what is left then is taken to end.
+_MOST_LOOKS = 2_000_000
 
 
 @dataclass(slots=True)
@@ -104,6 +107,11 @@ class _Play:
     def __init__(self, programs: Sequence[Program]) -> None:
         self._players = {program.device: _Player(program) for program in programs}
         self._coordinator = Coordinator()
+        self._order = {program.device: place for place, program in enumerate(programs)}
+        self._ready = dict.fromkeys(self._players)
+        self._waiting: dict[str, None] = {}
+        self._sending: dict[tuple[int, bool], _Sending] = {}
+        self._looks = 0
         self._round = 0
         self._requests = 0
         self._result = Expected(programs, {program.device: [] for program in programs}, [], [], 0)
@@ -112,7 +120,9 @@ class _Play:
         for program in self._result.programs:
             self._apply(Joined(0.0, program.device, b"join " + program.device.encode(), program.role))
         while True:
-            ready = [player for player in self._players.values() if self._is_ready(player)]
+            ready = [self._players[name] for name in sorted(self._ready, key=self._order.__getitem__)]
+            ready = [player for player in ready if player.position < len(player.items)]
+            self._ready.clear()
             if ready:
                 for player in ready:
                     self._go_on(player)
@@ -142,9 +152,6 @@ class _Play:
         self._requests += 1
         self._apply(Unlocked(float(self._round), player.program.device, b"%d" % self._requests, name))
 
-    def _is_ready(self, player: _Player) -> bool:
-        return player.waits_in is None and player.position < len(player.items)
-
     def _go_on(self, player: _Player) -> None:
         item = player.items[player.position]
         player.position += 1
@@ -152,6 +159,8 @@ class _Play:
         self._result.steps[player.program.device].append(step)
         if isinstance(item, Call) and not item.refused:
             self._call(player, item, step)
+        if player.waits_in is None:
+            self._ready[player.program.device] = None
 
     def _call(self, player: _Player, call: Call, step: Step) -> None:
         device = player.program.device
@@ -171,6 +180,7 @@ class _Play:
                 return
             or_ids = tuple(_bytes(str(one)) for one in call.or_ids)
             player.waits_in = (request, step)
+            self._waiting[device] = None
             self._apply(
                 Waiting(
                     float(self._round),
@@ -193,6 +203,8 @@ class _Play:
                 step.rounds = max(0, self._round - step.round)
                 step.failed = "" if step.doubt else outcome.reason
                 self._players[outcome.device].waits_in = None
+                self._ready[outcome.device] = None
+                del self._waiting[outcome.device]
 
     def _release(self) -> bool:
         """Of the waits that are open although nobody can go on, end the one that is most doubtful.
@@ -200,7 +212,8 @@ class _Play:
         Together with it those of the same call on other devices.
         """
         doubtful: list[tuple[int, int, str, bytes, Step]] = []
-        for player in self._players.values():
+        for name in sorted(self._waiting, key=self._order.__getitem__):
+            player = self._players[name]
             if player.waits_in is not None:
                 request, step = player.waits_in
                 found = self._doubt(request, step)
@@ -215,6 +228,12 @@ class _Play:
                 self._apply(Released(float(self._round), b"release " + request, request, NO, doubt))
         return True
 
+    def _may_send(self, program: Program, call: Call) -> bool:
+        key = (id(program.items), call.kind is CallKind.LOCK)
+        if key not in self._sending:
+            self._sending[key] = _Sending(program, locks=key[1])
+        return self._sending[key].may_end(call)
+
     def _doubt(self, request: bytes, step: Step) -> tuple[int, str] | None:
         """How doubtful it is that this wait blocks for ever (the least number is the most), and why."""
         call = step.item
@@ -223,8 +242,11 @@ class _Play:
             return 0, "it may not be made"
         if call.timed:
             return 1, "it ends by itself"
+        self._looks += len(self._players)
+        if self._looks > _MOST_LOOKS:
+            return 2, "there are too many devices and calls to tell"
         missing = self._coordinator.missing(request)
-        able = [name for name in missing if may_send(self._players[name].program, call)]
+        able = [name for name in missing if self._may_send(self._players[name].program, call)]
         if able and (len(able) == len(missing) or call.takes_any or call.count is not None):
             return 2, f"perhaps {able[0]} sends"
         if call.repeatedly:
@@ -232,20 +254,23 @@ class _Play:
         return None
 
 
-def may_send(program: Program, call: Call) -> bool:
-    """Whether this device may send what `call` waits for in a way that the play does not know of."""
-    if any(isinstance(item, Unread) for item in program.items):
-        return True
-    return any(
-        (own.kind is CallKind.UNLOCK if call.kind is CallKind.LOCK else own.sends)
-        and call.may_end_by(own.message_id)
-        and not (own.certain and _exact(own, call))
-        for own in program.calls
-    )
+class _Sending:
+    """What a device sends, or which locks it gives back: in a way that the play knows of for certain, or not."""
 
+    def __init__(self, program: Program, *, locks: bool) -> None:
+        self._unread = any(isinstance(item, Unread) for item in program.items)
+        self._known, self._others = Texts(), Texts()
+        for own in program.calls:
+            if own.kind is CallKind.UNLOCK if locks else own.sends:
+                exactly = own.certain and own.message_id.exact is not None
+                (self._known if exactly else self._others).add(own.message_id)
 
-def _exact(own: Call, call: Call) -> bool:
-    return own.message_id.exact is not None and all(one.exact is not None for one in call.ids)
+    def may_end(self, call: Call) -> bool:
+        """Whether it may send what `call` waits for in a way that the play does not know of."""
+        vague = any(one.exact is None for one in call.ids)
+        return self._unread or any(
+            self._others.may_hold(one) or (vague and self._known.may_hold(one)) for one in call.ids
+        )
 
 
 def _whom(call: Call) -> tuple[Whom, str]:

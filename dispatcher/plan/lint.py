@@ -17,13 +17,16 @@ from enum import Enum
 
 from dispatcher.group.wording import enumerated
 from dispatcher.jobs.model import Place
-from dispatcher.jobs.text import Text, known
+from dispatcher.jobs.text import Text, Texts, known
 from dispatcher.plan.calls import NETWORK_ID, Call, CallKind, Unread
 from dispatcher.plan.expected import Expected
 from dispatcher.plan.programs import START_ID, Program
 
 # Bytes of a message that pass LAVA's own scripts whole.
 _LAVA_LINE = 4000
+# Devices that are looked at, once for each wait, and ids that are compared.
+_MOST_LOOKS = 3_000_000
+_MOST_COMPARISONS = 300_000
 # Characters of a value that a sentence shows.
 _MOST_SHOWN = 40
 
@@ -71,36 +74,86 @@ def _names(programs: Sequence[Program]) -> re.Pattern[str]:
 
 
 class _Group:
-    """What the rules ask about all devices."""
+    """What the rules ask about all devices.
+
+    What takes time for many devices and many calls is counted (`may_look`, `may_compare`), and left out at some point.
+    """
 
     def __init__(self, programs: Sequence[Program]) -> None:
         self.programs = programs
         self.roles = list(dict.fromkeys(program.role for program in programs))
-        self.sent = {
-            str(call.message_id)
-            for program in programs
-            for call in program.calls
-            if call.sends and call.message_id.exact
-        }
+        self._looks = _MOST_LOOKS
+        self._comparisons = _MOST_COMPARISONS
+        # By the items of programs, which devices of a role mostly share.
+        self._sent: dict[int, Texts] = {}
+        self._unread: dict[int, Unread | None] = {}
+        self._contents: dict[int, list[str]] = {}
+        for program in programs:
+            key = id(program.items)
+            if key not in self._sent:
+                unread = [item for item in program.items if isinstance(item, Unread)]
+                self._sent[key] = Texts(
+                    call.message_id for call in program.calls if call.sends and not call.refused
+                )
+                self._unread[key] = next(iter(unread), None)
+                self._contents[key] = list({item.content: None for item in unread})
+        self.with_unread = [program for program in programs if self._unread[id(program.items)] is not None]
+        different = {id(program.items): program for program in programs}.values()
+        waits = (call for program in different for call in program.calls if call.kind is not CallKind.SEND)
+        self.waited = Texts(one for call in waits if not call.locks for one in call.ids)
+        self.sent = sorted({text for sent in self._sent.values() for text in sent.exact})
+
+    @property
+    def left_out(self) -> str:
+        """What had to be left out, as a clause; empty if nothing had."""
+        if self._looks < 0:
+            return "some waits were not looked at"
+        return "not all ids were compared to find slips" if self._comparisons < 0 else ""
+
+    def may_look(self, number: int) -> bool:
+        """Whether so many devices may still be looked at; they are then counted."""
+        self._looks -= number
+        return self._looks >= 0
+
+    def may_compare(self, number: int) -> bool:
+        """The same for ids that may be meant for each other."""
+        self._comparisons -= number
+        return self._comparisons >= 0
 
     def others(self, program: Program, role: str | None = None) -> list[Program]:
         """All other devices, or those of a role."""
         return [other for other in self.programs if other is not program and role in (None, other.role)]
 
-    def senders(self, devices: Iterable[Program], message_id: Text) -> list[Program]:
-        """Those that send what may be this id."""
-        return [device for device in devices if _sends(device, message_id)]
+    def sends(self, device: Program, message_id: Text) -> bool:
+        """Whether it sends what may be this id."""
+        return self._sent[id(device.items)].may_hold(message_id)
+
+    def sent_by(self, devices: Iterable[Program]) -> list[str]:
+        """The ids that these send, as far as they are known."""
+        different = {id(device.items): self._sent[id(device.items)].exact for device in devices}
+        return sorted({text for exact in different.values() for text in exact})
 
     def unread(self, devices: Iterable[Program]) -> Unread | None:
         """Something that can't be read on one of these devices."""
-        return next((item for device in devices for item in device.items if isinstance(item, Unread)), None)
+        found = (self._unread[id(device.items)] for device in devices)
+        return next((item for item in found if item is not None), None)
 
+    def mentioned(self, devices: Iterable[Program], call: Call) -> bool:
+        """Whether a program that one of them runs, and that is no shell script, has the id in its text."""
+        message_id = call.message_id.exact
+        different = {id(device.items): self._contents[id(device.items)] for device in devices}
+        contents = [content for of_device in different.values() for content in of_device]
+        if not message_id or not contents:
+            return False
+        return not self.may_look(sum(map(len, contents)) // 100) or any(
+            message_id in text for text in contents
+        )
 
-def _mentioned(devices: Iterable[Program], call: Call) -> bool:
-    """Whether a program that one of them runs, and that is no shell script, has the id in its text."""
-    message_id = call.message_id.exact
-    items = [item for device in devices for item in device.items]
-    return bool(message_id) and any(isinstance(i, Unread) and str(message_id) in i.content for i in items)
+    def alike(self, word: str, known: Sequence[str], cutoff: float) -> str:
+        """The one of these words that is most like it; "" if none is alike."""
+        if not self.may_compare(len(known)):
+            return ""
+        return next(iter(get_close_matches(word, known, n=1, cutoff=cutoff)), "")
 
 
 def _who(program: Program) -> str:
@@ -108,15 +161,15 @@ def _who(program: Program) -> str:
     return f"role {program.role}"
 
 
-def _sends(device: Program, message_id: Text) -> bool:
-    return any(
-        call.sends and not call.refused and call.message_id.may_be(message_id) for call in device.calls
-    )
-
-
 def _all(expected: Expected, group: _Group) -> Iterator[Finding]:
-    explained: set[tuple[str, Place]] = set()
+    explained: set[tuple[int, str, Place]] = set()
+    seen: set[tuple[int, str]] = set()
     for program in group.programs:
+        # Devices of a role that do the same have the same said of them.
+        alike = (id(program.items), program.role)
+        if alike in seen:
+            continue
+        seen.add(alike)
         for call in program.calls:
             if call.refused:
                 yield Finding(
@@ -129,13 +182,21 @@ def _all(expected: Expected, group: _Group) -> Iterator[Finding]:
                 continue
             waits = list(_wait_findings(group, program, call))
             if any(finding.severity is Severity.ERROR for finding in waits):
-                explained.add((program.device, call.place))
+                explained.add((*alike, call.place))
             yield from waits
             yield from _data_findings(call)
         yield from _sent_differently(program)
-        yield from _before_own_send(group, program)
-    yield from _unwaited(group)
-    yield from _dead_end(expected, explained)
+        yield from _before_own_send(program)
+        yield from _unwaited(group, program)
+    yield from _dead_end(expected, group, explained)
+    if group.left_out:
+        yield Finding(
+            group.programs[0].items[0].place,
+            Severity.NOTE,
+            "too-many",
+            f"there are so many devices and calls that {group.left_out}.",
+            "",
+        )
 
 
 # Waits
@@ -158,16 +219,18 @@ def _wait_findings(group: _Group, program: Program, call: Call) -> Iterator[Find
                 call, group, (), "alone", "there is no other device in the group", "Give it another role."
             )
         return
+    if not group.may_look(len(group.programs)):
+        return
     others = group.others(program, role)
     if call.devices:
         others = [other for other in others if any(name.may_be(known(other.device)) for name in call.devices)]
     if call.takes_any or call.count is not None:
-        sent = any(group.senders(others, one) for one in call.ids)
-        if not sent and call.takes_any and not _mentioned(others, call):
+        sent = any(group.sends(other, one) for one in call.ids for other in others)
+        if not sent and call.takes_any and not group.mentioned(others, call):
             yield _never_sent(group, program, call, others)
     else:
-        silent = [other for other in others if not _sends(other, call.message_id)]
-        if silent and not all(_mentioned([other], call) for other in silent):
+        silent = [other for other in others if not group.sends(other, call.message_id)]
+        if silent and not all(group.mentioned([other], call) for other in silent):
             yield _left_out(group, program, call, others, silent)
 
 
@@ -177,13 +240,13 @@ def _no_such_role(group: _Group, call: Call, role: str) -> Finding:
         Severity.WARNING if call.perhaps else Severity.ERROR,
         "no-such-role",
         f"no device has the role '{role}'.",
-        _did_you_mean(role, group.roles) or f"The roles are {', '.join(group.roles)}.",
+        _did_you_mean(group, role, group.roles) or f"The roles are {', '.join(group.roles)}.",
     )
 
 
 def _never_sent(group: _Group, program: Program, call: Call, others: Sequence[Program]) -> Finding:
     shown = _shown(call)
-    if _sends(program, call.message_id):
+    if group.sends(program, call.message_id):
         sentence = f"{_who(program)} waits for '{shown}', which only it sends itself, and lava-wait is for messages of others"
         advice = (
             f"Let another device send it{', or leave the wait out' if call.kind is CallKind.WAIT else ''}."
@@ -198,11 +261,13 @@ def _left_out(
 ) -> Finding:
     """A lava-wait-all or lava-sync that some devices have no part in."""
     shown = _shown(call)
-    if len(silent) == len(others) and not _sends(program, call.message_id):
+    if len(silent) == len(others) and not group.sends(program, call.message_id):
         sentence = f"{_who(program)} waits for '{shown}', which no other device sends"
         return _finding(call, group, silent, "never-sent", sentence, _mend_id(group, call))
     roles = list(dict.fromkeys(other.role for other in silent))
-    whole = [role for role in roles if all(other in silent for other in others if other.role == role)]
+    lacking = {other.device for other in silent}
+    partly = {other.role for other in others if other.device not in lacking}
+    whole = [role for role in roles if role not in partly]
     names = [f"role {role}" for role in whole]
     names += [other.device for other in silent if other.role not in whole]
     verb = "has" if len(names) == 1 else "have"
@@ -218,7 +283,7 @@ def _left_out(
             f"Add {_sending(call)} there"
             + (", or name the role that sends it." if call.role is None else "."),
         )
-    return _finding(call, group, silent, rule, sentence, _meant(silent, call) or hint)
+    return _finding(call, group, silent, rule, sentence, _meant(group, silent, call) or hint)
 
 
 def _finding(
@@ -240,25 +305,23 @@ def _finding(
 def _mend_id(group: _Group, call: Call) -> str:
     """What to do about an id that is not sent."""
     exact = call.message_id.exact
-    hint = _did_you_mean(exact, group.sent - {exact}) if exact else ""
+    hint = _did_you_mean(group, exact, [one for one in group.sent if one != exact]) if exact else ""
     return hint or f"Add {_sending(call)} to another role."
 
 
-def _meant(silent: Sequence[Program], call: Call) -> str:
+def _meant(group: _Group, silent: Sequence[Program], call: Call) -> str:
     """The id that those who lack the right one may have meant by theirs."""
     exact = call.message_id.exact
     if exact is None:
         return ""
-    theirs = {
-        str(own.message_id) for device in silent for own in device.calls if own.sends and own.message_id.exact
-    }
-    close = get_close_matches(exact, theirs - {exact}, n=1, cutoff=0.75)
-    return f"They send '{close[0]}': is the same meant?" if close and _is_slip(exact, close[0]) else ""
+    theirs = [one for one in group.sent_by(silent) if one != exact]
+    close = group.alike(exact, theirs, 0.75)
+    return f"They send '{close}': is the same meant?" if close and _is_slip(exact, close) else ""
 
 
-def _did_you_mean(word: str, known: Iterable[str]) -> str:
-    close = get_close_matches(word, sorted(known), n=1, cutoff=0.8)
-    return f"Did you mean '{close[0]}'?" if close else ""
+def _did_you_mean(group: _Group, word: str, known: Sequence[str]) -> str:
+    close = group.alike(word, known, 0.8)
+    return f"Did you mean '{close}'?" if close else ""
 
 
 def _sending(call: Call) -> str:
@@ -275,18 +338,19 @@ def _shown(call: Call) -> str:
     return str(call.message_id)
 
 
-def _dead_end(expected: Expected, explained: set[tuple[str, Place]]) -> Iterator[Finding]:
+def _dead_end(expected: Expected, group: _Group, explained: set[tuple[int, str, Place]]) -> Iterator[Finding]:
     """Devices that stay blocked although each of the messages is sent somewhere."""
     blocked = {entry.device: entry.call for entry in expected.blocked}
     programs = {program.device: program for program in expected.programs}
     for entry in expected.blocked:
-        if (entry.device, entry.call.place) in explained:
+        program = programs[entry.device]
+        if (id(program.items), program.role, entry.call.place) in explained:
             continue
         locks = entry.call.locks
         senders = [
             name
             for name in entry.missing
-            if locks or any(_sends(programs[name], one) for one in entry.call.ids)
+            if locks or any(group.sends(programs[name], one) for one in entry.call.ids)
         ]
         waiting = [name for name in senders if name in blocked]
         stays = f"{_who(programs[entry.device])} stays blocked in '{entry.call.text}'"
@@ -305,16 +369,16 @@ def _dead_end(expected: Expected, explained: set[tuple[str, Place]]) -> Iterator
             yield Finding(entry.call.place, Severity.ERROR, "next-count", sentence, advice)
 
 
-def _before_own_send(group: _Group, program: Program) -> Iterator[Finding]:
+def _before_own_send(program: Program) -> Iterator[Finding]:
     """LAVA's coordinator counts the device that waits among those that have to send."""
-    sent: list[Text] = []
+    sent = Texts()
     for item in program.items:
         if isinstance(item, Unread):
             return
         if not isinstance(item, Call) or item.refused:
             continue
         alone = item.kind is CallKind.WAIT_ALL and item.role is None and not item.devices
-        if alone and not any(message_id.may_be(item.message_id) for message_id in sent):
+        if alone and not sent.may_hold(item.message_id):
             yield Finding(
                 item.place,
                 Severity.WARNING,
@@ -324,7 +388,7 @@ def _before_own_send(group: _Group, program: Program) -> Iterator[Finding]:
                 f"Put {_sending(item)} before it, so that it works in LAVA, or name a role.",
             )
         if item.sends:
-            sent.append(item.message_id)
+            sent.add(item.message_id)
 
 
 # Messages
@@ -360,30 +424,26 @@ def _differ(first: Call, second: Call) -> bool:
     return one.keys() != other.keys() or any(not one[key].may_be(other[key]) for key in one)
 
 
-def _unwaited(group: _Group) -> Iterator[Finding]:
-    waits = [
-        call
-        for program in group.programs
-        for call in program.calls
-        if call.kind is not CallKind.SEND and not call.locks
-    ]
-    waited = {one.exact for call in waits for one in call.ids} - {None}
-    for program in group.programs:
-        for call in program.calls:
-            message_id = call.message_id.exact
-            if call.kind is not CallKind.SEND or call.refused or message_id in (None, START_ID, NETWORK_ID):
-                continue
-            if group.unread(group.others(program)) or any(wait.may_end_by(call.message_id) for wait in waits):
-                continue
-            assert message_id is not None
-            twins = sorted(str(twin) for twin in waited if twin is not None and _is_slip(message_id, twin))
-            if twins:
-                sentence = f"nobody waits for '{message_id}', but '{twins[0]}' is waited for."
-                yield Finding(
-                    call.place, Severity.WARNING, "near-twin", sentence, "Is one of the two misspelled?"
-                )
-            else:
-                yield Finding(call.place, Severity.NOTE, "unwaited", f"nobody waits for '{message_id}'.", "")
+def _unwaited(group: _Group, program: Program) -> Iterator[Finding]:
+    if any(other is not program for other in group.with_unread):
+        return
+    for call in program.calls:
+        message_id = call.message_id.exact
+        if call.kind is not CallKind.SEND or call.refused or message_id in (None, START_ID, NETWORK_ID):
+            continue
+        if group.waited.may_hold(call.message_id):
+            continue
+        assert message_id is not None
+        twins: list[str] = []
+        if group.may_compare(len(group.waited.exact)):
+            twins = sorted(twin for twin in group.waited.exact if _is_slip(message_id, twin))
+        if twins:
+            sentence = f"nobody waits for '{message_id}', but '{twins[0]}' is waited for."
+            yield Finding(
+                call.place, Severity.WARNING, "near-twin", sentence, "Is one of the two misspelled?"
+            )
+        else:
+            yield Finding(call.place, Severity.NOTE, "unwaited", f"nobody waits for '{message_id}'.", "")
 
 
 def _is_slip(one: str, other: str) -> bool:

@@ -18,7 +18,8 @@ from dispatcher.group.events import Reported
 from dispatcher.host.groups import GroupLogs, Groups
 from dispatcher.host.groupserver import GroupServer
 from dispatcher.host.remote import Card, GroupRefused, GroupUnreachable, RemoteGroup
-from dispatcher.host.remotewire import FROM_GROUP, TO_GROUP, VERSION, Decoder, encode
+from dispatcher.host.remotewire import FROM_GROUP, MAX_HELLO, TO_GROUP, VERSION, Decoder, encode
+from dispatcher.host.strangers import Strangers
 from dispatcher.line.channel import Asked
 from dispatcher.line.session import Link, Request
 from dispatcher.line.textsignals import Malformed, Signal
@@ -201,6 +202,32 @@ def test_a_role_that_is_not_the_known_one_is_refused(tmp_path: Path) -> None:
     in_lab(tmp_path, story)
 
 
+def test_a_group_does_not_grow_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dispatcher.host.groups.MAX_MEMBERS", 2)
+
+    async def story(lab: Lab) -> None:
+        await lab.come("one")
+        await lab.come("two")
+        with pytest.raises(GroupRefused, match="the group has 2 devices already"):
+            await lab.come("three")
+
+    in_lab(tmp_path, story)
+
+
+def test_strangers_who_say_nothing_make_place_for_others(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        lab.server.strangers = Strangers(10)
+        silent = [await asyncio.open_unix_connection(lab.path) for _ in range(10)]
+        await lab.come("one")
+        await lab.come("two")
+        for reader, _ in silent[:2]:
+            assert await reader.read() == b""
+        for _, writer in silent:
+            writer.close()
+
+    in_lab(tmp_path, story)
+
+
 def test_a_device_that_leaves_fails_the_waits_for_it(tmp_path: Path) -> None:
     async def story(lab: Lab) -> None:
         one, two = await lab.come("one"), await lab.come("two")
@@ -287,6 +314,7 @@ def test_the_socket_has_its_permissions_and_only_one_owner(tmp_path: Path) -> No
     "data",
     [
         b"\xff\xff\xff\xff",
+        (MAX_HELLO + 1).to_bytes(4, "big"),
         b"\0\0\0\1\xc1",
         encode("heard"),
         encode("hello", 99, "g", None, "d", "r", "c", "j", bytes(8)),

@@ -567,6 +567,14 @@ def test_nested_clones_and_special_files_are_left_out(tmp_path: Path, hostile: H
     assert hostile.ran() == ""
 
 
+def test_a_named_pipe_that_git_would_read_is_named_at_once(tmp_path: Path) -> None:
+    clone = make_clone(tmp_path / "clone")
+    (clone / "deep").mkdir()
+    os.mkfifo(clone / "deep" / ".gitignore")
+    with pytest.raises(SetupError, match=r"deep/\.gitignore is no regular file"):
+        Repositories().copy(Checkout(clone), tmp_path / "to")
+
+
 def test_nothing_is_copied_through_a_link_of_the_repository(tmp_path: Path, box: Path) -> None:
     """`git-repos` goes to a folder beside the definition; a link there would lead to anywhere."""
     (tmp_path / "outside").mkdir()

@@ -11,6 +11,8 @@ from dispatcher.group.coordinator import Coordinator
 from dispatcher.group.events import Released
 from dispatcher.jobs import model
 from dispatcher.jobs.model import Definition, Job, Place, Request, Role, Step
+from dispatcher.plan import expected
+from dispatcher.plan import lint as rules
 from dispatcher.plan.calls import ScriptFile
 from dispatcher.plan.expected import Expected, expect
 from dispatcher.plan.lint import Finding, findings
@@ -394,3 +396,32 @@ def test_what_is_wrong_with_what_lava_has_not(name: str) -> None:
     assert any(name.startswith(device) for name in failed)
     assert found
     assert not rule or rule in {finding.rule for finding in found}
+
+
+def test_what_is_too_much_to_look_at_is_left_out_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    scripts = {"server": "true\nlava-send redy", "client*2": "lava-wait ready\nlava-wait steady"}
+
+    def said() -> list[tuple[str, str]]:
+        return [(finding.rule, finding.sentence) for finding in lint(scripts)]
+
+    assert [rule for rule, _ in said()] == ["never-sent", "never-sent", "near-twin"]
+    monkeypatch.setattr(rules, "_MOST_COMPARISONS", 0)
+    too_many = "there are so many devices and calls that"
+    assert said()[2:] == [
+        ("too-many", f"{too_many} not all ids were compared to find slips."),
+        ("unwaited", "nobody waits for 'redy'."),
+    ]
+    monkeypatch.setattr(rules, "_MOST_LOOKS", 3)
+    assert [rule for rule, _ in said()] == ["never-sent", "too-many", "unwaited"]
+    assert said()[1][1] == f"{too_many} some waits were not looked at."
+
+
+def test_devices_that_are_too_many_to_judge_are_taken_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    scripts = {"server": "lava-wait b", "client": "lava-wait a"}
+    assert len(play(scripts).blocked) == 2
+    monkeypatch.setattr(expected, "_MOST_LOOKS", 1)
+    played = play(scripts)
+    assert played.blocked == []
+    assert {step.doubt for steps in played.steps.values() for step in steps} == {
+        "there are too many devices and calls to tell"
+    }
