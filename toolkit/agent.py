@@ -580,6 +580,9 @@ def spawn(listener: "Socket", console: "Console") -> None:
         _signal.signal(_signal.SIGTERM, _terminate)
         _signal.signal(_signal.SIGALRM, _stop_writing)
         listener.setblocking(False)
+        if hasattr(gc, "freeze"):  # 3.7 and later
+            # What is loaded stays. The first collection would look at all of it, and so copy it for this process.
+            gc.freeze()
         gc.enable()
         Agent(listener, console).run()
     finally:
