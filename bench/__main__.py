@@ -2,7 +2,8 @@
 """What the documents state, measured: `python -m bench [SECTION ...]`, `make bench`.
 
 Tables go to stdout, and what was measured to build/bench.json, where the other sections stay as they were.
-With --documents the table and the picture of all that stands there replace those in docs/.
+With --documents the table and the picture of all that stands there replace those in docs/. With --compare OLD.json
+nothing is measured: the rows of another build/bench.json are shown beside those of this one.
 """
 
 import argparse
@@ -18,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import build_zipapp
-from bench import console, demultiplexer, engine, events, flow, lava, picture, startup, wire
-from bench.row import HEAD, Row, line, show
+from bench import console, crowd, demultiplexer, engine, events, flow, lab, lava, picture, startup, wire
+from bench.row import HEAD, WORSE, Row, compared, line, show
 
 ROOT = Path(__file__).resolve().parent.parent
 JSON = ROOT / "build" / "bench.json"
@@ -42,6 +43,8 @@ SECTIONS: dict[str, tuple[str, Callable[[], Iterable[Row]]]] = {
     "demultiplexer": ("Reading output, in memory", demultiplexer.rows),
     "engine": ("The engine", engine.rows),
     "events": ("A group of very many events", events.rows),
+    "lab": ("A lab of many consoles", lab.rows),
+    "crowd": ("Many commands at once", crowd.rows),
     "flow": ("The page of a flow", flow.rows),
     "lava": ("Results over a bad line", lava.rows),
 }
@@ -52,11 +55,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure what the documents state.")
     parser.add_argument("section", nargs="*", help=f"what to measure: {', '.join(SECTIONS)} (default: all)")
     parser.add_argument("--documents", action="store_true", help="write docs/figures.md and its picture")
+    parser.add_argument(
+        "--compare",
+        type=Path,
+        metavar="OLD.json",
+        help="measure nothing: show build/bench.json beside another one, and what is worse by more than a tenth; "
+        "the exit status is then 1",
+    )
     arguments = parser.parse_args()
     unknown = [name for name in arguments.section if name not in SECTIONS]
     if unknown:
         parser.error(f"there is no section {unknown[0]!r}; the sections are {', '.join(SECTIONS)}")
     measured: dict[str, Any] = json.loads(JSON.read_text()) if JSON.exists() else {}
+    if arguments.compare is not None:
+        sys.exit(_compare(json.loads(arguments.compare.read_text()), measured))
     machine = _machine()
     for name in arguments.section or SECTIONS:
         title, rows = SECTIONS[name]
@@ -70,6 +82,18 @@ def main() -> None:
     if arguments.documents:
         FIGURES.write_text(_document(measured))
         PICTURE.write_text(picture.svg(_rows(measured)))
+
+
+def _compare(before: dict[str, Any], after: dict[str, Any]) -> int:
+    """Print what both have measured; returns 1 if a row is worse by more than a tenth."""
+    old = {row.name: row for row in _rows(before)}
+    pairs = [(old[row.name], row) for row in _rows(after) if row.name in old]
+    print("| what | before | after | better | |\n|---|---|---|---|---|")
+    for one, other in pairs:
+        print(compared(one, other))
+    worse = sum(other.gain(one) < WORSE for one, other in pairs)
+    print(f"\n{len(pairs)} rows, {worse} of them worse by more than a tenth")
+    return int(worse > 0)
 
 
 def _machine() -> str:

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from bench.row import Row
 from dispatcher.errors import SetupError
 from dispatcher.host.control import call
 from toolkit.wire.device_link import DeviceLink
@@ -33,6 +34,8 @@ REQUESTS = 1000
 IDLE = 10.0
 # How often lava-self is asked.
 ASKED = 200
+# Consoles of the labs that are measured.
+LABS = (500, 1000)
 TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -123,7 +126,7 @@ def lab_file(folder: Path, ports: "list[int]") -> Path:
 def served(path: Path) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
         [sys.executable, "-m", "dispatcher", "serve", str(path)],
-        stderr=subprocess.DEVNULL,
+        stderr=path.with_name("stderr").open("wb"),
         cwd=Path(__file__).parent.parent,
     )
 
@@ -170,13 +173,33 @@ async def measure_lab(count: int) -> dict[str, float]:
                         if flood is not None:
                             flood.cancel()
             finally:
+                stderr = path.with_name("stderr")
+                said = stderr.read_bytes().count(b"\n")
                 began = time.monotonic()
                 process.send_signal(signal.SIGTERM)
                 await asyncio.to_thread(process.wait)
                 figures["end, seconds"] = time.monotonic() - began
+                figures["lines on stderr at the end"] = stderr.read_bytes().count(b"\n") - said
         boards.clear()
     server.close()
     return figures
+
+
+def rows() -> Iterator[Row]:
+    """A lab of many consoles on TCP ports, ten to a group."""
+    for count in LABS:
+        figures = asyncio.run(measure_lab(count))
+        for what, (key, unit) in {
+            "memory for each": ("KiB a console", "KiB"),
+            "idle": ("idle, % of a processor", "% of a processor"),
+            "`lava-self` on the line: median": ("p50 quiet, ms", "ms"),
+            "`lava-self` on the line: 99th percentile": ("p99 quiet, ms", "ms"),
+            "`lava-self` beside a flood: median": ("p50 beside a flood, ms", "ms"),
+            "`lava-self` beside a flood: 99th percentile": ("p99 beside a flood, ms", "ms"),
+            "end of `serve`": ("end, seconds", "s"),
+            "end of `serve`, on stderr": ("lines on stderr at the end", "lines"),
+        }.items():
+            yield Row(f"{count} consoles in one process, {what}", figures[key], unit)
 
 
 # LAVA's protocol

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 
 from dispatcher.line.echoes import Echoes, common_size
 from dispatcher.line.repair import MAX_GUESSES, repair, salvage, without_echoes
-from toolkit.wire.framing import CHECK_SIZE, LINE_MARKER, MARKER, TERMINATOR, decode_frame
+from toolkit.wire.framing import CHECK_SIZE, LINE_MARKER, MARKER, MAX_FRAME, TERMINATOR, decode_frame
 
 # A frame of 720 bytes, and a burst of kernel messages inside it.
 MAX_HELD = 8192
@@ -55,11 +55,14 @@ def _rest_of_marker(seen: int) -> bytes:
     following = re.escape(MARKER[seen : seen + 1])
     message = {1: b"(?=%b)" % _TIME_STAMP, 2: b"(?=%b|%b)" % (_TIME_STAMP, _NO_SEQUENCE)}.get(seen, b"")
     cut = rb"%b(?:[^\x1b]*?\n%b|[^\x1b]*\Z())" % (message, re.escape(MARKER[seen:]))
-    return b"(?:%b%b|(?!%b)%b)" % (following, _rest_of_marker(seen + 1), following, cut)
+    # Nothing begins with one ESC behind another, and they may come by the thousand.
+    return b"(?:%b%b|(?![%b\x1b])%b)" % (following, _rest_of_marker(seen + 1), following, cut)
 
 
 # A marker, with or without lines inside, or what may yet become one.
 _MARKER = re.compile(_ESCAPE + _rest_of_marker(1))
+# Frames in a row with nothing inside that is not of their alphabet.
+_FRAMES = re.compile(rb"(?:\x1b\]5282;[\w-]{%d,%d}+\x1b\\)++" % (CHECK_SIZE, MAX_FRAME), re.ASCII)
 # The ways in which a frame ends: its terminator, another frame's marker, a terminator with lines inside.
 _END = re.compile(rb"\x1b(?:\\|(\]5282;)|[^\x1b]*?\n\\)")
 # Frames that are broken off soon by the marker of another, and those without room for a check, in a row.
@@ -187,6 +190,14 @@ class Demultiplexer:
                     self._echoes.take(event.raw)
             elif marker >= 0:
                 start = marker
+                frames = _FRAMES.match(data, start)
+                if frames is not None:
+                    if start > text:
+                        events.append(Output(data[text:start]))
+                    _read_frames(frames.group(), events)
+                    text = position = frames.end()
+                    searched = 0
+                    continue
                 event, end = self._frame(data, start, content, searched)
             else:
                 start = len(data) if final else self._echoes.beginning(data, position)
@@ -243,6 +254,26 @@ class Demultiplexer:
         if body is None:
             return Damaged(data[start:after], inside + salvage(MARKER + frame, True) + broken), after
         return Frame(data[start:after], body, inside + foreign + broken), after
+
+
+def _read_frames(frames: bytes, events: list[Event]) -> None:
+    """Append the events of frames in a row; those that are damaged become one."""
+    damaged: list[bytes] = []
+    for content in frames[len(MARKER) : -len(TERMINATOR)].split(TERMINATOR + MARKER):
+        body = decode_frame(content)
+        if body is None:
+            damaged.append(content)
+            continue
+        if damaged:
+            events.append(_damaged(damaged))
+            damaged = []
+        events.append(Frame(MARKER + content + TERMINATOR, body))
+    if damaged:
+        events.append(_damaged(damaged))
+
+
+def _damaged(contents: list[bytes]) -> Damaged:
+    return Damaged(MARKER + (TERMINATOR + MARKER).join(contents) + TERMINATOR, b"")
 
 
 def _find_marker(data: bytes, position: int) -> tuple[int, int]:

@@ -18,6 +18,7 @@ from dispatcher.line.demultiplexer import (
     Echo,
     Event,
     Frame,
+    Output,
 )
 from dispatcher.line.repair import MAX_GUESSES, repair
 from tests.dispatcher.line.reference_demultiplexer import events_of, joined
@@ -430,3 +431,16 @@ def test_hostile_input_costs_little(name: str, size: int, monkeypatch: pytest.Mo
         demultiplexer.receive_data(data[position : position + size], position / 150_000)
         assert len(demultiplexer._held) <= MAX_HELD
     assert spent <= 2 * MAX_GUESSES + GUESSES_PER_SECOND
+
+
+def test_damaged_frames_in_a_row_are_one_event() -> None:
+    good, bad = encode_frame(b"body"), MARKER + b"A" * 20 + TERMINATOR
+    demultiplexer = Demultiplexer()
+    events = demultiplexer.receive_data(b"x" + good + bad + bad + good + b"y", 0.0)
+    assert events == [
+        Output(b"x"),
+        Frame(good, b"body"),
+        Damaged(bad + bad, b""),
+        Frame(good, b"body"),
+        Output(b"y"),
+    ]
