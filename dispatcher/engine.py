@@ -495,10 +495,10 @@ class Engine:
             if self.state.coordinator.wait(request) is not None:
                 self._release(request, NO, DEAD_END + reason, now)
 
-    def fail_waits(self, device: str, reason: str, now: float) -> None:
-        """End all open waits of this device with status 1, as its time is over."""
+    def end_waits(self, device: str, status: int, reason: str, now: float) -> None:
+        """End all open waits of this device: NO if its time is over, INTERRUPTED if it is stopped otherwise."""
         for wait in self.state.coordinator.waits_of(device):
-            self._release(wait.identity, NO, reason, now)
+            self._release(wait.identity, status, reason, now)
 
     # -- inside --------------------------------------------------------------------------------
 

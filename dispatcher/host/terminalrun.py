@@ -47,7 +47,7 @@ from dispatcher.line.textpatterns import Pattern
 from dispatcher.view.display import Display, Row
 from dispatcher.view.interactive import ConsoleDisplay
 from dispatcher.view.statusview import LiveView, Plain, Silence, Status, area, statuses, summary
-from toolkit.wire.vocabulary import RESULTS
+from toolkit.wire.vocabulary import INTERRUPTED, NO, RESULTS
 
 # How often the same dead end may come again before a run that is to end is ended.
 MAX_REPEATS = 10
@@ -331,12 +331,19 @@ class TerminalRun:
     async def _tidy_up(self) -> None:
         if isinstance(self._display, ConsoleDisplay):
             await self._display.close()
+        if self._must_end:
+            status, why = (
+                (NO, "the time of the run was over")
+                if self.timed_out
+                else (INTERRUPTED, "the run was stopped")
+            )
+            # Of all of them, before one leaves: then a wait for that one would have failed.
+            for name in self.devices:
+                self._engine.end_waits(name, status, why, self._loop.time())
         for device in self.devices.values():
             if device.state is State.RUNNING and self._must_end:
                 device.state = State.STOPPED
                 device.how = "stopped at the time-out" if self.timed_out else "stopped"
-                if self.timed_out:
-                    self._engine.fail_waits(device.name, "the time of the run was over", self._loop.time())
                 # Devices on other hosts may wait for it.
                 removal = self._dispatcher.remove(device.name, f"was {device.how}")
                 self._stopping.add(self._loop.create_task(removal))
@@ -392,7 +399,7 @@ class TerminalRun:
         device.ended = self._loop.time()
         device.state, device.how = State.STOPPED, how
         self._display.notice(device.name, how, bad=True)
-        self._engine.fail_waits(device.name, "the time of its test action was over", device.ended)
+        self._engine.end_waits(device.name, NO, "the time of its test action was over", device.ended)
         await self._dispatcher.remove(device.name, f"was {how}")
         self._after_end(device)
 
