@@ -328,7 +328,7 @@ class Coordinator:
         return request in self._lent
 
     def behind(self, request: bytes) -> list[Waiting]:
-        """The open waits of the same device that end at the earliest when what was lent to this request is settled."""
+        """The open waits that end at the earliest when what was lent to this request is taken, or goes back."""
         wait = self._lent.get(request)
         return [] if wait is None else [other.waiting for other in self._behind(wait)]
 
@@ -506,7 +506,7 @@ class Coordinator:
         if wait is None:
             return []
         if wait.need == _LOCK:
-            return []
+            return []  # it is had, as before
         wait.messages[0].lent.discard(wait.waiting.device)
         ended = []
         for other in self._behind(wait):
@@ -517,9 +517,10 @@ class Coordinator:
         return ended
 
     def _behind(self, wait: "_Wait") -> list["_Wait"]:
-        return (
-            [] if wait.need == _LOCK else list(wait.messages[0].nexts.get(wait.waiting.device, {}).values())
-        )
+        if wait.need == _LOCK:
+            queue = self._locks[wait.waiting.message_id].queue
+            return [other for waits in queue.values() for other in waits.values()]
+        return list(wait.messages[0].nexts.get(wait.waiting.device, {}).values())
 
     def _take_back(self, request: bytes, status: int, reason: str) -> list[tuple["_Wait", Outcome]]:
         """What was lent to this request goes to whoever is next; returns the waits that this ends."""
