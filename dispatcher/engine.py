@@ -68,6 +68,8 @@ MAX_UNAPPENDED = 10_000
 # Seconds after which a wait that no command asks for any more, or what a command got and has not taken, is
 # given up: as long as a command that is there may be without its link, once before the answer and once after it.
 ABANDONED = 120.0
+# The same for what a command got, where another one waits for that: mostly the first one was killed with its agent.
+IMPATIENT = 10.0
 # Malformed signals that are shown of each device; all are counted.
 MAX_MALFORMED_SHOWN = 5
 
@@ -164,6 +166,7 @@ class Engine:
         self._told_too_large = False
         self._outage = False  # the last append failed
         self._time_outs: list[tuple[float, bytes]] = []
+        self._borrowed: dict[bytes, float] = {}  # what was lent, and the seconds that it got to be taken
         self._doubts: list[tuple[float, bytes]] = []  # waits that may be given up then
         self._answers: list[Answer] = []
         self._new_results: list[tuple[Case, Counts]] = []
@@ -192,10 +195,8 @@ class Engine:
         for wait in coordinator.waits_of(device):
             # Of an earlier run of this host, which kept their time.
             self._watch_time(wait, now)
-            self._doubt(wait.identity, now)
-        for wait in coordinator.lent():
-            if wait.device == device:
-                self._doubt(wait.identity, now)
+            self._doubt(wait.identity, now, ABANDONED)
+        self._doubt_lent(now)
 
     def leave(self, device: str, reason: str, now: float) -> None:
         """The device will never send again: its script has ended, or it is dead."""
@@ -368,11 +369,11 @@ class Engine:
             self._notices.append((event.device, f"refused: {event.fields[0]}: {event.fields[1]}"))
         for outcome in change.outcomes:
             self._answer_waiters(outcome.request)
-            if outcome.device in self._devices and coordinator.lends(outcome.request):
-                self._doubt(outcome.request, now)
-        self._answer_waiters(event.identity)
         if isinstance(event, Taken | Released):
             self._borrowers.take(event.request)
+            self._borrowed.pop(event.request, None)
+        self._doubt_lent(now)
+        self._answer_waiters(event.identity)
         if given_up is not None and self._ends_by_release(event.identity):
             self._release(event.identity, INTERRUPTED, given_up, now)
         if change.cases:
@@ -595,8 +596,17 @@ class Engine:
             due = min(wait.time + wait.timeout - self.epoch, now + wait.timeout)
             heapq.heappush(self._time_outs, (due, wait.identity))
 
-    def _doubt(self, request: bytes, now: float) -> None:
-        heapq.heappush(self._doubts, (now + ABANDONED, request))
+    def _doubt(self, request: bytes, now: float, patience: float) -> None:
+        heapq.heappush(self._doubts, (now + patience, request))
+
+    def _doubt_lent(self, now: float) -> None:
+        """Give what was lent to devices here a time to be taken, a shorter one where somebody waits for it."""
+        coordinator = self.state.coordinator
+        for wait in coordinator.lent():
+            patience = IMPATIENT if coordinator.behind(wait.identity) else ABANDONED
+            if wait.device in self._devices and self._borrowed.get(wait.identity, patience + 1) > patience:
+                self._borrowed[wait.identity] = patience
+                self._doubt(wait.identity, now, patience)
 
     def _ends_by_release(self, request: bytes) -> bool:
         """Whether a `Released` would change anything for this request."""

@@ -453,7 +453,7 @@ class Coordinator:
         return request in self._lent
 
     def behind(self, request: bytes) -> list[Waiting]:
-        """The open waits of the same device that end at the earliest when what was lent to this request is settled."""
+        """The open waits that end at the earliest when what was lent to this request is taken, or goes back."""
         wait = self._lent.get(request)
         return [] if wait is None else [other.waiting for other in self._behind(wait)]
 
@@ -655,7 +655,7 @@ class Coordinator:
         if wait is None:
             return []
         if wait.need == _LOCK:
-            return []
+            return []  # it is had, as before
         message = wait.messages[0]
         if message.lent is not None:
             message.lent.discard(wait.waiting.device)
@@ -668,8 +668,15 @@ class Coordinator:
         return ended
 
     def _behind(self, wait: "_Wait") -> list["_Wait"]:
-        waits = None if wait.need == _LOCK else wait.messages[0].waits
-        return [] if waits is None else list(waits.nexts.get(wait.waiting.device, {}).values())
+        if wait.need == _LOCK:
+            queue = self._locks[wait.waiting.message_id].queue
+            return [other for waits in queue.values() for other in waits.values()]
+        waits_of_message = wait.messages[0].waits
+        return (
+            []
+            if waits_of_message is None
+            else list(waits_of_message.nexts.get(wait.waiting.device, {}).values())
+        )
 
     def _take_back(self, request: bytes, status: int, reason: str) -> list[tuple["_Wait", Outcome]]:
         """What was lent to this request goes to whoever is next; returns the waits that this ends."""

@@ -271,7 +271,7 @@ class _Story:
                 waits_in += f" (did you mean '{shown(one)}'?)"
                 return _Clause(0, f"never sent {wanted}", waits_in)
         if sent and first.kind is WaitKind.NEXT:
-            return _Clause(1, f"sent {wanted} {times(sent)}, which it has got", waits_in)
+            return _Clause(1, f"sent {wanted} {times(sent)}, which has been taken", waits_in)
         if sent:
             ordinal = {2: "second", 3: "third"}.get(group.times, f"{group.times}th")
             verb = "synced" if group.waits[0].kind is WaitKind.SYNC else "sent"
@@ -299,12 +299,13 @@ class _Story:
 
     def _elsewhere(self, group: WaitGroup, sent: dict[str, int]) -> list[str]:
         """That somebody has sent it who does not count here."""
-        wait = group.waits[0]
+        wait, waiters = group.waits[0], {one.device for one in group.waits}
         if _any(group) and all(one.device in sent for one in group.waits):
             its = "its own message" if len(group.waits) == 1 else "a device's own message"
             return [f"{its} does not count"]
         if isinstance(wait.whom, str):
-            others = [name for name in sent if self._roles[name] != wait.whom]
+            # (One of another role may follow a barrier.)
+            others = [name for name in sent if self._roles[name] != wait.whom and name not in waiters]
             roles = list(dict.fromkeys(self._roles[name] for name in others))
             if others:
                 word = "role" if len(roles) == 1 else "roles"

@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dispatcher import engine as engine_module
-from dispatcher.engine import ABANDONED, MAX_MALFORMED_SHOWN, RETRY_PAUSE
+from dispatcher.engine import ABANDONED, IMPATIENT, MAX_MALFORMED_SHOWN, RETRY_PAUSE
 from dispatcher.group.events import Ended, Event, Founded, Joined, Left, Released, Reported, Sent, Waiting
 from dispatcher.group.operations import MAX_ID, OPERATIONS
 from tests.dispatcher.lab import EPOCH, MEMBERS, Asked, Lab
@@ -37,6 +37,7 @@ def nothing_is_left(lab: Lab) -> bool:
         or waiters.by_handle
         or engine._borrowers.of_request
         or engine._borrowers.by_handle
+        or engine._borrowed
         or engine._pending
         or engine._given_up
         or engine._held
@@ -768,11 +769,18 @@ def test_what_nobody_takes_goes_back_after_a_while(lab: Lab) -> None:
     lab.ask("server-1", "send", b"job", [])
     lab.ask("client-1", "wait-next", b"job", None, False)
     lab.ask("client-1", "lock", b"power", False, None, False)
+    lab.pass_time(ABANDONED - 1)
+    assert len(lab.engine.state.coordinator.lent()) == 2
+    lab.pass_time(1)
+    assert lab.engine.state.coordinator.lent() == []
+    lab.ask("client-1", "wait-next", b"job", None, False)
+    lab.ask("client-1", "lock", b"power", False, None, False)
     waits = [
         lab.ask("client-1", "wait-next", b"job", None, False),
         lab.ask("client-2", "lock", b"power", True, None, False),
     ]
-    lab.pass_time(ABANDONED - 1)
+    # Somebody else wants it, so it goes back sooner.
+    lab.pass_time(IMPATIENT - 1)
     assert [wait.reply for wait in waits] == [None, None]
     lab.pass_time(1)
     assert [wait.reply for wait in waits] == [(OK, [["server-1"]]), (OK, [])]
@@ -783,20 +791,30 @@ def test_what_nobody_takes_goes_back_after_a_while(lab: Lab) -> None:
     assert nothing_is_left(lab)
 
 
-def test_what_a_command_took_that_was_not_there_any_more_goes_back(lab: Lab) -> None:
+def test_what_a_command_got_that_was_not_there_any_more_goes_to_the_next_one(lab: Lab) -> None:
     """It was killed, with its agent, while the dispatcher was away."""
     lab.ask("client-1", "wait-next", b"job", None, False, identity=b"waiting!")
     lab.ask("client-2", "wait-next", b"job", None, False, identity=b"borrower")
     second = again(lab.log.events, MEMBERS)
     asks = second.ask("client-2", "wait-next", b"job", None, False, identity=b"borrower")
-    second.pass_time(ABANDONED)
-    assert second.open_waits() == [b"job"]
+    next_one = second.ask("client-1", "wait-next", b"job", None, False, identity=b"next one")
     second.ask("server-1", "send", b"job", [b"n", b"1"])
     assert asks.reply == (OK, [["server-1", b"n", b"1"]])
-    assert second.answer("client-1", "wait-next", b"job", None, False) == asks.reply
+    assert next_one.reply is None
     third = again(second.log.events, MEMBERS)
-    third.pass_time(ABANDONED)
-    assert third.answer("client-1", "wait-next", b"job", None, False) == asks.reply
+    next_one = third.ask("client-1", "wait-next", b"job", None, False, identity=b"next one")
+    third.pass_time(IMPATIENT)
+    assert next_one.reply == asks.reply
+
+
+def test_a_wait_that_nobody_asks_for_any_more_ends(lab: Lab) -> None:
+    for name in (b"waiting!", b"asks too"):
+        lab.ask("client-1", "wait", b"x", None, identity=name)
+    second = again(lab.log.events, MEMBERS)
+    asks = second.ask("client-1", "wait", b"x", None, identity=b"asks too")
+    second.pass_time(ABANDONED)
+    assert [event.request for event in second.events(Released)] == [b"waiting!client-1"]
+    assert asks.reply is None
 
 
 def test_a_reboot_ends_what_a_device_waits_for_and_what_runs_there(lab: Lab) -> None:

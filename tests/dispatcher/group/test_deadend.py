@@ -184,6 +184,14 @@ def test_stuck_are_those_that_wait_whatever_the_others_send(coordinator: Coordin
 
 
 SAID = {
+    "who follows a barrier of another role": (
+        THREE + "sync s-1 x client as 1\nsync c-1 x client as 2\nwait-all c-2 go server",
+        "s-1 and c-1 have waited 57 s in `lava-sync --role client x`: c-2 never came to it and waits itself in "
+        "`lava-wait-all go server`",
+        "c-2 has waited 55 s in `lava-wait-all go server`: s-1 never sent 'go' and waits itself in "
+        "`lava-sync --role client x`",
+        "So s-1 and c-2 wait for each other",
+    ),
     "a lock": (
         THREE + "leave c-2\nlock s-1 power as 1 -> 1\nlock c-1 power\nwait s-1 go",
         "c-1 has waited 55 s in `lava-lock power`: s-1 has 'power' and waits itself in `lava-wait go`",
@@ -192,7 +200,7 @@ SAID = {
     ),
     "messages that have all been taken": (
         GROUP + "send c-1 x as s\nwait-next s-1 x as 1 -> 1\nwait-next s-1 x as 2\nwait-all c-1 go server",
-        "s-1 has waited 56 s in `lava-wait --next x`: c-1 has sent 'x' once, which it has got; it waits itself in "
+        "s-1 has waited 56 s in `lava-wait --next x`: c-1 has sent 'x' once, which has been taken; it waits itself in "
         "`lava-wait-all go server`",
         "c-1 has waited 55 s in `lava-wait-all go server`: s-1 never sent 'go' and waits itself in "
         "`lava-wait --next x`",

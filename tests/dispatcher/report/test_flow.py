@@ -18,7 +18,7 @@ from dispatcher.report.flow import page, table, tables, words
 from dispatcher.report.flow.files import written
 from dispatcher.report.flow.model import Flow, Fold, How
 from dispatcher.report.flow.table import Cell, Column, Kind, Row, Table
-from tests.dispatcher.group.play import joined, left, released, reported
+from tests.dispatcher.group.play import joined, left, parse, released, reported
 from tests.dispatcher.report.written_log import SYNC, WAIT, WAIT_ALL, Log, fold, reference
 
 
@@ -69,6 +69,22 @@ def test_how_waits_end() -> None:
     ]
     assert flow.waits[2].missing == ("b",)
     assert [wait.stuck for wait in flow.waits] == [False, False, False, False, True]
+
+
+def test_a_message_that_goes_back_goes_to_the_next_wait() -> None:
+    lines = (
+        "join a r",
+        "join b r",
+        "send b x n=1 as s",
+        "wait-next a x lent as 1",
+        "release 1 130",
+        "wait-next a x as 2",
+    )
+    flow = fold([parse(line.split(), float(number)) for number, line in enumerate(lines)])
+    first, second = flow.waits
+    assert (first.how, first.last, first.stuck) == (How.INTERRUPTED, None, False)
+    assert (second.how, second.last) == (How.FULFILLED, 0)
+    assert flow.messages[0].released == [1]
 
 
 def test_who_is_blocked_at_the_end() -> None:
