@@ -25,6 +25,7 @@ from dispatcher.report.flow.table import LEGEND, Cell, Column, Kind, Row, Table
 # Of a table, what a person can look at, and what does not take minutes to draw.
 MOST_COLUMNS = 200
 MOST_ROWS = 10_000
+MOST_CELLS = 1_000_000
 # Sentences about waits that stand below the table.
 _MOST_TROUBLES = 50
 # Failed tests that a cell names.
@@ -66,25 +67,26 @@ def table(flow: Flow, by: str = "role") -> Table:
     """The flow table; `by` is "role" or "device".
 
     By role, devices of a role that did not all do the same have a column for each of the things they did.
-    It has MOST_COLUMNS and MOST_ROWS at most; a remark tells what was left out.
+    It has MOST_COLUMNS, MOST_ROWS and MOST_CELLS at most; a remark tells what was left out.
     """
     sequences = _sequences(flow)
     groups = _groups(flow, sequences, by)
     items = [_lined_up([sequences[device] for device in group]) for group in groups]
     layout = _Layout(flow, items)
     told = [words.sentence(trouble) for trouble in words.troubles(flow)]
+    rows = min(MOST_ROWS, MOST_CELLS // min(max(1, len(groups)), MOST_COLUMNS))
     remarks = [words.ending(flow), *told[:_MOST_TROUBLES], LEGEND]
     for number, shown, what in (
         (len(told), _MOST_TROUBLES, "sentences about waits"),
         (len(groups), MOST_COLUMNS, "columns"),
-        (len(layout.heads), MOST_ROWS, "rows"),
+        (len(layout.heads), rows, "rows"),
     ):
         if number > shown:
             remarks.append(f"There are {number} {what}, of which these are the first {shown}.")
     sizes = Counter(device.role for device in flow.devices.values())
     return Table(
         tuple(_column(flow, group, sizes) for group in groups[:MOST_COLUMNS]),
-        tuple(_rows(flow, groups[:MOST_COLUMNS], layout)),
+        tuple(_rows(flow, groups[:MOST_COLUMNS], layout, rows)),
         "time",
         tuple(remarks),
     )
@@ -303,13 +305,13 @@ class _Layout:
         return False
 
 
-def _rows(flow: Flow, groups: list[list[str]], layout: _Layout) -> Iterator[Row]:
+def _rows(flow: Flow, groups: list[list[str]], layout: _Layout, number: int) -> Iterator[Row]:
     columns = []
-    heads = layout.heads[:MOST_ROWS]
+    heads = layout.heads[:number]
     for group, items in zip(groups, layout.items, strict=False):
         columns.append(list(_cells(heads, items, flow.devices[group[0]])))
-    for number, head in enumerate(heads):
-        yield Row(tuple(column[number] for column in columns), words.clock(head, flow.end))
+    for place, head in enumerate(heads):
+        yield Row(tuple(column[place] for column in columns), words.clock(head, flow.end))
 
 
 def _cells(heads: list[float], items: list[_Item], device: Device) -> Iterator[Cell]:

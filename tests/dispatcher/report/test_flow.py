@@ -453,6 +453,9 @@ def test_what_is_too_much_for_a_table_is_left_out_and_said(monkeypatch: pytest.M
     drawn = tables.table(log.flow())
     assert [column.name for column in drawn.columns] == ["a", "b"]
     assert len(drawn.rows) == 3
+    with monkeypatch.context() as patch:
+        patch.setattr(tables, "MOST_CELLS", 4)
+        assert len(tables.table(log.flow()).rows) == 2
     assert drawn.remarks[-3:] == (
         "There are 4 sentences about waits, of which these are the first 1.",
         "There are 3 columns, of which these are the first 2.",
