@@ -13,6 +13,7 @@ import platform
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -69,12 +70,18 @@ def main() -> None:
     measured: dict[str, Any] = json.loads(JSON.read_text()) if JSON.exists() else {}
     if arguments.compare is not None:
         sys.exit(_compare(json.loads(arguments.compare.read_text()), measured))
-    machine = _machine()
+    machine, failed = _machine(), []
     for name in arguments.section or SECTIONS:
         title, rows = SECTIONS[name]
         print(f"\n## {title}\n")
         began = time.monotonic()
-        found = show(rows())
+        try:
+            found = show(rows())
+        except Exception:
+            # The others are worth having.
+            traceback.print_exc()
+            failed.append(name)
+            continue
         print(f"\n({name}: {time.monotonic() - began:.0f} s)", flush=True)
         measured[name] = {"machine": machine, "rows": [asdict(row) for row in found]}
         JSON.parent.mkdir(exist_ok=True)
@@ -82,6 +89,8 @@ def main() -> None:
     if arguments.documents:
         FIGURES.write_text(_document(measured))
         PICTURE.write_text(picture.svg(_rows(measured)))
+    if failed:
+        sys.exit(f"not measured, as above: {', '.join(failed)}")
 
 
 def _compare(before: dict[str, Any], after: dict[str, Any]) -> int:

@@ -307,7 +307,7 @@ class Engine:
     def _complain(self, name: str, device: _Device, fields: tuple[str | None, ...]) -> None:
         device.malformed += 1
         if device.malformed <= MAX_MALFORMED_SHOWN:
-            text, reason = fields
+            text, reason = fields[:2]
             self._notices.append((name, f"malformed signal '{readable(text or '')}': {reason}"))
         elif device.malformed == MAX_MALFORMED_SHOWN + 1:
             self._notices.append((name, "more malformed signals are counted, not shown"))

@@ -39,10 +39,10 @@ REPORTS = {
     "raise": ("message",),
     "event": ("message",),
     "feedback": ("namespace",),
-    "malformed": ("text", "reason"),  # a text signal that can't be read
+    "malformed": ("text", "reason", "count"),  # a text signal that can't be read, and how many like it
 }
 # Fields that a device need not give; the others have a text with something in it.
-_OPTIONAL = {"measurement", "units", "status", "uuid"}
+_OPTIONAL = {"measurement", "units", "status", "uuid", "count"}
 
 
 class WaitKind(Enum):
@@ -234,16 +234,16 @@ def check_report(kind: str, fields: tuple[str | None, ...]) -> None:
     names = REPORTS.get(kind)
     if names is None:
         raise ValueError(f"nothing is reported as {kind!r:.40}")
-    if len(fields) != len(names):
+    if len(fields) != len(names) and (kind != "malformed" or len(fields) != 2):  # as older versions wrote it
         raise ValueError(f"{kind} has {len(names)} fields, not {len(fields)}")
-    for name, value in zip(names, fields, strict=True):
+    for name, value in zip(names, fields, strict=False):
         if not value and name not in _OPTIONAL:
             raise ValueError(f"the {name} is missing")
         if value is not None and name in _CHECKED:
             _check_field(name, value)
 
 
-_CHECKED = {"result", "measurement", "status"}
+_CHECKED = {"result", "measurement", "status", "count"}
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
@@ -254,6 +254,8 @@ def _check_field(name: str, value: str) -> None:
         raise ValueError(f"a measurement is a number, not {value!r:.40}")
     if name == "status" and not re.fullmatch(r"-?[0-9]{1,9}", value):
         raise ValueError(f"a status is a whole number, not {value!r:.40}")
+    if name == "count" and not re.fullmatch(r"[1-9][0-9]{0,8}", value):
+        raise ValueError(f"a count is a whole number, not {value!r:.40}")
 
 
 def _is_number(text: str) -> bool:

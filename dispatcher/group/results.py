@@ -264,8 +264,8 @@ class Results:
         elif kind == "run-end":
             self._end_run(device, event)
         else:
-            device.malformed += 1
-            text, reason = _texts(event)
+            text, reason, *more = _texts(event)
+            device.malformed += int(more[0]) if more and more[0] else 1
             device.last_malformed.append(Malformed(text, reason, event.time, event.position))
         return None
 

@@ -161,7 +161,8 @@ class Group:
         """Note what the device reports by text."""
         if isinstance(found, Malformed):
             text = found.text.decode("utf-8", "surrogateescape")
-            self.engine.report(device, "malformed", (text, found.reason), found.offset, now)
+            fields = (text, found.reason, str(found.count) if found.count > 1 else None)
+            self.engine.report(device, "malformed", fields, found.offset, now)
         else:
             self.engine.report(device, found.kind, found.fields, found.offset, now)
 

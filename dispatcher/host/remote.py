@@ -177,7 +177,8 @@ class RemoteGroup:
         """Note what the device reports by text."""
         if isinstance(found, Malformed):
             kind = "malformed"
-            fields: list[bytes | None] = [found.text, found.reason.encode()]
+            count = b"%d" % found.count if found.count > 1 else None
+            fields: list[bytes | None] = [found.text, found.reason.encode(), count]
         else:
             kind = found.kind
             fields = [

@@ -124,4 +124,4 @@ def _pairs(words: list[bytes]) -> list[bytes]:
     return pairs
 
 
-_REQUESTS = Grammar(MARKER, _read)
+_REQUESTS = Grammar(MARKER, _OPERATIONS, _read)

@@ -15,8 +15,8 @@ linear in the number of bytes.
 """
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from dispatcher.group.events import check_report
@@ -26,6 +26,8 @@ MARKER = b"<LAVA_SIGNAL_"
 MAX_SIGNAL = 8192
 # Bytes that are kept of a malformed one.
 MAX_SHOWN = 200
+# So many malformed ones in a row, which nothing but a flood has, are found as one.
+MANY = 64
 
 Item = TypeVar("Item")
 
@@ -51,11 +53,15 @@ class Grammar(Generic[Item]):
     """Texts of one kind, which stand between a marker and `>`: the patterns that find them.
 
     `read` makes an item of the text behind the marker, or None where it is of no interest; it raises
-    ValueError with a sentence for a person. It gets the offsets of the text's beginning and end.
+    ValueError with a sentence for a person. It gets the offsets of the text's beginning and end. `words` are those
+    that a text may begin with.
     """
 
-    def __init__(self, marker: bytes, read: Callable[[bytes, int, int], Item | None]) -> None:
+    def __init__(
+        self, marker: bytes, words: Iterable[bytes], read: Callable[[bytes, int, int], Item | None]
+    ) -> None:
         self.marker = marker
+        self.words = list(words)
         self.read = read
         rest, begun = re.escape(marker[1:]), _beginning_of(marker[1:])
         # A marker, or the beginning of one where the data ends, and outside of kernel messages where one may begin.
@@ -64,10 +70,17 @@ class Grammar(Generic[Item]):
             rb"<(?!<[<\[L])(?=L|\[|<\d|<?\Z)(?:%b|%b(?=%b|%b))"
             % (rest, begun, _STAMP.pattern, _STAMP_BEGUN.pattern)
         )
+        # Texts in a row that are malformed for certain: another one begins in them, or they have a line break or a
+        # word that is none; and what stands between them. Of a marker with `>` in it, the first part ends a text.
+        another = b"" if b">" in marker else rb"|(?=%b)" % re.escape(marker)
+        self.malformed = re.compile(
+            rb"(?:%b(?:[^\[<>\n]{0,4096}+(?:\n%b)|(?!\s*+(?:%b)[\s>])[^\[<>\n]{0,4096}+>)[^\[<]{0,4096}+){%d,}+"
+            % (re.escape(marker), another, b"|".join(map(re.escape, self.words)), MANY)
+        )
         # What simply belongs to a text: up to its end, a line break, a kernel message, another one. What begins
         # none of these within two or three characters is told first, as it may come by the thousand.
         self.plain = re.compile(
-            rb"[^\[<>\n]*+(?:(?:\[+(?=\[)|\[ {0,11}+(?:(?![ \d]|\Z)|\d{1,8}+(?![\d.]|\Z))"
+            rb"[^\[<>\n]*+(?:(?:\[+(?=\[)|(?:\[ {1,11}+(?=\[))++|\[ {0,11}+(?:(?![ \d]|\Z)|\d{1,8}+(?![\d.]|\Z))"
             rb"|<+(?=<<)|<(?!L|\[|\d|<\d|<?\Z)|(?!%b|%b|%b)[\[<])[^\[<>\n]*+)*+"
             % (_STAMP.pattern, _STAMP_BEGUN.pattern, self.start.pattern)
         )
@@ -91,11 +104,15 @@ class Signal:
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """What begins as a signal and is none: its first bytes, and a reason for a person."""
+    """What begins as a signal and is none: its first bytes, and a reason for a person.
+
+    `count` is how many stood there in a row, of which this is the first.
+    """
 
     text: bytes
     reason: str
     offset: int
+    count: int = 1
 
 
 Found = Signal | Malformed
@@ -153,6 +170,10 @@ class TextScanner(Generic[Item]):
         if match is None:
             return len(data)
         start, end = match.span()
+        many = None if self._inside_message else self._grammar.malformed.match(data, start)
+        if many is not None:
+            found.append(self._first_of(many.group(), self._offset(data, start)))
+            return many.end()
         if end - start == 1 and (strays := _STRAYS.match(data, start)):
             found += TextScanner(self._grammar, self._offset(data, start), inside_message=True).receive_data(
                 strays.group()
@@ -161,6 +182,14 @@ class TextScanner(Generic[Item]):
         if end - start < len(self._grammar.marker) and not _STAMP.match(data, end):
             return self._hold(data, start)
         return self._take(data, start, end)
+
+    def _first_of(self, many: bytes, offset: int) -> Malformed:
+        """Malformed ones in a row."""
+        marker = self._grammar.marker
+        second = many.index(marker, len(marker)) + len(marker)
+        (first,) = TextScanner(self._grammar, offset, inside_message=True).receive_data(many[:second])
+        assert isinstance(first, Malformed)
+        return replace(first, count=many.count(marker))
 
     def _read_signal(self, data: bytes, position: int, found: list[Item | Malformed]) -> int:
         plain = self._grammar.plain.match(data, position)
@@ -181,6 +210,12 @@ class TextScanner(Generic[Item]):
             self._drop(len(self._text))
             return position + 1
         if self._begun and character == b"<":
+            many = None if self._inside_message else self._grammar.malformed.match(data, position)
+            if many is not None:
+                found.append(self._malformed("another one begins in it"))
+                found.append(self._first_of(many.group(), self._offset(data, position)))
+                self._drop(len(self._text))
+                return many.end()
             self._another = len(self._text)
         return self._add(data, position, position + 1, found)
 
@@ -358,7 +393,7 @@ _READERS: dict[bytes, Callable[[bytes], tuple[str, _Fields]]] = {
     b"TESTFEEDBACK": _message("feedback"),
 }
 
-SIGNALS = Grammar(MARKER, _read)
+SIGNALS = Grammar(MARKER, [*_READERS, *sorted(_IGNORED)], _read)
 
 
 class Scanner(TextScanner[Signal]):

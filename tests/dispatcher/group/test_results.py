@@ -235,6 +235,8 @@ def test_malformed_signals() -> None:
     count, last = play.results.malformed("a")
     assert count == MAX_MALFORMED + 2
     assert last[0] == Malformed("<LAVA_SIGNAL_2", "why", 3.0, 300)
+    play.tell("malformed", "<LAVA_SIGNAL_", "why", "1000")
+    assert play.results.malformed("a")[0] == MAX_MALFORMED + 1002
     assert len(last) == MAX_MALFORMED
     assert play.results.malformed("b") == (0, [])
 
@@ -312,6 +314,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "units": st.none() | names,
     "uuid": st.just(""),
     "status": st.none() | st.sampled_from(["0", "1"]),
+    "count": st.none() | st.sampled_from(["1", "3"]),
 }
 told = st.sampled_from(sorted(REPORTS)).flatmap(
     lambda kind: st.tuples(

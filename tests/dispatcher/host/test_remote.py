@@ -278,7 +278,7 @@ def test_reports_come_once_whatever_is_lost(tmp_path: Path) -> None:
         lab.groups.readers.append(note)
         while one.group._reports:
             await asyncio.sleep(0.01)
-        assert seen == [("a", "pass", None, None), ("x\udcff", "is torn")]
+        assert seen == [("a", "pass", None, None), ("x\udcff", "is torn", None)]
 
     in_lab(tmp_path, story)
 

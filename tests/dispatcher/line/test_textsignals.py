@@ -3,12 +3,24 @@
 
 import re
 import time
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dispatcher.line.textsignals import MARKER, MAX_SHOWN, MAX_SIGNAL, Found, Malformed, Scanner, Signal
+from dispatcher.line import multinode, textsignals
+from dispatcher.line.textsignals import (
+    MARKER,
+    MAX_SHOWN,
+    MAX_SIGNAL,
+    Found,
+    Grammar,
+    Malformed,
+    Scanner,
+    Signal,
+    TextScanner,
+)
 
 
 def scan(*chunks: bytes) -> list[Found]:
@@ -337,3 +349,41 @@ def test_finds_what_lava_finds(names: list[bytes], between: bytes) -> None:
     data = between.join(b"<LAVA_SIGNAL_%b id-%d>" % (name, number) for number, name in enumerate(names))
     kinds = {b"STARTTC": "case-start", b"ENDTC": "case-end"}
     assert said(data) == [(kinds[name], text.decode()) for name, text in LAVA_PATTERN.findall(data)]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                b"<LAVA_SIGNAL_",
+                b"<LAVA_SIGNAL_X>",
+                b"<LAVA_SIGNAL_TESTEVENT a>",
+                b"<LAVA_SIGNAL_TESTCASE ",
+                b"<LAVA_MULTI_NODE> <LAVA_",
+                b"<LAVA_MULTI_NODE> <LAVA_SEND a>",
+                b"SEND b>",
+                *(b"\n", b" ", b"\t", b"x", b">", b"<", b"[", b"[    1.234567] x\n"),
+            ]
+        ),
+        max_size=30,
+    )
+)
+@pytest.mark.parametrize("grammar", [textsignals.SIGNALS, multinode._REQUESTS])
+def test_malformed_ones_in_a_row_are_counted(grammar: Grammar[Any], pieces: list[bytes]) -> None:
+    """They are what they would have been one by one, and so is all else."""
+
+    def told(many: int) -> tuple[list[Any], int]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(textsignals, "MANY", many)
+            scanner = TextScanner(Grammar(grammar.marker, grammar.words, grammar.read))
+        found = scanner.receive_data(b"".join(pieces)) + scanner.flush()
+        malformed = [item for item in found if isinstance(item, Malformed)]
+        return [item for item in found if item not in malformed], sum(item.count for item in malformed)
+
+    assert told(2) == told(1_000_000)
+
+
+def test_a_flood_of_malformed_ones_is_one() -> None:
+    flood = b"<LAVA_SIGNAL_X>" * 1000
+    assert Scanner(7).receive_data(flood) == [Malformed(b"<LAVA_SIGNAL_X", "there is no signal 'X'", 7, 1000)]
