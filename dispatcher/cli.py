@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Sequence
 
+# Each is the module of this name in `commands`.
+COMMANDS = ("sim", "serve", "hook", "ctl", "console", "status", "coordinator", "flow", "group", "box")
+
 _EPILOGUE = """\
 `lavabox COMMAND --help` says more. The lava-* commands themselves run on the devices, from
 a file that is called `lavabox` there, too: the box, which `lavabox box` makes.
@@ -48,9 +51,10 @@ def _run(argv: "Sequence[str] | None") -> int:
     from dispatcher.files import told
 
     words = sys.argv[1:] if argv is None else list(argv)
-    parser, commands = _parsers()
-    if words and not words[0].startswith("-") and words[0] not in commands:
-        return _complain("lavabox", f"{_no_command(words[0], commands)}\nTry `lavabox --help`.", 2)
+    if words and not words[0].startswith("-") and words[0] not in COMMANDS:
+        return _complain("lavabox", f"{_no_command(words[0], COMMANDS)}\nTry `lavabox --help`.", 2)
+    # To import all of them takes longer than most of them run.
+    parser, commands = _parsers(words[:1] if words and words[0] in COMMANDS else COMMANDS)
     arguments, unknown = parser.parse_known_args(words)
     program = f"lavabox {arguments.command}"
     if sys.stdout is None:
@@ -72,23 +76,14 @@ def _run(argv: "Sequence[str] | None") -> int:
         return _complain(program, told(error), 1)
 
 
-def _parsers() -> "tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]":
-    """The parser of everything, and those of the commands by their names."""
+def _parsers(
+    names: "Iterable[str]",
+) -> "tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]":
+    """The parser of everything, and those of these commands by their names."""
     import argparse
+    from importlib import import_module
     from typing import NoReturn
 
-    from dispatcher.commands import (
-        box,
-        console,
-        coordinator,
-        ctl,
-        flow,
-        group,
-        hook,
-        serve,
-        sim,
-        status,
-    )
     from toolkit import VERSION
 
     class Parser(argparse.ArgumentParser):
@@ -107,18 +102,8 @@ def _parsers() -> "tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPar
     parser.add_argument("--version", action="version", version=f"lavabox {VERSION}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     commands: dict[str, argparse.ArgumentParser] = {}
-    for name, command in (
-        ("sim", sim),
-        ("serve", serve),
-        ("hook", hook),
-        ("ctl", ctl),
-        ("console", console),
-        ("status", status),
-        ("coordinator", coordinator),
-        ("flow", flow),
-        ("group", group),
-        ("box", box),
-    ):
+    for name in names:
+        command = import_module(f"dispatcher.commands.{name}")
         commands[name] = subparsers.add_parser(
             name,
             help=command.SUMMARY,

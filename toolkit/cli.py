@@ -56,6 +56,8 @@ Options:
                             a hard link, or with -s a symbolic one. Into an
                             image (.../usr/bin) the box is copied, too, if it
                             is not in there
+  -e FILE, -c TEXT          be the shell, as LAVA's runner starts it (SHELL=.../lavabox):
+                            FILE is a run.sh of LAVA's
   -h, --help, --version
 
 Commands (COMMAND --help says more):
@@ -197,6 +199,10 @@ def _box(arguments: "list[str]", context: Context, box: "Box | None") -> int:
         from .install import install
 
         return install(arguments[1:], context, box.path if box is not None else None)
+    if option in ("-e", "-c"):
+        from .lavashell import execute
+
+        return execute(arguments, context, box.path if box is not None else None)
     if not option:
         raise UsageError("a command is missing")
     if option == "--list":

@@ -14,7 +14,8 @@ result outside of a run for an error of the test. What its signals can't hold is
   the CRC-32 of the whole: two long ones that differ stay two.
 * Outside of a run nothing is written. Of runs inside each other only the outermost is; what is reported in
   the others belongs to it.
-* The exit status of a run, and a command that was called wrongly, have no signal.
+* A run that ends with another status than 0 has no ENDRUN: LAVA records it as failed then. A command that was
+  called wrongly has no signal.
 
 No I/O.
 """
@@ -75,7 +76,9 @@ class SignalWriter:
             signal = "STARTRUN" if kind == "run-start" else "ENDRUN"
             # LAVA wants both words.
             text = f"<LAVA_SIGNAL_{signal} {word(name or '-')} {word(uuid or '-')}>"
-            return text if self._runs.note(kind, fields) else ""
+            # LAVA takes an ENDRUN for a run that has passed, and its own run.sh ends before it where a step fails.
+            failed = kind == "run-end" and fields[2] not in (None, "0")
+            return text if self._runs.note(kind, fields) and not failed else ""
         if kind not in _SIGNALS:
             return ""
         if not self._runs.open:

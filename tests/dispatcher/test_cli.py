@@ -110,3 +110,13 @@ def test_the_box_of_an_installed_package(tmp_path: Path) -> None:
     here = subprocess.run([sys.executable, ROOT / "build_zipapp.py", "-o", tmp_path / "same"])
     assert here.returncode == 0
     assert (tmp_path / "box").read_bytes() == (tmp_path / "same").read_bytes()
+
+
+def test_only_the_command_that_is_meant_is_imported():
+    """To import all of them takes longer than a hook takes to start."""
+    script = (
+        "import sys; from dispatcher.cli import main; main(['hook', '--', 'true'])\n"
+        "print(*(name for name in sys.modules if name.startswith('dispatcher.commands.')))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["dispatcher.commands.hook"]

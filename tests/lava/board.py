@@ -12,10 +12,10 @@ import sys
 import time
 import tty
 
-ENVIRONMENT = {"PS1": "board# ", "TERM": "dumb"}
+ENVIRONMENT = {"PS1": "board# ", "TERM": "dumb", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 
 
-def main(rate: float, seed: int) -> int:
+def main(rate: float, seed: str) -> int:
     randomness = random.Random(seed)
     pid, master = pty.fork()
     if pid == 0:
@@ -53,4 +53,4 @@ def main(rate: float, seed: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(float(sys.argv[1]), int(sys.argv[2])))
+    sys.exit(main(float(sys.argv[1]), sys.argv[2]))

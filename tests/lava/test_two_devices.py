@@ -9,7 +9,7 @@ from tests.lava.two_devices import count, installed, run
 
 
 @pytest.mark.skipif(installed() is None or os.geteuid() != 0, reason="needs lava-dispatcher, and root")
-@pytest.mark.parametrize("way", ["coordinator", "relay"])
+@pytest.mark.parametrize("way", ["coordinator", "entry"])
 def test_lava_records_everything_of_two_hooked_devices_whose_kernels_are_noisy(tmp_path, way):
     lava = installed()
     assert lava is not None

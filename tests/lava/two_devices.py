@@ -29,7 +29,9 @@ import yaml
 import build_zipapp
 
 ROOT = Path(__file__).resolve().parents[2]
-ROLES = {"1001": "client", "1002": "server"}
+UNPACKED = ROOT / "build" / "lava"
+# The roles of the jobs. No two runs at a time have the same ones, as LAVA's folder on a device is named after its job.
+ROLES = {f"{os.getpid()}1": "client", f"{os.getpid()}2": "server"}
 # How a console is reached, and who answers multi-device commands: hooks and `lavabox coordinator`; hooks that hand them on
 # to LAVA; the same with the box started by LAVA's runner; LAVA alone.
 WAYS = ("coordinator", "relay", "entry", "none")
@@ -51,9 +53,11 @@ class Lava:
 
 
 def installed() -> Lava | None:
-    """Debian's, if it is there."""
-    program = shutil.which("lava-run")
-    return None if program is None else Lava("/usr/bin/python3", program)
+    """Debian's, if it is there: its package, or what .ci/run has unpacked of it."""
+    if (program := UNPACKED / "usr/bin/lava-run").exists():
+        return Lava("/usr/bin/python3", str(program), str(UNPACKED / "usr/lib/python3/dist-packages"))
+    found = shutil.which("lava-run")
+    return None if found is None else Lava("/usr/bin/python3", found)
 
 
 @dataclass
@@ -74,7 +78,7 @@ def run(lava: Lava, folder: Path, *, results: int, printk: float, way: str = "co
     """Run both jobs to their end."""
     commands = folder / "bin"
     commands.mkdir()
-    box = build_zipapp.build(folder / "lavabox")
+    box = build_zipapp.build(folder / "box" / "lavabox")
     subprocess.run([box, "--install", "-s", commands], check=True, stdout=subprocess.DEVNULL)
     for job, role in ROLES.items():
         _write_job(folder, job, role, way, results, printk)
@@ -82,7 +86,10 @@ def run(lava: Lava, folder: Path, *, results: int, printk: float, way: str = "co
     (folder / "fetch").chmod(0o755)
     environment = dict(os.environ)
     if lava.path is not None:
-        environment["PYTHONPATH"] = lava.path
+        # For images of disks, which no job here has. It is asked for all the same when LAVA is imported.
+        (folder / "python").mkdir()
+        (folder / "python" / "guestfs.py").touch()
+        environment["PYTHONPATH"] = f"{lava.path}:{folder}/python"
     for path in _FOLDERS:
         Path(path).mkdir(parents=True, exist_ok=True)
     with _coordinator(folder) as port:
@@ -101,7 +108,7 @@ def run(lava: Lava, folder: Path, *, results: int, printk: float, way: str = "co
 
 def _start(lava: Lava, folder: Path) -> str:
     lines = [f"mount -t tmpfs lavabox {path}" for path in _FOLDERS]
-    lines += [f"mkdir -p /lava-{job} && mount -t tmpfs lavabox /lava-{job}" for job in ROLES]
+    lines += [f"mkdir /lava-{job} && mount -t tmpfs lavabox /lava-{job}" for job in ROLES]
     lines.append(f"cp {folder}/coordinator.conf /etc/lava-coordinator/lava-coordinator.conf")
     for job in ROLES:
         at = folder / job
@@ -111,7 +118,7 @@ def _start(lava: Lava, folder: Path) -> str:
             f">{at}/stdout 2>{at}/stderr </dev/null &"
         )
     return "\n".join(
-        ["set -e", *lines, "wait", *(f"umount /lava-{job}; rmdir /lava-{job} || true" for job in ROLES), ""]
+        ["set -e", *lines, "wait", *(f"umount /lava-{job} && rmdir /lava-{job}" for job in ROLES), ""]
     )
 
 
@@ -151,7 +158,7 @@ def _write_job(folder: Path, job: str, role: str, way: str, results: int, printk
     at, commands = folder / job, folder / "bin"
     at.mkdir()
     other = next(name for name in ROLES.values() if name != role)
-    board = f"{sys.executable} {ROOT}/tests/lava/board.py {printk:g} {job}"
+    board = f"{sys.executable} {ROOT}/tests/lava/board.py {printk:g} {role}"
     connect = board
     if way != "none":
         coordinator = f"{folder}/coordinator" if way == "coordinator" else "lava"
@@ -262,7 +269,7 @@ def _write_job(folder: Path, job: str, role: str, way: str, results: int, printk
                 "posix": shell,
             },
             "character_delays": {},
-            "environment": {"SHELL": str(folder / "lavabox")} if way == "entry" else {},
+            "environment": {"SHELL": str(folder / "box" / "lavabox")} if way == "entry" else {},
             "actions": {
                 "deploy": {"methods": {"overlay": None}, "connections": {"serial": None}},
                 "boot": {"methods": {"minimal": None}, "connections": {"serial": None}},

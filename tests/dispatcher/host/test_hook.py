@@ -462,6 +462,73 @@ def test_under_lava_signals_are_written(tmp_path, commands):
     assert "RESULT=pass>" in started_by_lava(tmp_path, "job_name: single\n", script=script)
 
 
+# -- the box in the place of the shell that LAVA's runner starts ------------------------------------
+
+RUN_SH = """\
+set -e
+export TESTRUN_ID=0_two
+cd {folder}
+UUID=`cat uuid`
+echo "<LAVA_SIGNAL_STARTRUN $TESTRUN_ID $UUID>"
+lava-test-case 'a b' --result pass
+echo shell $SHELL $1
+{step}
+echo "<LAVA_SIGNAL_ENDRUN $TESTRUN_ID $UUID>"
+"""
+
+
+def lava_definition(tmp_path: Path, step: str) -> Path:
+    """The run.sh of a definition as LAVA's overlay has it, in which commands of LAVA's own would fail."""
+    folder = tmp_path / "lava-13" / "0" / "tests" / "0_two"
+    folder.mkdir(parents=True)
+    (folder / "uuid").write_text("13_1.2.3\n")
+    (folder / "run.sh").write_text(RUN_SH.format(folder=folder, step=step))
+    (tmp_path / "lava-13" / "bin").mkdir()
+    (tmp_path / "lava-13" / "bin" / "lava-test-shell").write_text("#!/bin/bash\n\nset +x\n")
+    return folder / "run.sh"
+
+
+@pytest.mark.parametrize(
+    ("step", "end"),
+    [
+        (":", [b"<LAVA_SIGNAL_ENDRUN 0_two 13_1.2.3>", b"status 0"]),
+        # LAVA records a run that has no end as failed.
+        ("false", [b"status 1"]),
+    ],
+)
+def test_the_box_is_the_shell_of_lavas_runner(tmp_path, box, step, end):
+    script = lava_definition(tmp_path, step)
+    command = f"unset LAVA_CONSOLE; SHELL={box}; export SHELL; ${{SHELL}} -e {script} one; echo status $?"
+    done = piped("--signals", "--", "sh", "-c", command)
+    assert done.stdout.replace(b"\r", b"").splitlines() == [
+        b"<LAVA_SIGNAL_STARTRUN 0_two 13_1.2.3>",
+        b"<LAVA_SIGNAL_TESTCASE TEST_CASE_ID=a%20b RESULT=pass>",
+        b"shell /bin/bash one",
+        *end,
+    ]
+
+
+def test_without_a_dispatcher_the_box_is_a_shell_and_no_more(tmp_path, box):
+    script = lava_definition(tmp_path, ":")
+    (tmp_path / "lava-test-case").write_text("#!/bin/sh\necho LAVA: $1\n")
+    (tmp_path / "lava-test-case").chmod(0o755)
+    done = subprocess.run(
+        [box, "-e", script],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "LAVA_CONSOLE": "off", "SHELL": str(box)},
+        capture_output=True,
+        check=True,
+    )
+    assert done.stdout.splitlines() == [
+        b"<LAVA_SIGNAL_STARTRUN 0_two 13_1.2.3>",
+        b"LAVA: a b",
+        b"shell /bin/bash",
+        b"<LAVA_SIGNAL_ENDRUN 0_two 13_1.2.3>",
+    ]
+    assert b"is run as it is" in done.stderr
+    for arguments, shown in ((["-c", "echo $0 $1", "x", "y"], b"x y\n"), (["-e", "-c", "echo z"], b"z\n")):
+        assert subprocess.run([box, *arguments], capture_output=True, check=True).stdout == shown
+
+
 # -- where only LAVA's own coordinator is there ----------------------------------------------------
 
 

@@ -48,7 +48,9 @@ def writer():
         ("raise", ("no disk here",), "<LAVA_SIGNAL_TESTRAISE no disk here>"),
         ("event", ("half way",), "<LAVA_SIGNAL_TESTEVENT half way>"),
         ("feedback", ("other",), "<LAVA_SIGNAL_TESTFEEDBACK other>"),
-        ("run-end", ("0_smoke", "u1", "3"), "<LAVA_SIGNAL_ENDRUN 0_smoke u1>"),
+        ("run-end", ("0_smoke", "u1", "0"), "<LAVA_SIGNAL_ENDRUN 0_smoke u1>"),
+        # As with LAVA's own run.sh, whose last line is not reached.
+        ("run-end", ("0_smoke", "u1", "3"), ""),
         ("refused", ("lava-test-case x", "why"), ""),
         ("malformed", ("<LAVA_", "why"), ""),
     ],
