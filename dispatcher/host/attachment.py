@@ -105,6 +105,7 @@ class Attachment:
     :param position: what the device's console log holds already, in bytes.
     :param patterns: of runs whose output holds results, by the uuids of the runs.
     :param text_requests: whether requests of LAVA's own scripts are answered.
+    :param expects_text: whether it is told when the console prints what is no text, as at a wrong speed.
     :param room: is called when `type` takes bytes again.
     :param ended: is called when the console has ended by itself, with a clause and a status as in
         `Listener.ended`; before the device leaves its group.
@@ -122,6 +123,7 @@ class Attachment:
         position: int = 0,
         patterns: Mapping[str, Pattern] | None = None,
         text_requests: bool = True,
+        expects_text: bool = False,
         witness: Witness | None = None,
         room: Callable[[], object] = lambda: None,
         ended: Callable[[str, int], None] = lambda reason, status: None,
@@ -141,7 +143,7 @@ class Attachment:
         self._loop = asyncio.get_running_loop()
         self._channel = Channel(token, group.number, position, patterns, text_requests=text_requests)
         self._legibility = Legibility()
-        self._has_speed = not console.address.startswith("exec:")
+        self._expects_text = expects_text
         self._timer = Timer(self._handle_timeout)
         self._arrived: list[bytes] = []  # what has come and is not read
         self._items: deque[Item] = deque()  # what was read and is not carried out
@@ -383,8 +385,7 @@ class Attachment:
                     group.hear(now)
                     for tap in self._taps:
                         tap.output(item.data, now)
-                    # Through what a command reaches there may go anything, and it has no speed.
-                    if self._has_speed and self._legibility.receive_output(item.data):
+                    if self._expects_text and self._legibility.receive_output(item.data):
                         self.tell("this prints what is no text; is the speed of its port the device's?")
                 case Asked():
                     if self._witness is not None:

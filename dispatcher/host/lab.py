@@ -295,6 +295,8 @@ class Lab:
                 [device],
                 token=lambda: self._randomness.getrandbits(32),
                 position=position,
+                # Through what a command reaches there may go anything, and it has no speed.
+                expects_text=not config.console.startswith("exec:"),
                 room=device.room,
             )
             device.hosted = hosted

@@ -255,6 +255,8 @@ class TerminalRun:
                 token=self._token,
                 position=position,
                 patterns=self._patterns,
+                # A port lasts; it has a speed, and a command has none.
+                expects_text=device.console.lasting,
                 ended=ended,
             )
         except ValueError as error:
