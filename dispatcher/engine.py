@@ -62,6 +62,8 @@ MAX_BYTES = 256 * 1024 * 1024
 # of them are kept.
 RETRY_PAUSE = 1.0
 MAX_UNAPPENDED = 10_000
+# What is not appended again by itself: its command does that, or the next look.
+_NOT_REPEATED = (Sent, Waiting, Unlocked, Resting)
 # Malformed signals that are shown of each device; all are counted.
 MAX_MALFORMED_SHOWN = 5
 
@@ -393,7 +395,7 @@ class Engine:
         if not self._outage:
             self._outage = True
             self._notices.append((None, f"the group log can't be written: {reason}; trying again"))
-        if not waited_for and not isinstance(event, Sent | Waiting | Unlocked):
+        if not waited_for and not isinstance(event, _NOT_REPEATED):
             self._keep_failed(event)
             self._retry_at = now + RETRY_PAUSE
 
@@ -433,7 +435,7 @@ class Engine:
 
     def rest(self, waits: Iterable[Waiting], doubt: str, now: float) -> None:
         """Tell other hosts that the devices which have these waits open do nothing else; see `Resting`."""
-        if not any(isinstance(event, Resting) for event in (*self._pending.values(), *self._failed)):
+        if not any(isinstance(event, Resting) for event in self._pending.values()):
             requests = tuple(wait.identity for wait in waits)
             self._append(Resting(self.epoch + now, self._identity(), requests, doubt), now)
 
@@ -548,7 +550,7 @@ class Engine:
     def _append(self, event: Event, now: float) -> None:
         if not isinstance(event, Resting):
             self.heard = now
-        if self._failed and not isinstance(event, Sent | Waiting | Unlocked):
+        if self._failed and not isinstance(event, _NOT_REPEATED):
             self._keep_failed(event)
             return
         self._pending[event.identity] = event
