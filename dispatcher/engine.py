@@ -430,7 +430,7 @@ class Engine:
         if not self._outage:
             self._outage = True
             self._notices.append((None, f"the group log can't be written: {reason}; trying again"))
-        if not waited_for and not self._of_command(event):
+        if not waited_for and not self._comes_again(event):
             self._keep_failed(event)
             self._retry_at = now + RETRY_PAUSE
 
@@ -486,7 +486,7 @@ class Engine:
 
     def rest(self, waits: Iterable[Waiting], doubt: str, now: float) -> None:
         """Tell other hosts that the devices which have these waits open do nothing else; see `Resting`."""
-        if not any(isinstance(event, Resting) for event in (*self._pending.values(), *self._failed)):
+        if not any(isinstance(event, Resting) for event in self._pending.values()):
             requests = tuple(wait.identity for wait in waits)
             self._append(Resting(self.epoch + now, self._identity(), requests, doubt), now)
 
@@ -618,7 +618,7 @@ class Engine:
     def _append(self, event: Event, now: float) -> None:
         if not isinstance(event, Resting):
             self.heard = now
-        if self._failed and not self._of_command(event):
+        if self._failed and not self._comes_again(event):
             self._keep_failed(event)
             return
         self._pending[event.identity] = event
@@ -631,9 +631,10 @@ class Engine:
                 sentence = f"{MAX_UNAPPENDED} events wait for the group log; further ones are lost"
                 self._notices.append((None, sentence))
 
-    def _of_command(self, event: Event) -> bool:
-        """Whether a command asked for it, which asks again."""
-        return isinstance(event, _ANSWERED) and not event.identity.startswith(self._host)
+    def _comes_again(self, event: Event) -> bool:
+        """Whether its command asks for it again, or the next look at the devices' processes."""
+        of_command = isinstance(event, _ANSWERED) and not event.identity.startswith(self._host)
+        return of_command or isinstance(event, Resting)
 
     def _identity(self) -> bytes:
         self._counter += 1

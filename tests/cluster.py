@@ -34,7 +34,6 @@ from tests.dispatcher.grouplog.proxy import Proxy
 from tests.dispatcher.lavabox_process import ROOT, Lavabox
 
 HOSTS, DEVICES_EACH = 4, 5
-ALL = HOSTS * DEVICES_EACH
 STREAM = "lavabox-lab"
 # Seconds that a fault may take from its beginning or, where it has one, from its end.
 LIMIT = 60.0
@@ -54,7 +53,7 @@ while ! { [ -e last ] && [ $i -gt $(cat last) ]; }; do
     try lava-send m-$i from=$NAME-$i
     try lava-wait-all m-$i
     count=$(sort -u $LAVA_MULTI_NODE_CACHE | wc -l)
-    [ $count = 19 ] || { echo "FAILED: $count messages in round $i"; exit 1; }
+    [ $count = $OTHERS ] || { echo "FAILED: $count messages in round $i"; exit 1; }
     try lava-sync s-$i
     echo "round $i is over"
     i=$((i + 1))
@@ -66,7 +65,7 @@ echo "ended"
 class Device:
     """A script on a pty, which a dispatcher reaches by TCP, as behind a terminal server."""
 
-    def __init__(self, name: str, folder: Path, commands: Path) -> None:
+    def __init__(self, name: str, folder: Path, commands: Path, others: int) -> None:
         self.name, self.round, self.text, self.ended = name, 0, b"", False
         self.connected = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -82,6 +81,7 @@ class Device:
                 **os.environ,
                 "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}",
                 "NAME": name,
+                "OTHERS": str(others),
                 "LAVA_CONSOLE": os.ttyname(slave),
                 "LAVA_MULTI_NODE_CACHE": str(folder / f"{name}.cache"),
             },
@@ -133,10 +133,15 @@ class Device:
 
 
 class Lab3:
-    """The servers, dispatchers and devices."""
+    """Three servers, dispatchers and devices.
 
-    def __init__(self, folder: Path) -> None:
+    :param box: the commands of the devices.
+    """
+
+    def __init__(self, folder: Path, box: Path, hosts: int = HOSTS, devices_each: int = DEVICES_EACH) -> None:
         self.folder = folder
+        self._hosts, self._devices_each = hosts, devices_each
+        number_of_all = hosts * devices_each
         self.servers = cluster(folder / "servers")
         start_all(self.servers)
         self.address = Address([server.host for server in self.servers], "lab")
@@ -145,14 +150,16 @@ class Lab3:
         self.proxies = [self.call(Proxy(server.port).__aenter__()) for server in self.servers]
         commands = folder / "commands"
         commands.mkdir()
-        subprocess.run([ROOT / "build" / "lavabox", "--install", "-s", commands], check=True)
-        self.devices = [Device(f"d{number}", folder, commands) for number in range(ALL)]
+        subprocess.run([box, "--install", "-s", commands], check=True)
+        self.devices = [
+            Device(f"d{number}", folder, commands, number_of_all - 1) for number in range(number_of_all)
+        ]
         (folder / "members").write_text("".join(f"{device.name}:board\n" for device in self.devices))
         (folder / "late").mkdir()
         (folder / "late" / "sitecustomize.py").write_text(
             "import time\nreal = time.time\ntime.time = lambda: real() + 3600\n"
         )
-        self.hosts: list[Lavabox] = [self.dispatcher(number) for number in range(HOSTS)]
+        self.hosts: list[Lavabox] = [self.dispatcher(number) for number in range(hosts)]
         for device in self.devices:
             assert device.connected.wait(LIMIT), self.situation()
         (folder / "go").touch()
@@ -162,10 +169,10 @@ class Lab3:
 
     def dispatcher(self, number: int) -> Lavabox:
         """The last one is reached through proxies, the first one's clock is an hour off."""
-        last = number == HOSTS - 1
+        last = number == self._hosts - 1
         ports = [proxy.port for proxy in self.proxies] if last else [server.port for server in self.servers]
         hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
-        own = self.devices[number * DEVICES_EACH : (number + 1) * DEVICES_EACH]
+        own = self.devices[number * self._devices_each : (number + 1) * self._devices_each]
         consoles = [
             text for one in own for text in ("--console", f"{one.name}:board=socket://127.0.0.1:{one.port}")
         ]
@@ -225,7 +232,8 @@ class Lab3:
         return "\n".join(lines)
 
     def finish(self) -> None:
-        (self.folder / "last.new").write_text(str(max(device.round for device in self.devices) + 3))
+        """Let the devices end, some rounds later."""
+        (self.folder / "last.new").write_text(str(max(device.round for device in self.devices) + 2))
         (self.folder / "last.new").rename(self.folder / "last")
         until = time.monotonic() + LIMIT
         while not all(device.ended for device in self.devices):
@@ -367,7 +375,7 @@ def run(names: list[str]) -> dict[str, float]:
     """Recovery times of faults, in seconds."""
     times: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="lavabox-cluster-") as folder:
-        lab = Lab3(Path(folder))
+        lab = Lab3(Path(folder), ROOT / "build" / "lavabox")
         try:
             lab.rounds(1)
             times[ROUND] = lab.rounds(1)
