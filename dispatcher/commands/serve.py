@@ -6,7 +6,7 @@ import signal
 from collections.abc import Iterable
 from pathlib import Path
 
-from dispatcher.commands.options import duration
+from dispatcher.commands.options import HOW_TO_WRITE, duration, positive_duration
 from dispatcher.consoles import open_console
 from dispatcher.errors import UsageError
 from dispatcher.host.deadwatch import QuietWatch
@@ -71,6 +71,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="say what is wrong when all devices wait without a time-out, and none has printed or asked "
         "anything for this time, as in 90 or 5m (default: %(default)g seconds; 0: never)",
     )
+    parser.add_argument(
+        "--timeout",
+        metavar="TIME",
+        type=positive_duration,
+        help=f"with --console: end it after so long: {HOW_TO_WRITE}",
+    )
     parser.add_argument("--fail-dead-ends", action="store_true", help="make these waits fail, with status 1")
     add_arguments(parser)
 
@@ -80,6 +86,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.lab is not None:
         if arguments.consoles:
             raise UsageError("give LAB.toml or --console, not both")
+        if arguments.timeout is not None:
+            raise UsageError("--timeout ends what --console serves; a lab is served until it is interrupted")
         from dispatcher.host.labrun import run_lab
 
         return run_lab(arguments.lab, arguments.http)
@@ -94,8 +102,9 @@ def run(arguments: argparse.Namespace) -> int:
     status = run_group(
         devices,
         arguments,
-        [f"serving {len(devices)} consoles; Ctrl-C ends it"],
+        [f"serving {len(devices)} console{'s' if len(devices) > 1 else ''}; Ctrl-C ends it"],
         must_end=False,
+        timeout=arguments.timeout,
         watch=lambda engine: QuietWatch(engine, grace, fails=arguments.fail_dead_ends) if grace else None,
     )
     return 0 if status in (128 + signal.SIGINT, 128 + signal.SIGTERM) else status
