@@ -58,7 +58,7 @@ def _run(argv: "Sequence[str] | None") -> int:
     arguments, unknown = parser.parse_known_args(words)
     program = f"lavabox {arguments.command}"
     if sys.stdout is None:
-        return _complain(program, "standard output is closed; lead it to a file or /dev/null", 1)
+        return _complain(program, "standard output is closed; redirect it to a file or /dev/null", 1)
     try:
         if unknown:
             # Told here, since argparse would show the usage of all of lavabox.

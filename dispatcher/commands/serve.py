@@ -10,7 +10,7 @@ from dispatcher.consoles import open_console
 from dispatcher.errors import UsageError
 from dispatcher.host import groupoptions
 from dispatcher.host.deadwatch import QuietWatch
-from dispatcher.host.options import duration
+from dispatcher.host.options import HOW_TO_WRITE, duration, positive_duration
 from dispatcher.host.run import add_arguments, run_group
 from dispatcher.host.terminalrun import Device
 from dispatcher.names import check_name, check_no_duplicates
@@ -72,6 +72,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="say what is wrong when all devices wait without a time-out, and none has printed or asked "
         "anything for this time, as in 90 or 5m (default: %(default)g seconds; 0: never)",
     )
+    parser.add_argument(
+        "--timeout",
+        metavar="TIME",
+        type=positive_duration,
+        help=f"with --console: end it after so long: {HOW_TO_WRITE}",
+    )
     parser.add_argument("--fail-dead-ends", action="store_true", help="make these waits fail, with status 1")
     add_arguments(parser)
 
@@ -81,6 +87,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.lab is not None:
         if arguments.consoles:
             raise UsageError("give LAB.toml or --console, not both")
+        if arguments.timeout is not None:
+            raise UsageError("--timeout ends what --console serves; a lab is served until it is interrupted")
         from dispatcher.host.labrun import run_lab
 
         return run_lab(arguments.lab, arguments.http)
@@ -96,8 +104,9 @@ def run(arguments: argparse.Namespace) -> int:
     status = run_group(
         devices,
         arguments,
-        [f"serving {len(devices)} consoles; Ctrl-C ends it"],
+        [f"serving {len(devices)} console{'s' if len(devices) > 1 else ''}; Ctrl-C ends it"],
         must_end=False,
+        timeout=arguments.timeout,
         watch=lambda engine: (
             QuietWatch(engine, grace, fails=arguments.fail_dead_ends, shared=shared) if grace else None
         ),

@@ -97,7 +97,7 @@ class Group:
             gc.freeze()
         if self.engine.state.coordinator.ended:
             await self._log.close()
-            raise GroupLogError("the group has ended, and nobody joins it any more; begin a new one")
+            raise GroupLogError("the group has ended, and nobody can join it any more; begin a new one")
         self._turn()
 
     async def close(self) -> None:

@@ -91,7 +91,7 @@ class Site:
     ) -> web.StreamResponse:
         # A page elsewhere that gives its own name our address would otherwise read the lab by its visitors' browsers.
         if self._local and not _is_loopback((request.url.host or "").lower()):
-            raise web.HTTPForbidden(text="this is served to localhost alone; see --http\n")
+            raise web.HTTPForbidden(text="this is served to localhost only; see --http\n")
         response = await handler(request)
         for name, value in _HEADERS.items():
             response.headers.setdefault(name, value)

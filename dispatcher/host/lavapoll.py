@@ -142,7 +142,7 @@ class LavaClients:
     def _forget(self, client: str, now: float) -> None:
         asked = self._asked.pop(client, None)
         if asked is not None:
-            self.engine.cancel(asked, "its job asks for it no more", now)
+            self.engine.cancel(asked, "its job no longer asks for it", now)
 
     def _may_wait(self, request: LavaRequest) -> bool:
         """Whether the request is not to be answered at once."""

@@ -349,7 +349,7 @@ class _Connection(asyncio.Protocol):
             for kind, fields in self._decoder.receive_data(data):
                 self._take(kind, fields)
         except ProtocolError as error:
-            self.drop(f"it says what makes no sense: {error}")
+            self.drop(f"it sends what is invalid: {error}")
 
     def _take(self, kind: str, fields: list[object]) -> None:
         if self.greeted.done():

@@ -38,7 +38,7 @@ HOLD_TIME = 5.0
 MARKER_TIME = 0.25
 # Guesses a second that go into repairs: a device that sends rubbish must not cost more than
 # a few hundredths of a processor.
-GUESSES_PER_SECOND = 10_000.0
+GUESSES_PER_SECOND = 20_000.0
 
 _ESCAPE = MARKER[:1]
 _LINE_FEED = 0x0A

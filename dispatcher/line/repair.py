@@ -20,9 +20,11 @@ packet of a living session.
 from __future__ import annotations
 
 import binascii
+import math
 import re
 import zlib
 from collections.abc import Iterator
+from functools import partial
 
 from toolkit.wire import packets
 from toolkit.wire.framing import (
@@ -37,13 +39,19 @@ from toolkit.wire.framing import (
 )
 
 # Guesses for one frame; each takes about 2 microseconds.
-MAX_GUESSES = 8000
+MAX_GUESSES = 20_000
 # Lines that are cut at more than one place; the others are taken as they seem.
 MAX_OPEN = 8
 # So many lines cost as much as one more guess.
 _LINES_A_GUESS = 16
+# The most that is the first word of a message rather than a frame's.
+_SHORT = 13
 # Ways to cut one half of the lines.
-_MAX_HALF = 3500
+_MAX_HALF = 5000
+# No message of a kernel begins with a longer word.
+MAX_WORD = 128
+# So many bytes a frame may have lost, and still nothing of a message in it is taken for the frame's.
+MAX_LOST = 32
 # Characters that tell how long the frame is: all of it but the chunk, and the chunk's length.
 _HEAD = (packets.OVERHEAD * 4 + 2) // 3
 # What links and terminal servers strew in: NUL, XON, XOFF.
@@ -62,6 +70,12 @@ _BEFORE_STAMP = tuple(
     (re.compile(rb"%b[\w\0\x11\x13-]+(?=%b)" % (re.escape(begin), _STAMP.pattern), re.ASCII), begin)
     for begin in (b"\n", MARKER)
 )
+# What is longer at the beginning of a line than a word, if the frame has lost nothing.
+_LONG = tuple(
+    (re.compile(rb"%b([\w\0\x11\x13-]{%d,})" % (re.escape(begin), MAX_LOST + 1), re.ASCII), begin)
+    for begin in (b"\n", MARKER)
+)
+_RUN = re.compile(rb"(?:\A|\n)([\w\0\x11\x13-]+)", re.ASCII)
 _LINE = re.compile(rb"#L1\.[\w-]*\.[\w-]{6}\r{0,2}\n", re.ASCII)
 
 
@@ -109,8 +123,11 @@ def salvage(damaged: bytes, ended: bool) -> bytes:
             return b""
         # Bytes have changed, but none was lost, and none has come in.
         return b"" if len(content) == _length(content) else content
+    longest = _longest_word(damaged[len(MARKER) :]) if ended else MAX_WORD
     for pattern, replacement in _BEFORE_STAMP:
         damaged = pattern.sub(replacement, damaged)
+    for pattern, replacement in _LONG:
+        damaged = pattern.sub(partial(_end_of_run, replacement, longest), damaged)
     if ended:
         last = damaged.rfind(b"\n") + 1
         if len(damaged) - last <= MAX_FRAME and not damaged[last:].translate(None, ALPHABET):
@@ -118,6 +135,18 @@ def salvage(damaged: bytes, ended: bool) -> bytes:
     if LINE_MARKER not in damaged:
         return damaged.replace(MARKER, b"")
     return b"".join(map(_without_lines, damaged.split(MARKER)))
+
+
+def _end_of_run(begin: bytes, longest: int, match: re.Match[bytes]) -> bytes:
+    return begin + match[1][max(0, len(match[1]) - longest) :]
+
+
+def _longest_word(content: bytes) -> int:
+    """How long the word may be that a message in a frame begins with, behind what is the frame's."""
+    first = content[: _alphabetic(content)]
+    size = _length(first) if len(first) >= _HEAD else None
+    longest = sum(map(len, _RUN.findall(content))) - size + MAX_LOST if size is not None else -1
+    return longest if 0 <= longest < MAX_WORD else MAX_WORD
 
 
 def _without_lines(content: bytes) -> bytes:
@@ -176,64 +205,112 @@ def _guesses(
         for cut in range(most[i], -1, -1):
             if cut != usual[i]:
                 yield [*usual[:i], cut, *usual[i + 1 :]], 1
-    if len(loose) < 2 or len(tail) < CHECK_SIZE:
-        return
+    # Where little could be the frame's, mostly nothing is.
+    likely = [i for i in loose if most[i] > _SHORT or i == loose[0]]
+    for open_lines in [likely, loose] if len(likely) < len(loose) else [loose]:
+        if len(open_lines) > 1:
+            yield from _together(lines, most, usual, open_lines, tail)
+
+
+def _together(
+    lines: list[bytes], most: list[int], usual: list[int], loose: list[int], tail: bytes
+) -> Iterator[tuple[list[int] | None, int]]:
+    """Where to cut all the loose lines, and what it cost to find that."""
     first = loose[0]
     head = b"".join(line[:cut] for line, cut in zip(lines[:first], usual[:first], strict=True))
     for cut in range(most[first], -1, -1):
         begun = (head + lines[first][:cut]).translate(None, _STREWN)
         if len(begun) >= _HEAD:
             # The length is the same wherever this line is cut, as long as the head stands before it.
-            yield from _meetings(lines, most, usual, loose, tail, _length(begun))
+            yield from _fitting(lines, most, usual, loose, tail, _length(begun))
             return
         second = lines[loose[1]][: most[loose[1]]] if loose[1] == first + 1 else b""
         size = _length((begun + second).translate(None, _STREWN))
         fixed = [*usual[:first], cut, *usual[first + 1 :]]
-        yield from _meetings(lines, most, fixed, loose[1:], tail, size)
+        yield from _fitting(lines, most, fixed, loose[1:], tail, size)
 
 
-def _meetings(
+def _fitting(
     lines: list[bytes], most: list[int], usual: list[int], loose: list[int], tail: bytes, size: int | None
 ) -> Iterator[tuple[list[int] | None, int]]:
     """Ways to cut the loose lines that fit the length of the frame and its checksum."""
-    wanted = _value(tail[-CHECK_SIZE:])
-    if size is None:
+    if size is None or not loose:
         return
-    middle = loose[len(loose) // 2]
-    left = _ways(lines[:middle], most, usual, [i for i in loose if i < middle], UP_SEED)
-    right = _ways(
-        lines[middle:], most[middle:], usual[middle:], [i - middle for i in loose if i >= middle], 0
-    )
-    text = tail[:-CHECK_SIZE]
-    found: dict[tuple[int, int], list[int]] = {}
-    for length, value, cuts in right:
-        found[length + len(text), wanted ^ zlib.crc32(text, value)] = cuts
+    # The frame's part of each line, were it as long as it can be; what it is longer by are the words of messages.
+    parts = [line[: most[i] if i in loose else usual[i]] for i, line in enumerate(lines)]
+    words = len(b"".join((*parts, tail)).translate(None, _STREWN)) - size
+    if words < 0:
+        return
+    if len(tail) >= CHECK_SIZE:
+        yield from _meetings(lines, most, usual, loose, tail, words)
+        return
+    # The last message stands in the check.
+    last = loose[-1]
+    for word in range(min(words, most[last]) + 1):
+        cut = most[last] - word
+        check = b"".join((lines[last][:cut], *parts[last + 1 :], tail)).translate(None, _STREWN)
+        if len(check) < CHECK_SIZE:
+            return
+        rest = _meetings(lines[:last], most, usual, loose[:-1], check, words - word)
+        for cuts, cost in rest:
+            yield None if cuts is None else [*cuts, cut, *usual[last + 1 :]], cost
+
+
+def _meetings(
+    lines: list[bytes], most: list[int], usual: list[int], loose: list[int], tail: bytes, words: int
+) -> Iterator[tuple[list[int] | None, int]]:
+    """Ways to cut the loose lines that fit the checksum: what they lose by that has so many characters together."""
+    half = min(range(1, len(loose) + 1), key=lambda i: _estimate(loose[:i], loose[i:], most, words))
+    middle = loose[half] if half < len(loose) else len(lines)
+    left = _ways(lines[:middle], most, usual, loose[:half], UP_SEED, words)
+    behind = [i - middle for i in loose[half:]]
+    right = _ways(lines[middle:], most[middle:], usual[middle:], behind, 0, words)
+    wanted, text = _value(tail[-CHECK_SIZE:]), tail[:-CHECK_SIZE]
+    # By the characters lost, and the checksum that has to stand before: that of nothing else is linear.
+    found = {(lost, length, wanted ^ zlib.crc32(text, value)): cuts for lost, length, value, cuts in right}
     yield None, len(left) + len(right)
-    lengths = {length for length, _ in found}
-    for length, value, cuts in left:
-        rest = size - CHECK_SIZE - length
-        if rest in lengths:
-            zeros = _ZEROS[:rest]
-            others = found.get((rest, zlib.crc32(zeros, value) ^ zlib.crc32(zeros)))
+    lengths = {(lost, length) for lost, length, _ in found}
+    by_lost: dict[int, list[int]] = {}
+    for lost, length in lengths:
+        by_lost.setdefault(lost, []).append(length)
+    for lost, _, value, cuts in left:
+        for length in by_lost.get(words - lost, ()):
+            zeros = _ZEROS[: length + len(text)]
+            others = found.get((words - lost, length, zlib.crc32(zeros, value) ^ zlib.crc32(zeros)))
             if others is not None:
                 yield cuts + others, 1
 
 
+def _estimate(left: list[int], right: list[int], most: list[int], words: int) -> int:
+    """How many ways the half has that has more of them, if there is no limit."""
+    return max(
+        min(math.prod(min(most[i], words) + 2 for i in half), math.comb(words + len(half), len(half)))
+        for half in (left, right)
+    )
+
+
 def _ways(
-    lines: list[bytes], most: list[int], usual: list[int], loose: list[int], seed: int
-) -> list[tuple[int, int, list[int]]]:
-    """Ways to cut these lines: how long their parts of the frame are, the checksum of those, and the cuts."""
-    words = int(_MAX_HALF ** (1 / len(loose))) - 2 if loose else 0
-    ways: list[tuple[int, int, list[int]]] = [(0, seed, [])]
+    lines: list[bytes], most: list[int], usual: list[int], loose: list[int], seed: int, words: int
+) -> list[tuple[int, int, int, list[int]]]:
+    """Ways to cut these lines, and so to lose `words` characters at most.
+
+    Of each how many are lost, how long the parts of the frame are, the checksum of those, and the cuts.
+    """
+    longest = words
+    if loose and _estimate(loose, [], most, words) > _MAX_HALF:
+        longest = int(_MAX_HALF ** (1 / len(loose))) - 2
+    ways: list[tuple[int, int, int, list[int]]] = [(0, 0, seed, [])]
     for i, line in enumerate(lines):
         places = [usual[i]]
         if i in loose:
-            places = [0, *range(max(1, most[i] - words), most[i] + 1)]
+            places = sorted({0, *range(max(0, most[i] - longest), most[i] + 1)})
+        full = len(line[: most[i]].translate(None, _STREWN)) if i in loose else 0
         parts = [(line[:place].translate(None, _STREWN), place) for place in places]
         ways = [
-            (length + len(part), zlib.crc32(part, value), [*cuts, place])
-            for length, value, cuts in ways
+            (now_lost, length + len(part), zlib.crc32(part, value), [*cuts, place])
+            for lost, length, value, cuts in ways
             for part, place in parts
+            if (now_lost := lost + max(0, full - len(part))) <= words
         ]
     return ways
 

@@ -98,9 +98,9 @@ def read_credentials(path: Path) -> Credentials:
         if wrong := [name for name, value in values.items() if not isinstance(value, str)]:
             raise ValueError(f"{', '.join(wrong)}: write a text in quotes")
         if ("password" in values) != ("user" in values):
-            raise ValueError("user and password come together")
+            raise ValueError("give both user and password")
         if "token" in values and "user" in values:
-            raise ValueError("user and token exclude each other")
+            raise ValueError("give user and password, or token, not both")
         return Credentials(
             values.get("user"), values.get("password"), values.get("token"), _tls(values, path.parent)
         )
@@ -113,7 +113,7 @@ def _tls(values: dict[str, str], folder: Path) -> ssl.SSLContext | None:
     if not values.keys() & {"ca", "cert", "key"}:
         return None
     if ("cert" in values) != ("key" in values):
-        raise ValueError("cert and key come together")
+        raise ValueError("give both cert and key")
     context = ssl.create_default_context(cafile=str(folder / values["ca"]) if "ca" in values else None)
     if "cert" in values:
         context.load_cert_chain(folder / values["cert"], folder / values["key"])

@@ -279,7 +279,7 @@ class Lab:
             del self._under_way[end]
             answer.cancel()
         if not isinstance(body, dict):
-            raise Refused(f"an answer that makes no sense: {body!r:.80}")
+            raise Refused(f"an invalid answer: {body!r:.80}")
         if (fault := body.get("error")) is not None:
             code, text = fault.get("err_code", 0), fault.get("description", "an error without description")
             raise Unavailable(text) if code in _TRANSIENT else Refused(text, code)
@@ -304,7 +304,7 @@ class Lab:
             headers["Nats-Expected-Last-Subject-Sequence"] = "0"
         answer = await self._request(subject, payload, headers)
         if answer.get("stream") != self.stream or not isinstance(answer.get("seq"), int):
-            raise Refused(f"an answer that makes no sense: {answer!r:.80}")
+            raise Refused(f"an invalid answer: {answer!r:.80}")
         return answer["seq"], bool(answer.get("duplicate"))
 
     # -- the stream ----------------------------------------------------------------------------

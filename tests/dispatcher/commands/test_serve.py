@@ -408,3 +408,10 @@ def test_grace_refused(arguments: tuple[str, ...], tmp_path: Path) -> None:
     with Lavabox("serve", "--console", "a:b=loop://", *arguments, cwd=tmp_path) as process:
         assert process.finish() == 2
     assert "--grace" in process.text
+
+
+def test_it_ends_after_its_time(tmp_path: Path) -> None:
+    arguments = ("serve", "--timeout", "0.5s", "--console", "a:x=exec:exec sleep 1000")
+    with Lavabox(*arguments, cwd=tmp_path) as process:
+        assert process.finish() == 0
+    assert "lavabox: the time is over: 0.5 s\na ! is still running" in process.text

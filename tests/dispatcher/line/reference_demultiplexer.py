@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from dispatcher.line.demultiplexer import MAX_HELD, Damaged, Echo, Event, Frame, Output
-from dispatcher.line.repair import repair
+from dispatcher.line.repair import MAX_LOST, MAX_WORD, repair
 from toolkit.wire.framing import ALPHABET, MARKER, MAX_FRAME, TERMINATOR, decode_frame, decode_line
 
 ESC = 0x1B
@@ -150,9 +150,18 @@ def _text(content: bytes, ended: bool) -> bytes:
         return b"" if _length(content) == len(content) else content
     *lines, tail = content.split(b"\n")
     text = b""
+    runs = [len(line) - len(line.lstrip(ALPHABET + STREWN)) for line in (*lines, tail)]
+    longest = MAX_WORD
+    length = _length(content[: runs[0]]) if ended and runs[0] >= 40 else None
+    if length is not None and sum(runs) - length + MAX_LOST >= 0:
+        longest = min(longest, sum(runs) - length + MAX_LOST)
     for line in [*(line + b"\n" for line in lines), tail]:
         cut = len(line) - len(line.lstrip(ALPHABET + STREWN))
-        rest = line[cut:] if WHOLE_STAMP.match(line, cut) else line
+        rest = (
+            line[cut:]
+            if WHOLE_STAMP.match(line, cut)
+            else line[max(0, cut - longest) if cut > MAX_LOST else 0 :]
+        )
         echo = re.compile(rb"#L1\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]{6}\r{0,2}\n").search(rest)
         if echo and decode_line(echo.group()) is not None:
             before = rest[: echo.start()]

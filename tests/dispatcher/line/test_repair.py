@@ -5,9 +5,9 @@ import random
 
 import pytest
 
-from dispatcher.line.repair import MAX_GUESSES, repair
+from dispatcher.line.repair import MAX_GUESSES, MAX_LOST, repair, salvage
 from toolkit.wire import packets
-from toolkit.wire.framing import MARKER, TERMINATOR, encode_frame
+from toolkit.wire.framing import ALPHABET, MARKER, TERMINATOR, encode_frame
 
 WORDS = (
     b"usb 1-1: new device\r\n",
@@ -66,3 +66,37 @@ def test_a_frame_that_lost_a_byte_stays_unread() -> None:
         body, foreign, guesses = repair(damaged)
         assert (body, foreign) == (None, b"")
         assert guesses <= 2 * MAX_GUESSES
+
+
+def test_a_message_in_the_check() -> None:
+    body, content = request(400)
+    for words in (b"noise 1\r\n", b"noise-%s 1\r\n" % (b"a" * 70)):
+        read, foreign, _ = repair(cut(content, [200, len(content) - 2], [words, WORDS[3]]))
+        assert (read, foreign) == (body, words + WORDS[3])
+
+
+def test_long_words_among_others() -> None:
+    body, content = request(400)
+    long = b"000012-noise-%s\r\n" % ALPHABET
+    oops = b"noise 1: a b\r\nnoise 1 second\r\nnoise 1 third\r\n"
+    for messages in ([oops, WORDS[1], long], [long, oops, WORDS[0]]):
+        read, foreign, _ = repair(cut(content, [100, 180, 300], messages))
+        assert (read, foreign) == (body, b"".join(messages))
+
+
+def test_what_can_only_be_the_frames_is_no_output() -> None:
+    """Of a frame that can't be read, too; and nothing is missing of the messages, even if some bytes are."""
+    rng = random.Random(1)
+    for number in range(1, 9):
+        _, content = request(400, number)
+        places = sorted(rng.sample(range(50, len(content) - 8), number))
+        messages = [rng.choice((*WORDS, b"%s.\r\n" % ALPHABET, b"[    1.234567] x\r\n")) for _ in places]
+        for lost in (0, 1, MAX_LOST):
+            damaged = cut(content, places, messages)[:-8] + content[-8:]
+            damaged = damaged[:45] + damaged[45 + lost :] if places[0] > 45 + lost else damaged
+            text = salvage(MARKER + damaged, True)
+            lines = text.splitlines(keepends=True)
+            wanted = b"".join(messages).splitlines(keepends=True)
+            assert [line[-len(w) :] for line, w in zip(lines, wanted, strict=True)] == wanted
+            words = sum(len(m) - len(m.lstrip(ALPHABET)) for m in messages)
+            assert all(len(line) - len(w) <= words + MAX_LOST for line, w in zip(lines, wanted, strict=True))
