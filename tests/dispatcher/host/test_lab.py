@@ -16,6 +16,7 @@ import subprocess
 import sys
 import termios
 import threading
+import time
 import tty
 import urllib.error
 import urllib.parse
@@ -27,7 +28,7 @@ from typing import Any
 import pytest
 import serial
 
-from dispatcher.host.control import connect
+from dispatcher.host.control import call, connect
 from dispatcher.host.offers import MAX_CLIENTS
 from dispatcher.host.strangers import MAX_STRANGERS
 from tests.dispatcher.host.lavaclient import Job
@@ -102,16 +103,18 @@ class Served:
             return until(connection, awaited, early)
 
     def status(self) -> dict[str, Any]:
-        status = json.loads(self.run("status", "--json").stdout)
+        status = call(self.control, {"do": "status"})["status"]
         assert isinstance(status, dict)
         return status
 
     def until(self, holds: Any) -> dict[str, Any]:
         """Ask for the status until it is so."""
-        for _ in range(200):
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
             status = self.status()
             if holds(status):
                 return status
+            time.sleep(0.02)
         raise AssertionError(f"did not come: {status}\n{self.process.text}")
 
 
@@ -157,6 +160,8 @@ def test_commands_are_answered_and_a_person_types_meanwhile(served: Served) -> N
         (waits,) = [d["waits"] for d in status["devices"] if d["name"] == "one"]
         assert waits[0]["command"] == "lava-sync both" and waits[0]["for"] == ["two"]
         text = served.run("status").stdout
+        told = json.loads(served.run("status", "--json").stdout)
+        assert told["devices"][0]["waits"][0]["for"] == ["two"] and told["groups"][0]["name"] == "lab"
         assert "lava-sync both for two" in text and "group lab: 2 devices" in text
         typed = served.type("two", "lava-sync both; lava-self; echo all-$((40+2))\n", "all-42")
         assert "two" in typed and "\x1b]5282" not in typed

@@ -10,7 +10,7 @@ import subprocess
 import threading
 from collections.abc import Callable
 from html.parser import HTMLParser
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -180,7 +180,7 @@ def test_a_flow_that_goes_on_is_taken_over_and_what_is_looked_at_stays(tmp_path:
         def log_message(self, *arguments: object) -> None:
             """Nobody wants to know."""
 
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}/"
         arguments = (f"--user-data-dir={tmp_path}/profile", "--virtual-time-budget=4000", "--dump-dom")
