@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: MIT
 """What a command is given to work with."""
 
-import posix
 import sys
 
-from .thin import complain
+from .thin import complain, print_all
 from .wire.vocabulary import IDENTITY_SIZE, OK, CommandError, pack_request, unpack_reply
 
 TYPE_CHECKING = False
@@ -31,10 +30,8 @@ class Context:
 
     def write(self, data: "bytes | str") -> None:
         """Print an answer; raises OSError where that fails."""
-        raw = data if isinstance(data, bytes) else data.encode("utf-8", "surrogateescape")
         sys.stdout.flush()
-        while raw:
-            raw = raw[posix.write(1, raw) :]
+        print_all(data if isinstance(data, bytes) else data.encode("utf-8", "surrogateescape"))
 
     def complain(self, text: str) -> None:
         """Print lines on stderr, where that can be done."""

@@ -145,8 +145,7 @@ def act(message: bytes) -> "int | None":
         kind, size = message[0], int.from_bytes(message[1:5], "big")
         data, message = message[5 : 5 + size], message[5 + size :]
         if kind == OUT:
-            while data:
-                data = data[posix.write(1, data) :]
+            print_all(data)
         elif kind == ERR:
             complain(data.decode("utf-8", "surrogateescape"))
         elif kind == FILE:
@@ -154,6 +153,18 @@ def act(message: bytes) -> "int | None":
         else:
             return int(data)
     return None
+
+
+def print_all(data: bytes) -> None:
+    """Print on stdout; raises OSError."""
+    while data:
+        try:
+            data = data[posix.write(1, data) :]
+        except BlockingIOError:
+            # Another program has made this pipe or terminal a non-blocking one, and it is full.
+            import select
+
+            select.select([], [1], [])
 
 
 def replace(path: bytes, content: bytes) -> None:

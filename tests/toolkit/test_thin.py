@@ -8,6 +8,7 @@ the box, for which this one's agent does nothing but to pass requests on.
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
 import sys
@@ -20,6 +21,7 @@ from dispatcher.group.events import Reported, Sent
 from tests.consoles import PATIENCE, Board, Lab, eventually
 from tests.toolkit.conftest import interpreters
 from toolkit.commands import COMMANDS
+from toolkit.thin import print_all
 
 WAYS = ("thin", "long")
 
@@ -95,6 +97,8 @@ FOR_ROOT = {
     "another mount name space": "mkdir d; unshare --mount sh -c 'mount -t tmpfs none d; cd d; lava-self;"
     " LAVA_MULTI_NODE_CACHE=c lava-wait m; cat c'; test -e d/c; echo $?",
     "another process name space": "unshare --pid --fork --mount-proc sh -c 'lava-self; lava-wait m; cat cache'",
+    "a console by its short name": "mkdir d; unshare --mount sh -c 'tty=$(tty); mount --bind /dev/pts d; mount -t tmpfs none /dev;"
+    " mkdir /dev/pts; mount --bind d /dev/pts; ln -s $tty /dev/ttyX; LAVA_CONSOLE=ttyX lava-self'",
     "another network name space": "unshare --net sh -c 'lava-self; lava-send x k=v; lava-wait m; cat cache'",
     "another user name space": "unshare --user --map-root-user sh -c 'lava-self; lava-send x k=v; lava-wait m; cat cache'",
     "a read-only root": "unshare --mount sh -c 'mount -o remount,bind,ro /; lava-self; lava-send x k=v; lava-wait m;"
@@ -139,6 +143,29 @@ def test_both_ways_are_the_same(name: str, box: Path, ways: dict[str, Path], tmp
     assert printed["long"] == printed["whole"]
     assert printed.get("thin", printed["whole"]) == printed["whole"]
     assert b"Traceback" not in printed["whole"][1]
+
+
+def test_a_full_pipe_that_does_not_block_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By both ways: this is what prints."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    printed = bytearray()
+
+    def drain(readable: list[int], writable: list[int], failed: list[int]) -> None:
+        assert (readable, writable, failed) == ([], [1], [])
+        printed.extend(os.read(reader, 1 << 20))
+
+    monkeypatch.setattr(select, "select", drain)
+    stdout = os.dup(1)
+    os.dup2(writer, 1)
+    try:
+        print_all(b"0123456789" * 50000)
+    finally:
+        os.dup2(stdout, 1)
+        for descriptor in (stdout, writer):
+            os.close(descriptor)
+    with open(reader, "rb") as rest:
+        assert bytes(printed) + rest.read() == b"0123456789" * 50000
 
 
 @pytest.mark.parametrize("way", WAYS)
