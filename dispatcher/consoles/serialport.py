@@ -136,7 +136,9 @@ def _check_address(address: str) -> None:
         try:
             complete = urlsplit(address).port is not None and bool(urlsplit(address).hostname)
         except ValueError:
-            complete = False
+            raise ConsoleError(
+                f"{address}: the port must be a number up to 65535; write {scheme}://HOST:PORT"
+            ) from None
         if not complete:
             raise ConsoleError(f"{address}: the port is missing; write {scheme}://HOST:PORT")
 

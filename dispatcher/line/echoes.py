@@ -17,7 +17,7 @@ from toolkit.wire.framing import CHECK_SIZE, DOWN_SEED, LINE_KILL, LINE_MARKER, 
 
 # So many typed lines are remembered, for so many seconds.
 MAX_TYPED = 64
-ECHO_TIME = 5.0
+ECHO_TIME = 15.0
 # How much of a line makes a part of it certain. At its end the dot and the check, 32 bits of checksum; at its
 # beginning the marker and what tells its kind; where it goes on 24 random bits. In front of a kernel's time
 # stamp less is enough.
