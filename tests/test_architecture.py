@@ -46,6 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "cli": {"commands", "errors", "files", "host"},
     "__main__": {"cli"},
+    "onefile": {"cli"},
 }
 
 # Bytes, events and the time come in as arguments; bytes, events and deadlines go out. Of the dispatcher
