@@ -44,6 +44,9 @@ build: build/lavabox ## build the box for the devices, build/lavabox; with PYTHO
 build/lavabox: $(STAMP) $(SOURCES) build/.options
 	$(VENV)/bin/python build_zipapp.py -o $@ $(FOR_ONE)
 
+host: $(STAMP) ## build the host's lavabox as one file, build/lavabox-host
+	$(VENV)/bin/python build_zipapp.py --host
+
 # Changes with the options, so that a box which was built with others is built again.
 build/.options: FORCE
 	@mkdir -p build
@@ -88,4 +91,4 @@ clean: ## remove what was made
 	rm -rf $(VENV) build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: FORCE help venv lock upgrade build demo test check bench picture reliability soak fuzz test-kernel test-cluster clean
+.PHONY: FORCE help venv lock upgrade build host demo test check bench picture reliability soak fuzz test-kernel test-cluster clean

@@ -3,6 +3,7 @@
 """Builds the box: one executable file with all lava-* commands, for devices.
 
     python3 build_zipapp.py [-o FILE] [--python PROGRAM]
+    python3 build_zipapp.py --host [-o FILE]
 
 The file is a few lines of /bin/sh, which start Python on the file itself, and a
 zip archive behind them, in this order:
@@ -28,12 +29,16 @@ more slowly.
 With --python the bytecode is for that Python, there is no source, and the box runs
 on no other version of Python: it says so.
 
+With --host it builds the program of the host instead, `lavabox` in one file, with the packages that it needs as they
+are installed here. It runs on this version of Python and this kind of machine: dispatcher/onefile.py.
+
 The same tree and Python make the same bytes: names are sorted, dates and modes
 fixed, and nothing says where the tree lay.
 """
 
 import argparse
 import ast
+import importlib.machinery
 import importlib.metadata
 import io
 import marshal
@@ -44,12 +49,14 @@ import sys
 import tempfile
 import tokenize
 import zipfile
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 TOOLKIT = ROOT / "toolkit"
 DEFAULT_OUTPUT = Path("build", "lavabox")
+HOST_OUTPUT = Path("build", "lavabox-host")
 
 # What zip files know of dates begins here.
 EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -223,6 +230,49 @@ def build(output: Path, python: str | None = None) -> Path:
     return output
 
 
+def build_host(output: Path) -> Path:
+    """Write the program of the host to `output`, in the place of what is there, and return that path.
+
+    Raises BuildError, or OSError where the file cannot be written.
+    """
+    entries = dict(_installed())
+    for top in ("toolkit", "dispatcher"):
+        for path in (ROOT / top).rglob("*"):
+            if path.is_file() and path.suffix != ".pyc":
+                entries[path.relative_to(ROOT).as_posix()] = path.read_bytes()
+    entries |= {"build_zipapp.py": Path(__file__).read_bytes(), "LICENSE": _licence()}
+    digest = sha256(b"".join(name.encode() + entries[name] for name in sorted(entries))).hexdigest()[:16]
+    start = entries["dispatcher/onefile.py"]
+    for variable, value in (("BUILD", digest), ("TAG", importlib.machinery.EXTENSION_SUFFIXES[0])):
+        start = re.sub(rf'(?m)^{variable} = ""'.encode(), f'{variable} = "{value}"'.encode(), start)
+    entries["__main__.py"] = start
+    output.parent.mkdir(parents=True, exist_ok=True)
+    new = output.with_name(f".{output.name}.new")
+    with new.open("wb") as file:
+        file.write(b"#!/usr/bin/env python3\n")
+        with zipfile.ZipFile(file, "w") as archive:
+            for name in sorted(entries):
+                archive.writestr(_entry(name), entries[name], compresslevel=6)
+    new.chmod(0o755)
+    return new.replace(output)
+
+
+def _installed() -> Iterator[tuple[str, bytes]]:
+    """The files of the packages that the host's program needs, by their paths. Raises BuildError."""
+    locked = (ROOT / "requirements" / "run.txt").read_text()
+    for name, marker in re.findall(r"(?m)^([\w.-]+)==\S+( ;)?", locked):
+        try:
+            files = importlib.metadata.files(name) or []
+        except importlib.metadata.PackageNotFoundError:
+            if marker:
+                continue  # for other versions of Python
+            raise BuildError(f"{name} is not installed: `make host` builds with all that is needed") from None
+        for file in files:
+            path = file.as_posix()
+            if not path.startswith("..") and file.suffix != ".pyc":
+                yield path, file.read_binary()
+
+
 def _licence() -> bytes:
     """Ours: it stands beside this file in the source tree, and with the package's own data where it is installed."""
     path = ROOT / "LICENSE"
@@ -372,19 +422,30 @@ def _check(box: Path, python: str) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Build the box: one file with all lava-* commands.")
-    parser.add_argument("-o", type=Path, default=DEFAULT_OUTPUT, metavar="FILE", help="default: %(default)s")
+    parser.add_argument(
+        "-o", type=Path, metavar="FILE", help=f"default: {DEFAULT_OUTPUT}; with --host {HOST_OUTPUT}"
+    )
+    parser.add_argument(
+        "--host", action="store_true", help="build the program of the host instead, in one file"
+    )
     parser.add_argument(
         "--python",
         metavar="PROGRAM",
         help="build a smaller box, for this Python alone, such as python3.9 (default: for this one and all others)",
     )
     options = parser.parse_args()
+    if options.host and options.python:
+        parser.error("--host builds for the Python that runs this")
+    output = options.o or (HOST_OUTPUT if options.host else DEFAULT_OUTPUT)
     try:
-        build(options.o, options.python)
+        if options.host:
+            build_host(output)
+        else:
+            build(output, options.python)
     except (BuildError, OSError) as error:
         print(f"build_zipapp: {error}", file=sys.stderr)
         return 1
-    print(f"{options.o}: {options.o.stat().st_size} bytes")
+    print(f"{output}: {output.stat().st_size} bytes")
     return 0
 
 

@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -460,6 +461,54 @@ def test_options_override_the_job_of_lava(tmp_path, commands):
 def test_under_lava_signals_are_written(tmp_path, commands):
     script = f"{commands} echo '<LAVA_SIGNAL_STARTRUN 0_x u>'; lava-test-case a --result pass"
     assert "RESULT=pass>" in started_by_lava(tmp_path, "job_name: single\n", script=script)
+
+
+# -- programs that reach a console -----------------------------------------------------------------
+
+
+@pytest.fixture
+def board(box: Path, commands: str, tmp_path: Path) -> Iterator[Callable[[str], str]]:
+    """Offers a board by socat, at an address of socat's; returns what socat has said of it."""
+    script = tmp_path / "board"
+    script.write_text(
+        f"#!/bin/bash\n{commands}\nstty -echo\nread go; lava-self; lava-sync end; echo over $?\nsleep 60\n"
+    )
+    script.chmod(0o755)
+    started: list[subprocess.Popen[str]] = []
+
+    def offer(address: str) -> str:
+        process = subprocess.Popen(
+            ["socat", "-d", "-d", address, f"EXEC:{script},pty,setsid,ctty,stderr"],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        assert process.stderr is not None
+        return next(line for line in process.stderr if "listening on" in line or "PTY is" in line)
+
+    yield offer
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("program", ["telnet", "socat", "picocom"])
+def test_a_program_that_reaches_a_console(hook, board, program):
+    if shutil.which(program) is None or shutil.which("socat") is None:
+        pytest.skip(f"needs {program} and socat")
+    if program == "picocom":
+        command = ["picocom", board("PTY,raw,echo=0").split()[-1]]
+    else:
+        port = re.findall(r":(\d+)", board("TCP-LISTEN:0,bind=127.0.0.1"))[-1]
+        command = (
+            ["telnet", "127.0.0.1", port] if program == "telnet" else ["socat", "-", f"TCP:127.0.0.1:{port}"]
+        )
+    driver = hook("--name", "panda01", "--", *command)
+    # Each drops what is typed before.
+    if program != "socat":
+        driver.until({"telnet": b"Escape character is", "picocom": b"Terminal ready"}[program])
+    driver.type(b"go\r" if program != "socat" else b"go\n")
+    assert b"\x1b]5282" not in driver.until(b"panda01") + driver.until(b"over 0")
 
 
 # -- the box in the place of the shell that LAVA's runner starts ------------------------------------
