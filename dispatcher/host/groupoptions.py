@@ -78,11 +78,10 @@ def group_log(arguments: argparse.Namespace, *, fresh: bool) -> GroupLog:
         check_no_servers(arguments)
         place = arguments.group_log
         return MemoryGroupLog() if place is None else FileGroupLog(Path(place), fresh=fresh)
+    logs = shared_logs(arguments.group_log, arguments.group_log_credentials, arguments.purge_after)
     if arguments.group is None:
         raise UsageError(f"which group of {arguments.group_log}? Add --group NAME")
-    return shared_logs(arguments.group_log, arguments.group_log_credentials, arguments.purge_after)(
-        arguments.group
-    )
+    return logs(arguments.group)
 
 
 def check_no_servers(arguments: argparse.Namespace) -> None:

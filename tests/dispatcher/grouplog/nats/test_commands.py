@@ -198,7 +198,7 @@ def test_a_group_that_has_not_ended_is_not_removed_by_mistake(lab: str, tmp_path
 
 
 REFUSED = {
-    "no group": (("sim", "--group-log", "nats://h/lab"), "which group of the lab lab? Add --group NAME"),
+    "no group": (("sim", "--group-log", "nats://h/lab"), "which group of nats://h/lab? Add --group NAME"),
     "a group in the lab": (
         ("sim", "--group-log", "nats://h/lab/g"),
         "--group-log nats://h:4222/lab --group g",
