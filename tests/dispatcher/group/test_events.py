@@ -46,6 +46,7 @@ fields = {
     "units": st.none() | names,
     "uuid": names,
     "status": st.none() | st.integers(-255, 255).map(str),
+    "count": st.integers(1, 10**9 - 1).map(str),
 }
 reports = st.sampled_from(sorted(REPORTS)).flatmap(
     lambda kind: st.builds(
