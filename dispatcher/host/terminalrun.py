@@ -333,22 +333,24 @@ class TerminalRun:
     async def _tidy_up(self) -> None:
         if isinstance(self._display, ConsoleDisplay):
             await self._display.close()
-        if self._must_end:
-            status, why = (
-                (NO, "the time of the run was over")
-                if self.timed_out
-                else (INTERRUPTED, "the run was stopped")
-            )
-            # Of all of them, before one leaves: then a wait for that one would have failed.
-            for name in self.devices:
-                self._engine.end_waits(name, status, why, self._loop.time())
-        for device in self.devices.values():
-            if device.state is State.RUNNING and self._must_end:
-                device.state = State.STOPPED
-                device.how = "stopped at the time-out" if self.timed_out else "stopped"
-                # Devices on other hosts may wait for it.
-                removal = self._dispatcher.remove(device.name, f"was {device.how}")
-                self._stopping.add(self._loop.create_task(removal))
+        stopped = [
+            device for device in self.devices.values() if device.state is State.RUNNING and self._must_end
+        ]
+        for device in stopped:
+            device.state = State.STOPPED
+            device.how = "stopped at the time-out" if self.timed_out else "stopped"
+        closing = (device.attachment.close() for device in stopped if device.attachment is not None)
+        await asyncio.gather(*closing, return_exceptions=True)
+        # Before one leaves, or the others' waits for it would fail.
+        status, why = (
+            (NO, "the time of the run was over") if self.timed_out else (INTERRUPTED, "the run was stopped")
+        )
+        for device in stopped:
+            self._engine.end_waits(device.name, status, why, self._loop.time())
+        for device in stopped:
+            # Devices on other hosts may wait for it.
+            removal = self._dispatcher.remove(device.name, f"was {device.how}")
+            self._stopping.add(self._loop.create_task(removal))
         if self._stopping:
             await asyncio.wait(self._stopping)
         await self._dispatcher.close()
