@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 _TRIES = 40
 _PAUSE = 0.005
 _SO_PEERCRED = getattr(_socket, "SO_PEERCRED", 17)
+# A struct timeval of a second (on 32-bit machines with the other byte order the least that there is).
+_SECOND = (1).to_bytes(8, sys.byteorder) + bytes(8)
+# Seconds that the agent gets to take a connection, if others wait for that already, as they may for a stranger who
+# has taken the name, listens, and accepts none.
+_FULL = 5
 # In a user namespace, the number of every user who has none there.
 _NOBODY = 65534
 
@@ -52,8 +57,15 @@ def meet(key: str) -> "tuple[Socket, bool]":
     In the latter case the caller becomes the agent. Raises OSError.
     """
     name = b"\0lavabox/%d/%s" % (posix.geteuid(), key.encode())
+    full = 0
     for _ in range(_TRIES):
-        agent = _connected(name)
+        try:
+            agent = _connected(name)
+        except BlockingIOError:
+            full += 1
+            if full == _FULL:
+                break
+            continue
         if agent is not None:
             if trusted(agent):
                 return agent, False
@@ -92,7 +104,10 @@ def _first(prefix: bytes, before: "bytes | None") -> "Socket | None":
     for name in sorted(b"\0" + shown[1:] for shown in found if shown[1:].startswith(prefix[1:])):
         if before is not None and name >= before:
             break
-        agent = _connected(name)
+        try:
+            agent = _connected(name)
+        except BlockingIOError:
+            continue
         if agent is not None:
             if trusted(agent):
                 return agent
@@ -101,9 +116,15 @@ def _first(prefix: bytes, before: "bytes | None") -> "Socket | None":
 
 
 def _connected(name: bytes) -> "Socket | None":
+    """Raises BlockingIOError if nobody has taken the connection for a second."""
     agent = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
+        agent.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, _SECOND)
         agent.connect(name)
+        agent.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, bytes(16))
+    except BlockingIOError:
+        agent.close()
+        raise
     except OSError:
         agent.close()
         return None

@@ -124,3 +124,17 @@ def test_a_name_where_nobody_ever_listens_is_passed_by(
     listener, elected = meeting.meet(key)
     with contextlib.closing(listener):
         assert elected and listener.getsockname().startswith(bound.getsockname() + b"/")
+
+
+def test_a_name_where_nobody_accepts_is_passed_by(
+    monkeypatch: pytest.MonkeyPatch, taken: tuple[str, socket.socket]
+) -> None:
+    """Who connects there would wait for ever."""
+    monkeypatch.setattr(meeting, "_FULL", 1)
+    key, bound = taken
+    bound.listen(0)
+    with socket.socket(socket.AF_UNIX) as first:
+        first.connect(bound.getsockname())
+        listener, elected = meeting.meet(key)
+        with contextlib.closing(listener):
+            assert elected and listener.getsockname().startswith(bound.getsockname() + b"/")
