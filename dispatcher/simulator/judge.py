@@ -34,6 +34,8 @@ _KINDS = {kind.value.encode(): kind for kind in WaitKind}
 # reads from a pipe; for the agent's answer, without a limit (a command that is told to end gives it one, and
 # sleeps in poll).
 _FOR_CHILDREN = (b"do_wait", b"sigsuspend", b"__do_sys_rt_sigsuspend")
+# The box waits for the signals of its child's end and of its own; others may wait so with a time limit.
+_FOR_SIGNALS = (b"do_sigtimedwait", b"__do_sys_rt_sigtimedwait")
 _FOR_A_PIPE = (b"pipe_read", b"anon_pipe_read", b"pipe_wait")
 _FOR_THE_AGENT = (b"unix_stream_read_generic", b"unix_stream_data_wait")
 # In one that waits for a terminal to be typed to.
@@ -195,11 +197,12 @@ def _only_wait(processes: Sequence[Process], waits: Sequence[Waiting]) -> bool:
     unmatched = list(waits)
     for process in processes:
         has_children = process.pid in parents
-        called = _command(_read(process.pid, "cmdline").split(b"\0")[:-1])
+        argv = _read(process.pid, "cmdline").split(b"\0")[:-1]
+        called = _command(argv)
         waiting = None if called is None else next((wait for wait in unmatched if called.may_be(wait)), None)
         if called is None or (called.kind is WaitKind.LOCK and waiting is None):
             # (`lava-lock NAME -- COMMAND` has what it waited for: one process waits for COMMAND, one for a pipe.)
-            if not _waits_for_others(process.pid, has_children):
+            if not _waits_for_others(process.pid, has_children, _is_box(argv)):
                 return False
             continue
         if waiting is None or has_children or _asleep_in(process.pid) not in _FOR_THE_AGENT:
@@ -210,8 +213,7 @@ def _only_wait(processes: Sequence[Process], waits: Sequence[Waiting]) -> bool:
 
 def _command(argv: Sequence[bytes]) -> _Command | None:
     """The waiting command that a process is, if it is one: the box, called by a link or with a name."""
-    # The box starts `python3 -E -s -S -c CODE BOX ...`; somebody may start `python3 BOX ...`.
-    words = argv[6:] if argv[3:5] == [b"-S", b"-c"] else argv[1:]
+    words = argv[6:] if _is_box(argv) else argv[1:]
     if words and not os.path.basename(words[0]).startswith(b"lava-"):
         words = words[1:]
     if not words:
@@ -223,13 +225,18 @@ def _command(argv: Sequence[bytes]) -> _Command | None:
     return None if kind is None else _Command(kind, arguments)
 
 
-def _waits_for_others(pid: int, has_children: bool) -> bool:
+def _is_box(argv: Sequence[bytes]) -> bool:
+    # The box starts `python3 -E -s -S -c CODE BOX ...`; somebody may start `python3 BOX ...`.
+    return argv[3:5] == [b"-S", b"-c"]
+
+
+def _waits_for_others(pid: int, has_children: bool, is_box: bool) -> bool:
     """Whether the process sleeps until one of the same device has done something. Raises OSError."""
     status = _fields(_read(pid, "status"))
     if status[b"Threads"] != b"1" or int(status[b"SigCgt"], 16) & _ALARM:
         return False
     where = _asleep_in(pid)
-    if where in _FOR_CHILDREN:
+    if where in _FOR_CHILDREN or (is_box and where in _FOR_SIGNALS):
         return has_children
     return where in _FOR_A_PIPE and not _has_named_pipe(pid)
 

@@ -86,7 +86,7 @@ def test_operations():
         f"a lease of {packets.LEASE} s as long as",
         f"| {packets.UNATTENDED_POLL_INTERVAL:g} s, 0 s |",
         f"| {packets.LINK_TIMEOUT:g} s of silence |",
-        f"| {session.ABANDONED:g} s without a poll |",
+        f"| {session.ABANDONED:g} s without a poll; {session.RESUMED:g} s after the host was stopped |",
         f"| keys and values of a message | {MAX_DATA // 1024} KiB |",
         f"| request, reply | {MAX_REQUEST // 1024} KiB, {MAX_REPLY // 1024 // 1024} MiB |",
         f"| message id | {operations.MAX_ID} bytes |",
