@@ -656,28 +656,13 @@ def coordinator(tmp_path: Path) -> Iterator[str]:
 def test_hooks_meet_in_a_group_of_a_coordinator(tmp_path, hook, commands, coordinator):
     cache = tmp_path / "cache"  # the usual one is every other test's, too
     common = ("--coordinator", coordinator, "--group", "g")
-    first = hook(
-        *common,
-        "--name",
-        "a",
-        "--role",
-        "client",
-        "--",
-        "bash",
-        "-c",
-        f"export LAVA_MULTI_NODE_CACHE={cache}; {commands} lava-wait x; cat {cache}; echo got $?",
-    )
-    second = hook(
-        *common,
-        "--name",
-        "b",
-        "--role",
-        "server",
-        "--",
-        "bash",
-        "-c",
-        f"{commands} lava-send x key='a  b'; echo sent $?",
-    )
+    wait = f"export LAVA_MULTI_NODE_CACHE={cache}; {commands} lava-wait x; cat {cache}; echo got $?"
+    send = f"echo here; until [ -e {tmp_path}/go ]; do sleep 0.1; done; {commands} lava-send x key='a  b'; echo sent $?"
+    second = hook(*common, "--name", "b", "--role", "server", "--", "bash", "-c", send)
+    # In a group of one, which nobody has declared, a wait would fail at once.
+    second.until(b"here")
+    first = hook(*common, "--name", "a", "--role", "client", "--", "bash", "-c", wait)
+    (tmp_path / "go").touch()
     second.until(b"sent 0")
     assert b"key=a  b" in first.until(b"got 0")
     assert (first.end(), second.end()) == (0, 0)

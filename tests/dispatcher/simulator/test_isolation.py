@@ -574,7 +574,7 @@ def test_missing_programs(sim: Simulator) -> None:
     tools.mkdir()
     for name in ("sh", "env", "ip", "mount", "hostname", "chroot", "setsid", "nsenter"):
         (tools / name).symlink_to(shutil.which(name) or "/bin/true")
-    (tools / "python3").symlink_to(sys.executable)
+    (tools / "python3").symlink_to(Path(sys.executable).resolve())
     environment = {**variables(TMPDIR=str(sim.temporary)), "PATH": str(tools)}
     arguments = [
         sys.executable,
