@@ -208,6 +208,12 @@ class Lab:
             return (
                 f"no TLS with it: {error.reason}; see `cert` and `key` in the file of --group-log-credentials"
             )
+        if self._address.encrypted and isinstance(error, BrokenPipeError | ConnectionResetError):
+            # What it says of a certificate that is missing can come too late to be read.
+            return (
+                "it ended the connection, perhaps since it wants a certificate; "
+                "see `cert` and `key` in the file of --group-log-credentials"
+            )
         if isinstance(error, TimeoutError | nats.errors.TimeoutError):
             return _NO_ANSWER
         if isinstance(error, nats.errors.NoServersError) and self._problems:

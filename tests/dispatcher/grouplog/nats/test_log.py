@@ -494,10 +494,7 @@ tls {{
             (with_credentials(ours), "we do not trust it: unable to get local issuer certificate; see `ca`"),
             (with_credentials('ca = "other.pem"\n' + ours), "we do not trust it: unable to get local issuer"),
             (with_credentials(known + ours, host="localhost"), "we do not trust it: Hostname mismatch"),
-            (
-                with_credentials(known),
-                "no TLS with it: TLSV13_ALERT_CERTIFICATE_REQUIRED; see `cert` and `key`",
-            ),
+            (with_credentials(known), "see `cert` and `key` in the file of --group-log-credentials"),
             (at(server), "we do not trust it: unable to get local issuer certificate; see `ca`"),
         ):
             told = refused(address)
