@@ -83,13 +83,15 @@ class Echoes:
             echo ends.
         :param final: no more comes for now: nothing is open.
         """
-        found = []
         # One byte is looked for ten times as fast as two, and two by a pattern three times as fast as by `find`.
         first = data.find(_CUT_BEGINNING[:1], position, limit)
-        if first >= 0 and _CUT.search(data, first, limit) is not None:
+        begins = first >= 0 and _CUT.search(data, first, limit) is not None
+        if not self._typed:
+            return _find_line(data, position, limit, final) if begins else None
+        found = []
+        if begins:
             found.append(_find_line(data, position, limit, final))
-            if self._typed:
-                found.append(self._find_beginning(data, position, limit, final))
+            found.append(self._find_beginning(data, position, limit, final))
         found += [_find_end(data, position, limit, line, final) for _, line in self._typed]
         found += [_find_rest(data, position, limit, rest, fresh, final) for rest in self._rests]
         # Of those that begin at one place the longest, or one that may become that.
