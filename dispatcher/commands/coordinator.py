@@ -34,9 +34,6 @@ examples:
   lavabox coordinator --socket /tmp/groups --lava 127.0.0.1:3079
 """
 
-# Seconds between looks at which groups are over.
-_TIDY_UP = 1.0
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
@@ -108,11 +105,7 @@ async def _serve(path: str, mode: int, address: tuple[str, int] | None, logs: Gr
         await server.open(path, mode)
         tell(f"hooks come to {path}; {counted(len(groups.groups), 'group')} of before")
         notify("READY=1")
-        while not stop.is_set():
-            try:
-                await asyncio.wait_for(stop.wait(), _TIDY_UP)
-            except TimeoutError:
-                await groups.tidy_up(asyncio.get_running_loop().time())
+        await groups.tidy_up_until(stop)
         notify("STOPPING=1")
     finally:
         await server.close()

@@ -53,12 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="the log of a group, or nats://HOST,HOST/LAB/GROUP; it may still be written to. With --plan: a job "
         "or a test definition (YAML)",
     )
-    parser.add_argument(
-        "--group-log-credentials",
-        metavar="FILE",
-        type=Path,
-        help="what the servers of nats:// ask for, as of `lavabox serve`",
-    )
+    groupoptions.add_credentials(parser)
     parser.add_argument(
         "-o",
         "--output",

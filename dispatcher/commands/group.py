@@ -5,11 +5,11 @@ import argparse
 import asyncio
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dispatcher.errors import SetupError, UsageError
 from dispatcher.group.wording import counted
+from dispatcher.host import groupoptions
 from dispatcher.host.options import duration
 
 if TYPE_CHECKING:
@@ -51,12 +51,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="remove groups that have not ended, too; a dispatcher that is at work on one ends its run",
     )
-    parser.add_argument(
-        "--group-log-credentials",
-        metavar="FILE",
-        type=Path,
-        help="what the servers ask for, as of `lavabox serve`",
-    )
+    groupoptions.add_credentials(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -36,12 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     add_control(parser)
     parser.add_argument("group", metavar="nats://HOST,HOST/LAB/GROUP", nargs="?", help="a group on servers")
-    parser.add_argument(
-        "--group-log-credentials",
-        metavar="FILE",
-        type=Path,
-        help="what the servers of nats:// ask for, as of `lavabox serve`",
-    )
+    groupoptions.add_credentials(parser)
     parser.add_argument("--json", action="store_true", help="show all that is known, as JSON")
 
 

@@ -38,18 +38,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_server_arguments(parser: argparse.ArgumentParser) -> None:
     """The options about servers that hold logs."""
-    parser.add_argument(
-        "--group-log-credentials",
-        metavar="FILE",
-        type=Path,
-        help="read what those servers ask for from FILE, in TOML: user and password, or token; ca, cert, key",
-    )
+    add_credentials(parser)
     parser.add_argument(
         "--purge-after",
         metavar="AGE",
         type=duration,
         help="remove groups of the lab from those servers that ended so long ago, now and once an hour, as in 90d or 12h "
         "(default: 30d; 0: never)",
+    )
+
+
+def add_credentials(parser: argparse.ArgumentParser) -> None:
+    """Add the option for what servers ask for."""
+    parser.add_argument(
+        "--group-log-credentials",
+        metavar="FILE",
+        type=Path,
+        help="read what the servers of nats:// ask for from FILE, in TOML: user and password, or token; ca, cert, key",
     )
 
 

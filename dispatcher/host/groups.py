@@ -30,6 +30,8 @@ from dispatcher.host.timer import Timer
 
 # Seconds without a request and without a connection after which a group is ended.
 IDLE = 24 * 3600.0
+# Seconds between looks at which groups are over.
+_TIDY_UP = 1.0
 # Which part of what a group's log may hold of one device is told of; and seconds between looks at that.
 NEARLY_FULL = 0.8
 _LOOK = 60.0
@@ -282,6 +284,14 @@ class Groups:
                 self._logs.end(name)
             except OSError as error:
                 self._notice(f"the log of the group {name} can't be put away: {error}")
+
+    async def tidy_up_until(self, stop: asyncio.Event) -> None:
+        """Tidy up again and again; returns when the event is set."""
+        while not stop.is_set():
+            try:
+                await asyncio.wait_for(stop.wait(), _TIDY_UP)
+            except TimeoutError:
+                await self.tidy_up(asyncio.get_running_loop().time())
 
     async def tidy_up(self, now: float) -> None:
         """Let members go that have said so, end the groups that are over, and tell of those that grow too large."""

@@ -25,9 +25,6 @@ from dispatcher.host.offers import Device
 from dispatcher.host.service import allow_descriptors, stop_event, tell, tell_of_broken_logs
 from dispatcher.host.systemd import notify
 
-# Seconds between looks at which groups are over.
-_TIDY_UP = 1.0
-
 
 def read_lab(path: Path) -> LabConfig:
     """The lab that a file describes. Raises UsageError."""
@@ -127,11 +124,7 @@ class _LabRun:
             await self._lab.start()
             tell(f"serving {counted(len(self._lab.devices), 'console')}; control by {self._config.control}")
             notify("READY=1")
-            while not stop.is_set():
-                try:
-                    await asyncio.wait_for(stop.wait(), _TIDY_UP)
-                except TimeoutError:
-                    await self._groups.tidy_up(asyncio.get_running_loop().time())
+            await self._groups.tidy_up_until(stop)
             notify("STOPPING=1")
         finally:
             control.close()
