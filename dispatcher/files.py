@@ -64,6 +64,13 @@ def open_output(path: Path, *, append: bool = False) -> BinaryIO:
     return open(descriptor, "wb" if not append else "ab", buffering=0)
 
 
+def write_all(file: BinaryIO, data: bytes) -> None:
+    """Write all of it to an unbuffered file, which may take it in pieces. Raises OSError."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
 def told(error: OSError) -> str:
     """The error as a person would say it: `FILE: what is wrong`, without its number."""
     what = error.strerror or str(error)
@@ -89,9 +96,7 @@ def write_whole(path: Path, data: bytes) -> None:
     target = Path(os.path.realpath(path))
     if _is_special(target):
         with open_output(path) as special:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[special.write(rest) :]
+            write_all(special, data)
         return
     temporary = target.with_name(f".lavabox-{secrets.token_hex(8)}")
     try:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dispatcher.consoles import open_console
 from dispatcher.errors import UsageError
+from dispatcher.group.wording import counted
 from dispatcher.host import groupoptions
 from dispatcher.host.deadwatch import QuietWatch
 from dispatcher.host.options import HOW_TO_WRITE, duration, positive_duration
@@ -104,7 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
     status = run_group(
         devices,
         arguments,
-        [f"serving {len(devices)} console{'s' if len(devices) > 1 else ''}; Ctrl-C ends it"],
+        [f"serving {counted(len(devices), 'console')}; Ctrl-C ends it"],
         must_end=False,
         timeout=arguments.timeout,
         watch=lambda engine: (

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 MARK_VARIABLE = "LAVABOX_DEVICE"
 
 # From <linux/prctl.h>.
+_PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 # Seconds that killed processes get to go; more is needed only by one that hangs in the kernel. And seconds for all,
 # should new ones come again and again.
@@ -50,6 +51,19 @@ def become_subreaper() -> None:
     if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))
+
+
+def death_signal() -> Callable[[], object]:
+    """What a child does between fork and exec, in order to be killed when this process ends."""
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    parent = os.getpid()
+
+    def arm() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)  # It has ended already.
+
+    return arm
 
 
 def reap_orphans(own: Collection[int | None]) -> None:

@@ -8,7 +8,6 @@ killed, as if the board were switched off, and what still stands in the pty is r
 
 import asyncio
 import contextlib
-import ctypes
 import fcntl
 import os
 import secrets
@@ -18,12 +17,12 @@ import sys
 import termios
 import time
 import tty
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
 from dispatcher.consoles import ConsoleError, Listener
 from dispatcher.consoles.pacer import Pacer
-from dispatcher.consoles.processes import MARK_VARIABLE, kill_all, look, send_signal
+from dispatcher.consoles.processes import MARK_VARIABLE, death_signal, kill_all, look, send_signal
 
 # The kernel gives a reader of a pty at most this many bytes at once.
 _READ_SIZE = 4095
@@ -39,8 +38,6 @@ _INPUT_PAUSE, _LAST_INPUT_PAUSE = 0.05, 30.0
 _END_OF_FILE = b"\x04"
 # Seconds that a command which is told to end gets to clean up.
 _GRACE = 1.0
-# Of prctl(2).
-_PR_SET_PDEATHSIG = 1
 # A session leader without a terminal gets the first one that it opens by name.
 _OPEN_TTY = ("/bin/sh", "-c", 'tty=$1; shift; exec "$@" <>"$tty" >&0 2>&0', "sh")
 
@@ -153,10 +150,9 @@ class PtyProcess:
         return self._mark
 
     def _set_modes(self, slave: int) -> None:
-        modes = termios.tcgetattr(slave) if self._initial_modes is None else list(self._initial_modes)
         if self._raw:
             tty.setraw(slave, termios.TCSANOW)
-            modes = termios.tcgetattr(slave)
+        modes = termios.tcgetattr(slave) if self._initial_modes is None else list(self._initial_modes)
         if self._size is not None:
             termios.tcsetwinsize(slave, self._size)
         if not self._echo:
@@ -179,7 +175,7 @@ class PtyProcess:
             stderr=subprocess.DEVNULL if self._starter is None else self._slave,
             start_new_session=True,
             # It imports nothing and takes no lock; and there are no threads yet that could hold one.
-            preexec_fn=_death_signal() if self._dies_with_us else None,  # noqa: PLW1509
+            preexec_fn=death_signal() if self._dies_with_us else None,  # noqa: PLW1509
         )
 
     # Receiving
@@ -467,19 +463,6 @@ class PtyProcess:
         if self._slave is not None:
             os.close(self._slave)
             self._slave = None
-
-
-def _death_signal() -> Callable[[], object]:
-    """What a child does between fork and exec, in order to be killed when this process ends."""
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-    parent = os.getpid()
-
-    def arm() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(1)  # It has ended already.
-
-    return arm
 
 
 def command_console(address: str) -> PtyProcess:

@@ -70,17 +70,14 @@ class _Watcher:
 
     def __init__(self, listener: Listener, note_end: Callable[[], object]) -> None:
         self._note_end = note_end
-        self._listener = listener
         self.received = listener.received
         self.drained = listener.drained
+        self.lost = listener.lost
         self.rebooted = listener.rebooted
-
-    def lost(self, reason: str) -> None:
-        self._listener.lost(reason)
 
     def ended(self, reason: str, status: int) -> None:
         self._note_end()
-        self._listener.lost(f"the command {reason}")
+        self.lost(f"the command {reason}")
 
 
 def lasting_console(address: str, speed: int) -> Console:

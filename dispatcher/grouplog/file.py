@@ -9,7 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import BinaryIO
 
-from dispatcher.files import open_log, open_regular, told
+from dispatcher.files import open_log, open_regular, told, write_all
 from dispatcher.group.events import Event, Founded, Reader, to_json
 from dispatcher.grouplog import Deliver, Failed, GroupLogError, Notice, check_founding
 
@@ -143,9 +143,7 @@ class FileGroupLog:
         """Raises OSError; the event is then not in the file."""
         line = json.dumps(to_json(event), separators=(",", ":")).encode() + b"\n"
         try:
-            written = 0
-            while written < len(line):
-                written += self._file.write(line[written:])
+            write_all(self._file, line)
         except BaseException:
             self._file.truncate(self._length)
             raise

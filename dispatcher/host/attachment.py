@@ -177,6 +177,10 @@ class Attachment:
                     raise
                 self._trouble(str(error))
             else:
+                if self._over.is_set():
+                    # `close` came first, and has closed nothing.
+                    await self.console.close()
+                    return
                 if self.trouble:
                     self.trouble = ""
                     self._group.regain(self)

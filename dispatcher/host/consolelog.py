@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
-from dispatcher.files import open_output
+from dispatcher.files import open_output, write_all
 from dispatcher.view.timestamps import Clock, StampedLines
 
 
@@ -51,8 +51,7 @@ class ConsoleLogs:
         for kind, file in list(self._files[device].items()):
             piece = data if kind == "log" else self._stamps[device].stamped(data)
             try:
-                while piece:
-                    piece = piece[file.write(piece) :]
+                write_all(file, piece)
             except OSError as error:
                 del self._files[device][kind]
                 file.close()

@@ -8,11 +8,11 @@ NAME.OFFSET.log   earlier output; OFFSET is where it begins, in bytes of all tha
 
 import contextlib
 from collections.abc import Callable
-from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
 
-from dispatcher.files import told
+from dispatcher.files import told, write_all
+from dispatcher.view.timestamps import stamp_lines, universal
 
 # Seconds after a write that failed until the next one is tried.
 _PAUSE = 10.0
@@ -72,11 +72,11 @@ class DeviceLog:
             if self._missing:
                 self._say_what_is_missing()
                 length, length_of_times = self._log.tell(), self._times.tell()
-            self._write(self._log, data)
-            self._write(self._times, self._stamped(data, now))
+            write_all(self._log, data)
+            write_all(self._times, self._stamped(data, now))
         except OSError as error:
             if not self._retry_at:
-                self._notice(f"the log can't be written: {error.strerror or error}; trying again")
+                self._notice(f"the log can't be written: {told(error)}; trying again")
             # All of it or nothing.
             self._log.seek(self._log.truncate(length))
             self._times.seek(self._times.truncate(length_of_times))
@@ -117,26 +117,15 @@ class DeviceLog:
     def _path(self, kind: str) -> Path:
         return self._directory / f"{self._device}{kind}.log"
 
-    def _write(self, file: FileIO, data: bytes) -> None:
-        while data:
-            data = data[file.write(data) :]
-
     def _stamped(self, data: bytes, now: float) -> bytes:
-        """Each line with a stamp; a CR in the end of a line is no news."""
-        stamp = datetime.fromtimestamp(self._epoch + now, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3].encode()
-        lines = data.split(b"\n")
-        begins, self._begins_line = self._begins_line, data.endswith(b"\n")
-        last = lines.pop()
-        pieces = [b"%b %b\n" % (stamp, line) for line in lines]
-        if last:
-            pieces.append(b"%b %b" % (stamp, last))
-        if pieces and not begins:
-            pieces[0] = pieces[0][len(stamp) + 1 :]
-        return b"".join(pieces)
+        """Each line with the time at which it began."""
+        stamp = universal(self._epoch + now).removesuffix("Z")
+        inside, self._begins_line = not self._begins_line, data.endswith(b"\n")
+        return stamp_lines(data, f"{stamp} ".encode(), inside=inside)
 
     def _say_what_is_missing(self) -> None:
         sentence = f"{self._missing} bytes are missing in the log, which could not be written"
-        self._write(self._times, b"\n[%b]\n" % sentence.encode())
+        write_all(self._times, b"\n[%b]\n" % sentence.encode())
         self._gap += self._missing
         self._missing = 0
         self._retry_at = 0.0

@@ -88,7 +88,7 @@ class StandardStreams:
             self._loop.call_soon(self._readable_file)
 
     def _readable_file(self) -> None:
-        if self._readable():
+        if not self._input.closed and self._readable():
             self._loop.call_soon(self._readable_file)
 
     def _readable(self) -> bool:
@@ -144,6 +144,7 @@ class _Stream:
         self.is_terminal = os.isatty(number)
         self._watched = False
         self._written = False
+        self.closed = False
         mode = os.fstat(number).st_mode
         if stat.S_ISREG(mode):
             return  # it never keeps anybody waiting, and opened anew it would begin anew
@@ -198,6 +199,7 @@ class _Stream:
     def close(self, loop: asyncio.AbstractEventLoop) -> None:
         self.unwatch_reading(loop)
         self.unwatch_writing(loop)
+        self.closed = True
         if self._socket is not None:
             self._socket.close()
         elif self._own:

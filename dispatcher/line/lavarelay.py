@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 
 from dispatcher.group.events import Sent, Waiting, WaitKind
 from dispatcher.group.wording import command, duration, shown
-from dispatcher.line.lavasignals import Runs
+from dispatcher.line.lavasignals import NOT_CARRIED, Runs
 from toolkit.wire.vocabulary import MAX_REPLY, NO, OK, pack_reply
 
 # Characters of a request: LAVA looks back no further than 4000 on some connections.
@@ -39,7 +39,7 @@ _MAX_ANSWER = 2 * MAX_REPLY
 
 _WORDS = {WaitKind.WAIT: "WAIT", WaitKind.WAIT_ALL: "WAIT_ALL", WaitKind.SYNC: "SYNC"}
 # What LAVA takes as one word on every way that it goes, in all of its versions. A pair has one "=".
-_WORD = re.compile(r"(?!__)[^\s<>=\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
+_WORD = re.compile(rf"(?!__)[^={NOT_CARRIED}]+")
 # LAVA finds the beginning of a pair by this.
 _KEY = re.compile(r"(?!__)[A-Za-z0-9_]+")
 _QUOTED = re.compile(rb"__(?:(?:[A-Za-z0-9]*_[0-9A-F]{2})+[A-Za-z0-9]*)?")
@@ -111,7 +111,7 @@ class Relay:
 
     def cancel(self, handle: object) -> None:
         """Nobody waits for this answer any more."""
-        for request in [*self._queue, *([self._current] if self._current else [])]:
+        for request in self._open():
             if handle in request.handles:
                 request.handles.remove(handle)
                 if not request.handles:
@@ -140,15 +140,14 @@ class Relay:
 
     def next_timeout(self) -> float | None:
         """When `handle_timeout` has to be called."""
-        requests = [*self._queue, *([self._current] if self._current else [])]
-        times = [request.until for request in requests if request.until is not None and request.handles]
+        times = [request.until for request in self._open() if request.until is not None and request.handles]
         if self._held:
             times.append(self._held_until)
         return min(times, default=None)
 
     def handle_timeout(self, now: float) -> bytes:
         """Let waits time out; returns what is to reach the device of the keys that were held back."""
-        for request in [*self._queue, *([self._current] if self._current else [])]:
+        for request in self._open():
             if request.until is not None and now >= request.until and request.handles:
                 after = duration(request.asked.timeout or 0.0) if isinstance(request.asked, Waiting) else ""
                 self._answer(request, pack_reply(NO, f"timed out after {after}, and LAVA has not answered"))
@@ -158,6 +157,9 @@ class Relay:
         return b""
 
     # Inside
+
+    def _open(self) -> list[_Request]:
+        return [*self._queue, *([self._current] if self._current else [])]
 
     def _refusal(self, request: _Request) -> str:
         """Why LAVA can't be asked this; "" if it can."""

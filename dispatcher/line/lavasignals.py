@@ -27,9 +27,11 @@ from collections.abc import Sequence
 MAX_WORD = 250
 MAX_MESSAGE = 1500
 
-# `\s` is what Python's `split` takes for white space, which is what LAVA does with a signal.
-_NOT_IN_WORD = re.compile(r"[\s<>\x00-\x1f\x7f-\x9f\ud800-\udfff]|%(?=[0-9A-Fa-f]{2})")
-_NOT_IN_MESSAGE = re.compile(r"(?! )[\s<>\x00-\x1f\x7f-\x9f\ud800-\udfff]|%(?=[0-9A-Fa-f]{2})|^ |(?<= ) | $")
+# Characters that LAVA does not carry in a word, as the inside of a set in a pattern. `\s` is what Python's `split`
+# takes for white space, which is what LAVA does with a signal.
+NOT_CARRIED = r"\s<>\x00-\x1f\x7f-\x9f\ud800-\udfff"
+_NOT_IN_WORD = re.compile(rf"[{NOT_CARRIED}]|%(?=[0-9A-Fa-f]{{2}})")
+_NOT_IN_MESSAGE = re.compile(rf"(?! )[{NOT_CARRIED}]|%(?=[0-9A-Fa-f]{{2}})|^ |(?<= ) | $")
 
 
 class Runs:

@@ -18,6 +18,14 @@ def universal(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
 
 
+def stamp_lines(data: bytes, stamp: bytes, *, inside: bool) -> bytes:
+    """The bytes with the stamp before each line; `inside`: they begin in the middle of one."""
+    ended = data.endswith(b"\n")
+    lines = data.removesuffix(b"\n").split(b"\n")
+    text = (b"" if inside else stamp) + (b"\n" + stamp).join(lines)
+    return text + b"\n" if ended else text
+
+
 class Timestamps:
     """Puts the time of the day before each line, as long as `on`."""
 
@@ -48,9 +56,5 @@ class StampedLines:
         """The bytes with the stamps; they need not end with a line."""
         if not data:
             return data
-        stamp = f"{universal(self._clock())} ".encode()
-        ended = data.endswith(b"\n")
-        lines = data.removesuffix(b"\n").split(b"\n")
-        text = (b"" if self._inside else stamp) + (b"\n" + stamp).join(lines)
-        self._inside = not ended
-        return text + b"\n" if ended else text
+        inside, self._inside = self._inside, not data.endswith(b"\n")
+        return stamp_lines(data, f"{universal(self._clock())} ".encode(), inside=inside)

@@ -176,3 +176,35 @@ def test_at_the_end_nothing_is_left_behind(how: str) -> None:
             assert results(events) == COUNT
 
     asyncio.run(body())
+
+
+def test_a_connection_that_comes_after_the_end_is_closed() -> None:
+    class SlowConsole(FakeConsole):
+        lasting = True
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.opening = asyncio.Event()
+            self.answered = asyncio.Event()
+            self.is_open = False
+
+        async def open(self, listener: Listener) -> None:
+            self.opening.set()
+            await self.answered.wait()
+            self.is_open = True
+
+        async def close(self) -> None:
+            self.is_open = False
+
+    async def body() -> None:
+        async with devices() as ((device,), _):
+            attached = device.attachment
+            console = attached.console = SlowConsole()
+            running = asyncio.create_task(attached.run())
+            await console.opening.wait()
+            await attached.close("removed")
+            console.answered.set()
+            await running
+            assert not console.is_open and not attached.connected
+
+    asyncio.run(body())
