@@ -49,7 +49,7 @@ import sys
 import tempfile
 import tokenize
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 
@@ -212,22 +212,7 @@ def build(output: Path, python: str | None = None) -> Path:
             (f"source/{name}", marshal.dumps(group, MARSHAL_VERSION)) for name, group in groups.items()
         ]
     entries.append(("LICENSE", _licence()))
-    output.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.")
-    new = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(header().encode())
-            with zipfile.ZipFile(file, "w") as archive:
-                for path, content in entries:
-                    archive.writestr(_entry(path), content, compresslevel=9)
-        new.chmod(0o755)
-        _check(new, python or sys.executable)
-        new.replace(output)
-    except BaseException:
-        new.unlink(missing_ok=True)
-        raise
-    return output
+    return _write(output, header(), entries, 9, lambda new: _check(new, python or sys.executable))
 
 
 def build_host(output: Path) -> Path:
@@ -246,15 +231,28 @@ def build_host(output: Path) -> Path:
     for variable, value in (("BUILD", digest), ("TAG", importlib.machinery.EXTENSION_SUFFIXES[0])):
         start = re.sub(rf'(?m)^{variable} = ""'.encode(), f'{variable} = "{value}"'.encode(), start)
     entries["__main__.py"] = start
+    return _write(output, "#!/usr/bin/env python3\n", sorted(entries.items()), 6, lambda new: None)
+
+
+def _write(
+    output: Path, head: str, entries: list[tuple[str, bytes]], level: int, check: Callable[[Path], None]
+) -> Path:
+    """Write an executable archive to `output`, in the place of what is there, once `check` has let it pass."""
     output.parent.mkdir(parents=True, exist_ok=True)
-    new = output.with_name(f".{output.name}.new")
-    with new.open("wb") as file:
-        file.write(b"#!/usr/bin/env python3\n")
-        with zipfile.ZipFile(file, "w") as archive:
-            for name in sorted(entries):
-                archive.writestr(_entry(name), entries[name], compresslevel=6)
-    new.chmod(0o755)
-    return new.replace(output)
+    descriptor, name = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.")
+    new = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(head.encode())
+            with zipfile.ZipFile(file, "w") as archive:
+                for path, content in entries:
+                    archive.writestr(_entry(path), content, compresslevel=level)
+        new.chmod(0o755)
+        check(new)
+        return new.replace(output)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
 
 
 def _installed() -> Iterator[tuple[str, bytes]]:

@@ -461,9 +461,7 @@ class Agent:
         elif (byte == ord(ACTED) and command.state == TOLD) or (
             byte == ord(ITSELF) and command.state == ACTING
         ):
-            # Nothing goes back of what its replies gave.
-            command.step("killed")
-            self._drop(fd)
+            self._let_go(fd, command)
         elif byte == ord(ACTED) and command.errand is not None:
             command.errand.acted()
             self._go_on(fd, command)
@@ -484,7 +482,7 @@ class Agent:
         try:
             command.errand = Errand(message)
         except Exception:
-            self._end(fd, command, "killed")
+            self._let_go(fd, command)
         else:
             self._go_on(fd, command)
 
@@ -496,8 +494,7 @@ class Agent:
         try:
             what, message = command.errand.next()
         except Exception:
-            command.tags.clear()
-            self._end(fd, command, "killed")
+            self._let_go(fd, command)
             return
         if what == ASK:
             self._submit(command, message)
@@ -516,6 +513,11 @@ class Agent:
         if command.state == GONE:
             self._drop(fd)
         self._changed = True
+
+    def _let_go(self, fd: int, command: _Command) -> None:
+        """The command goes on by itself: nothing goes back of what its replies gave."""
+        command.step("killed")
+        self._drop(fd)
 
     def _collect(self) -> None:
         """Note replies that have come."""
@@ -569,7 +571,7 @@ def spawn(listener: "Socket", console: "Console") -> None:
     try:
         posix.setsid()
         posix.chdir("/")
-        _let_go_of_files({listener.fileno(), console.read_fd, console.write_fd})
+        let_go_of_files({listener.fileno(), console.read_fd, console.write_fd})
         try:
             with open("/proc/self/comm", "w") as file:
                 file.write("lavabox-agent")
@@ -598,7 +600,7 @@ def _stop_writing(number: int, frame: object) -> None:
     raise OSError(errno.ETIMEDOUT, "it takes no output")
 
 
-def _let_go_of_files(keep: "set[int]") -> None:
+def let_go_of_files(keep: "set[int]") -> None:
     """Close what was inherited: `x=$(lava-role)` waits until nobody has its pipe open."""
     try:
         fds = [int(name) for name in posix.listdir("/proc/self/fd")]

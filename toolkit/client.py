@@ -21,10 +21,13 @@ def ask(message: bytes, environ: "Mapping[str, str]") -> "tuple[bytes, Callable[
     A command that ends before gives back what the reply gave to it. Raises CommandError where there is no reply.
     """
     port = console.find(environ)
-    for _ in range(TRIES):
-        reply = _ask(port, message)
-        if reply is not None:
-            return reply
+    try:
+        for _ in range(TRIES):
+            reply = _ask(port, message)
+            if reply is not None:
+                return reply
+    finally:
+        port.close()
     raise CommandError(
         LINK_FAILED, "the agent for %s ended %d times before it had a reply" % (port.path, TRIES)
     )

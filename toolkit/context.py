@@ -47,9 +47,7 @@ class Context:
 
     def borrow(self, operation: str, *arguments: object) -> "list[Any]":
         """The same, for what is given to one command only: it goes back if the command ends without `take`."""
-        values = self._exchange(True, operation, arguments)
-        self.borrowed = self._last
-        return values
+        return self._exchange(True, operation, arguments)
 
     def take(self) -> None:
         """Tell the dispatcher that what was borrowed is safe. Raises CommandError: it has gone back, or nobody knows."""
@@ -60,7 +58,9 @@ class Context:
     def _exchange(self, borrows: bool, operation: str, arguments: "tuple[object, ...]") -> "list[Any]":
         from .entropy import random_bytes
 
-        identity = self._last = self._identity or random_bytes(IDENTITY_SIZE)
+        identity = self._identity or random_bytes(IDENTITY_SIZE)
+        if borrows:
+            self.borrowed = identity
         self._identity = (int.from_bytes(identity, "big") + 1 & (1 << 8 * IDENTITY_SIZE) - 1).to_bytes(
             IDENTITY_SIZE, "big"
         )

@@ -80,6 +80,9 @@ def start(
     :param with_input: whether it may read what this process could.
     :param mask: the signals that it is to block, instead of those that this process does.
     """
+    if _signal.getsignal(_signal.SIGCHLD) == _signal.SIG_IGN:
+        # Inherited so. The kernel would drop the exit status, and not tell of the end: `_wait` needs both.
+        _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
     pid = os.fork()
     if pid:
         return pid

@@ -2,6 +2,8 @@
 """Other programs: how they are started and found, and how they have ended."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,3 +71,13 @@ def test_find(tmp_path: Path) -> None:
     assert processes.find("tool", {"PATH": path}) == str(tmp_path / "b" / "tool")
     assert processes.find("other", {"PATH": path}) is None
     assert processes.find("sh", {}) is not None
+
+
+def test_the_status_is_had_where_the_end_of_children_is_ignored() -> None:
+    """As some programs leave it to those that they start."""
+    code = (
+        "import sys; from toolkit import processes; sys.exit(processes.run(['/bin/sh', '-c', 'exit 3'], {}))"
+    )
+    before = "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+    command = [sys.executable, "-c", before, sys.executable, "-c", code]
+    assert subprocess.run(command, cwd=Path(__file__).parents[2], timeout=60).returncode == 3

@@ -106,16 +106,14 @@ def _keep(name: bytes, request: bytes, console: str, pipe: int) -> None:
     import os
     import time
 
+    from toolkit.agent import let_go_of_files
     from toolkit.context import Context
 
     os.setsid()
     for number in (_signal.SIGINT, _signal.SIGHUP, _signal.SIGTERM):
         _signal.signal(number, _signal.SIG_IGN)
     # Whoever reads what COMMAND prints does not wait for the keeper, and the agent sees when lava-lock ends.
-    os.closerange(3, pipe)
-    os.closerange(pipe + 1, 256)
-    for descriptor in range(3):
-        os.dup2(os.open(os.devnull, os.O_RDWR), descriptor)
+    let_go_of_files({pipe})
     if os.read(pipe, 1):
         return
     context = Context("lava-lock", {"LAVA_CONSOLE": console})

@@ -276,13 +276,12 @@ class DeviceLink:
         request = self._requests.get(tag)
         if request is None:
             return
-        if request.state == SETTLING:
-            self._fail(request, status, text)  # the reply is here
+        answered = request.state == SETTLING
+        self._fail(request, status, text)
+        if answered:
             return
-        if request.state != CANCELLING:
-            request.reply = pack_reply(status, text)
-        self._step(request, "link failed")
-        self._abandon(request)
+        if request.last_sequence:
+            self._give_back(tag)
         if self._state == CALLING and not self._requests:
             self._close()
 

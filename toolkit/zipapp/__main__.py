@@ -20,7 +20,7 @@ try:
         # The name of the agent is made of Console.key, for where the console is plain to see.
         ttys = [posix.ttyname(fd) for fd in (0, 1, 2) if posix.isatty(fd)]
         path = posix.environ.get(b"LAVA_CONSOLE") or (ttys + ["/dev/tty"])[0].encode()
-        if b"/" not in path:
+        if path[:1] != b"/":
             path = b"/dev/" + path
         number, instance = posix.stat(path).st_rdev, 0
         if number >> 8 == 5 or number == 0x400:
