@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dispatcher.engine import Engine
 from dispatcher.group.events import Event, Founded
 from dispatcher.line.channel import Alarm, Asked, Channel, Item, Output, TextHandle
-from dispatcher.line.session import Cancelled, Request
-from dispatcher.line.textsignals import Malformed
+from dispatcher.line.session import Cancelled, Cleared, Request, Suspected
 
 
 class PureGroup:
@@ -66,9 +65,10 @@ class PureGroup:
                     self.engine.cancel(item.request, item.reason, now)
                 case Alarm():
                     pass
-                case Malformed():
-                    text = item.text.decode("utf-8", "surrogateescape")
-                    self.engine.report(name, "malformed", (text, item.reason), item.offset, now)
+                case Suspected():
+                    self.engine.lose(name, "its console shows that it crashed or boots anew", now, boots=True)
+                case Cleared():
+                    self.engine.regain(name, now)
                 case _:
                     self.engine.report(name, item.kind, item.fields, item.offset, now)
         self._turn(now)

@@ -190,7 +190,7 @@ class Engine:
         if known is None and founded is not None and founded.members is not None:
             raise ValueError(f"{device} is not one of the declared members of the group")
         self._devices[device] = _Device(role)
-        self._append(Joined(self.epoch + now, device, self._identity(), role), now)
+        self._append_joined(device, now)
         coordinator = self.state.coordinator
         for wait in coordinator.waits_of(device):
             # Of an earlier run of this host, which kept their time.
@@ -201,23 +201,24 @@ class Engine:
     def leave(self, device: str, reason: str, now: float) -> None:
         """The device will never send again: its script has ended, or it is dead."""
         del self._devices[device]
-        self._held = [(request, call) for request, call in self._held if call.device != device]
+        self._drop_held(device)
         self._append(Left(self.epoch + now, device, self._identity(), reason), now)
 
     def release(self, device: str) -> None:
         """The device's console is not here any more, for a while: its waits go on, and its commands ask again."""
         del self._devices[device]
-        self._held = [(request, call) for request, call in self._held if call.device != device]
+        self._drop_held(device)
         self._waiters.forget(device)
         self._borrowers.forget(device)
 
     def reboot(self, device: str, reason: str, now: float) -> None:
         """None of the device's commands is there any more; `reason` is a clause."""
-        self._held = [(request, call) for request, call in self._held if call.device != device]
+        self._drop_held(device)
         coordinator = self.state.coordinator
         ending = {event.request for event in self._pending.values() if isinstance(event, Released)}
-        for wait in (*coordinator.waits(), *coordinator.lent()):
-            if wait.device == device and wait.identity not in ending:
+        lent = [wait for wait in coordinator.lent() if wait.device == device]
+        for wait in (*coordinator.waits_of(device), *lent):
+            if wait.identity not in ending:
                 self._release(wait.identity, INTERRUPTED, reason, now)
         for claim in coordinator.claims_of_commands(device):
             # Its COMMAND has ended with all others.
@@ -238,7 +239,7 @@ class Engine:
         of_device = self._devices.get(device)
         if of_device is not None and of_device.lost:
             of_device.lost = False
-            self._append(Joined(self.epoch + now, device, self._identity(), of_device.role), now)
+            self._append_joined(device, now)
 
     def request(
         self,
@@ -369,9 +370,11 @@ class Engine:
             self._notices.append((event.device, f"refused: {event.fields[0]}: {event.fields[1]}"))
         for outcome in change.outcomes:
             self._answer_waiters(outcome.request)
-        if isinstance(event, Taken | Released):
-            self._borrowers.take(event.request)
-            self._borrowed.pop(event.request, None)
+        if isinstance(event, Taken | Released | Unlocked | Left):
+            for identity in [one for one in self._borrowed if not coordinator.lends(one)]:
+                # It is taken, or has gone back.
+                del self._borrowed[identity]
+                self._borrowers.take(identity)
         self._doubt_lent(now)
         self._answer_waiters(event.identity)
         if given_up is not None and self._ends_by_release(event.identity):
@@ -389,12 +392,7 @@ class Engine:
         if isinstance(event, Left):
             if here:
                 # It has come here from another host, whose last word of it is late.
-                self._append(
-                    Joined(
-                        self.epoch + now, event.device, self._identity(), self._devices[event.device].role
-                    ),
-                    now,
-                )
+                self._append_joined(event.device, now)
             elif ours and self.state.coordinator.abandoned and self.state.founded is not None:
                 # Whoever else sees that appends the same.
                 self._append(Ended(self.epoch + now, b"ended" + self.state.founded.identity), now)
@@ -503,6 +501,13 @@ class Engine:
 
     # -- inside --------------------------------------------------------------------------------
 
+    def _append_joined(self, device: str, now: float) -> None:
+        role = self._devices[device].role
+        self._append(Joined(self.epoch + now, device, self._identity(), role), now)
+
+    def _drop_held(self, device: str) -> None:
+        self._held = [(request, call) for request, call in self._held if call.device != device]
+
     def _carry_out(self, request: object, call: Call, now: float) -> None:
         if self.state.role(call.device) is None:
             # Its `Joined` is still on the way, and nothing of it may overtake that.
@@ -603,8 +608,11 @@ class Engine:
         """Give what was lent to devices here a time to be taken, a shorter one where somebody waits for it."""
         coordinator = self.state.coordinator
         for wait in coordinator.lent():
+            given = self._borrowed.get(wait.identity)
+            if given == IMPATIENT or wait.device not in self._devices:
+                continue
             patience = IMPATIENT if coordinator.behind(wait.identity) else ABANDONED
-            if wait.device in self._devices and self._borrowed.get(wait.identity, patience + 1) > patience:
+            if patience != given:
                 self._borrowed[wait.identity] = patience
                 self._doubt(wait.identity, now, patience)
 

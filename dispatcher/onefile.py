@@ -42,8 +42,9 @@ def main() -> int:
 
 def unpacked(archive: Path) -> Path:
     """The folder with what is in the archive, unpacked now if it was not before. Raises OSError."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     try:
+        # `Path.home` raises RuntimeError for a user who has none.
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         return _unpacked_in(cache / "lavabox", archive)
     except (OSError, RuntimeError):
         return _unpacked_in(Path(tempfile.gettempdir()) / f"lavabox-{os.geteuid()}", archive)

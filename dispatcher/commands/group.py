@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dispatcher.errors import SetupError, UsageError
-from dispatcher.group.wording import counted
+from dispatcher.group.wording import columns, counted
 from dispatcher.host import groupoptions
 from dispatcher.host.options import duration
 
@@ -106,14 +106,12 @@ def _has_ended(address: "Address", name: str) -> bool:
 
 
 def _show(groups: "Sequence[Group]") -> None:
-    lines = [("group", "state", "devices", "messages", "begun", "last event")]
+    lines: list[tuple[str, ...]] = [("group", "state", "devices", "messages", "begun", "last event")]
     for group in groups:
         state = "ended" if group.ended else "open" if group.began is not None else "damaged"
         size = "-" if group.size is None else str(group.size)
         lines.append((group.name, state, size, str(group.messages), _time(group.began), _time(group.last)))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    print("\n".join(columns(lines)))
 
 
 def _time(seconds: float | None) -> str:

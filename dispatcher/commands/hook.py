@@ -11,7 +11,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -165,7 +165,7 @@ def _run(arguments: argparse.Namespace) -> int:
         status = _missing(arguments.words[0])
         if status:
             return status
-    _warn_of_multiplexer(arguments.words, os.environ)
+    _warn_of_multiplexer(arguments.words)
     console = _console(arguments)
     signals = job is not None if arguments.signals is None else arguments.signals
     try:
@@ -333,7 +333,7 @@ def _missing(program: str) -> int:
     return 126 if exists else 127
 
 
-def _warn_of_multiplexer(words: Sequence[str], environment: Mapping[str, str]) -> None:
+def _warn_of_multiplexer(words: Sequence[str]) -> None:
     """A terminal multiplexer takes frames for something of its own, and drops them."""
     program = os.path.basename(words[0]) if words else ""
     if program in ("tmux", "screen", "byobu", "dvtm", "zellij"):

@@ -5,6 +5,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from dispatcher.commands.ctl import add_control
 from dispatcher.errors import SetupError, UsageError
 from dispatcher.group.doings import doings
 from dispatcher.group.state import GroupState
-from dispatcher.group.wording import counted, duration, enumerated, shown
+from dispatcher.group.wording import columns, counted, duration, enumerated, shown
 from dispatcher.host import groupoptions
 from dispatcher.host.control import call
 
@@ -49,11 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
             "--group-log-credentials needs nats://HOST/LAB/GROUP: it is for the servers of a group"
         )
     status = call(arguments.control, {"do": "status"})["status"]
-    if arguments.json:
-        json.dump(status, sys.stdout, indent=2)
-        print()
-    else:
-        print(as_text(status), end="")
+    _show(status, None if arguments.json else as_text)
     return 0 if all(device["connected"] for device in status["devices"]) else 1
 
 
@@ -67,13 +64,17 @@ def _show_group(place: str, credentials: Path | None, *, as_json: bool) -> int:
             state.apply(event)
         except ValueError as error:
             raise SetupError(f"{place}, message {number}: {error}") from error
-    status = group_status(state, time.time())
-    if as_json:
+    _show(group_status(state, time.time()), None if as_json else group_as_text)
+    return 0
+
+
+def _show(status: dict[str, Any], as_words: Callable[[dict[str, Any]], str] | None) -> None:
+    """Print it as JSON, or as a person reads it."""
+    if as_words is None:
         json.dump(status, sys.stdout, indent=2)
         print()
     else:
-        print(group_as_text(status), end="")
-    return 0
+        print(as_words(status), end="")
 
 
 def group_status(state: GroupState, now: float) -> dict[str, Any]:
@@ -98,10 +99,8 @@ def group_as_text(status: dict[str, Any]) -> str:
     """`group_status` for a person."""
     rows: list[tuple[str, ...]] = [("device", "role", "state", "")]
     rows += [(one["name"], one["role"], one["state"], one["what"]) for one in status["devices"]]
-    results = ", ".join(f"{number} {word}" for word, number in status["results"].items() if number)
-    awaited = f"; waiting for {status['awaited']}" if status["awaited"] else ""
     number = counted(len(status["devices"]), "device")
-    lines = [*_columns(rows), f"{status['state']}: {number}{awaited}; results: {results or 'none'}"]
+    lines = [*columns(rows), f"{status['state']}: {number}{_progress(status)}"]
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -132,29 +131,19 @@ def as_text(status: dict[str, Any]) -> str:
                     else f"{member['name']} ({member['alias']})"
                 )
                 rows.append((name, member["role"], group["name"], state, "-", "-", "-", waits))
-    lines = _columns(rows)
+    lines = columns(rows)
     for group in status["groups"]:
-        results = ", ".join(f"{number} {word}" for word, number in group["results"].items() if number)
-        awaited = f"; waiting for {group['awaited']}" if group["awaited"] else ""
-        lines.append(
-            f"group {shown(group['name'])}: {len(group['members'])} devices{awaited}; results: {results or 'none'}"
-        )
+        lines.append(f"group {shown(group['name'])}: {len(group['members'])} devices{_progress(group)}")
         lines += [f"group {shown(group['name'])}: {shown(sentence)}" for sentence in group["dead_end"]]
     return "".join(f"{line}\n" for line in lines)
+
+
+def _progress(group: dict[str, Any]) -> str:
+    results = ", ".join(f"{number} {word}" for word, number in group["results"].items() if number)
+    awaited = f"; waiting for {group['awaited']}" if group["awaited"] else ""
+    return f"{awaited}; results: {results or 'none'}"
 
 
 def _wait(wait: dict[str, Any]) -> str:
     whom = enumerated(wait["for"], more=wait["more"]) or "nobody"
     return f"{wait['command']} for {whom}, {duration(wait['seconds'])}"
-
-
-def _columns(rows: list[tuple[str, ...]]) -> list[str]:
-    rows = [tuple(map(_cell, row)) for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
-
-
-def _cell(text: str) -> str:
-    return shown(text)

@@ -284,9 +284,7 @@ class Coordinator:
         self._by_lack: dict[str, dict[bytes, _Wait]] = {}
         self._of_any: dict[bytes, _Wait] = {}
         self._of_whom: dict[Whom, dict[tuple[bytes, int], dict[bytes, _Wait]]] = {}
-        self._too_many: set[int] = (
-            set()
-        )  # numbers of devices that more than are here were asked for at some time
+        self.failed: dict[bytes, Waiting] = {}  # the waits that the newest event let fail, by request
 
     @property
     def members(self) -> list[tuple[str, str]]:
@@ -502,6 +500,11 @@ class Coordinator:
             groups[key].waits.append(wait.waiting)
         return list(groups.values())
 
+    @property
+    def needs(self) -> int:
+        """How many `wait_groups` there are."""
+        return len({(wait.waiting.ids, wait.need) for wait in self._waits.values()})
+
     def senders(self, message_id: bytes) -> dict[str, int]:
         """How often each device has sent or synced this, of those that have."""
         message = self._messages.get(message_id)
@@ -545,6 +548,8 @@ class Coordinator:
         if isinstance(event, _OF_MEMBERS) and event.device not in self._roles:
             raise ValueError(f"{event.device!r} never joined the group")
         device = getattr(event, "device", "")
+        if self.failed:
+            self.failed = {}
         if self._lost:
             self._lost.pop(device, None)
         if self._resting:
@@ -698,11 +703,10 @@ class Coordinator:
                 if self._lacks(next(iter(waits.values())), device):
                     groups.append(waits)
         here = len(self._roles) - len(self._gone)
-        self._too_many.add(here + 1)
-        self._too_many = {number for number in self._too_many if number in self._of_whom}
         if self.complete:
-            for number in self._too_many:
-                groups += self._of_whom[number].values()
+            for number, waits_for in self._of_whom.items():
+                if isinstance(number, int) and number > here:
+                    groups += waits_for.values()
             if here <= 1:
                 groups.append(self._of_any)
         waits = {request: wait for group in groups for request, wait in group.items()}
@@ -860,8 +864,6 @@ class Coordinator:
         else:
             groups = self._of_whom.setdefault(whom, {})
             places.append(groups.setdefault((wait.waiting.message_id, times), {}))
-            if isinstance(whom, int) and whom > len(self._roles) - len(self._gone):
-                self._too_many.add(whom)
         for message in wait.messages:
             if message.waits is None:
                 message.waits = _Waits()
@@ -977,6 +979,8 @@ class Coordinator:
             self._forget_places(wait)
             if status == OK:
                 self._give(wait)
+        if status == NO:
+            self.failed[request.identity] = request
         if request.kind is WaitKind.SYNC and status != OK:
             self._unmet.add((request.message_id, request.device))
         outcome = Outcome(request.identity, request.device, status, reason)

@@ -70,8 +70,7 @@ def candidates(coordinator: Coordinator) -> set[str]:
 
 def too_large(coordinator: Coordinator) -> str:
     """Why dead ends are not looked for in this group, as a clause; empty if they are."""
-    needs = len({(wait.kind, wait.ids, wait.whom) for wait in coordinator.waits()})
-    members = len(coordinator.members)
+    needs, members = coordinator.needs, len(coordinator.members)
     if needs * members <= MAX_LOOKED_AT:
         return ""
     return f"it has {counted(members, 'device')} and {needs} different waits, too many to look for dead ends"

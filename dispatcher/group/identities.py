@@ -24,24 +24,26 @@ class Identities(Generic[_Value]):
     """Like a dict: the device's name of an identity that went well, or something else."""
 
     def __init__(self) -> None:
+        self._newest: dict[bytes, _Value | str] = {}
         self._others: dict[bytes, _Value | str] = {}
-        self._settle_at = _NEWEST
         self._settled: dict[bytes, _Numbers] = {}  # by the name of the device
 
     def __contains__(self, identity: bytes) -> bool:
-        return identity in self._others or self._is_settled(identity)
+        return identity in self._newest or identity in self._others or self._is_settled(identity)
 
     def __setitem__(self, identity: bytes, value: _Value | str) -> None:
-        """Note an identity that is new, or is among those that did not go well so far."""
-        self._others[identity] = value
-        if len(self._others) >= self._settle_at:
+        """Note an identity that is new, or what became of one that is known."""
+        self._others.pop(identity, None)
+        self._newest[identity] = value
+        if len(self._newest) >= _NEWEST:
             self._settle()
 
     def get(self, identity: bytes) -> _Value | str | None:
         """What was noted; None if the identity is not known."""
-        if identity not in self._others and self._is_settled(identity):
-            return identity[_RANDOM:].decode()
-        return self._others.get(identity)
+        for known in (self._newest, self._others):
+            if identity in known:
+                return known[identity]
+        return identity[_RANDOM:].decode() if self._is_settled(identity) else None
 
     def _is_settled(self, identity: bytes) -> bool:
         name = identity[_RANDOM:]
@@ -50,17 +52,15 @@ class Identities(Generic[_Value]):
         return self._settled[name].has(int.from_bytes(identity[:_RANDOM], "big"))
 
     def _settle(self) -> None:
-        kept, settled = {}, self._settled
-        for identity, value in self._others.items():
+        newest, self._newest = self._newest, {}
+        for identity, value in newest.items():
             name = identity[_RANDOM:]
             if isinstance(value, str) and len(identity) >= _RANDOM and name == value.encode():
-                if name not in settled:
-                    settled[name] = _Numbers()
-                settled[name].add(int.from_bytes(identity[:_RANDOM], "big"))
+                if name not in self._settled:
+                    self._settled[name] = _Numbers()
+                self._settled[name].add(int.from_bytes(identity[:_RANDOM], "big"))
             else:
-                kept[identity] = value
-        self._others = kept
-        self._settle_at = len(kept) + _NEWEST
+                self._others[identity] = value
 
 
 class _Numbers:

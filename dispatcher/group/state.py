@@ -14,8 +14,6 @@ from dispatcher.group.events import (
     Asked,
     Event,
     Founded,
-    Left,
-    Released,
     Reported,
     Sent,
     Taken,
@@ -24,7 +22,6 @@ from dispatcher.group.events import (
     Whom,
 )
 from dispatcher.group.results import Case, Results
-from toolkit.wire.vocabulary import NO
 
 # What an event and a pair take in memory beside their own bytes, as measured.
 EVENT_BYTES = 1024
@@ -89,7 +86,6 @@ class GroupState:
             if self.founded is None:
                 raise ValueError("the log does not begin with the event that founds its group")
             raise ValueError("the group is founded twice")
-        waits = self._waits_that_may_fail(event)
         outcomes = self.coordinator.apply_new(event)
         self.changes += 1
         if isinstance(event, _OF_SHARES):
@@ -100,27 +96,14 @@ class GroupState:
         cases = [] if case is None else [case]
         if not cases and not outcomes:
             return _NOTHING
+        waits = self.coordinator.failed
         if not waits:
             return Change(outcomes, [], cases)
         failed = [
-            (wait, outcome.reason)
-            for outcome in outcomes
-            if outcome.status == NO and (wait := waits.get(outcome.request)) is not None
+            (wait, outcome.reason) for outcome in outcomes if (wait := waits.get(outcome.request)) is not None
         ]
         cases += [self.results.fail_wait(wait, event.time) for wait, _ in failed if not wait.own_timeout]
         return Change(outcomes, failed, cases)
-
-    def _waits_that_may_fail(self, event: Event) -> dict[bytes, Waiting]:
-        """The waits that this event may let fail; the coordinator forgets them when they end."""
-        if isinstance(event, Waiting):
-            return {event.identity: event}
-        if isinstance(event, Left):
-            return {wait.identity: wait for wait in self.coordinator.waits()}
-        if isinstance(event, Taken):
-            return {wait.identity: wait for wait in self.coordinator.behind(event.request)}
-        if isinstance(event, Released) and (wait := self.coordinator.wait(event.request)) is not None:
-            return {wait.identity: wait}
-        return {}
 
 
 def size(event: Asked) -> int:

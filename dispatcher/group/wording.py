@@ -52,6 +52,15 @@ def counted(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
+def columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """A line for each row, with its cells below those of the row before."""
+    rows = [tuple(map(shown, row)) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+
+
 def command(waiting: Waiting) -> str:
     """The command that waits, as it was typed but for its options: `lava-wait-all ready server`."""
     if waiting.kind is WaitKind.WAIT_ALL and waiting.message_id == NETWORK_ID:

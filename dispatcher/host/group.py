@@ -22,7 +22,7 @@ from dispatcher.grouplog import GroupLog, GroupLogError
 from dispatcher.host.timer import Timer
 from dispatcher.line.channel import Asked
 from dispatcher.line.session import Request
-from dispatcher.line.textsignals import Found, Malformed
+from dispatcher.line.textsignals import Found
 
 
 class Attached(Protocol):
@@ -159,12 +159,7 @@ class Group:
 
     def report(self, device: str, found: Found, now: float) -> None:
         """Note what the device reports by text."""
-        if isinstance(found, Malformed):
-            text = found.text.decode("utf-8", "surrogateescape")
-            fields = (text, found.reason, str(found.count) if found.count > 1 else None)
-            self.engine.report(device, "malformed", fields, found.offset, now)
-        else:
-            self.engine.report(device, found.kind, found.fields, found.offset, now)
+        self.engine.report(device, found.kind, found.fields, found.offset, now)
 
     def hear(self, now: float) -> None:
         """A device has printed something."""

@@ -72,6 +72,10 @@ class GroupLogs:
         """Whether other hosts have devices in the same groups."""
         return self._shared is not None
 
+    def holds(self, name: str) -> bool:
+        """Whether the log of this group is there, as `names` says. Raises GroupLogError as `log` does."""
+        return self._directory is not None and self._path(name).exists()
+
     def names(self) -> list[str]:
         """The groups whose logs are there; on servers they are begun when a device comes to them."""
         if self._directory is None:
@@ -195,8 +199,10 @@ class HostedGroup:
     def over(self) -> bool:
         """Whether all devices that were to come have come, and have left."""
         coordinator = self.engine.state.coordinator
+        if self.members or not coordinator.complete:
+            return False
         everybody = {name for name, _ in coordinator.members}
-        return not self.members and coordinator.complete and bool(everybody) and everybody <= coordinator.gone
+        return bool(everybody) and everybody <= coordinator.gone
 
 
 class Groups:
@@ -265,12 +271,9 @@ class Groups:
             [lambda event: [reader(name, event) for reader in self.readers]],
         )
         # A log that is there says itself how many there are to be.
-        await group.open(Founded(time.time(), os.urandom(8), size=None if self._holds(name) else size))
+        await group.open(Founded(time.time(), os.urandom(8), size=None if self._logs.holds(name) else size))
         observer.group = group
         return HostedGroup(name, group, observer, asyncio.get_running_loop().time())
-
-    def _holds(self, name: str) -> bool:
-        return name in self._logs.names()
 
     async def end(self, name: str, reason: str) -> None:
         """End a group; the members that are still there leave it. Raises KeyError if there is none."""

@@ -14,18 +14,16 @@ from typing import Any
 from dispatcher.errors import SetupError
 from dispatcher.grouplog import GroupLogError
 from dispatcher.host.groups import Groups, Member
-from dispatcher.host.remotewire import MAX_HELLO, TO_GROUP, VERSION, Decoder, encode
+from dispatcher.host.remotewire import MAX_HELLO, MAX_UNSENT, PATIENCE, TO_GROUP, VERSION, Decoder, encode
 from dispatcher.host.strangers import Strangers
 from toolkit.wire.vocabulary import ProtocolError
 
 # Seconds for which a lost connection may come back before its waits are given up: as long as the other end tries.
-LAPSE = 60.0
+LAPSE = PATIENCE
 # Seconds that a connection gets to say hello.
 HELLO_TIMEOUT = 10.0
 # Requests of one connection that are open at a time; a console has fewer.
 MAX_OPEN = 4096
-# Bytes that wait to be sent, above which the other end is taken for dead; it asks again when it is not.
-_MAX_UNSENT = 16 * 1024 * 1024
 
 
 class GroupServer:
@@ -143,7 +141,7 @@ class Connection(asyncio.Protocol):
         """Say something to the other end."""
         if self._over:
             return
-        if self._transport.get_write_buffer_size() > _MAX_UNSENT:
+        if self._transport.get_write_buffer_size() > MAX_UNSENT:
             self.drop()
             return
         self._transport.write(encode(kind, *fields))

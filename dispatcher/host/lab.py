@@ -214,6 +214,7 @@ class Lab:
         for hosted in self.groups.groups.values():
             state = hosted.engine.state
             coordinator = state.coordinator
+            gone = coordinator.gone
             for wait in coordinator.open_waits():
                 waits.setdefault((hosted.name, wait.waiting.device), []).append(
                     {
@@ -235,7 +236,7 @@ class Lab:
                             "name": name,
                             "alias": hosted.members[name].alias if name in hosted.members else name,
                             "role": role,
-                            "left": name in coordinator.gone,
+                            "left": name in gone,
                             "log_bytes": state.bytes_of(name),
                             "waits": waits.get((hosted.name, name), []),
                         }

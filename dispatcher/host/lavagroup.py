@@ -62,7 +62,6 @@ class LavaGroup:
         self._attachment: Attachment | None = None
         self._loop = asyncio.get_running_loop()
         self._timer = Timer(self._handle_timeout)
-        self._awake = False
 
     def receive_keys(self, data: bytes) -> bytes:
         """Take what is typed to the device; returns what is to reach it."""

@@ -135,7 +135,7 @@ def _parent(pid: int) -> int:
         return 0
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """LAVA has tags of its own in device files; what they say is of no concern here."""
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from dispatcher.engine import Engine
 from dispatcher.group.events import Event, Sent, Waiting, WaitKind
@@ -70,14 +70,13 @@ class LavaClients:
         self._bundles: dict[str, Any] = {}
         self._bundle_waits = _BUNDLE_WAITS
 
-    def replay(self, event: Event) -> None:
-        """Take an event that was in the log when it was opened."""
-        if isinstance(event, Sent | Waiting) and event.identity.startswith(MARK):
-            self._last.pop(event.device, None)
-            if isinstance(event, Waiting):
-                role = event.whom if isinstance(event.whom, str) else None
-                what = (event.kind, event.message_id, role)
-                self._last[event.device] = _Asked(what, event.identity[: len(MARK) + 4])
+    def replay(self, event: Sent | Waiting) -> None:
+        """Take an event that was in the log when it was opened, and that `replays`."""
+        self._last.pop(event.device, None)
+        if isinstance(event, Waiting):
+            role = event.whom if isinstance(event.whom, str) else None
+            what = (event.kind, event.message_id, role)
+            self._last[event.device] = _Asked(what, event.identity[: len(MARK) + 4])
 
     def ask(self, request: LavaRequest, answer: Callable[[bytes], object], now: float) -> bool:
         """Begin to carry out a request of a client that is in the group.
@@ -227,6 +226,11 @@ class LavaClients:
             return _WAIT
         self._bundle_waits = _BUNDLE_WAITS
         return encode_response("ack", message={"bundle": self._bundles})
+
+
+def replays(event: Event) -> TypeGuard[Sent | Waiting]:
+    """Whether a restarted coordinator has to know of this event."""
+    return isinstance(event, Sent | Waiting) and event.identity.startswith(MARK)
 
 
 def _id(request: LavaRequest) -> bytes:

@@ -10,10 +10,10 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from dispatcher.errors import SetupError
-from dispatcher.group.events import Event
+from dispatcher.group.events import Event, Founded, Sent, Waiting
 from dispatcher.grouplog import GroupLogError
 from dispatcher.host.groups import Groups, HostedGroup
-from dispatcher.host.lavapoll import NACK, LavaClients
+from dispatcher.host.lavapoll import NACK, LavaClients, replays
 from dispatcher.host.lavawire import LavaDecoder, LavaRequest, encode_response
 from toolkit.wire.vocabulary import ProtocolError
 
@@ -43,7 +43,7 @@ class LavaServer:
         self.refused = 0
         self._notice = notice
         self._clients: dict[str, LavaClients] = {}
-        self._replayed: dict[str, list[Event]] = {}
+        self._replayed: dict[str, list[Sent | Waiting]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener: socket.socket | None = None
         self._short = False  # of descriptors, as has been told
@@ -51,12 +51,6 @@ class LavaServer:
 
     async def open(self, host: str, port: int) -> int:
         """Listen, once the groups are open; returns the port. Raises SetupError."""
-        for name, events in self._replayed.items():
-            clients = self._of_group(name)
-            for event in events:
-                clients.replay(event)
-        self._replayed.clear()
-        self.groups.readers.remove(self._read)
         try:
             family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
             self._listener = socket.create_server(
@@ -106,8 +100,12 @@ class LavaServer:
             connection.drop()
 
     def _read(self, name: str, event: Event) -> None:
-        """Events that the logs hold already."""
-        self._replayed.setdefault(name, []).append(event)
+        """Keep what a log holds already, while its group is opened, until a client comes to it."""
+        if name not in self.groups.groups:
+            if isinstance(event, Founded):
+                self._replayed.pop(name, None)
+            elif replays(event):
+                self._replayed.setdefault(name, []).append(event)
 
     def _of_group(self, name: str) -> LavaClients:
         hosted = self.groups.groups[name]
@@ -116,6 +114,8 @@ class LavaServer:
             # Groups that have ended are forgotten with the first new one.
             self._clients = {known: of for known, of in self._clients.items() if known in self.groups.groups}
             clients = self._clients[name] = LavaClients(hosted.engine, os.urandom)
+            for event in self._replayed.pop(name, ()):
+                clients.replay(event)
         return clients
 
     def carry_out(self, request: LavaRequest, answer: Callable[[bytes], object]) -> None:

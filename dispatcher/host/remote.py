@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 
 from dispatcher.engine import Answer
 from dispatcher.errors import SetupError
-from dispatcher.host.remotewire import FROM_GROUP, VERSION, Decoder, encode
+from dispatcher.host.remotewire import FROM_GROUP, MAX_UNSENT, PATIENCE, VERSION, Decoder, encode
 from dispatcher.line.channel import Asked
 from dispatcher.line.session import Request
-from dispatcher.line.textsignals import Found, Malformed
+from dispatcher.line.textsignals import Found
 from toolkit.wire.vocabulary import LINK_FAILED, ProtocolError, pack_reply
 
 if TYPE_CHECKING:
@@ -30,16 +30,12 @@ if TYPE_CHECKING:
 
 # Seconds before a lost connection is tried again; twice as long each time.
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
-# Seconds without a connection after which what is asked ends with status 75.
-PATIENCE = 60.0
 # Seconds that the other end gets to take a connection and to say welcome.
 HELLO_TIMEOUT = 10.0
 # Reports that are kept until the group has noted them.
 MAX_REPORTS = 10_000
 # Seconds between two messages that the device prints.
 HEARD_PAUSE = 1.0
-# Bytes that wait to be sent, above which the other end is taken for dead.
-_MAX_UNSENT = 16 * 1024 * 1024
 
 
 class GroupUnreachable(SetupError):
@@ -175,19 +171,13 @@ class RemoteGroup:
 
     def report(self, device: str, found: Found, now: float) -> None:
         """Note what the device reports by text."""
-        if isinstance(found, Malformed):
-            kind = "malformed"
-            count = b"%d" % found.count if found.count > 1 else None
-            fields: list[bytes | None] = [found.text, found.reason.encode(), count]
-        else:
-            kind = found.kind
-            fields = [
-                value if value is None else value.encode("utf-8", "surrogateescape") for value in found.fields
-            ]
+        fields = [
+            value if value is None else value.encode("utf-8", "surrogateescape") for value in found.fields
+        ]
         self._serial += 1
-        message = encode("report", self._serial, kind, fields, found.offset)
+        message = encode("report", self._serial, found.kind, fields, found.offset)
         if len(self._reports) == MAX_REPORTS:
-            self._tell(f"{MAX_REPORTS} reports wait for the group; further ones are lost")
+            self._notice(f"{MAX_REPORTS} reports wait for the group; further ones are lost")
         if len(self._reports) <= MAX_REPORTS:
             self._reports[self._serial] = message
         self._send(message)
@@ -233,14 +223,11 @@ class RemoteGroup:
     def _fail(self, sentence: str) -> None:
         """All that is open ends, and so does what comes, until there is a connection again."""
         self._down = sentence
-        self._tell(sentence)
+        self._notice(sentence)
         self._answers += [self._failure(asked.request, sentence) for asked in self._open.values()]
         self._open.clear()
         self._numbers.clear()
         self._wake()
-
-    def _tell(self, sentence: str) -> None:
-        self._notice(sentence)
 
     async def _keep(self) -> None:
         """Connect again, whenever the connection is lost."""
@@ -249,7 +236,7 @@ class RemoteGroup:
             # The future outlives this task: `close` waits for it, too.
             reason = await asyncio.shield(self._connection.lost)
             self._connection = None
-            self._tell(f"the connection to the group ({self.path}) is lost: {reason}; trying again")
+            self._notice(f"the connection to the group ({self.path}) is lost: {reason}; trying again")
             since, pause = self._loop.time(), FIRST_PAUSE
             while self._connection is None and not self._over:
                 await asyncio.sleep(pause)
@@ -291,7 +278,7 @@ class RemoteGroup:
                 "with --group-log they would outlive that"
             )
         if self._number is not None:
-            self._tell("the connection to the group is back")
+            self._notice("the connection to the group is back")
         self._number = number
         self._connection = connection
         self._down = ""
@@ -339,7 +326,7 @@ class _Connection(asyncio.Protocol):
     def send(self, message: bytes) -> None:
         if self._transport is None or self.lost.done():
             return
-        if self._transport.get_write_buffer_size() > _MAX_UNSENT:
+        if self._transport.get_write_buffer_size() > MAX_UNSENT:
             self.drop("the other end reads nothing")
             return
         self._transport.write(message)

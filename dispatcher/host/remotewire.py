@@ -32,6 +32,10 @@ DEFAULT_SOCKET = "/run/lavabox/coordinator"
 MAX_MESSAGE = MAX_REPLY + 4096
 # Bytes of a hello.
 MAX_HELLO = 16 * 1024
+# Bytes that wait to be sent, above which the other end is taken for dead; what is open is asked again when it is not.
+MAX_UNSENT = 16 * 1024 * 1024
+# Seconds without a connection after which what is asked ends with status 75.
+PATIENCE = 60.0
 # Bytes of a name, of a reason and of a sentence.
 _MAX_NAME, _MAX_REASON = 256, 4096
 # Bytes of the longest field of a report.

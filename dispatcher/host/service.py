@@ -60,9 +60,8 @@ def stop_event(reload: Callable[[], object] | None = None) -> asyncio.Event:
     return event
 
 
-def allow_descriptors() -> int:
-    """Let as many files be open as the system allows; returns how many."""
+def allow_descriptors() -> None:
+    """Let as many files be open as the system allows."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 1 << 16 if hard == resource.RLIM_INFINITY else hard
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    return wanted

@@ -17,7 +17,7 @@ linear in the number of bytes.
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 from dispatcher.group.events import check_report
 
@@ -113,6 +113,14 @@ class Malformed:
     reason: str
     offset: int
     count: int = 1
+
+    kind: ClassVar[str] = "malformed"
+
+    @property
+    def fields(self) -> tuple[str | None, ...]:
+        """As they are reported, like those of a `Signal`."""
+        count = str(self.count) if self.count > 1 else None
+        return self.text.decode("utf-8", "surrogateescape"), self.reason, count
 
 
 Found = Signal | Malformed
