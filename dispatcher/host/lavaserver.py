@@ -171,17 +171,20 @@ class LavaServer:
         if request.kind == "clear_group":
             member.closing = now + LINGER
             clients.gone(request.client, now)
-            answer(encode_response("ack"))
             if hosted.all_done:
-                self._begin(self._end(request.group, hosted))
+                self._begin(self._end(request.group, hosted, answer))
+            else:
+                answer(encode_response("ack"))
         elif clients.ask(request, answer, now):
             member.after_turn(lambda: answer(clients.look(request)))
         hosted.group.wake()
 
-    async def _end(self, name: str, hosted: HostedGroup) -> None:
+    async def _end(self, name: str, hosted: HostedGroup, answer: Callable[[bytes], object]) -> None:
         # Somebody else may have ended it, or have come to it, by now.
         if self.groups.groups.get(name) is hosted and hosted.all_done:
             await self.groups.end(name, "all of its jobs have ended")
+        # Not before: what is asked after that answer finds no group.
+        answer(encode_response("ack"))
 
 
 class LavaConnection:

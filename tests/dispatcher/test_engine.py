@@ -817,6 +817,15 @@ def test_a_wait_that_nobody_asks_for_any_more_ends(lab: Lab) -> None:
     assert asks.reply is None
 
 
+def test_a_loan_that_ends_with_its_device_or_by_unlock_is_forgotten(lab: Lab) -> None:
+    lab.ask("client-1", "lock", b"one", False, None, False)
+    lab.ask("client-2", "lock", b"other", False, None, False)
+    lab.ask("client-2", "unlock", b"other")
+    lab.leave("client-1")
+    assert lab.engine.state.coordinator.lent() == []
+    assert not lab.engine._borrowed and not lab.engine._borrowers.of_request
+
+
 def test_a_reboot_ends_what_a_device_waits_for_and_what_runs_there(lab: Lab) -> None:
     for name, for_command in ((b"kept", False), (b"of-command", True)):
         lock = lab.ask("client-1", "lock", name, for_command, None, False)

@@ -45,6 +45,17 @@ def test_what_one_event_did() -> None:
     assert [case.id for case in change.cases] == ["t"]
 
 
+def test_a_wait_that_fails_as_the_group_becomes_complete_is_a_result() -> None:
+    folded = GroupState()
+    for event in (founded(size=2), joined("a", "client")):
+        folded.apply(event)
+    nobody = Waiting(1.0, "a", b"w", WaitKind.WAIT_ALL, b"x", "nosuch", None, False, 5)
+    assert not folded.apply(nobody).outcomes
+    change = folded.apply(joined("b", "server"))
+    assert [wait for wait, _ in change.failed] == [nobody]
+    assert [(case.id, case.result) for case in change.cases] == [("multinode-wait-all-x", "fail")]
+
+
 def test_waits_that_fail_are_told_and_are_results() -> None:
     folded = state(wait("a", b"w1"), wait("a", b"w2", own=True), wait("b", b"w3"))
     change = folded.apply(released(b"w1", reason="dead end: b waits itself", time=9.0))

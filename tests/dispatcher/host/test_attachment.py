@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from bench.puregroup import Nobody
 from dispatcher.consoles import Listener
 from dispatcher.engine import Engine
 from dispatcher.group.events import Event, Founded, Reported
-from dispatcher.group.results import Case, Counts
 from dispatcher.grouplog.memory import MemoryGroupLog
 from dispatcher.host import attachment
 from dispatcher.host.attachment import MOST_ITEMS, SMALLEST_SLICE, Attachment
@@ -54,16 +54,6 @@ class Screen:
         self.sizes.append(len(data))
 
     def notice(self, sentence: str) -> None: ...
-
-
-class Nobody:
-    """Watches a group, and does nothing."""
-
-    def result(self, case: Case, counts: Counts) -> None: ...
-
-    def notice(self, device: str | None, sentence: str) -> None: ...
-
-    def turned(self, now: float) -> None: ...
 
 
 class Device:

@@ -144,6 +144,18 @@ def test_groups_outlive_a_coordinator_that_is_killed(coordinator: Coordinator) -
     assert sum(event["type"] == "waiting" for event in events) == 2
 
 
+def test_a_damaged_log_leaves_the_other_groups_alone(coordinator: Coordinator) -> None:
+    one, two = two_jobs(coordinator)
+    one.send("before", k="v")
+    coordinator.process.interrupt(signal.SIGTERM)
+    coordinator.process.finish()
+    logs = coordinator.directory / "logs"
+    (logs / "bad.jsonl").write_text((logs / "g.jsonl").read_text() + '{"type": "no"\n{"type":"sent"}\n')
+    coordinator.start()
+    assert "1 group of before" in coordinator.process.text
+    assert two.ask("lava_wait", messageID="before") == {"response": "ack", "message": {"11": {"k": "v"}}}
+
+
 def test_a_sync_that_was_over_when_the_coordinator_was_killed_is_over(coordinator: Coordinator) -> None:
     one, two = two_jobs(coordinator)
     assert one.ask("lava_sync", messageID="s") == {"response": "wait"}

@@ -8,24 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from bench.puregroup import Nobody
 from dispatcher.engine import Engine
 from dispatcher.group.events import Event, Founded, Joined, Sent
-from dispatcher.group.results import Case, Counts
 from dispatcher.grouplog.file import FileGroupLog
 from dispatcher.host import group
 from dispatcher.host.group import Group
 
 EVENTS = 500
-
-
-class Nobody:
-    """Watches the group, and does nothing."""
-
-    def result(self, case: Case, counts: Counts) -> None: ...
-
-    def notice(self, device: str | None, sentence: str) -> None: ...
-
-    def turned(self, now: float) -> None: ...
 
 
 @pytest.fixture(autouse=True)
