@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import build_zipapp
-from bench import console, crowd, demultiplexer, engine, events, flow, lab, lava, picture, startup, wire
+from bench import console, demultiplexer, engine, events, flow, lab, lava, picture, startup, wire
 from bench.row import HEAD, WORSE, Row, compared, line, show
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,7 +45,6 @@ SECTIONS: dict[str, tuple[str, Callable[[], Iterable[Row]]]] = {
     "engine": ("The engine", engine.rows),
     "events": ("A group of very many events", events.rows),
     "lab": ("A lab of many consoles", lab.rows),
-    "crowd": ("Many commands at once", crowd.rows),
     "flow": ("The page of a flow", flow.rows),
     "lava": ("Results over a bad line", lava.rows),
 }

@@ -21,11 +21,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import build_zipapp
+from bench.puregroup import Nobody
 from bench.row import Row
 from dispatcher.consoles.ptyprocess import PtyProcess
 from dispatcher.engine import Engine
 from dispatcher.group.events import Founded
-from dispatcher.group.results import Case, Counts
 from dispatcher.grouplog.memory import MemoryGroupLog
 from dispatcher.host.attachment import Attachment
 from dispatcher.host.consolelog import ConsoleLogs
@@ -100,16 +100,6 @@ def _floor(text: Path) -> float:
     return SIZE / 1e6 / took
 
 
-class _Nobody:
-    """Watches a group, and does nothing."""
-
-    def result(self, case: Case, counts: Counts) -> None: ...
-
-    def notice(self, device: str | None, sentence: str) -> None: ...
-
-    def turned(self, now: float) -> None: ...
-
-
 class _Tap:
     """What a run does with output (host/terminalrun.py)."""
 
@@ -132,7 +122,7 @@ class _Tap:
 async def _watch(text: Path, logs: ConsoleLogs, shown: Path | None) -> tuple[float, float]:
     """Seconds from the first output to the end, and seconds of processor time."""
     loop = asyncio.get_running_loop()
-    group = Group(Engine(b"bench 01"), MemoryGroupLog(), _Nobody(), [])
+    group = Group(Engine(b"bench 01"), MemoryGroupLog(), Nobody(), [])
     await group.open(Founded(0.0, b"founded"))
     ended: asyncio.Future[tuple[float, float]] = loop.create_future()
     with open(os.devnull if shown is None else shown, "w") as screen:
@@ -191,7 +181,7 @@ async def _turns(folder: Path, flood: bytes) -> list[float]:
     """Seconds of processor time that each turn of the loop takes."""
     block = folder / "block"
     block.write_bytes(flood * 1000)
-    group = Group(Engine(b"bench 01"), MemoryGroupLog(), _Nobody(), [])
+    group = Group(Engine(b"bench 01"), MemoryGroupLog(), Nobody(), [])
     await group.open(Founded(0.0, b"founded"))
     logs = ConsoleLogs(folder / "turns", ["d"], keep=False)
     attachments, running = [], []

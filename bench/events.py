@@ -7,7 +7,6 @@ on it in a process of its own. What is stated is for a million events, from a lo
 
 import asyncio
 import gc
-import json
 import multiprocessing
 import random
 import tempfile
@@ -15,10 +14,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from bench.puregroup import Nobody
 from bench.row import Row
 from dispatcher.engine import Engine
-from dispatcher.group.events import Event, Founded, Joined, Reported, Sent, Waiting, WaitKind, to_json
-from dispatcher.group.results import Case, Counts
+from dispatcher.group.events import Event, Founded, Joined, Reported, Sent, Waiting, WaitKind
+from dispatcher.grouplog import to_line
 from dispatcher.grouplog.file import FileGroupLog
 from dispatcher.host.group import Group
 
@@ -30,9 +30,9 @@ def rows() -> Iterator[Row]:
     """Seconds, MB and pauses."""
     with tempfile.TemporaryDirectory() as name:
         path = Path(name, "log")
-        with path.open("w") as file:
+        with path.open("wb") as file:
             for event in events(EVENTS):
-                file.write(json.dumps(to_json(event), separators=(",", ":")) + "\n")
+                file.write(to_line(event) + b"\n")
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             seconds, size, at_start, later = pool.apply(_replay, (path,))
     scale = 1_000_000 / EVENTS
@@ -63,16 +63,6 @@ def _turn(now: float, turn: int, chance: random.Random) -> Iterator[Event]:
         yield Reported(now, name, chance.randbytes(8) + name.encode(), "result", fields, turn * 50)
 
 
-class _Nobody:
-    """Watches the group, and does nothing."""
-
-    def result(self, case: Case, counts: Counts) -> None: ...
-
-    def notice(self, device: str | None, sentence: str) -> None: ...
-
-    def turned(self, now: float) -> None: ...
-
-
 class _Pauses:
     """The longest run of the garbage collector."""
 
@@ -94,7 +84,7 @@ def _replay(path: Path) -> tuple[float, int, float, float]:
     async def replay() -> tuple[float, int, float, float]:
         pauses = _Pauses()
         log = FileGroupLog(path)
-        group = Group(Engine(b"bench 01"), log, _Nobody(), [])
+        group = Group(Engine(b"bench 01"), log, Nobody(), [])
         before, began = _memory(), time.process_time()
         await group.open(Founded(0.0, b"other"))
         took, size, at_start = time.process_time() - began, _memory() - before, pauses.longest

@@ -24,6 +24,7 @@ from typing import Any
 from bench.row import Row
 from dispatcher.errors import SetupError
 from dispatcher.host.control import call
+from tests.dispatcher.grouplog.natsserver import free_ports
 from toolkit.wire.device_link import DeviceLink
 from toolkit.wire.vocabulary import pack_request
 
@@ -37,12 +38,6 @@ ASKED = 200
 # Consoles of the labs that are measured.
 LABS = (500, 1000)
 TICK = os.sysconf("SC_CLK_TCK")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def memory(pid: int) -> int:
@@ -207,7 +202,7 @@ def rows() -> Iterator[Row]:
 
 @contextmanager
 def coordinator(program: str | None) -> Iterator[tuple[int, "subprocess.Popen[bytes]"]]:
-    port = free_port()
+    (port,) = free_ports(1)
     with tempfile.TemporaryDirectory() as folder:
         command = (
             [program, str(port)]
@@ -280,7 +275,7 @@ async def measure_requests(port: int, clients: int) -> tuple[float, int, float]:
 def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("consoles", nargs="*", type=int, default=[500, 1000])
+    parser.add_argument("consoles", nargs="*", type=int, default=LABS)
     parser.add_argument("--lava-coordinator", metavar="PROGRAM")
     arguments = parser.parse_args()
     programs = [("lavabox coordinator", None)]

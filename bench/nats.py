@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.lab import processor_time
 from dispatcher.group.events import Event, Founded, Joined, Sent, Waiting, WaitKind
 from dispatcher.group.state import GroupState
 from dispatcher.grouplog import GroupLog
@@ -255,9 +256,9 @@ async def idle(place: Place, servers: Sequence[NatsServer]) -> Idle:
     pids = [server.pid for server in servers]
 
     async def cpu() -> float:
-        before = sum(map(_cpu, pids))
+        before = sum(map(processor_time, pids))
         await asyncio.sleep(IDLE_SECONDS)
-        return (sum(map(_cpu, pids)) - before) / IDLE_SECONDS
+        return (sum(map(processor_time, pids)) - before) / IDLE_SECONDS
 
     without, memory = await cpu(), sum(map(_memory, pids))
     hosts = [(await place.hosts(place.group(), 1))[0] for _ in range(IDLE_HOSTS)]
@@ -266,11 +267,6 @@ async def idle(place: Place, servers: Sequence[NatsServer]) -> Idle:
     )
     await close(hosts)
     return found
-
-
-def _cpu(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _memory(pid: int) -> int:

@@ -5,8 +5,19 @@ from collections.abc import Callable
 
 from dispatcher.engine import Engine
 from dispatcher.group.events import Event, Founded
+from dispatcher.group.results import Case, Counts
 from dispatcher.line.channel import Alarm, Asked, Channel, Item, Output, TextHandle
 from dispatcher.line.session import Cancelled, Cleared, Request, Suspected
+
+
+class Nobody:
+    """Watches a group, and does nothing."""
+
+    def result(self, case: Case, counts: Counts) -> None: ...
+
+    def notice(self, device: str | None, sentence: str) -> None: ...
+
+    def turned(self, now: float) -> None: ...
 
 
 class PureGroup:

@@ -21,6 +21,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -341,29 +342,22 @@ def check_log(lab: Lab3) -> str:
 
     asyncio.run(read())
     state = GroupState()
-    requests: dict[tuple[str, bytes, str], int] = {}
+    requests: Counter[tuple[str, bytes, str]] = Counter()
     for event in events:
         if isinstance(event, Sent | Waiting) and not state.known(event.identity):
-            kind = event.kind.value if isinstance(event, Waiting) else "send"
-            requests[event.device, event.message_id, kind] = (
-                requests.get((event.device, event.message_id, kind), 0) + 1
-            )
+            kind = event.kind.value if isinstance(event, Waiting) else "lava-send"
+            requests[event.device, event.message_id, kind] += 1
         state.apply(event)
     last = int((lab.folder / "last").read_text())
     for device in lab.devices:
         for number in range(1, last + 1):
             for what, kind in (
-                (f"m-{number}", "send"),
+                (f"m-{number}", "lava-send"),
                 (f"m-{number}", "lava-wait-all"),
                 (f"s-{number}", "lava-sync"),
             ):
                 count = requests.pop((device.name, what.encode(), kind), 0)
-                again = device.text.count(
-                    f"again: {kind if kind != 'send' else 'lava-send'} {what}\r".encode()
-                )
-                again += device.text.count(
-                    f"again: {kind if kind != 'send' else 'lava-send'} {what} ".encode()
-                )
+                again = sum(device.text.count(f"again: {kind} {what}{end}".encode()) for end in "\r ")
                 assert 1 <= count <= 1 + again, (
                     f"{device.name}: {kind} {what}: {count} times, {again} repeated"
                 )

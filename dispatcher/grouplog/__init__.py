@@ -4,11 +4,12 @@
 `memory` holds it for the life of one process, `file` also keeps it on disk.
 """
 
+import json
 from collections.abc import Callable
 from typing import Protocol
 
 from dispatcher.errors import SetupError
-from dispatcher.group.events import Event, Founded
+from dispatcher.group.events import Event, Founded, to_json
 
 # Takes each event of the log, in the one order of the log.
 Deliver = Callable[[Event], object]
@@ -45,6 +46,11 @@ class GroupLog(Protocol):
 
     async def close(self) -> None:
         """Nothing is delivered any more."""
+
+
+def to_line(event: Event) -> bytes:
+    """An event as logs keep it, without a line break."""
+    return json.dumps(to_json(event), separators=(",", ":")).encode()
 
 
 def check_founding(wanted: Founded, found: Founded, name: str) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from dispatcher.files import open_log, open_regular, told, write_all
-from dispatcher.group.events import Event, Founded, Reader, to_json
-from dispatcher.grouplog import Deliver, Failed, GroupLogError, Notice, check_founding
+from dispatcher.group.events import Event, Founded, Reader
+from dispatcher.grouplog import Deliver, Failed, GroupLogError, Notice, check_founding, to_line
 
 # What each line begins with, also one that is not finished: such a line is cut off, and nothing else is.
 _HEAD = b'{"type":'
@@ -141,7 +141,7 @@ class FileGroupLog:
 
     def _write(self, event: Event) -> None:
         """Raises OSError; the event is then not in the file."""
-        line = json.dumps(to_json(event), separators=(",", ":")).encode() + b"\n"
+        line = to_line(event) + b"\n"
         try:
             write_all(self._file, line)
         except BaseException:

@@ -23,8 +23,7 @@ def expected_table(expected: Expected, by: str = "role") -> Table:
     roles = [program.role for program in expected.programs]
     alike: dict[tuple[str, object], list[str]] = {}
     for program in sorted(expected.programs, key=lambda program: roles.index(program.role)):
-        lane = tuple(_lane(expected, program.device, _SELF))
-        same: object = program.device if by == "device" else lane
+        same: object = program.device if by == "device" else tuple(_lane(expected, program.device, _SELF))
         alike.setdefault((program.role, same), []).append(program.device)
     columns, lanes = [], []
     for (role, _), devices in alike.items():

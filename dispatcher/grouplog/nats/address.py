@@ -38,6 +38,10 @@ class Address:
     def __str__(self) -> str:
         return f"{'tls' if self.encrypted else 'nats'}://{','.join(self.servers)}/{self.lab}"
 
+    def subject(self, group: str) -> str:
+        """That of a group's messages; "*" is all groups."""
+        return f"lab.{self.lab}.{group}"
+
 
 def is_address(text: str) -> bool:
     """Whether it names servers, and no file."""

@@ -100,19 +100,21 @@ async def _group(lab: Lab, subject: str, count: int) -> Group:
 async def _events(lab: Lab, which: dict[str, Any]) -> list[Event]:
     """The events of one message; none if it is gone or is something else."""
     try:
-        _, _, payload = await lab.find(which)
-        return [event for _, event in _read(0, payload, Reader(_ignored)) if event is not None]
+        number, _, payload = await lab.find(which)
+        return list(_read(number, payload, Reader(_ignored)))
     except (Refused, ValueError):
         return []
 
 
-def _read(number: int, payload: bytes, reader: Reader) -> Iterator[tuple[int, Event | None]]:
-    """Raises ValueError that names the message."""
+def _read(number: int, payload: bytes, reader: Reader) -> Iterator[Event]:
+    """The events of a message that this version knows. Raises ValueError that names the message."""
     for line in payload.split(b"\n"):
         try:
-            yield number, reader.read(json.loads(line))
+            event = reader.read(json.loads(line))
         except (ValueError, RecursionError) as error:
             raise ValueError(f"message {number}: {_NO_EVENT} ({error})") from None
+        if event is not None:
+            yield event
 
 
 async def read_events(address: Address, group: str, notice: Notice) -> list[tuple[int, Event]]:
@@ -132,12 +134,7 @@ async def read_events(address: Address, group: str, notice: Notice) -> list[tupl
             ) from None
         payloads = await _fetch(lab, subject, end)
     reader = Reader(notice)
-    return [
-        (number, event)
-        for number, payload in payloads
-        for _, event in _read(number, payload, reader)
-        if event is not None
-    ]
+    return [(number, event) for number, payload in payloads for event in _read(number, payload, reader)]
 
 
 async def _fetch(lab: Lab, subject: str, end: int) -> list[tuple[int, bytes]]:
@@ -154,15 +151,18 @@ async def _fetch(lab: Lab, subject: str, end: int) -> list[tuple[int, bytes]]:
 
         async def receive(message: Msg, news: asyncio.Event = news) -> None:
             nonlocal broken
+            if broken:
+                return
             headers = message.headers or {}
             arrival = follower.receive(
                 message.reply, headers.get("Status"), headers.get("Nats-Last-Consumer"), loop.time()
             )
-            if arrival is Arrival.EVENTS and not broken:
+            if arrival is Arrival.EVENTS:
                 payloads.append((follower.last, message.data))
-            elif arrival is Arrival.NOTHING and message.reply:
-                await lab.answer(message.reply)
-            broken = broken or arrival is Arrival.GAP
+            elif arrival is Arrival.NOTHING:
+                await lab.answer(message)
+            else:
+                broken = True
             if broken or follower.last >= end:
                 news.set()
 
@@ -216,15 +216,14 @@ async def purge(lab: Lab, before: float) -> list[str]:
     for subject in random.sample(subjects, min(_LOOKED_AT, len(subjects))):
         try:
             end, _, payload = await lab.find({"last_by_subj": subject})
-            last = [event for _, event in _read(end, payload, Reader(_ignored)) if event is not None]
+            last = list(_read(end, payload, Reader(_ignored)))
             if not any(isinstance(event, Ended) for event in last) or last[-1].time > before:
                 continue
             # An event that ends a group does nothing where somebody has come just before.
             events = [
                 event
                 for number, payload in await _fetch(lab, subject, end)
-                for _, event in _read(number, payload, Reader(_ignored))
-                if event is not None
+                for event in _read(number, payload, Reader(_ignored))
             ]
             if not _is_over(events):
                 continue

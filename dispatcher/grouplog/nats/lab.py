@@ -117,7 +117,7 @@ class Lab:
 
     def subject(self, group: str) -> str:
         """That of a group's messages; "*" is all groups."""
-        return f"lab.{self._address.lab}.{group}"
+        return self._address.subject(group)
 
     async def connect(self) -> None:
         """Connect to the first server that lets us in. Raises Unreachable, or GroupLogError if none ever will."""
@@ -445,10 +445,12 @@ class Lab:
         with contextlib.suppress(nats.errors.Error, OSError, ValueError):
             await subscription.unsubscribe()
 
-    async def answer(self, subject: str) -> None:
-        """Say that we are there and have kept up, where the server asked for it."""
-        with contextlib.suppress(nats.errors.Error, OSError):
-            await self._client.publish(subject)
+    async def answer(self, sign: Msg) -> None:
+        """Say that we are there and have kept up, if the server asks for it with this sign of life."""
+        subject = sign.reply or (sign.headers or {}).get("Nats-Consumer-Stalled")
+        if subject:
+            with contextlib.suppress(nats.errors.Error, OSError):
+                await self._client.publish(subject)
 
 
 async def _nothing(lab: Lab) -> None:

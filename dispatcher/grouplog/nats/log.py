@@ -18,9 +18,9 @@ from collections.abc import Awaitable, Callable
 
 from nats.aio.msg import Msg
 
-from dispatcher.group.events import Event, Founded, Reader, to_json
+from dispatcher.group.events import Event, Founded, Reader
 from dispatcher.group.wording import duration, enumerated
-from dispatcher.grouplog import Deliver, Failed, GroupLogError, Notice, check_founding
+from dispatcher.grouplog import Deliver, Failed, GroupLogError, Notice, check_founding, to_line
 from dispatcher.grouplog.nats import groups
 from dispatcher.grouplog.nats.address import Address
 from dispatcher.grouplog.nats.follower import Arrival, Follower
@@ -76,7 +76,7 @@ class NatsGroupLog:
         self._purge = purge
         self._address = address
         self._name = f"{address.lab}/{group}"
-        self._subject = f"lab.{address.lab}.{group}"
+        self._subject = address.subject(group)
         self._follower = Follower()
         self._outbox = Outbox()
         self._lab: Lab | None = None
@@ -112,7 +112,7 @@ class NatsGroupLog:
         """Begin the log, if it is new. Raises GroupLogError or Unavailable."""
         founded = self._wanted
         try:
-            await lab.publish(self._subject, _line(founded), founded.identity.hex(), first=True)
+            await lab.publish(self._subject, to_line(founded), founded.identity.hex(), first=True)
         except Refused as error:
             if error.code != WRONG_LAST_SEQUENCE:
                 raise GroupLogError(f"{self._name}: {error}") from None
@@ -219,8 +219,8 @@ class NatsGroupLog:
                     # The client library would go on with the next message.
                     self._consumer += 1
                     self._loop.call_exception_handler({"message": str(error), "exception": error})
-            elif (reply := message.reply or headers.get("Nats-Consumer-Stalled")) is not None and reply:
-                await lab.answer(reply)
+            else:
+                await lab.answer(message)
 
         return receive
 
@@ -265,7 +265,7 @@ class NatsGroupLog:
         if self._error is not None:
             self._failed(event.identity, str(self._error))
             return
-        self._outbox.append(event.identity, _line(event), self._loop.time())
+        self._outbox.append(event.identity, to_line(event), self._loop.time())
         self._stir.set()
 
     async def _publish(self) -> None:
@@ -353,10 +353,6 @@ class NatsGroupLog:
             await asyncio.wait(self._tasks)
         if self._lab is not None:
             await self._lab.close()
-
-
-def _line(event: Event) -> bytes:
-    return json.dumps(to_json(event), separators=(",", ":")).encode()
 
 
 def _hash(data: bytes) -> str:

@@ -279,8 +279,9 @@ class Fold:
         since = bisect_left(whole.messages, begin, key=lambda message: message.time)
 
         waits = sorted({*of[Act.WAIT], *of[Act.WAIT_END], *open_})
-        needed = (message for wait in waits for message in whole.waits[wait].needed)
-        messages = sorted({*needed, *range(since, len(whole.messages))})
+        # The waits of a barrier keep one list, as long as there are devices.
+        needed = {id(pool): pool for pool in (whole.waits[wait].needed for wait in waits)}
+        messages = sorted(set(range(since, len(whole.messages))).union(*needed.values()))
         cases = [whole.cases[number] for number in of[Act.RESULT]]
         of_cases = (case.run for case in cases if case.run is not None)
         runs = sorted({*of[Act.RUN_START], *of[Act.RUN_END], *of_cases, *still})

@@ -134,7 +134,7 @@
       }
     }
     lane.here = lane.device.stays[lane.device.stays.length - 1][1] === null;
-    lane.stuck = waits.filter((wait) => wait.device === lane.number && wait.stuck);
+    lane.stuck = lane.waits.map((thing) => waits[thing.ref]).filter((wait) => wait.stuck);
     lane.things.sort((a, b) => a.from - b.from);
   }
 
@@ -818,9 +818,8 @@
     const whole = view.from === full.from && view.to === full.to, atEnd = view.to >= full.to;
     const kept = [selected, pointed].map((thing) => thing && { ...thing, name: name(thing.device) });
     take(fresh);
-    [selected, pointed] = kept.map((old) => old && (devices.findIndex((device) => device.name === old.name) < 0 ? null
-      : lanes.flatMap((lane) => lane.things).find((thing) =>
-        thing.type === old.type && thing.from === old.from && name(thing.device) === old.name) || null));
+    [selected, pointed] = kept.map((old) => old && (lanes.flatMap((lane) => lane.things).find((thing) =>
+      thing.type === old.type && thing.from === old.from && name(thing.device) === old.name) || null));
     const span = view.to - view.from;
     if (whole) view = { ...full };
     else if (atEnd) view = { from: full.to - span, to: full.to };

@@ -95,10 +95,13 @@ def text(table: Table, width: int) -> str:
 
     Each part is a grid table as reStructuredText has it. Ends in a newline.
     """
+    lines = [[clean(line) for line in _line(table, row)] for row in (None, *table.rows)]
+    heads = 1 if table.head else 0
     parts = []
-    for columns in _parts(table, width):
-        lines = [[clean(line) for line in _line(table, row, columns)] for row in (None, *table.rows)]
-        parts.append(_grid(lines, width))
+    for columns in _parts(lines, heads, width):
+        parts.append(
+            _grid([[*line[:heads], *(line[heads + column] for column in columns)] for line in lines], width)
+        )
     remarks = ["\n".join(_wrapped(clean(remark), width)) + "\n" for remark in table.remarks]
     return "\n".join([*parts, *remarks])
 
@@ -125,15 +128,12 @@ def shown(cell: Cell) -> str:
 # Text
 
 
-def _parts(table: Table, width: int) -> Iterator[list[int]]:
-    """The columns, parted so that each part fits."""
-    number = len(table.columns)
-    natural = [
-        max(_width(clean(_line(table, row, [column])[-1])) for row in (None, *table.rows))
-        for column in range(number)
-    ]
-    head = max((len(clean(row.head)) for row in table.rows), default=0) + 3 if table.head else 0
-    narrow = [min(_NARROWEST, own) + 3 for own in natural]
+def _parts(lines: Sequence[Sequence[str]], heads: int, width: int) -> Iterator[list[int]]:
+    """The columns behind the `heads` first ones, parted so that each part fits."""
+    natural = [max(map(_width, column)) for column in zip(*lines, strict=True)]
+    head = max((len(line[0]) for line in lines[1:]), default=0) + 3 if heads else 0
+    narrow = [min(_NARROWEST, own) + 3 for own in natural[heads:]]
+    number = len(narrow)
     for parts in range(1, number + 1):
         size = -(-number // parts)
         chunks = [list(range(first, min(first + size, number))) for first in range(0, number, size)]
@@ -144,11 +144,11 @@ def _parts(table: Table, width: int) -> Iterator[list[int]]:
     yield from chunks
 
 
-def _line(table: Table, row: Row | None, columns: Sequence[int]) -> list[str]:
+def _line(table: Table, row: Row | None) -> list[str]:
     """The texts of one row, or of the table's head."""
     if row is None:
-        return [*([table.head] if table.head else []), *(headed(table.columns[c]) for c in columns)]
-    return [*([row.head] if table.head else []), *(shown(row.cells[column]) for column in columns)]
+        return [*([table.head] if table.head else []), *map(headed, table.columns)]
+    return [*([row.head] if table.head else []), *map(shown, row.cells)]
 
 
 def _grid(lines: Sequence[Sequence[str]], width: int) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from dispatcher.group.events import Ended, Event, Founded, Joined, Left, Sent
+from dispatcher.group.events import Ended, Event, Founded, Joined, Left, Sent, to_json
 from dispatcher.group.state import GroupState
 from dispatcher.grouplog import GroupLogError
 from dispatcher.grouplog.nats import groups
@@ -172,7 +172,7 @@ def test_what_comes_twice_changes_nothing(address: Address) -> None:
             host.log.append(Sent(2.0, "a", b"sent", b"ready", ()))
             await host.has(b"sent")
             # A message with the same events and another identity, as after the end of the window.
-            again = [json.dumps(event) for event in map(log_module.to_json, host.events)]
+            again = [json.dumps(event) for event in map(to_json, host.events)]
             await publish(address, "\n".join(again).encode())
             host.log.append(joined("b"))
             await host.has(b"b")
@@ -696,11 +696,11 @@ def test_what_another_version_writes_is_passed_over_and_said_once(address: Addre
     async def test() -> None:
         async with hosts(address, 2) as (one, two):
             newer = [
-                {**log_module.to_json(joined("a")), "colour": "red"},
+                {**to_json(joined("a")), "colour": "red"},
                 {"type": "split", "time": 1.0, "device": "a"},
-                {**log_module.to_json(Sent(2.0, "a", b"sent", b"x", ())), "colour": "blue", "weight": 7},
+                {**to_json(Sent(2.0, "a", b"sent", b"x", ())), "colour": "blue", "weight": 7},
                 {"type": "split", "time": 2.0, "device": "a"},
-                {**log_module.to_json(Sent(3.0, "a", b"sent again", b"x", ())), "weight": 8},
+                {**to_json(Sent(3.0, "a", b"sent again", b"x", ())), "weight": 8},
             ]
             for event in newer:
                 await publish(address, json.dumps(event).encode())
