@@ -89,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise UsageError("give LAB.toml or --console, not both")
         if arguments.timeout is not None:
             raise UsageError("--timeout ends what --console serves; a lab is served until it is interrupted")
-        from dispatcher.host.labrun import run_lab
+        from dispatcher.lab.run import run_lab
 
         return run_lab(arguments.lab, arguments.http)
     if arguments.http is not None:

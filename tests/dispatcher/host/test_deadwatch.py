@@ -17,7 +17,7 @@ from dispatcher.host.deadwatch import (
     Watch,
 )
 from dispatcher.simulator.judge import Found
-from tests.dispatcher.lab import EPOCH, Asked, Host, Lab
+from tests.dispatcher.hosts import EPOCH, Asked, Host, Lab
 
 TWO = {"s-1": "server", "c-1": "client"}
 

@@ -24,10 +24,10 @@ from dispatcher.grouplog import GroupLogError
 from dispatcher.host.attachment import Attachment
 from dispatcher.host.dispatcher import Dispatcher
 from dispatcher.host.groups import Groups, HostedGroup
-from dispatcher.host.labconfig import DeviceConfig, LabConfig
-from dispatcher.host.lablog import DeviceLog
 from dispatcher.host.lavaserver import parse_address
-from dispatcher.host.offers import HOLD, Client, Offers, Tap
+from dispatcher.lab.config import DeviceConfig, LabConfig
+from dispatcher.lab.devicelog import DeviceLog
+from dispatcher.lab.offers import HOLD, Client, Offers, Tap
 from dispatcher.line.session import Counters
 
 # Bytes of a device's newest output that are kept to be looked at.
