@@ -28,7 +28,7 @@ from dispatcher.consoles.ptyprocess import PtyProcess
 from dispatcher.engine import Engine
 from dispatcher.errors import SetupError
 from dispatcher.files import told
-from dispatcher.group.deadend import DEAD_END, DeadEnd
+from dispatcher.group.deadend import DeadEnd
 from dispatcher.group.events import Event, Founded
 from dispatcher.group.results import Case, Counts
 from dispatcher.group.wording import command, counted
@@ -490,8 +490,8 @@ class TerminalRun:
     def _meet(self, dead_end: DeadEnd, now: float) -> None:
         """Tell of a dead end, and let its waits fail if they are to."""
         if dead_end.doubt:
-            what = dead_end.sentences[0].removeprefix(DEAD_END)
-            self._display.message(f"perhaps a dead end: {what}. But {dead_end.doubt}. The waits go on")
+            for sentence in dead_end.told:
+                self._display.message(sentence)
             return
         waits = {(wait.device, wait.kind, wait.ids, wait.whom) for wait in dead_end.waits}
         self._repeated = self._repeated + 1 if waits == self._dead_end else 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from dispatcher.files import told
 from dispatcher.group.configuration import Configuration, parse_configuration
 from dispatcher.group.wording import counted
 from dispatcher.host import groupoptions
-from dispatcher.host.deadwatch import QuietWatch
+from dispatcher.host.deadwatch import quiet_watch
 from dispatcher.host.groups import GroupLogs, Groups
 from dispatcher.host.groupserver import GroupServer
 from dispatcher.host.lavaserver import LavaServer, parse_address
@@ -83,8 +82,9 @@ class _LabRun:
     def __init__(self, path: Path, config: LabConfig, configuration: Configuration, logs: GroupLogs) -> None:
         self._path = path
         self._config = config
-        watch = partial(QuietWatch, grace=config.grace, fails=config.fail_dead_ends) if config.grace else None
-        self._groups = Groups(logs, tell, configuration, watch)
+        self._groups = Groups(
+            logs, tell, configuration, quiet_watch(config.grace, config.fail_dead_ends, logs.shared)
+        )
         self._lab = Lab(config, self._groups, tell)
         self._tasks: set[asyncio.Task[None]] = set()
 
