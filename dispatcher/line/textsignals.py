@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import ClassVar, Generic, TypeVar
 
-from dispatcher.group.events import check_report
+from dispatcher.reportable import check_report
 
 MARKER = b"<LAVA_SIGNAL_"
 # Bytes of a signal. LAVA itself looks back no further than 8184.
