@@ -51,7 +51,14 @@ PURE: dict[str, set[str]] = {
         *("dispatcher.group", "dispatcher.jobs.model", "dispatcher.jobs.text"),
         *("dispatcher.report.flow.table", "dispatcher.view.display"),
     },
+    "dispatcher.host.arrivals": set(),
     "dispatcher.host.deadwatch": {"dispatcher.engine", "dispatcher.group"},
+    "dispatcher.host.hangs": {
+        "dispatcher.engine",
+        "dispatcher.group",
+        "dispatcher.host.deadwatch",
+        "dispatcher.view",
+    },
     "dispatcher.host.remotewire": set(),
     "dispatcher.host.lavawire": set(),
     "dispatcher.host.lavarelay": {
