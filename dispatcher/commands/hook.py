@@ -34,7 +34,6 @@ from dispatcher.host.lavajob import NO_ROLE, LavaJob, coordinator_is_here, find_
 from dispatcher.host.options import add_grace
 from dispatcher.host.remote import Card, RemoteGroup
 from dispatcher.host.remotewire import DEFAULT_SOCKET
-from dispatcher.host.service import tell_of_broken_logs
 from dispatcher.host.stopsignals import unwind_when_told_to_end
 from dispatcher.host.watched import WatchedGroup
 from dispatcher.names import check_name
@@ -231,8 +230,6 @@ async def _hook(
 ) -> int:
     teller = _Teller()
     randomness = random.SystemRandom()
-    # The console goes on, with commands that fail.
-    tell_of_broken_logs(teller.say)
     async with _group(arguments, who, coordinator, job, teller, log, founded) as group:
         try:
             hook = Hook(
@@ -263,7 +260,9 @@ async def _group(
     """The group of the device, as long as the block lasts."""
     if coordinator not in (_LAVA, _ALONE):
         card = Card(who.group, who.name, who.role, who.console, who.job, who.size)
-        remote = _Lasting(coordinator, card, os.urandom(8), teller.say)
+        remote = (RemoteGroup if job is None else _LastingRemote)(
+            coordinator, card, os.urandom(8), teller.say
+        )
         await remote.open()
         try:
             yield remote
@@ -275,7 +274,7 @@ async def _group(
     if groupoptions.is_shared(arguments) and arguments.grace:
         watch = QuietWatch(engine, arguments.grace, fails=False, shared=True)
     observer = WatchedGroup(engine, watch, lambda device, sentence: teller.say(sentence))
-    group = observer.group = Group(engine, log, observer, [])
+    group = observer.group = (Group if job is None else _Lasting)(engine, log, observer, [])
     await group.open(founded)
     try:
         if coordinator == _LAVA and job is not None:
@@ -288,11 +287,19 @@ async def _group(
         observer.close()
 
 
-class _Lasting(RemoteGroup):
-    """The device stays in its group when its console ends: LAVA often connects again."""
+class _LastingRemote(RemoteGroup):
+    """The device stays in its group when its console ends: LAVA often connects again, and tells when its job ends."""
 
     def detach(self, attachment: Attached, reason: str) -> None:
-        """Its coordinator waits a while for the next connection."""
+        """The next hook of the job goes on."""
+
+
+class _Lasting(Group):
+    """The same, where the group is on this host or on servers."""
+
+    def detach(self, attachment: Attached, reason: str) -> None:
+        """The next hook of the job goes on."""
+        self.release(attachment)
 
 
 class _Teller:

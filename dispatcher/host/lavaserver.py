@@ -21,8 +21,6 @@ from toolkit.wire.vocabulary import ProtocolError
 PATIENCE = 30.0
 # Connections at a time; the one that has been there longest makes place.
 MAX_CONNECTIONS = 2048
-# Seconds after its clear_group in which a job may yet ask something: LAVA also sends one when a wait times out.
-LINGER = 10.0
 # Connections that are taken in one turn of the loop.
 _AT_ONCE = 64
 # Seconds without new ones after one that could not be taken.
@@ -169,7 +167,7 @@ class LavaServer:
             raise ProtocolError(str(error)) from error
         clients = self._of_group(request.group)
         if request.kind == "clear_group":
-            member.closing = now + LINGER
+            hosted.leave_soon(member, "has ended its job", now)
             clients.gone(request.client, now)
             if hosted.all_done:
                 self._begin(self._end(request.group, hosted, answer))

@@ -23,7 +23,7 @@ from dispatcher.group.wording import command
 from dispatcher.grouplog import GroupLogError
 from dispatcher.host.attachment import Attachment
 from dispatcher.host.dispatcher import Dispatcher
-from dispatcher.host.groups import Groups, HostedGroup
+from dispatcher.host.groups import FIRST_PAUSE, LONGEST_PAUSE, Groups, HostedGroup
 from dispatcher.host.lavaserver import parse_address
 from dispatcher.lab.config import DeviceConfig, LabConfig
 from dispatcher.lab.devicelog import DeviceLog
@@ -130,6 +130,9 @@ class Lab:
         self._dispatcher = Dispatcher(self._failed)
         self._randomness = random.SystemRandom()
         self._lock = asyncio.Lock()
+        self._later: dict[str, asyncio.Task[None]] = {}  # by group: tries again those that were left out
+        self._tasks: set[asyncio.Task[None]] = set()
+        groups.renewed.append(self._renewed)
 
     async def start(self) -> None:
         """Begin with all devices of the configuration."""
@@ -140,6 +143,10 @@ class Lab:
     async def close(self) -> None:
         """End all consoles; the devices stay in their groups."""
         async with self._lock:
+            tasks = [*self._later.values(), *self._tasks]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             for device in self.devices.values():
                 device.offers.close()
             await self._dispatcher.close()
@@ -286,8 +293,9 @@ class Lab:
         try:
             self._check(config)
             position = self._open_log(device)
-            hosted = await self.groups.get(config.group, self.config.sizes.get(config.group))
-            hosted.kept = True
+            if config.group in self._later:
+                raise GroupLogError(f"its group {config.group} can't be opened")
+            hosted = await self._group(config.group)
             device.attachment = Attachment(
                 config.name,
                 config.role,
@@ -301,12 +309,60 @@ class Lab:
                 room=device.room,
             )
             device.hosted = hosted
-        except (UsageError, ValueError, GroupLogError, OSError) as error:
+        except GroupLogError as error:
+            device.refused = str(error)
+            self._tell(f"{config.name} is left out: {device.refused}; trying again")
+            self._again(config.group)
+            return
+        except (UsageError, ValueError, OSError) as error:
             device.refused = told(error) if isinstance(error, OSError) else str(error)
             self._tell(f"{config.name} is left out: {device.refused}")
             return
         self._dispatcher.add(device.attachment)
         await self._offer(device)
+
+    async def _group(self, name: str) -> HostedGroup:
+        """Raises GroupLogError or ValueError."""
+        hosted = await self.groups.get(name, self.config.sizes.get(name))
+        hosted.kept = True
+        return hosted
+
+    def _again(self, name: str) -> None:
+        """Try again and again to open a group, and then let its devices in."""
+        if name not in self._later:
+            self._later[name] = self._loop.create_task(self._open_later(name))
+
+    async def _open_later(self, name: str) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+            with contextlib.suppress(GroupLogError, ValueError):
+                await self._group(name)
+                break
+        async with self._lock:
+            del self._later[name]
+            for device in list(self.devices.values()):
+                if device.config.group == name and device.attachment is None:
+                    await self._remove(device.config.name, None)
+                    await self._add(device.config)
+
+    def _renewed(self, former: HostedGroup) -> None:
+        """A group has begun anew: its devices come to it."""
+        for device in self.devices.values():
+            if device.hosted is former:
+                self._restart_soon(device)
+
+    def _restart_soon(self, device: LabDevice) -> None:
+        task = self._loop.create_task(self._restart(device))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _restart(self, device: LabDevice) -> None:
+        async with self._lock:
+            if self.devices.get(device.config.name) is device:
+                await self._remove(device.config.name, None)
+                await self._add(device.config)
 
     def _open_log(self, device: LabDevice) -> int:
         """Begin the device's logs, if there are to be any; returns the position of what it prints next."""

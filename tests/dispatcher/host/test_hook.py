@@ -465,6 +465,16 @@ def test_options_override_the_job_of_lava(tmp_path, commands):
     assert shown.split() == ["panda01", "client"]
 
 
+def test_under_lava_a_device_stays_in_its_group_when_its_console_ends(tmp_path):
+    """LAVA connects again. Without LAVA it has ended."""
+    log = tmp_path / "log"
+    started_by_lava(tmp_path, JOB, "--group-log", str(log), script="true")
+    assert '"joined"' in log.read_text() and '"left"' not in log.read_text()
+    log.unlink()
+    assert piped("--group-log", str(log), "--", "true").returncode == 0
+    assert '"left"' in log.read_text()
+
+
 def test_under_lava_signals_are_written(tmp_path, commands):
     script = f"{commands} echo '<LAVA_SIGNAL_STARTRUN 0_x u>'; lava-test-case a --result pass"
     assert "RESULT=pass>" in started_by_lava(tmp_path, "job_name: single\n", script=script)
