@@ -15,7 +15,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dispatcher.consoles import Console, open_console
+from dispatcher.consoles import Console
+from dispatcher.consoles.opening import open_console
 from dispatcher.consoles.ptyprocess import PtyProcess
 from dispatcher.engine import Engine
 from dispatcher.errors import SetupError, UsageError

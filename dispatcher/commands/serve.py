@@ -6,7 +6,7 @@ import signal
 from collections.abc import Iterable
 from pathlib import Path
 
-from dispatcher.consoles import open_console
+from dispatcher.consoles.opening import open_console
 from dispatcher.errors import UsageError
 from dispatcher.group.wording import counted
 from dispatcher.host import groupoptions

@@ -230,8 +230,10 @@ def _of_folder(folder: Path, path: str) -> bytes | None:
             raise SetupError(f"{path!r:.100} leads out of the repository")
         with open_regular(file) as stream:
             return stream.read(MAX_BYTES + 1)
-    except (OSError, ValueError, RuntimeError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, RuntimeError):
         return None
+    except OSError as error:
+        raise SetupError(f"{file}: {error.strerror}") from None
 
 
 def _present(folder: Path, names: Sequence[str]) -> list[str]:
@@ -247,9 +249,13 @@ def _present(folder: Path, names: Sequence[str]) -> list[str]:
 
 
 def _walk(folder: Path) -> list[str]:
-    """The files of a folder that is no clone, and the links in it."""
+    """The files of a folder that is no clone, and the links in it. Raises SetupError."""
+
+    def unreadable(error: OSError) -> None:
+        raise SetupError(f"{error.filename}: {error.strerror}; each device gets a copy of {folder}")
+
     found: list[str] = []
-    for top, folders, files in os.walk(folder):
+    for top, folders, files in os.walk(folder, onerror=unreadable):
         folders[:] = [name for name in folders if name != ".git"]
         links = [name for name in folders if os.path.islink(os.path.join(top, name))]
         found += [os.path.relpath(os.path.join(top, name), folder) for name in (*files, *links)]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dispatcher.consoles import ConsoleError
-from dispatcher.consoles.reopened import lasting_console
+from dispatcher.consoles.opening import lasting_console
 from dispatcher.errors import UsageError
 from dispatcher.files import told
 from dispatcher.group.wording import command

@@ -20,7 +20,8 @@ import pytest
 import serial
 import serial.rfc2217
 
-from dispatcher.consoles import Console, ConsoleError, open_console, processes
+from dispatcher.consoles import Console, ConsoleError, processes
+from dispatcher.consoles.opening import open_console
 from dispatcher.consoles.pacer import Pacer
 from dispatcher.consoles.processes import become_subreaper, everything_below, process_table, reap_orphans
 from dispatcher.consoles.ptyprocess import PtyProcess, ending_in_words
