@@ -56,7 +56,7 @@ class LavaServer:
             )
         except OSError as error:
             raise SetupError(
-                f"can't listen on {host}:{port} for LAVA's protocol: {error.strerror or error}; "
+                f"can't listen on {written(host, port)} for LAVA's protocol: {error.strerror or error}; "
                 "is a lava-coordinator running?"
             ) from error
         self._listener.setblocking(False)
@@ -279,3 +279,8 @@ def parse_address(text: str) -> tuple[str, int]:
     except OSError as error:
         raise ValueError(f"{text}: {error.strerror}") from error
     return host, int(port)
+
+
+def written(host: str, port: int) -> str:
+    """The address as "HOST:PORT", or "[HOST]:PORT", as `parse_address` reads it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

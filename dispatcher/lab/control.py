@@ -158,7 +158,15 @@ def connect(path: str, request: Mapping[str, Any]) -> tuple[socket.socket, dict[
         connection.close()
         raise
     line, _, rest = bytes(buffer).partition(b"\n")
-    response = json.loads(line)
+    try:
+        response = json.loads(line)
+        if not isinstance(response, dict):
+            raise ValueError("it is no object")
+    except (ValueError, RecursionError):
+        connection.close()
+        raise SetupError(
+            f"{path}: whoever answers there is no `lavabox` that can be asked this way"
+        ) from None
     return connection, response, rest
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from dispatcher.consoles import ConsoleError
 from dispatcher.consoles.opening import lasting_console
 from dispatcher.errors import UsageError
-from dispatcher.files import told
+from dispatcher.files import told as explained
 from dispatcher.group.wording import command
 from dispatcher.grouplog import GroupLogError
 from dispatcher.host.attachment import Attachment
@@ -47,6 +47,7 @@ class LabDevice:
         self.attachment: Attachment | None = None
         self.hosted: HostedGroup | None = None
         self.refused = ""  # why there is no attachment
+        self.again = False  # whether that may be over soon
         self.since = asyncio.get_running_loop().time()
         self.printed = 0  # bytes
         self.heard: float | None = None  # when it last printed something
@@ -285,15 +286,18 @@ class Lab:
                 if address:
                     parse_address(address)
         except (ConsoleError, ValueError) as error:
-            raise UsageError(f"{config.name}: {error}") from error
+            raise UsageError(str(error)) from error
 
-    async def _add(self, config: DeviceConfig) -> None:
-        """What goes wrong stands in the device's `refused`; the others go on."""
+    async def _add(self, config: DeviceConfig, told: str = "") -> None:
+        """What goes wrong stands in the device's `refused`; the others go on.
+
+        :param told: what was said of that before.
+        """
         device = self.devices[config.name] = LabDevice(config, self._tell)
         try:
             self._check(config)
             position = self._open_log(device)
-            if config.group in self._later:
+            if not told and config.group in self._later:
                 raise GroupLogError(f"its group {config.group} can't be opened")
             hosted = await self._group(config.group)
             device.attachment = Attachment(
@@ -309,14 +313,15 @@ class Lab:
                 room=device.room,
             )
             device.hosted = hosted
-        except GroupLogError as error:
-            device.refused = str(error)
-            self._tell(f"{config.name} is left out: {device.refused}; trying again")
-            self._again(config.group)
-            return
-        except (UsageError, ValueError, OSError) as error:
-            device.refused = told(error) if isinstance(error, OSError) else str(error)
-            self._tell(f"{config.name} is left out: {device.refused}")
+        except (UsageError, ValueError, GroupLogError, OSError) as error:
+            device.refused = explained(error) if isinstance(error, OSError) else str(error)
+            device.again = isinstance(error, OSError | GroupLogError)
+            if device.refused != told:
+                self._tell(
+                    f"{config.name} is left out: {device.refused}{'; trying again' if device.again else ''}"
+                )
+            if device.again and config.group not in self._later:
+                self._later[config.group] = self._loop.create_task(self._try_again(config.group))
             return
         self._dispatcher.add(device.attachment)
         await self._offer(device)
@@ -327,25 +332,23 @@ class Lab:
         hosted.kept = True
         return hosted
 
-    def _again(self, name: str) -> None:
-        """Try again and again to open a group, and then let its devices in."""
-        if name not in self._later:
-            self._later[name] = self._loop.create_task(self._open_later(name))
-
-    async def _open_later(self, name: str) -> None:
+    async def _try_again(self, name: str) -> None:
+        """Let devices in that were left out for what may be over, as soon as their group can be opened."""
         pause = FIRST_PAUSE
-        while True:
+
+        def left_out() -> list[LabDevice]:
+            return [one for one in self.devices.values() if one.config.group == name and one.again]
+
+        while left_out():
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
             with contextlib.suppress(GroupLogError, ValueError):
                 await self._group(name)
-                break
-        async with self._lock:
-            del self._later[name]
-            for device in list(self.devices.values()):
-                if device.config.group == name and device.attachment is None:
-                    await self._remove(device.config.name, None)
-                    await self._add(device.config)
+                async with self._lock:
+                    for device in left_out():
+                        await self._remove(device.config.name, None)
+                        await self._add(device.config, device.refused)
+        del self._later[name]
 
     def _renewed(self, former: HostedGroup) -> None:
         """A group has begun anew: its devices come to it."""

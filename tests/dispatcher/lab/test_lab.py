@@ -551,7 +551,7 @@ def test_a_console_that_can_not_be_is_left_out_and_said(tmp_path: Path, commands
     text = device("good") + "[devices.bad]\nconsole = 'ssh://somewhere'\n"
     lab = Served(tmp_path, text, commands)
     with lab.process:
-        assert "bad is left out: bad: ssh://somewhere: ssh is reached by its program" in lab.process.text
+        assert "bad is left out: ssh://somewhere: ssh is reached by its program" in lab.process.text
         status = lab.run("status")
         assert status.returncode == 1 and "ssh is reached by its program" in status.stdout
         lab.process.interrupt(signal.SIGTERM)
