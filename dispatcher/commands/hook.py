@@ -168,7 +168,7 @@ def _run(arguments: argparse.Namespace) -> int:
         status = _missing(arguments.words[0])
         if status:
             return status
-    _warn_of_multiplexer(arguments.words)
+    _warn_of_drawing(arguments.words)
     console = _console(arguments)
     signals = job is not None if arguments.signals is None else arguments.signals
     try:
@@ -338,13 +338,30 @@ def _missing(program: str) -> int:
     return 126 if exists else 127
 
 
-def _warn_of_multiplexer(words: Sequence[str]) -> None:
-    """A terminal multiplexer takes frames for something of its own, and drops them."""
-    program = os.path.basename(words[0]) if words else ""
-    if program in ("tmux", "screen", "byobu", "dvtm", "zellij"):
+# Programs that draw a terminal of their own: they take frames for something of that, and drop them.
+_DRAWING = ("tmux", "screen", "byobu", "dvtm", "zellij", "minicom")
+
+
+def keeps_frames(words: Sequence[str]) -> str | None:
+    """The program of this command that lets no frames through; None if none is known to.
+
+    It may also be one that ssh or a shell is to run.
+    """
+    # Behind the name of a program, that of a host may stand.
+    parts = [part for word in (*words[:1], *words[2:]) for part in word.split()]
+    return next((name for name in map(os.path.basename, parts) if name in _DRAWING), None)
+
+
+def _warn_of_drawing(words: Sequence[str]) -> None:
+    program = keeps_frames(words)
+    if program is not None:
+        instead = (
+            "run picocom in its place"
+            if program == "minicom"
+            else f"run the hook inside of {program}, around what reaches the console"
+        )
         print(
-            f"lavabox hook: {program} drops the frames of the lava-* commands, which will find no dispatcher; "
-            f"run the hook inside of {program}, around what reaches the console",
+            f"lavabox hook: {program} drops the frames of the lava-* commands, which will find no dispatcher; {instead}",
             end="\r\n",
             file=sys.stderr,
             flush=True,
