@@ -17,6 +17,7 @@ from pathlib import Path
 
 from dispatcher.consoles import Console
 from dispatcher.consoles.opening import open_console
+from dispatcher.consoles.pseudoterminal import Settings
 from dispatcher.consoles.ptyprocess import PtyProcess
 from dispatcher.engine import Engine
 from dispatcher.errors import SetupError, UsageError
@@ -202,8 +203,7 @@ def _console(arguments: argparse.Namespace) -> Console:
     return PtyProcess(
         arguments.words[0],
         arguments.words,
-        modes=modes,
-        raw=modes is None,
+        settings=Settings(modes=modes, raw=modes is None),
         size=ownterminal.terminal_size(),
         dies_with_us=True,
     )

@@ -164,9 +164,7 @@ def connect(path: str, request: Mapping[str, Any]) -> tuple[socket.socket, dict[
             raise ValueError("it is no object")
     except (ValueError, RecursionError):
         connection.close()
-        raise SetupError(
-            f"{path}: whoever answers there is no `lavabox` that can be asked this way"
-        ) from None
+        raise SetupError(f"{path}: what answers there is no lavabox") from None
     return connection, response, rest
 
 

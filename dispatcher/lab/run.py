@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dispatcher.errors import SetupError, UsageError
-from dispatcher.files import told
+from dispatcher.files import read_text, told
 from dispatcher.group.configuration import Configuration, parse_configuration
 from dispatcher.group.wording import counted
 from dispatcher.host import groupoptions
@@ -28,11 +28,11 @@ from dispatcher.lab.offers import Device
 def read_lab(path: Path) -> LabConfig:
     """The lab that a file describes. Raises UsageError."""
     try:
-        return parse_lab(path.read_text("utf-8"), str(path))
+        return parse_lab(read_text(path), str(path))
     except OSError as error:
         raise UsageError(told(error)) from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: this is no text in UTF-8: {error}") from error
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}") from error
 
 
 def run_lab(path: Path, http: str | None = None) -> int:
@@ -44,7 +44,7 @@ def run_lab(path: Path, http: str | None = None) -> int:
     configuration = Configuration()
     if config.device_config:
         try:
-            configuration = parse_configuration(Path(config.device_config).read_text("utf-8"))
+            configuration = parse_configuration(read_text(Path(config.device_config)))
         except OSError as error:
             raise UsageError(f"{path}: device-config: {told(error)}") from error
         except ValueError as error:

@@ -226,7 +226,7 @@ def test_whoever_answers_at_the_control_socket_without_being_a_lab_is_said(
         thread = threading.Thread(target=serve)
         thread.start()
         with pytest.raises(
-            SetupError, match=r"control: (whoever answers there is no|the service has closed)"
+            SetupError, match=r"control: (what answers there is no lavabox|the service has closed)"
         ):
             call(str(tmp_path / "control"), {"do": "status"})
         thread.join()
