@@ -172,6 +172,7 @@ class Engine:
         self._retry_at: float | None = None
         self._told_too_large = False
         self._outage = False  # the last append failed
+        self._broken = ""  # why the log can't go on, as a sentence
         self._time_outs: list[tuple[float, bytes]] = []
         self._borrowed: dict[bytes, float] = {}  # what was lent, and the seconds that it got to be taken
         self._doubts: list[tuple[float, bytes]] = []  # waits that may be given up then
@@ -267,6 +268,9 @@ class Engine:
         :param position: in the device's console log, in bytes.
         """
         self.heard = now
+        if self._broken:
+            self._answers.append(Answer(device, request, pack_reply(LINK_FAILED, self._broken)))
+            return
         self.regain(device, now)
         # The name makes sure that no device can answer for, or suppress, another's request.
         key = identity + device.encode()
@@ -402,6 +406,8 @@ class Engine:
         if event is None:
             return
         self._given_up.pop(identity, None)
+        if self._broken:
+            return
         sentence = f"the dispatcher could not write it to the group log: {reason}"
         if may_come and isinstance(event, Waiting):
             # Nobody will wait there any more.
@@ -420,6 +426,16 @@ class Engine:
         if not waited_for and not self._comes_again(event):
             self._keep_failed(event)
             self._retry_at = now + RETRY_PAUSE
+
+    def break_off(self, sentence: str) -> None:
+        """The log can't go on: what is asked, and what comes, ends with status 75 and this sentence."""
+        self._broken = sentence
+        held, self._held = self._held, []
+        self._answers += [
+            Answer(call.device, request, pack_reply(LINK_FAILED, sentence)) for request, call in held
+        ]
+        for identity in list(self._waiters.of_request):
+            self._fail_waiters(identity, sentence)
 
     # -- time ----------------------------------------------------------------------------------
 
