@@ -297,7 +297,7 @@ def test_a_stopped_command_may_be_continued(box: Path, tmp_path: Path) -> None:
     status, text = run(box, tmp_path, "--timeout", "4", "--role", f"a={stopped}", "--role", "b=lava-wait y")
     assert status == 1
     assert "dead end" not in text
-    assert "lavabox: the time is over: 4 s\n" in text
+    assert "lavabox: timed out: the run was ended after 4 s\n" in text
 
 
 def test_one_that_is_interrupted_is_stopped_as_ever(box: Path, tmp_path: Path) -> None:
