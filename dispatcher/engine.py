@@ -475,7 +475,7 @@ class Engine:
         reason = too_large(self.state.coordinator)
         if reason and not self._told_too_large:
             self._told_too_large = True
-            self._notices.append((None, f"the group is not watched: {reason}"))
+            self._notices.append((None, f"no dead ends are looked for in the group: {reason}"))
         return not reason
 
     def find_dead_end(self, idle: Iterable[str], now: float) -> DeadEnd | None:

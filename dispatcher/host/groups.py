@@ -360,7 +360,7 @@ class Groups:
             try:
                 self._logs.end(name)
             except OSError as error:
-                self._notice(f"the log of the group {name} can't be put away: {error}")
+                self._notice(f"the log of the group {name} can't be archived: {error}")
 
     async def tidy_up_until(self, stop: asyncio.Event) -> None:
         """Tidy up again and again; returns when the event is set."""

@@ -340,7 +340,7 @@ def test_failed_waits_are_failed_results(lab: Lab) -> None:
     lab.ask("client-2", "wait", b"time", None)
     lab.pass_time(1)
     lab.leave("server-1")
-    lab.engine.end_waits("client-2", NO, "the time of the run was over", lab.now)
+    lab.engine.end_waits("client-2", NO, "the run timed out", lab.now)
     lab.turn()
     found = [(case.device, case.id, case.result, case.position) for case, _ in lab.hosts[0].results]
     assert found == [
@@ -1005,7 +1005,7 @@ def test_a_device_of_the_log_that_is_not_there_now_is_one_of_the_group(lab: Lab)
     assert second.answer("client-1", "group") == (OK, [[name, role] for name, role in MEMBERS.items()])
     dead_end = second.engine.find_dead_end(MEMBERS, second.now)
     assert dead_end is None
-    second.engine.end_waits("client-2", NO, "the time of the run was over", second.now)
+    second.engine.end_waits("client-2", NO, "the run timed out", second.now)
     second.turn()
     assert second.open_waits() == []
 
