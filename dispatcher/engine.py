@@ -44,7 +44,7 @@ from dispatcher.group.events import (
 )
 from dispatcher.group.operations import OPERATIONS, Call
 from dispatcher.group.results import Case, Counts
-from dispatcher.group.state import GroupState, size
+from dispatcher.group.state import Change, GroupState, size
 from dispatcher.group.wording import command, duration, shown
 from toolkit.wire.vocabulary import (
     INTERRUPTED,
@@ -165,6 +165,7 @@ class Engine:
         self._retry_at: float | None = None
         self._told_too_large = False
         self._outage = False  # the last append failed
+        self._at_work = False  # something was to be appended; until then all events are of the past
         self._time_outs: list[tuple[float, bytes]] = []
         self._borrowed: dict[bytes, float] = {}  # what was lent, and the seconds that it got to be taken
         self._doubts: list[tuple[float, bytes]] = []  # waits that may be given up then
@@ -342,6 +343,9 @@ class Engine:
 
         Those that were in the log when it was opened come before any device has joined here.
         """
+        if not self._at_work:
+            self._apply(event, now, ours=False)
+            return
         ours = self._pending.pop(event.identity, None) is not None
         if ours:
             self._outage = False
@@ -355,19 +359,11 @@ class Engine:
             elif not ours:
                 sentence = "another host has a console of this device as well; let one of them have it"
                 self._notices.append((event.device, sentence))
-        try:
-            change = self.state.apply(event)
-        except ValueError as error:
-            sentence = f"ignored an invalid event of the group log: {error}"
-            self._notices.append((None, sentence))
-            self._fail_waiters(event.identity, sentence)
+        change = self._apply(event, now, ours)
+        if change is None:
             return
-        if not isinstance(event, Resting):
-            self.heard = now
         if here and isinstance(event, Waiting):
             self._watch_time(event, now)
-        if isinstance(event, Reported) and event.kind == "refused":
-            self._notices.append((event.device, f"refused: {event.fields[0]}: {event.fields[1]}"))
         for outcome in change.outcomes:
             self._answer_waiters(outcome.request)
         if isinstance(event, Taken | Released | Unlocked | Left):
@@ -379,16 +375,8 @@ class Engine:
         self._answer_waiters(event.identity)
         if given_up is not None and self._ends_by_release(event.identity):
             self._release(event.identity, INTERRUPTED, given_up, now)
-        if change.cases:
-            self._new_results += [(case, self.state.results.counts) for case in change.cases]
         if isinstance(event, Released) and event.reason.startswith(DEAD_END):
             self.dead_ends.update(wait.device for wait, _ in change.failed if wait.device in self._devices)
-        for wait, reason in change.failed:
-            # Of what this host lets fail it has told, and of what another one lets fail that one.
-            released = isinstance(event, Released) and not ours and wait.device in self._devices
-            if isinstance(event, Left) or released:
-                waited = f"waited {duration(event.time - wait.time)} in {command(wait)}"
-                self._notices.append((wait.device, f"{waited}: {reason}"))
         if isinstance(event, Left):
             if here:
                 # It has come here from another host, whose last word of it is late.
@@ -400,6 +388,29 @@ class Engine:
             held, self._held = self._held, []
             for request, call in held:
                 self._carry_out(request, call, now)
+
+    def _apply(self, event: Event, now: float, ours: bool) -> Change | None:
+        """Fold the event, and tell of what came of it; returns None for one that can't be in a log there."""
+        try:
+            change = self.state.apply(event)
+        except ValueError as error:
+            sentence = f"ignored an invalid event of the group log: {error}"
+            self._notices.append((None, sentence))
+            self._fail_waiters(event.identity, sentence)
+            return None
+        if not isinstance(event, Resting):
+            self.heard = now
+        if isinstance(event, Reported) and event.kind == "refused":
+            self._notices.append((event.device, f"refused: {event.fields[0]}: {event.fields[1]}"))
+        if change.cases:
+            self._new_results += [(case, self.state.results.counts) for case in change.cases]
+        for wait, reason in change.failed:
+            # Of what this host lets fail it has told, and of what another one lets fail that one.
+            released = isinstance(event, Released) and not ours and wait.device in self._devices
+            if isinstance(event, Left) or released:
+                waited = f"waited {duration(event.time - wait.time)} in {command(wait)}"
+                self._notices.append((wait.device, f"{waited}: {reason}"))
+        return change
 
     def append_failed(self, identity: bytes, reason: str, now: float, *, may_come: bool = False) -> None:
         """An event of `events_to_append` is not in the log, as far as is known.
@@ -624,6 +635,7 @@ class Engine:
         self._append(Released(self.epoch + now, self._identity(), request, status, reason), now)
 
     def _append(self, event: Event, now: float) -> None:
+        self._at_work = True
         if not isinstance(event, Resting):
             self.heard = now
         if self._failed and not self._comes_again(event):
