@@ -94,9 +94,10 @@ HEADER = """\
 # lavabox: the lava-* commands of a test device, and a zip archive that holds them.
 for python in "$LAVABOX_PYTHON" python3 /usr/bin/python3 /usr/local/bin/python3 /bin/python3; do
     command -v "$python" >/dev/null 2>&1 && exec "$python" -E -s -S -c '%s' "$0" "$@"
+    [ -z "$LAVABOX_PYTHON" ] || break
 done
-echo "${0##*/}: needs Python 3.6 or later, and there is no python3 in PATH, /usr/bin, /usr/local/bin or /bin:" \\
-    "LAVABOX_PYTHON=PROGRAM names another" >&2
+echo "${0##*/}: needs Python 3.6 or later, and there is no" \\
+    "${LAVABOX_PYTHON:-python3 in PATH, /usr/bin, /usr/local/bin or /bin}: LAVABOX_PYTHON=PROGRAM names another" >&2
 exit 127
 """
 
