@@ -88,15 +88,16 @@ MARSHAL_VERSION = 2
 
 # PATH first, then where python3 mostly is: PATH may be empty. Python must not look at the
 # environment (-E -s; -I, which is short for it, Python 2 does not know) nor for installed packages
-# (-S) nor in the current directory. `exec` is the last that the shell reads: the archive follows.
+# (-S) nor in the current directory. A CR at the end of the variable is dropped, as of all words. `exec` is the last that the shell reads: the archive follows.
 HEADER = """\
 #!/bin/sh
 # lavabox: the lava-* commands of a test device, and a zip archive that holds them.
-for python in "$LAVABOX_PYTHON" python3 /usr/bin/python3 /usr/local/bin/python3 /bin/python3; do
+for python in "${LAVABOX_PYTHON%%\r}" python3 /usr/bin/python3 /usr/local/bin/python3 /bin/python3; do
     command -v "$python" >/dev/null 2>&1 && exec "$python" -E -s -S -c '%s' "$0" "$@"
+    [ -z "$LAVABOX_PYTHON" ] || break
 done
-echo "${0##*/}: needs Python 3.6 or later, and there is no python3 in PATH, /usr/bin, /usr/local/bin or /bin:" \\
-    "LAVABOX_PYTHON=PROGRAM names another" >&2
+echo "${0##*/}: needs Python 3.6 or later, and there is no" \\
+    "${LAVABOX_PYTHON:-python3 in PATH, /usr/bin, /usr/local/bin or /bin}: LAVABOX_PYTHON=PROGRAM names another" >&2
 exit 127
 """
 
