@@ -47,7 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--socket",
         metavar="PATH",
         default=DEFAULT_SOCKET,
-        help="where hooks come to (default: %(default)s)",
+        help="the socket that hooks connect to (default: %(default)s)",
     )
     parser.add_argument(
         "--socket-mode",
@@ -64,7 +64,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--lava",
         metavar="HOST:PORT",
         default="127.0.0.1:3079",
-        help="where LAVA's dispatchers come to; '' for nowhere. Whoever reaches it may take part in every group "
+        help="the address that LAVA's dispatchers connect to; '' for none. Whoever reaches it may take part in every group "
         "(default: %(default)s)",
     )
     parser.add_argument(
@@ -123,9 +123,9 @@ async def _serve(path: str, mode: int, control: str, address: tuple[str, int] | 
         await control_server.open(control)
         if lava is not None and address is not None:
             port = await lava.open(*address)
-            tell(f"LAVA's dispatchers come to {address[0]} port {port}")
+            tell(f"LAVA's dispatchers connect to {address[0]} port {port}")
         await server.open(path, mode)
-        tell(f"hooks come to {path}; {counted(len(groups.groups), 'group')} of before")
+        tell(f"hooks connect to {path}; {counted(len(groups.groups), 'group')} of before")
         notify("READY=1")
         await groups.tidy_up_until(stop)
         notify("STOPPING=1")

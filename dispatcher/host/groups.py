@@ -396,7 +396,7 @@ class Groups:
             try:
                 self._logs.end(name)
             except OSError as error:
-                self._notice(f"the log of the group {name} can't be put away: {error}")
+                self._notice(f"the log of the group {name} can't be archived: {error}")
 
     def status(self, now: float) -> list[dict[str, Any]]:
         """The groups as they are now, as JSON can carry it."""

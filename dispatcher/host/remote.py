@@ -265,7 +265,7 @@ class RemoteGroup:
                 number = await connection.greeted
         except TimeoutError:
             connection.drop("it does not answer")
-            raise GroupUnreachable(f"{self.path}: whoever listens there does not answer") from None
+            raise GroupUnreachable(f"{self.path}: the program that listens there does not answer") from None
         except OSError as error:
             raise GroupUnreachable(f"{self.path}: {error.strerror or error}") from error
         except BaseException:
@@ -336,7 +336,7 @@ class _Connection(asyncio.Protocol):
             for kind, fields in self._decoder.receive_data(data):
                 self._take(kind, fields)
         except ProtocolError as error:
-            self.drop(f"it sends what is invalid: {error}")
+            self.drop(f"it has sent an invalid message: {error}")
 
     def _take(self, kind: str, fields: list[object]) -> None:
         if self.greeted.done():

@@ -159,5 +159,5 @@ class Decoder:
         if len(fields) < len(checks) or not all(
             check(field) for check, field in zip(checks, fields, strict=True)
         ):
-            raise ProtocolError(f"a {kind!r} message that is not as it should be")
+            raise ProtocolError(f"a {kind!r} message that is malformed")
         return str(kind), fields

@@ -170,7 +170,7 @@ class Lab:
         """Take a device out; it leaves its group. Raises UsageError if there is none."""
         async with self._lock:
             self._known(name)
-            await self._remove(name, "was taken out of the lab")
+            await self._remove(name, "was removed from the lab")
 
     async def restart(self, name: str) -> None:
         """Close a device's console and open it anew; its waits go on. Raises UsageError if there is none."""
@@ -192,7 +192,7 @@ class Lab:
                 )
             again = [device.config for device in self.devices.values() if device.config.group == name]
             for config in again:
-                await self._remove(config.name, "was taken out of the group, which was ended")
+                await self._remove(config.name, "left the group, which an operator has ended")
             await self.groups.end(name, "an operator has ended it")
             for config in again:
                 await self._add(config)
@@ -207,7 +207,7 @@ class Lab:
                         self.devices[name].config.group,
                         self.devices[name].config.role,
                     )
-                    await self._remove(name, None if same_place else "was taken out of the lab")
+                    await self._remove(name, None if same_place else "was removed from the lab")
             added = [device for name, device in config.devices.items() if name not in self.devices]
             self.config = config
             for device in added:

@@ -119,7 +119,7 @@ class _LabRun:
                 await hooks.open(self._config.socket)
             if lava_server is not None and lava is not None:
                 port = await lava_server.open(*lava)
-                tell(f"LAVA's dispatchers come to {lava[0]} port {port}")
+                tell(f"LAVA's dispatchers connect to {lava[0]} port {port}")
             await self._lab.start()
             tell(f"serving {counted(len(self._lab.devices), 'console')}; control by {self._config.control}")
             notify("READY=1")
@@ -145,7 +145,7 @@ class _LabRun:
         try:
             await self._reload({})
         except UsageError as error:
-            tell(f"the lab stays as it is: {error}")
+            tell(f"the lab was not changed: {error}")
         notify("READY=1")
 
     # What the control socket asks

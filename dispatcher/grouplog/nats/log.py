@@ -128,7 +128,7 @@ class NatsGroupLog:
                     await self._arrived.wait()
             except TimeoutError:
                 raise GroupLogError(
-                    f"{self._address}: the servers have stopped to send the log of {self._name}; try again"
+                    f"{self._address}: the servers have stopped sending the log of {self._name}; try again"
                 ) from None
         if self._error is not None:
             raise self._error

@@ -65,13 +65,13 @@ def test_a_log_is_put_aside_between_lines(pieces: list[bytes]) -> None:
             assert path.read_bytes().endswith(b"\n") or path.stat().st_size >= 64 * 1024
 
 
-def test_a_log_that_can_not_be_put_aside_goes_on(tmp_path: Path) -> None:
+def test_a_log_that_can_not_be_rotated_goes_on(tmp_path: Path) -> None:
     said: list[str] = []
     device = log(tmp_path, said)
     (tmp_path / f"d.time.{0:016}.log").mkdir()
     for number in range(9):
         device.output(b"x" * 99 + b"\n", float(number))
-    assert len(said) == 1 and "can't be put aside" in said[0]
+    assert len(said) == 1 and "can't be rotated" in said[0]
     assert (tmp_path / "d.log").read_bytes() == (b"x" * 99 + b"\n") * 9
     (tmp_path / f"d.time.{0:016}.log").rmdir()
     device.output(b"later\n", 20.0)

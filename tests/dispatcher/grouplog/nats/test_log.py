@@ -516,11 +516,20 @@ tls {{
         asyncio.run(test(with_credentials(known + ours, scheme="nats"), "two"))
         # Whom we do not know, or whose name is another one; who does not know us.
         for address, sentence in (
-            (with_credentials(ours), "we do not trust it: unable to get local issuer certificate; see `ca`"),
-            (with_credentials('ca = "other.pem"\n' + ours), "we do not trust it: unable to get local issuer"),
-            (with_credentials(known + ours, host="localhost"), "we do not trust it: Hostname mismatch"),
+            (
+                with_credentials(ours),
+                "its certificate is not trusted: unable to get local issuer certificate; see `ca`",
+            ),
+            (
+                with_credentials('ca = "other.pem"\n' + ours),
+                "its certificate is not trusted: unable to get local issuer",
+            ),
+            (
+                with_credentials(known + ours, host="localhost"),
+                "its certificate is not trusted: Hostname mismatch",
+            ),
             (with_credentials(known), "see `cert` and `key` in the file of --group-log-credentials"),
-            (at(server), "we do not trust it: unable to get local issuer certificate; see `ca`"),
+            (at(server), "its certificate is not trusted: unable to get local issuer certificate; see `ca`"),
         ):
             told = refused(address)
             assert sentence in told, told
@@ -616,7 +625,7 @@ def test_credentials(tmp_path: Path) -> None:
         for text in ("", 'user = "panda"\npassword = "leaves"', 'token = "bamboo"'):
             file.write_text(text)
             sentence = refused(at(server, credentials=read_credentials(file)))
-            assert sentence.startswith(f"{server.host} does not let us in: wrong or missing user")
+            assert sentence.startswith(f"{server.host} refuses the connection: wrong or missing user")
         file.write_text('user = "panda"\npassword = "bamboo"\n')
 
         async def test() -> None:
@@ -670,7 +679,10 @@ def test_an_old_server() -> None:
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"max_age": 10**12}, "max_age cuts the head off a living group; set it to 0"),
+        (
+            {"max_age": 10**12},
+            "max_age removes the first events of a group that is still in use; set it to 0",
+        ),
         ({"discard": "old"}, "discard is 'old', not 'new'"),
         ({"subjects": ["lab.lab.*", "diary"]}, "subjects is"),
         ({"retention": "workqueue"}, "retention is 'workqueue'"),
