@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dispatcher.line import multinode, textsignals
@@ -351,6 +351,7 @@ def test_finds_what_lava_finds(names: list[bytes], between: bytes) -> None:
     assert said(data) == [(kinds[name], text.decode()) for name, text in LAVA_PATTERN.findall(data)]
 
 
+@example(pieces=[multinode.MARKER, b"[", multinode.MARKER, b">", multinode.MARKER, b">"])
 @settings(max_examples=200, deadline=None)
 @given(
     st.lists(
@@ -363,7 +364,18 @@ def test_finds_what_lava_finds(names: list[bytes], between: bytes) -> None:
                 b"<LAVA_MULTI_NODE> <LAVA_",
                 b"<LAVA_MULTI_NODE> <LAVA_SEND a>",
                 b"SEND b>",
-                *(b"\n", b" ", b"\t", b"x", b">", b"<", b"[", b"[    1.234567] x\n"),
+                *(b"<LAVA_SIG", b"NAL_", b"<LAVA_", b"TEST", b"EVENT a>", b"<6>[    1.234567] <X\n"),
+                *(
+                    b"\n",
+                    b" ",
+                    b"\t",
+                    b"x",
+                    b">",
+                    b"<",
+                    b"[",
+                    b"[    1.234567] x\n",
+                    b"<6>[    1.234567] x\n",
+                ),
             ]
         ),
         max_size=30,
@@ -376,6 +388,7 @@ def test_malformed_ones_in_a_row_are_counted(grammar: Grammar[Any], pieces: list
     def told(many: int) -> tuple[list[Any], int]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(textsignals, "MANY", many)
+            patch.setattr(textsignals, "ROW", min(many, textsignals.ROW) // 2)
             scanner = TextScanner(Grammar(grammar.marker, grammar.words, grammar.read))
         found = scanner.receive_data(b"".join(pieces)) + scanner.flush()
         malformed = [item for item in found if isinstance(item, Malformed)]
@@ -387,3 +400,19 @@ def test_malformed_ones_in_a_row_are_counted(grammar: Grammar[Any], pieces: list
 def test_a_flood_of_malformed_ones_is_one() -> None:
     flood = b"<LAVA_SIGNAL_X>" * 1000
     assert Scanner(7).receive_data(flood) == [Malformed(b"<LAVA_SIGNAL_X", "there is no signal 'X'", 7, 1000)]
+    flood = b"<LAVA_MULTI_NODE> <LAVA_" * 1000
+    (malformed,) = multinode.RequestScanner().receive_data(flood)
+    assert isinstance(malformed, Malformed)
+    assert malformed.count == 500
+
+
+@pytest.mark.parametrize("message", [b"[    1.234567] x\n", b"<12>[    1.234567] usb 1-1: new device\r\n"])
+@pytest.mark.parametrize("place", [1, 8, len(MARKER), len(MARKER) + 1])
+def test_a_flood_of_malformed_ones_that_messages_cut_is_a_few(place: int, message: bytes) -> None:
+    one = b"<LAVA_SIGNAL_X>"
+    flood = (one[:place] + message + one[place:]) * 1000
+    found = Scanner(7).receive_data(flood + b"<LAVA_SIGNAL_STARTTC a>")
+    *malformed, last = found
+    assert len(malformed) < 200
+    assert sum(item.count for item in malformed if isinstance(item, Malformed)) == 1000
+    assert last == Signal("case-start", ("a",), 7 + len(flood) + len(b"<LAVA_SIGNAL_STARTTC a>"))
