@@ -249,7 +249,7 @@ class Demultiplexer:
         stop, after = end.span()
         frame = data[content:stop]
         whole = content - start == len(MARKER)
-        body = None if end.lastindex else decode_frame(frame)
+        body = None if end.lastindex or b"\n" in frame else decode_frame(frame)
         if whole and body is not None and after - stop == len(TERMINATOR):
             return Frame(data[start:after], body), after
         if whole and (end.lastindex or len(frame) < CHECK_SIZE) and (junk := _JUNK.match(data, start)):

@@ -56,6 +56,7 @@ MAX_LOST = 32
 _HEAD = (packets.OVERHEAD * 4 + 2) // 3
 # What links and terminal servers strew in: NUL, XON, XOFF.
 _STREWN = b"\0\x11\x13"
+_NOT_STREWN = bytes(range(256)).translate(None, _STREWN)
 _FRAME_CHARACTERS = ALPHABET + _STREWN
 # A line that begins like this is foreign from there: time stamp, log level, a line of ours echoed.
 _SURE = b"[<#\r\n"
@@ -87,8 +88,10 @@ def repair(content: bytes) -> tuple[bytes | None, bytes, int]:
     if not content.translate(None, ALPHABET):
         return None, b"", 0
     *whole, tail = content.split(b"\n")
+    if tail.translate(None, _FRAME_CHARACTERS):
+        return None, b"", 0
     strewn, tail = _strewn(tail), tail.translate(None, _STREWN)
-    if tail.translate(None, ALPHABET) or len(tail) > MAX_FRAME:
+    if len(tail) > MAX_FRAME:
         return None, b"", 0
     lines = [line + b"\n" for line in whole]
     cost = 1 + len(lines) // _LINES_A_GUESS
@@ -190,7 +193,7 @@ def _foreign(lines: list[bytes], cuts: list[int]) -> bytes:
 
 
 def _strewn(part: bytes) -> bytes:
-    return bytes(byte for byte in part if byte in _STREWN)
+    return part.translate(None, _NOT_STREWN)
 
 
 def _alphabetic(line: bytes) -> int:

@@ -41,6 +41,8 @@ _STAMP_BEGUN = re.compile(
     rb"(?:\Z|\[ {0,11}(?:\Z|\d{1,8}(?:\Z|\.(?:\d{0,6}\Z|\d{6}\]\Z))))"
 )
 _LINES = rb"(?:%b[^\n]*\n)++" % _STAMP.pattern
+# A bracket with which neither a message begins nor a text.
+_BRACKET = rb"(?:<(?![L\[\d]|<\d|<?\Z)|\[(?! {0,11}(?:\d|\Z)))"
 # A message with no text of a grammar in it.
 _MESSAGE = re.compile(rb"(%b[^<\n]*+\n)" % _STAMP.pattern)
 
@@ -81,11 +83,24 @@ class Grammar(Generic[Item]):
         self.ends_text = bool(end)
         another = b"" if end else rb"|(?=%b)" % whole
         begun_anew = rb"|%b>(?:%b(?=%b))?" % (head, tail, whole) if end else b""
-        self.one_malformed = re.compile(
-            rb"%b(?:[^\[<>\n]{0,4096}+(?:\n%b)|(?!\s*+(?:%b)[\s>])[^\[<>\n]{0,4096}+(?:>%b))[^\[<]{0,4096}+"
-            % (whole, another, b"|".join(map(re.escape, self.words)), begun_anew)
+        no_word = rb"(?!\s*+(?:%b)[\s>])" % b"|".join(map(re.escape, self.words))
+
+        def one_malformed(inside: bytes, between: bytes) -> bytes:
+            return rb"%b(?:%b(?:\n%b)|%b%b(?:>%b))%b" % (
+                *(whole, inside, another, no_word, inside, begun_anew, between),
+            )
+
+        self.malformed = re.compile(
+            rb"(?:%b){%d,}+" % (one_malformed(rb"[^\[<>\n]{0,4096}+", rb"[^\[<]{0,4096}+"), MANY)
         )
-        self.malformed = re.compile(rb"(?:%b){%d,}+" % (self.one_malformed.pattern, MANY))
+        # The same, of texts without kernel messages: also with brackets that begin nothing.
+        self.one_malformed = re.compile(
+            one_malformed(
+                rb"[^\[<>\n]{0,4096}+(?:%b[^\[<>\n]{0,64}+){0,32}+" % _BRACKET,
+                rb"[^\[<]{0,4096}+(?:%b[^\[<]{0,64}+)*+" % _BRACKET,
+            )
+        )
+        self.malformed_and_brackets = re.compile(rb"(?:%b){%d,}+" % (self.one_malformed.pattern, MANY))
         # What simply belongs to a text: up to its end, a line break, a kernel message, another one. What begins
         # none of these within two or three characters is told first, as it may come by the thousand.
         self.plain = re.compile(
@@ -219,7 +234,7 @@ class TextScanner(Generic[Item]):
         # Texts and, between them, messages.
         pieces = _MESSAGE.split(data[start : start + STRETCH])
         text, end = b"".join(pieces[::2]), min(len(data), start + STRETCH)
-        many = self._grammar.malformed.match(text)
+        many = self._grammar.malformed_and_brackets.match(text)
         if many is None:
             self._few_until = self._offset(data, end)
             return None

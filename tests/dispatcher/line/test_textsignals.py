@@ -406,13 +406,20 @@ def test_a_flood_of_malformed_ones_is_one() -> None:
     assert malformed.count == 500
 
 
-@pytest.mark.parametrize("message", [b"[    1.234567] x\n", b"<12>[    1.234567] usb 1-1: new device\r\n"])
-@pytest.mark.parametrize("place", [1, 8, len(MARKER), len(MARKER) + 1])
-def test_a_flood_of_malformed_ones_that_messages_cut_is_a_few(place: int, message: bytes) -> None:
-    one = b"<LAVA_SIGNAL_X>"
-    flood = (one[:place] + message + one[place:]) * 1000
-    found = Scanner(7).receive_data(flood + b"<LAVA_SIGNAL_STARTTC a>")
-    *malformed, last = found
+MESSAGE = b"<12>[    1.234567] usb 1-1: new device\r\n"
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        *(b"<LAVA_SIGNAL_X>"[:cut] + MESSAGE + b"<LAVA_SIGNAL_X>"[cut:] for cut in (1, 8, 13, 14)),
+        *(b"<<LAVA_SIGNAL_X>", b"<LAVA_SIGNAL_[ <>\n"),
+    ],
+)
+def test_a_flood_of_malformed_ones_with_brackets_is_a_few(one: bytes) -> None:
+    """Those of kernel messages, and such as begin nothing."""
+    flood = one * 1000
+    *malformed, last = Scanner(7).receive_data(flood + b"<LAVA_SIGNAL_STARTTC a>")
     assert len(malformed) < 200
     assert sum(item.count for item in malformed if isinstance(item, Malformed)) == 1000
     assert last == Signal("case-start", ("a",), 7 + len(flood) + len(b"<LAVA_SIGNAL_STARTTC a>"))
