@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import ClassVar, Generic, TypeVar
 
-from dispatcher.group.events import check_report
+from dispatcher.reportable import check_report
 
 MARKER = b"<LAVA_SIGNAL_"
 # Bytes of a signal. LAVA itself looks back no further than 8184.
@@ -77,11 +77,12 @@ class Grammar(Generic[Item]):
             % (rest, begun, _STAMP.pattern, _STAMP_BEGUN.pattern)
         )
         # Texts in a row that are malformed for certain: another one begins in them, or they have a line break or a
-        # word that is none; and what stands between them. Of a marker with `>` in it, the first part ends a text.
+        # word that is none; and what stands between them. Of a marker with `>` in it, the first part ends a text,
+        # so none begins in another one.
         whole = re.escape(marker)
         head, end, tail = map(re.escape, marker.partition(b">"))
-        self.ends_text = bool(end)
-        another = b"" if end else rb"|(?=%b)" % whole
+        self.nests = not end
+        another = rb"|(?=%b)" % whole if self.nests else b""
         begun_anew = rb"|%b>(?:%b(?=%b))?" % (head, tail, whole) if end else b""
         no_word = rb"(?!\s*+(?:%b)[\s>])" % b"|".join(map(re.escape, self.words))
 
@@ -249,9 +250,8 @@ class TextScanner(Generic[Item]):
         second = many.index(marker, len(marker)) + len(marker)
         (first,) = TextScanner(self._grammar, offset, inside_message=True).receive_data(many[:second])
         assert isinstance(first, Malformed)
-        count = (
-            len(self._grammar.one_malformed.findall(many)) if self._grammar.ends_text else many.count(marker)
-        )
+        one = self._grammar.one_malformed
+        count = many.count(marker) if self._grammar.nests else len(one.findall(many))
         return replace(first, count=count)
 
     def _read_signal(self, data: bytes, position: int, found: list[Item | Malformed]) -> int:
@@ -273,7 +273,7 @@ class TextScanner(Generic[Item]):
             self._drop(len(self._text))
             return position + 1
         if self._begun and character == b"<":
-            many = None if self._grammar.ends_text else self._find_many(data, position, found)
+            many = self._find_many(data, position, found) if self._grammar.nests else None
             if many is not None:
                 found += self._malformed("another one begins in it"), many[0]
                 self._drop(len(self._text))
