@@ -54,8 +54,10 @@ NO_MESSAGE = 10037
 _STREAM_EXISTS = 10058
 _NO_PEERS = 10005
 _NO_CLUSTER = 10074
-# There is no leader, or the cluster is not ready: it comes to itself.
-_TRANSIENT = {10004, 10007, 10008, 10009, 10010, 10041, 10118, 10119, 10163}
+# There is no leader, or the cluster is not ready or has too much to do: it comes to itself.
+_TRANSIENT = {10004, 10007, 10008, 10009, 10010, 10041, 10118, 10119, 10163, 10167}
+# A cluster is about to write the same message, or another first one of the group, and may yet fail to.
+_TRANSIENT |= {10158, 10164}
 _NO_JETSTREAM = {10035, 10039, 10076}
 
 
@@ -279,7 +281,7 @@ class Lab:
             raise Unavailable("no server there answers for it: JetStream is off, or has no leader") from None
         except nats.errors.MaxPayloadError:
             raise Refused(f"it is larger than the server's max_payload of {self.max_payload} bytes") from None
-        except (nats.errors.Error, OSError, ValueError) as error:
+        except (nats.errors.Error, OSError, ValueError, RecursionError) as error:
             raise Unavailable(f"no answer ({_text(error)})") from None
         finally:
             del self._under_way[end]
