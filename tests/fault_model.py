@@ -258,7 +258,7 @@ class Device:
         chance = faults.printk * max(len(frame) * 10 / faults.baud, 0.02)
         if not faults.stamps and damaged != frame:
             # Where a character is lost at a cut, the message's first one may take its place.
-            chance = 0
+            chance = 0.0
         out = b""
         position = 0
         while rng.random() < chance and position < len(damaged):
@@ -277,7 +277,7 @@ class Device:
             position = cut
             # Two messages without time stamps can be told from the frame, but not always from each
             # other: a character may belong to either.
-            chance = chance / 3 if faults.stamps else 0
+            chance = chance / 3 if faults.stamps else 0.0
         self.frame_bytes += len(damaged)
         self._emit(out + damaged[position:])
 
@@ -679,7 +679,7 @@ class World:
             self._turn()
 
     def _next(self) -> float:
-        times = [each.due for each in (*self.devices, *self.hosts)]
+        times = [*(device.due for device in self.devices), *(host.due for host in self.hosts)]
         if self.actions:
             times.append(self.actions[0][0])
         return min(*times, self.log.next())
