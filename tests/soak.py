@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-from fault_model import Faults, World
+from fault_model import MIXTURES, Faults, World
 
 # Seconds between two lines of progress.
 PROGRESS = 10.0
@@ -58,31 +58,7 @@ class Round(NamedTuple):
 
 
 def mixture(rng: random.Random) -> Faults:
-    """Some faults, each of them often absent."""
-
-    def perhaps(*values: float) -> float:
-        return rng.choice((0.0, *values))
-
-    return Faults(
-        printk=perhaps(5.0, 20.0, 50.0),
-        stamps=rng.random() < 0.7,
-        drop=perhaps(1e-4, 1e-3),
-        flip=perhaps(1e-4, 1e-3),
-        double=perhaps(1e-4, 1e-3),
-        delay=perhaps(0.02),
-        echo=rng.random() < 0.3,
-        cancel=perhaps(0.2),
-        kill=perhaps(0.1),
-        reboot=perhaps(0.05),
-        replay=perhaps(0.2),
-        background=perhaps(0.2),
-        restart=perhaps(0.05),
-        outage=perhaps(0.03),
-        baud=rng.choice((9600, 115200, 1000000)),
-        log_delay=perhaps(0.01, 0.3, 2.0),
-        log_failure=perhaps(0.02),
-        log_double=perhaps(0.05),
-    )
+    return Faults(**{name: rng.choice(values) for name, values in MIXTURES.items()})
 
 
 def play(seed: int, seconds: float) -> Round:
