@@ -245,3 +245,41 @@ def test_every_source_names_its_licence_and_says_what_it_is() -> None:
         assert not text or lines[0] == "# SPDX-License-Identifier: MIT", path
         if text and not path.is_relative_to(ROOT / "tests"):
             assert ast.get_docstring(ast.parse(text)), path
+
+
+# What opens files otherwise than by `dispatcher.files`, and which.
+OPEN_FILES = {
+    **dict.fromkeys(
+        ("consoles/processes", "simulator/judge", "simulator/privatetmp", "host/lavajob"), "/proc"
+    ),
+    "simulator/isolation": "/proc, and what it has made",
+    "simulator/device": "a named pipe that it has made",
+    "host/standardstreams": "/proc/self/fd",
+    **dict.fromkeys(("report/flow/page", "lab/http"), "the package's own"),
+    "grouplog/file": "what is open already",
+    "jobs/clone": "what it has made, new files",
+    "jobs/repositories": "regular files of a list, new files",
+    "cli": "/dev/null",
+    "files": "",
+}
+
+
+@sources(DISPATCHER)
+def test_files_are_opened_in_one_way(path: Path) -> None:
+    """Anything else would wait for a named pipe, or read a file of any size."""
+    found = [
+        ast.unparse(node)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and (
+            ast.unparse(node.func) in ("open", "os.open", "io.open")
+            or (isinstance(node.func, ast.Attribute) and node.func.attr in ("read_text", "read_bytes"))
+            or (
+                isinstance(node.func, ast.Attribute)
+                and node.func.attr == "open"
+                and [one for one in node.args if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+            )
+        )
+    ]
+    name = str(path.relative_to(ROOT / "dispatcher").with_suffix(""))
+    assert found == [] or name in OPEN_FILES

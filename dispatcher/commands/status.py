@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dispatcher.commands.ctl import add_control
-from dispatcher.errors import SetupError, UsageError
+from dispatcher.errors import SetupError, UsageError, on_one_line
 from dispatcher.group.doings import doings
 from dispatcher.group.state import GroupState
 from dispatcher.group.wording import columns, counted, duration, enumerated, shown
@@ -56,7 +56,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _show_group(place: str, credentials: Path | None, *, as_json: bool) -> int:
     events = groupoptions.read_shared(
-        place, credentials, lambda sentence: print(f"lavabox status: {sentence}", file=sys.stderr)
+        place,
+        credentials,
+        lambda sentence: print(on_one_line(f"lavabox status: {sentence}"), file=sys.stderr),
     )
     state = GroupState()
     for number, event in events:

@@ -7,7 +7,7 @@ After a silence a sentence tells what each device does. A dead end is told at on
 from collections.abc import Callable, Sequence
 
 from dispatcher.engine import Engine
-from dispatcher.group.deadend import DEAD_END, DeadEnd
+from dispatcher.group.deadend import DeadEnd
 from dispatcher.host.deadwatch import Watch
 from dispatcher.view.statusview import Silence, Status, summary
 
@@ -77,8 +77,8 @@ class Hangs:
     def _meet(self, dead_end: DeadEnd, fails: bool, now: float) -> bool:
         """Tell of a dead end, and let its waits fail if they are to. Returns whether the run ends by it."""
         if dead_end.doubt:
-            what = dead_end.sentences[0].removeprefix(DEAD_END)
-            self._tell(f"perhaps a dead end: {what}. But {dead_end.doubt}. The waits go on")
+            for sentence in dead_end.told:
+                self._tell(sentence)
             return False
         waits = {(wait.device, wait.kind, wait.ids, wait.whom) for wait in dead_end.waits}
         self._repeated = self._repeated + 1 if waits == self._last else 0

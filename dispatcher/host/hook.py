@@ -191,6 +191,7 @@ class Hook:
             token=token,
             # They stay in the output, and LAVA answers them.
             text_requests=not signals,
+            expects_text=not isinstance(console, PtyProcess),
             witness=SignalWitness(self.screen.line, handed_on=keys is not None) if signals else None,
             room=self._room,
             ended=self._ended,

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from dispatcher.group.wording import shown
+from dispatcher.errors import on_one_line
 from dispatcher.grouplog import GroupLogError
 from dispatcher.host.stopsignals import STOP_SIGNALS
 
@@ -20,9 +20,8 @@ _MAX_MESSAGE = 2000
 def tell(sentence: str) -> None:
     """Write a line for the operator to standard error, with the time where it is no journal that has its own."""
     text = sentence if len(sentence) <= _MAX_MESSAGE else sentence[:_MAX_MESSAGE] + "..."
-    text = "".join(c if c.isprintable() else shown(c) for c in text)
     try:
-        print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+        print(f"{time.strftime('%H:%M:%S')} {on_one_line(text)}", file=sys.stderr, flush=True)
     except OSError:
         # Nobody looks any more; that ends no service.
         return

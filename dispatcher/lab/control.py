@@ -158,7 +158,11 @@ def connect(path: str, request: Mapping[str, Any]) -> tuple[socket.socket, dict[
         connection.close()
         raise
     line, _, rest = bytes(buffer).partition(b"\n")
-    response = json.loads(line)
+    try:
+        response = json.loads(line)
+    except (ValueError, RecursionError):
+        connection.close()
+        raise SetupError(f"{path}: what answers there is no lavabox") from None
     return connection, response, rest
 
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dispatcher.errors import SetupError, UsageError
-from dispatcher.files import told
+from dispatcher.files import read_text, told
 from dispatcher.group.configuration import Configuration, parse_configuration
 from dispatcher.group.wording import counted
 from dispatcher.host import groupoptions
-from dispatcher.host.deadwatch import QuietWatch
+from dispatcher.host.deadwatch import quiet_watch
 from dispatcher.host.groups import GroupLogs, Groups
 from dispatcher.host.groupserver import GroupServer
 from dispatcher.host.lavaserver import LavaServer, parse_address
@@ -29,11 +28,11 @@ from dispatcher.lab.offers import Device
 def read_lab(path: Path) -> LabConfig:
     """The lab that a file describes. Raises UsageError."""
     try:
-        return parse_lab(path.read_text("utf-8"), str(path))
+        return parse_lab(read_text(path), str(path))
     except OSError as error:
         raise UsageError(told(error)) from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: this is no text in UTF-8: {error}") from error
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}") from error
 
 
 def run_lab(path: Path, http: str | None) -> int:
@@ -45,7 +44,7 @@ def run_lab(path: Path, http: str | None) -> int:
     configuration = Configuration()
     if config.device_config:
         try:
-            configuration = parse_configuration(Path(config.device_config).read_text("utf-8"))
+            configuration = parse_configuration(read_text(Path(config.device_config)))
         except OSError as error:
             raise UsageError(f"{path}: device-config: {told(error)}") from error
         except ValueError as error:
@@ -83,8 +82,9 @@ class _LabRun:
     def __init__(self, path: Path, config: LabConfig, configuration: Configuration, logs: GroupLogs) -> None:
         self._path = path
         self._config = config
-        watch = partial(QuietWatch, grace=config.grace, fails=config.fail_dead_ends) if config.grace else None
-        self._groups = Groups(logs, tell, configuration, watch)
+        self._groups = Groups(
+            logs, tell, configuration, quiet_watch(config.grace, config.fail_dead_ends, logs.shared)
+        )
         self._lab = Lab(config, self._groups, tell)
         self._tasks: set[asyncio.Task[None]] = set()
 

@@ -281,7 +281,7 @@ class Lab:
             raise Unavailable("no server there answers for it: JetStream is off, or has no leader") from None
         except nats.errors.MaxPayloadError:
             raise Refused(f"it is larger than the server's max_payload of {self.max_payload} bytes") from None
-        except (nats.errors.Error, OSError, ValueError) as error:
+        except (nats.errors.Error, OSError, ValueError, RecursionError) as error:
             raise Unavailable(f"no answer ({_text(error)})") from None
         finally:
             del self._under_way[end]
