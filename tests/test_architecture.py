@@ -276,6 +276,13 @@ def test_files_are_opened_in_one_way() -> None:
     assert opening - OPEN_FILES.keys() == set()
 
 
+def test_the_largest_folder_says_where_everything_is() -> None:
+    folder = ROOT / "dispatcher" / "host"
+    told = ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) or ""
+    modules = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+    assert modules - set(re.findall(r"\w+", told)) == set()
+
+
 def test_what_the_design_names_is_there() -> None:
     """The way of a request and of an event, function by function, is told by names that can go out of date."""
     told = re.findall(r"`([A-Z]\w+)\.(\w+)`", (ROOT / "docs" / "design.md").read_text())
