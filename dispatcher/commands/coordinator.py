@@ -15,7 +15,7 @@ from dispatcher.host.groupserver import GroupServer
 from dispatcher.host.lavaserver import LavaServer, parse_address
 from dispatcher.host.options import add_fail_dead_ends, add_grace, check_fail_dead_ends
 from dispatcher.host.remotewire import DEFAULT_SOCKET
-from dispatcher.host.service import allow_descriptors, stop_event, tell, tell_of_broken_logs
+from dispatcher.host.service import allow_descriptors, stop_event, tell
 from dispatcher.host.systemd import notify
 
 SUMMARY = "keep the groups of a LAVA worker, in place of lava-coordinator"
@@ -99,7 +99,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 async def _serve(path: str, mode: int, address: tuple[str, int] | None, groups: Groups) -> None:
     stop = stop_event()
-    tell_of_broken_logs(tell)
     lava = None if address is None else LavaServer(groups, tell)
     server = GroupServer(groups, tell)
     await groups.open()

@@ -42,6 +42,8 @@ class Attached(Protocol):
 # Events after which what was kept of them is taken out of the garbage collector's sight. It is there for good,
 # and to look through the state of a million events would hold up all consoles for a second.
 SETTLE_AFTER = 20_000
+# Events that a log brings when it is opened, after which the results among them are told.
+TELL_AFTER = 100
 
 
 class Observer(Protocol):
@@ -55,6 +57,9 @@ class Observer(Protocol):
 
     def turned(self, now: float) -> None:
         """What this turn of the loop brought has been carried out."""
+
+    def broken(self, error: GroupLogError) -> None:
+        """The group's log can't go on: all requests of the group end with status 75 from now on."""
 
 
 class Group:
@@ -87,7 +92,9 @@ class Group:
         collects, self._opening = gc.isenabled(), True
         gc.disable()
         try:
-            await self._log.open(founded, self._receive_event, self._append_failed, self._notice)
+            await self._log.open(
+                founded, self._receive_event, self._append_failed, self._notice, self._broken
+            )
         finally:
             self._opening = False
             if collects:
@@ -204,11 +211,13 @@ class Group:
         self.engine.receive_event(event, self._loop.time())
         for reader in self._readers:
             reader(event)
-        if self._opening:
-            # There may be a million: they are not to gather.
-            self._tell_results()
         self._unsettled += 1
-        if self._unsettled >= SETTLE_AFTER and not self._opening:
+        if self._opening:
+            if not self._unsettled % TELL_AFTER:
+                # There may be a million: they are not to gather.
+                self._tell_results()
+            return
+        if self._unsettled >= SETTLE_AFTER:
             self._unsettled = 0
             gc.collect()
             gc.freeze()
@@ -216,6 +225,11 @@ class Group:
 
     def _append_failed(self, identity: bytes, reason: str, *, may_come: bool = False) -> None:
         self.engine.append_failed(identity, reason, self._loop.time(), may_come=may_come)
+        self.wake()
+
+    def _broken(self, error: GroupLogError) -> None:
+        self.engine.break_off(str(error))
+        self._observer.broken(error)
         self.wake()
 
     def _notice(self, sentence: str) -> None:

@@ -29,7 +29,7 @@ from dispatcher.files import told
 from dispatcher.group.events import Event, Founded
 from dispatcher.group.results import Case, Counts
 from dispatcher.group.wording import command, counted
-from dispatcher.grouplog import GroupLog
+from dispatcher.grouplog import GroupLog, GroupLogError
 from dispatcher.host.attachment import Attachment
 from dispatcher.host.consolelog import ConsoleLogs
 from dispatcher.host.deadwatch import Watch
@@ -411,6 +411,10 @@ class TerminalRun:
         self._hangs.note(now)
         self._view.flush(now)
         self._set_timer()
+
+    def broken(self, error: GroupLogError) -> None:
+        """The run can't go on, and `run` raises this."""
+        self._give_up(error)
 
     def log(self, device: Device, data: bytes) -> None:
         """Write console output to the device's log."""

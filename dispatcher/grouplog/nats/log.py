@@ -2,8 +2,8 @@
 """A group log in NATS JetStream: everything that comes and goes, and when it is tried again.
 
 Two tasks. One follows the group: it has a connection and a consumer, and makes new ones where they are
-lost. The other publishes what the outbox has. Both live through everything that may become better; what
-will not, as a log that has lost its end, is raised by way of the event loop and ends the run.
+lost. The other publishes what the outbox has. Both live through everything that may become better; of what
+will not, as of a log that has lost its end, whoever opened the log is told.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import json
 import math
 import time
 from collections.abc import Awaitable, Callable
@@ -20,7 +19,7 @@ from nats.aio.msg import Msg
 
 from dispatcher.group.events import Event, Founded, Reader
 from dispatcher.group.wording import duration, enumerated
-from dispatcher.grouplog import Deliver, Failed, GroupLogError, Notice, check_founding, to_line
+from dispatcher.grouplog import Broken, Deliver, Failed, GroupLogError, Notice, check_founding, to_line
 from dispatcher.grouplog.nats import groups
 from dispatcher.grouplog.nats.address import Address
 from dispatcher.grouplog.nats.follower import Arrival, Follower
@@ -91,10 +90,12 @@ class NatsGroupLog:
         self._closed = False
         self._error: GroupLogError | None = None
 
-    async def open(self, founded: Founded, deliver: Deliver, failed: Failed, notice: Notice) -> None:
+    async def open(
+        self, founded: Founded, deliver: Deliver, failed: Failed, notice: Notice, broken: Broken
+    ) -> None:
         """Found the group, or deliver what its log holds. Raises GroupLogError."""
         self._loop = asyncio.get_running_loop()
-        self._deliver, self._failed, self._notice = deliver, failed, notice
+        self._deliver, self._failed, self._notice, self._broken = deliver, failed, notice, broken
         self._reader = Reader(notice)
         self._wanted = founded
         try:
@@ -241,9 +242,9 @@ class NatsGroupLog:
         if line == groups.REMOVED and self._founded is not None:
             raise GroupLogError(f"{self._name}: the group was removed by `lavabox group rm`; begin a new one")
         try:
-            event = self._reader.read(json.loads(line))
-        except (ValueError, RecursionError) as error:
-            sentence = f"{where}: this is no event of a group ({error}); was it written by another program?"
+            event = self._reader.read_line(line)
+        except ValueError as error:
+            sentence = f"{where}: {error}; was it written by another program?"
             if self._founded is None:
                 raise GroupLogError(sentence) from None
             # One who may write there can't end the run of everybody else by it.
@@ -324,14 +325,14 @@ class NatsGroupLog:
     # -- the end -------------------------------------------------------------------------------
 
     def _break(self, error: GroupLogError) -> None:
-        """The log can't go on: whoever runs the loop is told."""
+        """The log can't go on."""
         if self._error is not None:
             return
         self._error = error
         self._consumer += 1
         self._arrived.set()
         if len(self._tasks) > 1:
-            self._loop.call_exception_handler({"message": str(error), "exception": error})
+            self._broken(error)
 
     async def close(self) -> None:
         """Wait until what was appended has come back, a while at most; nothing is delivered afterwards."""
