@@ -10,6 +10,7 @@ opens first and looks then, at what it has opened and not at a name:
 * A file that it takes for its own is a regular file with one name, belongs to this
   user or to root, and nobody else can write to it.
 * A file that it writes is a new one, which takes the place of the old one.
+* A file that the user has named may be anybody's, but no link of another user leads there.
 
 What is refused raises Refused, whose `strerror` names the owner.
 """
@@ -49,7 +50,8 @@ class Folder:
     :param path: may lead through links of this user or of root.
     :param parent: the folder in which `path` is a name; then nobody else may be able to write to it.
     :param make: whether to make it where it is not there.
-    :param private: whether nobody else may be able to write to it, also without a `parent`.
+    :param private: whether nobody else may be able to write to it, or to put another one in its place, also without a
+        `parent`: what is in it is used by its path.
     """
 
     __slots__ = ("descriptor", "path")
@@ -59,14 +61,13 @@ class Folder:
     ) -> None:
         if parent is None:
             self.path = path
-            self.descriptor = _walk(path, make)
+            self.descriptor, _ = _walk(path, make, private)
         else:
             self.path = os.path.join(parent.path, path)
             self.descriptor = _enter(path, parent, make)
         try:
             status = os.fstat(self.descriptor)
-            # In a user namespace, root's number is another one: that of the owner of the root folder.
-            if status.st_uid not in (0, os.geteuid(), os.stat("/").st_uid):
+            if not _trusted(status):
                 raise Refused("the folder %s %s" % (self.path, _belongs(status)))
             if (private or parent is not None) and _others_write(status):
                 raise Refused("others can write to the folder %s: use chmod go-w" % self.path)
@@ -102,7 +103,7 @@ class Folder:
             if status.st_uid not in (0, os.geteuid()):
                 raise Refused("it " + _belongs(status))
             if status.st_nlink > 1:
-                raise Refused("it is the same file as another one, of another name, and " + _belongs(status))
+                raise Refused("it has another name, and " + _belongs(status))
             if _others_write(status):
                 raise Refused("others can write to it: use chmod go-w; it " + _belongs(status))
         except OSError:
@@ -170,51 +171,55 @@ def split(path: str) -> "tuple[str, str]":
 
 
 def open_named(path: str, kinds: "Container[int]" = (_REGULAR,)) -> int:
-    """A descriptor to read a file that the user has named: of any owner, and also by a link.
+    """A descriptor to read a file that the user has named: of any owner, and also by links of ours.
 
-    It need not be ours, only what was meant: a link that another user can change is not followed.
-    Raises OSError.
+    It need not be ours, only what was meant: a link of another user is not followed. Raises OSError.
 
     :param kinds: what it may be: regular files, or PIPES too.
     """
-    descriptor = os.open(path, _checked_link(path))
-    status = os.fstat(descriptor)
-    kind = status.st_mode & _TYPE
-    if kind not in kinds or (kind == _FIFO and status.st_uid not in (0, os.geteuid())):
-        os.close(descriptor)
-        raise Refused("it is not a regular file, and " + _belongs(status))
-    # To be read to its end.
-    os.set_blocking(descriptor, True)
-    return descriptor
+    folder, name = reach(path)
+    try:
+        return open_reached(folder, name, kinds)
+    finally:
+        os.close(folder)
 
 
 # Of open_named: what a shell gives for `<(...)` and for /dev/stdin, too.
 PIPES = (_REGULAR, _FIFO, 0o020000)
 
 
-def resolved(path: str) -> str:
-    """The path that a file named by the user really has: no link any more. Raises OSError as open_named does."""
-    _checked_link(path)
-    return os.path.realpath(path)
+def reach(path: str) -> "tuple[int, str]":
+    """The way to a file that the user has named: a descriptor of its folder, and its name there, which is no link.
+
+    There need be no such file. Raises OSError, Refused for a link of another user on the way.
+    """
+    return _walk(path, to_file=True)
 
 
-def _checked_link(path: str) -> int:
-    """How to open it."""
-    status = _link_status(path)
-    if status is None:
-        return _READ
-    folder = os.stat(split(path)[0])
-    if _others_write(folder) and not (folder.st_mode & 0o1000 and status.st_uid in (0, os.geteuid())):
-        raise Refused("it is a link in a folder where others can write, and " + _belongs(status))
-    return _READ & ~os.O_NOFOLLOW
-
-
-def _link_status(path: str) -> "os.stat_result | None":
+def open_reached(folder: int, name: str, kinds: "Container[int]" = (_REGULAR,)) -> int:
+    """A descriptor to read a file to which `reach` has come. Raises OSError as open_named does."""
+    descriptor = os.open(name, _READ & ~os.O_NOFOLLOW if _in_proc(folder) else _READ, dir_fd=folder)
+    status = os.fstat(descriptor)
+    kind = status.st_mode & _TYPE
     try:
-        status = os.lstat(path)
+        if kind not in kinds or (kind == _FIFO and status.st_uid not in (0, os.geteuid())):
+            raise Refused("it is not a regular file, and " + _belongs(status))
+        if kind == _REGULAR and status.st_nlink > 1 and _others_write(os.fstat(folder)):
+            raise Refused("it has another name, and others can write to its folder")
+    except OSError:
+        os.close(descriptor)
+        raise
+    # To be read to its end.
+    os.set_blocking(descriptor, True)
+    return descriptor
+
+
+def _in_proc(folder: int) -> bool:
+    """Whether its links are such that only the kernel can follow: those of /proc/PID/fd, where /dev/stdin leads to."""
+    try:
+        return os.fstat(folder).st_dev == os.stat("/proc/self").st_dev
     except FileNotFoundError:
-        return None
-    return status if status.st_mode & _TYPE == _LINK else None
+        return False
 
 
 def write_all(descriptor: int, content: bytes) -> None:
@@ -226,8 +231,13 @@ def write_all(descriptor: int, content: bytes) -> None:
         os.close(descriptor)
 
 
-def _walk(path: str, make: bool) -> int:
-    """A descriptor of the folder at `path`, with nothing passed through that another user has linked."""
+def _walk(path: str, make: bool = False, private: bool = False, to_file: bool = False) -> "tuple[int, str]":
+    """A descriptor of the folder at `path`, with nothing passed through that another user has linked.
+
+    :param make: what is missing.
+    :param private: whether nothing is passed through in which another user could put something in the place of the next.
+    :param to_file: `path` is that of a file: the folder is the one that it is in, and its name there is the second value.
+    """
     links = 0
     parts = path.split("/")[::-1]
     descriptor = os.open("/" if path.startswith("/") else ".", _PASS)
@@ -236,17 +246,33 @@ def _walk(path: str, make: bool) -> int:
             part = parts.pop()
             if part in ("", "."):
                 continue
+            if private:
+                status = os.fstat(descriptor)
+                if not _trusted(status) or (_others_write(status) and not status.st_mode & 0o1000):
+                    raise Refused(
+                        "others can rename %s in %s: its folder %s" % (part, path, _belongs(status))
+                    )
             if make:
                 _make(part, descriptor)
-            status = os.stat(part, dir_fd=descriptor, follow_symlinks=False)
+            last = to_file and not any(parts)
+            try:
+                status = os.stat(part, dir_fd=descriptor, follow_symlinks=False)
+            except FileNotFoundError:
+                if last:
+                    return descriptor, part
+                raise
             if status.st_mode & _TYPE != _LINK:
+                if last:
+                    return descriptor, part
                 new = os.open(part, _PASS, dir_fd=descriptor)
             else:
                 links += 1
                 if links > _MAX_LINKS:
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-                if status.st_uid not in (0, os.geteuid(), os.stat("/").st_uid):
+                if not _trusted(status):
                     raise Refused("%s in %s is a link, and %s" % (part, path, _belongs(status)))
+                if last and _in_proc(descriptor):
+                    return descriptor, part
                 target = os.readlink(part, dir_fd=descriptor)
                 parts += target.split("/")[::-1]
                 if not target.startswith("/"):
@@ -257,7 +283,7 @@ def _walk(path: str, make: bool) -> int:
     except OSError:
         os.close(descriptor)
         raise
-    return descriptor
+    return descriptor, "."
 
 
 def _make(name: str, folder: int) -> None:
@@ -277,6 +303,12 @@ def _enter(name: str, parent: Folder, make: bool) -> int:
         kind = "a link" if status.st_mode & _TYPE == _LINK else "no folder"
         path = os.path.join(parent.path, name)
         raise Refused("%s is %s, and %s" % (path, kind, _belongs(status))) from None
+
+
+def _trusted(status: os.stat_result) -> bool:
+    """Whether it belongs to us or to root."""
+    # In a user namespace, root's number is another one: that of the owner of the root folder.
+    return status.st_uid in (0, os.geteuid(), os.stat("/").st_uid)
 
 
 def _others_write(status: os.stat_result) -> bool:
