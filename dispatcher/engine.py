@@ -44,7 +44,7 @@ from dispatcher.group.events import (
 )
 from dispatcher.group.operations import OPERATIONS, Call
 from dispatcher.group.results import Case, Counts
-from dispatcher.group.state import GroupState, size
+from dispatcher.group.state import Change, GroupState, size
 from dispatcher.group.wording import command, duration, shown
 from toolkit.wire.vocabulary import (
     INTERRUPTED,
@@ -347,14 +347,9 @@ class Engine:
             self._outage = False
         given_up = self._given_up.pop(event.identity, None)
         here = bool(self._devices) and getattr(event, "device", None) in self._devices
-        coordinator = self.state.coordinator
-        was_complete = coordinator.complete
-        if here and isinstance(event, Sent | Joined) and not self.state.known(event.identity):
-            if isinstance(event, Sent):
-                self._watch_repetition(event)
-            elif not ours:
-                sentence = "another host has a console of this device as well; let one of them have it"
-                self._notices.append((event.device, sentence))
+        was_complete = self.state.coordinator.complete
+        if here:
+            self._warn(event, ours)
         try:
             change = self.state.apply(event)
         except ValueError as error:
@@ -366,29 +361,13 @@ class Engine:
             self.heard = now
         if here and isinstance(event, Waiting):
             self._watch_time(event, now)
-        if isinstance(event, Reported) and event.kind == "refused":
-            self._notices.append((event.device, f"refused: {event.fields[0]}: {event.fields[1]}"))
         for outcome in change.outcomes:
             self._answer_waiters(outcome.request)
-        if isinstance(event, Taken | Released | Unlocked | Left):
-            for identity in [one for one in self._borrowed if not coordinator.lends(one)]:
-                # It is taken, or has gone back.
-                del self._borrowed[identity]
-                self._borrowers.take(identity)
-        self._doubt_lent(now)
+        self._settle_loans(event, now)
         self._answer_waiters(event.identity)
         if given_up is not None and self._ends_by_release(event.identity):
             self._release(event.identity, INTERRUPTED, given_up, now)
-        if change.cases:
-            self._new_results += [(case, self.state.results.counts) for case in change.cases]
-        if isinstance(event, Released) and event.reason.startswith(DEAD_END):
-            self.dead_ends.update(wait.device for wait, _ in change.failed if wait.device in self._devices)
-        for wait, reason in change.failed:
-            # Of what this host lets fail it has told, and of what another one lets fail that one.
-            released = isinstance(event, Released) and not ours and wait.device in self._devices
-            if isinstance(event, Left) or released:
-                waited = f"waited {duration(event.time - wait.time)} in {command(wait)}"
-                self._notices.append((wait.device, f"{waited}: {reason}"))
+        self._tell(event, change, ours)
         if isinstance(event, Left):
             if here:
                 # It has come here from another host, whose last word of it is late.
@@ -590,10 +569,40 @@ class Engine:
         if self.state.bytes_of(event.device) + size(event) > MAX_BYTES:
             raise ProtocolError("this device has sent more than a group's log may hold of one device")
 
-    def _watch_repetition(self, event: Sent) -> None:
-        if self.state.coordinator.sent_before(event.device, event.message_id):
+    def _warn(self, event: Event, ours: bool) -> None:
+        """Tell the operator of what a device that is here should not have done, before it is folded."""
+        if not isinstance(event, Sent | Joined) or self.state.known(event.identity):
+            return
+        if isinstance(event, Joined):
+            if not ours:
+                sentence = "another host has a console of this device as well; let one of them have it"
+                self._notices.append((event.device, sentence))
+        elif self.state.coordinator.sent_before(event.device, event.message_id):
             text = f"sent '{shown(event.message_id)}' again: a repeated key replaces the earlier message, new keys add to it"
             self._notices.append((event.device, text))
+
+    def _tell(self, event: Event, change: Change, ours: bool) -> None:
+        """Tell what an event has brought: results, refusals, waits that have failed."""
+        if isinstance(event, Reported) and event.kind == "refused":
+            self._notices.append((event.device, f"refused: {event.fields[0]}: {event.fields[1]}"))
+        if change.cases:
+            self._new_results += [(case, self.state.results.counts) for case in change.cases]
+        if isinstance(event, Released) and event.reason.startswith(DEAD_END):
+            self.dead_ends.update(wait.device for wait, _ in change.failed if wait.device in self._devices)
+        for wait, reason in change.failed:
+            # Of what this host lets fail it has told, and of what another one lets fail that one.
+            released = isinstance(event, Released) and not ours and wait.device in self._devices
+            if isinstance(event, Left) or released:
+                waited = f"waited {duration(event.time - wait.time)} in {command(wait)}"
+                self._notices.append((wait.device, f"{waited}: {reason}"))
+
+    def _settle_loans(self, event: Event, now: float) -> None:
+        """Forget what was lent and is taken or has gone back, and watch what is lent now."""
+        if isinstance(event, Taken | Released | Unlocked | Left):
+            for identity in [one for one in self._borrowed if not self.state.coordinator.lends(one)]:
+                del self._borrowed[identity]
+                self._borrowers.take(identity)
+        self._doubt_lent(now)
 
     def _watch_time(self, wait: Waiting, now: float) -> None:
         if wait.timeout is not None:

@@ -5,6 +5,7 @@ import errno
 import os
 
 from .arguments import quote
+from .entropy import random_bytes
 from .sharedfiles import open_reached, reach, write_all
 from .wire.vocabulary import NO, CommandError
 
@@ -58,7 +59,7 @@ def _replaced(old: bytes, block: bytes) -> bytes:
 
 def _write(folder: int, name: str, content: bytes) -> None:
     """In the place of the old file, or into it where that cannot be."""
-    new_name = "%s.%s" % (name, os.urandom(6).hex())
+    new_name = "%s.%s" % (name, random_bytes(6).hex())
     try:
         write_all(_open_alike(folder, name, new_name), content)
         os.rename(new_name, name, src_dir_fd=folder, dst_dir_fd=folder)

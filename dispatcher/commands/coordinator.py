@@ -9,9 +9,11 @@ from dispatcher.errors import SetupError, UsageError
 from dispatcher.files import told
 from dispatcher.group.wording import counted
 from dispatcher.host import groupoptions
+from dispatcher.host.deadwatch import quiet_watch
 from dispatcher.host.groups import GroupLogs, Groups
 from dispatcher.host.groupserver import GroupServer
 from dispatcher.host.lavaserver import LavaServer, parse_address
+from dispatcher.host.options import add_fail_dead_ends, add_grace, check_fail_dead_ends
 from dispatcher.host.remotewire import DEFAULT_SOCKET
 from dispatcher.host.service import allow_descriptors, stop_event, tell, tell_of_broken_logs
 from dispatcher.host.systemd import notify
@@ -63,10 +65,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "servers, where devices of other hosts are in the same groups",
     )
     groupoptions.add_server_arguments(parser)
+    add_grace(parser)
+    add_fail_dead_ends(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until interrupted; returns the exit status. Raises UsageError or SetupError."""
+    check_fail_dead_ends(arguments)
     try:
         mode = int(arguments.socket_mode, 8)
     except ValueError:
@@ -87,14 +92,14 @@ def run(arguments: argparse.Namespace) -> int:
     except OSError as error:
         raise SetupError(f"--group-log: {told(error)}") from error
     allow_descriptors()
-    asyncio.run(_serve(arguments.socket, mode, address, logs))
+    watch = quiet_watch(arguments.grace, arguments.fail_dead_ends, logs.shared)
+    asyncio.run(_serve(arguments.socket, mode, address, Groups(logs, tell, watch=watch)))
     return 0
 
 
-async def _serve(path: str, mode: int, address: tuple[str, int] | None, logs: GroupLogs) -> None:
+async def _serve(path: str, mode: int, address: tuple[str, int] | None, groups: Groups) -> None:
     stop = stop_event()
     tell_of_broken_logs(tell)
-    groups = Groups(logs, tell)
     lava = None if address is None else LavaServer(groups, tell)
     server = GroupServer(groups, tell)
     await groups.open()

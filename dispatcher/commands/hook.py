@@ -15,26 +15,30 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dispatcher.consoles import Console, open_console
+from dispatcher.consoles import Console
+from dispatcher.consoles.opening import open_console
+from dispatcher.consoles.pseudoterminal import Settings
 from dispatcher.consoles.ptyprocess import PtyProcess
 from dispatcher.engine import Engine
 from dispatcher.errors import SetupError, UsageError
 from dispatcher.group.configuration import Configuration
 from dispatcher.group.events import Founded
-from dispatcher.group.results import Case, Counts
 from dispatcher.grouplog import GroupLog, GroupLogError
 from dispatcher.grouplog.file import FileGroupLog
 from dispatcher.grouplog.memory import MemoryGroupLog
 from dispatcher.host import groupoptions, ownterminal
 from dispatcher.host.attachment import Membership
+from dispatcher.host.deadwatch import QuietWatch
 from dispatcher.host.group import Attached, Group
 from dispatcher.host.hook import Hook, OneConnection, Screen
 from dispatcher.host.lavagroup import LavaGroup
 from dispatcher.host.lavajob import NO_ROLE, LavaJob, coordinator_is_here, find_job
+from dispatcher.host.options import add_grace
 from dispatcher.host.remote import Card, RemoteGroup
 from dispatcher.host.remotewire import DEFAULT_SOCKET
 from dispatcher.host.service import tell_of_broken_logs
 from dispatcher.host.stopsignals import unwind_when_told_to_end
+from dispatcher.host.watched import WatchedGroup
 from dispatcher.names import check_name
 
 SUMMARY = "stand between a console and the program that drives it, such as LAVA's dispatcher"
@@ -100,6 +104,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     groupoptions.add_server_arguments(parser)
     groupoptions.add_members_arguments(parser)
+    add_grace(parser)
     parser.add_argument(
         "--signals",
         action=argparse.BooleanOptionalAction,
@@ -199,8 +204,7 @@ def _console(arguments: argparse.Namespace) -> Console:
     return PtyProcess(
         arguments.words[0],
         arguments.words,
-        modes=modes,
-        raw=modes is None,
+        settings=Settings(modes=modes, raw=modes is None),
         size=ownterminal.terminal_size(),
         dies_with_us=True,
     )
@@ -268,7 +272,11 @@ async def _group(
             await remote.close()
         return
     engine = Engine(os.urandom(8), time.time() - time.monotonic(), Configuration())
-    group = Group(engine, log, teller, [])
+    watch = None
+    if groupoptions.is_shared(arguments) and arguments.grace:
+        watch = QuietWatch(engine, arguments.grace, fails=False, shared=True)
+    observer = WatchedGroup(engine, watch, lambda device, sentence: teller.say(sentence))
+    group = observer.group = Group(engine, log, observer, [])
     await group.open(founded)
     try:
         if coordinator == _LAVA and job is not None:
@@ -278,6 +286,7 @@ async def _group(
             yield group
     finally:
         await group.close()
+        observer.close()
 
 
 class _Lasting(RemoteGroup):
@@ -309,17 +318,6 @@ class _Teller:
             self._early.append(sentence)
         else:
             self._screen.notice(sentence)
-
-    # As the observer of a group
-
-    def result(self, case: Case, counts: Counts) -> None:
-        """Results are for whoever reads the signals."""
-
-    def notice(self, device: str | None, sentence: str) -> None:
-        self.say(sentence)
-
-    def turned(self, now: float) -> None:
-        """Nothing else is shown."""
 
 
 def _missing(program: str) -> int:

@@ -15,7 +15,7 @@ from dispatcher.group.doings import doings
 from dispatcher.group.state import GroupState
 from dispatcher.group.wording import columns, counted, duration, enumerated, shown
 from dispatcher.host import groupoptions
-from dispatcher.host.control import call
+from dispatcher.lab.control import call
 
 SUMMARY = "show a lab that is being served, or a group that several hosts share"
 

@@ -11,22 +11,20 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from pathlib import Path
 from urllib.parse import quote, unquote
 
 from dispatcher.engine import MAX_BYTES, Answer, Engine
 from dispatcher.errors import UsageError
 from dispatcher.group.configuration import Configuration
-from dispatcher.group.deadend import DeadEnd
 from dispatcher.group.events import Event, Founded
-from dispatcher.group.results import Case, Counts
 from dispatcher.grouplog import GroupLog, GroupLogError
 from dispatcher.grouplog.file import FileGroupLog
 from dispatcher.grouplog.memory import MemoryGroupLog
 from dispatcher.host.deadwatch import Watch
 from dispatcher.host.group import Group
-from dispatcher.host.timer import Timer
+from dispatcher.host.watched import WatchedGroup
 
 # Seconds without a request and without a connection after which a group is ended.
 IDLE = 24 * 3600.0
@@ -138,7 +136,7 @@ class Member:
 class HostedGroup:
     """A group, and the members that have come to it here."""
 
-    def __init__(self, name: str, group: Group, observer: _Observer, since: float) -> None:
+    def __init__(self, name: str, group: Group, observer: WatchedGroup, since: float) -> None:
         self.name = name
         self._observer = observer
         self.group = group
@@ -182,6 +180,13 @@ class HostedGroup:
         return self.engine.state.role(device) if member is None else member.role
 
     @property
+    def unseen(self) -> Set[str]:
+        """The devices of which it is not known here whether they print something: who is not here, LAVA's own."""
+        names = {name for name, _ in self.engine.state.coordinator.members}
+        seen = self.engine.here - {name for name, member in self.members.items() if not member.connections}
+        return names - seen
+
+    @property
     def dead_end(self) -> list[str]:
         """The sentences on the dead end that the group is in; none if that is not known."""
         return self._observer.dead_end
@@ -210,7 +215,8 @@ class Groups:
 
     :param notice: is told what an operator should see.
     :param configuration: what the lab says of its devices.
-    :param watch: makes what looks for dead ends of a group; None: nothing does.
+    :param watch: makes what looks for dead ends of a group, by its engine and what returns the devices of which it
+        is not known here whether they print something; None: nothing does.
     """
 
     def __init__(
@@ -218,7 +224,7 @@ class Groups:
         logs: GroupLogs,
         notice: Callable[[str], object],
         configuration: Configuration | None = None,
-        watch: Callable[[Engine], Watch] | None = None,
+        watch: Callable[[Engine, Callable[[], Set[str]]], Watch] | None = None,
     ) -> None:
         self.groups: dict[str, HostedGroup] = {}
         self.readers: list[Callable[[str, Event], object]] = []
@@ -263,17 +269,19 @@ class Groups:
 
     async def _begin(self, name: str, size: int | None) -> HostedGroup:
         engine = Engine(os.urandom(8), time.time() - time.monotonic(), self._configuration)
-        observer = _Observer(name, self._notice, engine, None if self._watch is None else self._watch(engine))
+        watch = None if self._watch is None else self._watch(engine, lambda: hosted.unseen)
+        observer = WatchedGroup(engine, watch, lambda device, text: self._tell(name, device, text))
         group = Group(
             engine,
             self._logs.log(name),
             observer,
             [lambda event: [reader(name, event) for reader in self.readers]],
         )
+        hosted = HostedGroup(name, group, observer, asyncio.get_running_loop().time())
         # A log that is there says itself how many there are to be.
         await group.open(Founded(time.time(), os.urandom(8), size=None if self._logs.holds(name) else size))
         observer.group = group
-        return HostedGroup(name, group, observer, asyncio.get_running_loop().time())
+        return hosted
 
     async def end(self, name: str, reason: str) -> None:
         """End a group; the members that are still there leave it. Raises KeyError if there is none."""
@@ -313,6 +321,10 @@ class Groups:
             elif now - hosted.used > IDLE and not any(m.connections for m in hosted.members.values()):
                 await self.end(hosted.name, "nobody has asked anything for a day")
 
+    def _tell(self, name: str, device: str | None, sentence: str) -> None:
+        """Say which group, and which device."""
+        self._notice(f"{name}: {sentence}" if device is None else f"{name}: {device}: {sentence}")
+
     def _tell_of_shares(self, hosted: HostedGroup) -> None:
         for name, _ in hosted.engine.state.coordinator.members:
             part = hosted.engine.state.bytes_of(name) / MAX_BYTES
@@ -322,57 +334,3 @@ class Groups:
                     f"{hosted.name}: {name} has used {part:.0%} of what the log of a group may hold of one device; "
                     "its requests are refused when that is all. End the group when a test is over"
                 )
-
-
-class _Observer:
-    """Hands on what a group has to say, and looks for dead ends."""
-
-    def __init__(
-        self, name: str, notice: Callable[[str], object], engine: Engine, watch: Watch | None
-    ) -> None:
-        self.group: Group | None = None
-        self._name = name
-        self._notice = notice
-        self._engine = engine
-        self._watch = watch
-        self._timer = Timer(self._handle_timeout)
-        self._told: DeadEnd | None = None
-
-    def result(self, case: Case, counts: Counts) -> None:
-        """Results are in the log."""
-
-    def notice(self, device: str | None, sentence: str) -> None:
-        """Say which group, and which device."""
-        self._notice(f"{self._name}: {sentence}" if device is None else f"{self._name}: {device}: {sentence}")
-
-    def turned(self, now: float) -> None:
-        """Look for a dead end when it is time to."""
-        if self._watch is not None:
-            self._watch.note(now)
-            self._timer.set(self._watch.next_timeout())
-
-    def close(self) -> None:
-        """Look no more."""
-        self._timer.cancel()
-
-    @property
-    def dead_end(self) -> list[str]:
-        """See `HostedGroup.dead_end`."""
-        coordinator, told = self._engine.state.coordinator, self._told
-        if told is not None and any(coordinator.wait(wait.identity) is None for wait in told.waits):
-            told = self._told = None
-        return [] if told is None else list(told.sentences)
-
-    def _handle_timeout(self) -> None:
-        now = asyncio.get_running_loop().time()
-        assert self._watch is not None
-        dead_end = self._watch.handle_timeout(now)
-        if dead_end is not None:
-            if self._told is None or set(dead_end.waits) != set(self._told.waits):
-                for sentence in dead_end.sentences:
-                    self.notice(None, sentence)
-            self._told = dead_end
-            if self._watch.fails:
-                self._engine.fail(dead_end, now)
-        if self.group is not None:
-            self.group.wake()

@@ -273,7 +273,7 @@ class Connection(asyncio.Protocol):
             case "heard":
                 engine.heard = now
             case "lose":
-                engine.lose(member.name, fields[0], now)
+                engine.lose(member.name, fields[0], now, boots=fields[1])
             case "regain":
                 engine.regain(member.name, now)
             case "leave":

@@ -97,7 +97,7 @@ class RemoteGroup:
         self._serial = 0
         self._reports: dict[int, bytes] = {}  # those that are not noted
         self._left: str | None = None
-        self._lost: str | None = None  # why the console is not connected
+        self._lost: bytes | None = None  # the message that says why there is no connection to the device
         self._heard = -HEARD_PAUSE
         self._answers: list[Answer] = []
         self._awake = False
@@ -140,8 +140,8 @@ class RemoteGroup:
 
     def lose(self, attachment: Attachment, reason: str, *, boots: bool = False) -> None:
         """There is no connection to the device, or it boots; `reason` is a clause."""
-        self._lost = reason
-        self._send(encode("lose", reason))
+        self._lost = encode("lose", reason, boots)
+        self._send(self._lost)
 
     def regain(self, attachment: Attachment) -> None:
         """There is a connection again."""
@@ -287,7 +287,7 @@ class RemoteGroup:
         for open_number, asked in self._open.items():
             self._ask(open_number, asked)
         if self._lost is not None:
-            connection.send(encode("lose", self._lost))
+            connection.send(self._lost)
         if self._left is not None:
             connection.send(encode("leave", self._left))
 

@@ -11,7 +11,7 @@
     report  serial, kind, fields, position
     heard
     leave   reason
-    lose    reason
+    lose    reason, boots
     regain
 
 The first message of each side is hello, and welcome or refused. `number` is what the asker calls a request on this
@@ -25,7 +25,7 @@ from typing import Any
 
 from toolkit.wire.vocabulary import IDENTITY_SIZE, MAX_REPLY, ProtocolError, pack, unpack
 
-VERSION = 1
+VERSION = 2
 # Where hooks find the coordinator of their machine.
 DEFAULT_SOCKET = "/run/lavabox/coordinator"
 # Bytes of a message: the largest reply, or the largest request (MAX_REQUEST is less), and the rest.
@@ -61,6 +61,10 @@ def _is_reason(value: Any) -> bool:
     return isinstance(value, str) and len(value) <= _MAX_REASON
 
 
+def _is_yes_or_no(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
 def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
@@ -91,7 +95,7 @@ TO_GROUP: dict[str, tuple[_Check, ...]] = {
     "report": (_is_count, _is_text, _is_fields, _is_count),
     "heard": (),
     "leave": (_is_reason,),
-    "lose": (_is_reason,),
+    "lose": (_is_reason, _is_yes_or_no),
     "regain": (),
 }
 FROM_GROUP: dict[str, tuple[_Check, ...]] = {

@@ -20,12 +20,13 @@ import os
 import re
 import resource
 import shutil
+import signal
 import stat
 import subprocess
 import tempfile
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO
@@ -86,10 +87,12 @@ class Entry:
     name: str
 
 
-def walk(folder: Path) -> Iterator[tuple[str, list[os.DirEntry[str]]]]:
+def walk(folder: Path, unreadable: Callable[[OSError], None]) -> Iterator[tuple[str, list[os.DirEntry[str]]]]:
     """Each folder below this one but .git, itself as "", with what is in it; links are not followed.
 
-    What can't be looked into is passed over. Raises SetupError for folders nested too deep.
+    Raises SetupError for folders nested too deep.
+
+    :param unreadable: is called for a folder that can't be looked into, and may raise; it is passed over otherwise.
     """
     folders = [("", 0)]
     while folders:
@@ -97,7 +100,8 @@ def walk(folder: Path) -> Iterator[tuple[str, list[os.DirEntry[str]]]]:
         try:
             with os.scandir(folder / name) as scanned:
                 entries = list(scanned)
-        except OSError:
+        except OSError as error:
+            unreadable(error)
             continue
         yield name, entries
         inner = [
@@ -129,8 +133,14 @@ def clone_around(folder: Path) -> Path | None:
 
 
 def _has_git(folder: Path) -> bool:
+    """Whether there is something that is or was a repository: one that is broken, or not for us to read, is one."""
     dot = folder / ".git"
-    return os.path.isfile(dot) or _is_git_folder(dot)
+    try:
+        return dot.is_file() or any(dot.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
 
 
 def _is_git_folder(folder: Path) -> bool:
@@ -154,9 +164,12 @@ class Clone:
         (self._ours / "HEAD").write_text("ref: refs/heads/none\n")
         for name in ("objects", "refs"):
             (self._ours / name).mkdir()
-        git_folder, common = (folder, folder) if self.bare else self._git_folders()
-        self._settings = self._read_settings(common)
-        self._link(git_folder, common)
+        try:
+            git_folder, common = (folder, folder) if self.bare else self._git_folders()
+            self._settings = self._read_settings(common)
+            self._link(git_folder, common)
+        except OSError as error:
+            raise self._error(str(error)) from None
 
     # Setting up ours
 
@@ -171,6 +184,10 @@ class Clone:
                 raise self._error(
                     "its .git is a file that leads to no repository; remove it to use the folder as it is"
                 )
+        elif not _is_git_folder(git_folder):
+            raise self._error(
+                "its .git is no repository (it lacks HEAD, objects or refs); remove it to use the folder as it is"
+            )
         common = git_folder
         if os.path.lexists(git_folder / "commondir"):
             common = (git_folder / self._text(git_folder / "commondir").rstrip("\n")).resolve()
@@ -207,8 +224,8 @@ class Clone:
 
     def _write_config(self, extensions: dict[str, str]) -> None:
         lines = ["[core]", "\trepositoryformatversion = 1", "\tfsmonitor = false", "\thooksPath = /dev/null"]
-        # Says again what the commits say, perhaps otherwise.
-        lines.append("\tcommitGraph = false")
+        # A commit graph says again what the commits say, perhaps otherwise.
+        lines += ["\twarnAmbiguousRefs = false", "\tcommitGraph = false"]
         lines += ["[extensions]", *(f"\t{name} = {value}" for name, value in extensions.items()), ""]
         (self._ours / "config").write_text("\n".join(lines))
 
@@ -217,7 +234,8 @@ class Clone:
             (self._ours / name).rmdir()
         for name in _PARTS:
             if os.path.lexists(common / name):
-                self._check_plain(common / name)
+                # Of a branch that it may not read git says that there is none.
+                self._check_plain(common / name, readable=name != "objects")
                 (self._ours / name).symlink_to(common.resolve() / name)
         for name in ("alternates", "http-alternates"):
             path = common / "objects" / "info" / name
@@ -242,8 +260,11 @@ class Clone:
                 extensions[name] = value
         self._write_config(extensions)
 
-    def _check_plain(self, path: Path) -> None:
-        """A link may lead to another repository, and nothing else than a file has an end."""
+    def _check_plain(self, path: Path, readable: bool = False) -> None:
+        """A link may lead to another repository, and nothing else than a file has an end.
+
+        :param readable: also, that all files can be read.
+        """
         folders, count = [path], 0
         try:
             kind = path.lstat().st_mode
@@ -258,6 +279,8 @@ class Clone:
                         folders.append(Path(entry.path))
                     elif not entry.is_file(follow_symlinks=False):
                         raise self._error(f"{entry.path} is neither a file nor a folder")
+                    elif readable and not os.access(entry.path, os.R_OK):
+                        raise self._error(f"{entry.path}: permission denied")
                 if count > _MAX_STORED:
                     raise self._error(f"{path} has more than {_MAX_STORED} files; run `git gc` there")
         except OSError as error:
@@ -324,7 +347,7 @@ class Clone:
     def work_tree(self) -> list[str]:
         """The paths of what git has or would add, files that are gone among them. Raises GitError."""
         # Git would wait for somebody to write to FIFOs of these names; it looks whether a folder is a clone itself.
-        for name, entries in walk(self.folder):
+        for name, entries in walk(self.folder, lambda error: None):
             paths = {entry.name: entry.path for entry in entries}
             read = [paths.get(".gitignore")]
             if name and ".git" in paths:
@@ -453,19 +476,23 @@ class Clone:
                     stdin=stdin or subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=errors,
+                    # `git` may be a script, whose programs would keep the pipe open.
+                    process_group=0,
+                    # A limit that is set from here comes too late, and a system call is safe beside threads.
+                    preexec_fn=_limit_memory,  # noqa: PLW1509
                 )
             except FileNotFoundError:
                 raise self._error("git is not installed; install it, or name a folder without .git") from None
             except OSError as error:
                 raise self._error(f"git can't be run: {error.strerror}") from None
 
-            # It has just begun, and has not come to the clone yet.
-            with contextlib.suppress(ProcessLookupError):
-                resource.prlimit(process.pid, resource.RLIMIT_DATA, (_MAX_MEMORY, _MAX_MEMORY))
+            def end() -> None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
 
             def kill() -> None:
                 late.set()
-                process.kill()
+                end()
 
             timer = threading.Timer(PATIENCE, kill)
             timer.start()
@@ -475,7 +502,7 @@ class Clone:
                 process.stdout.close()
                 status = process.wait()
             except BaseException:
-                process.kill()
+                end()
                 process.wait()
                 if late.is_set():
                     raise self._error(f"git has not answered within {PATIENCE:g} s") from None
@@ -485,13 +512,18 @@ class Clone:
                 process.stdout.close()
             if late.is_set():
                 raise self._error(f"git has not answered within {PATIENCE:g} s")
-            if status:
-                errors.seek(0)
-                said = errors.read(4096).decode(errors="replace").strip().partition("\n")[0]
-                if not said and status == 1:
-                    raise _SaysNo(str(self.folder))
-                said = re.sub(r"^(fatal|error): ", "", said) or f"git ended with status {status}"
+            errors.seek(0)
+            said = errors.read(4096).decode(errors="replace").strip().partition("\n")[0]
+            if not said and status == 1:
+                raise _SaysNo(str(self.folder))
+            # A folder that it may not read it leaves out, warns of, and ends with 0.
+            if status or said:
+                said = re.sub(r"^(fatal|error|warning): ", "", said) or f"git ended with status {status}"
                 raise self._error(said)
+
+
+def _limit_memory() -> None:
+    resource.setrlimit(resource.RLIMIT_DATA, (_MAX_MEMORY, _MAX_MEMORY))
 
 
 class _SaysNo(Exception):

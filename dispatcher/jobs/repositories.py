@@ -238,8 +238,10 @@ def _of_folder(folder: Path, path: str) -> bytes | None:
             raise SetupError(f"{path!r:.100} leads out of the repository")
         with open_regular(file) as stream:
             return stream.read(MAX_BYTES + 1)
-    except (OSError, ValueError, RuntimeError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, RuntimeError):
         return None
+    except OSError as error:
+        raise SetupError(f"{file}: {error.strerror}") from None
 
 
 def _present(folder: Path, names: Sequence[str]) -> list[str]:
@@ -255,9 +257,13 @@ def _present(folder: Path, names: Sequence[str]) -> list[str]:
 
 
 def _walk(folder: Path) -> list[str]:
-    """The files of a folder that is no clone, and the links in it."""
+    """The files of a folder that is no clone, and the links in it. Raises SetupError."""
+
+    def unreadable(error: OSError) -> None:
+        raise SetupError(f"{error.filename}: {error.strerror}; each device gets a copy of {folder}")
+
     found: list[str] = []
-    for top, entries in walk(folder):
+    for top, entries in walk(folder, unreadable):
         found += [os.path.join(top, one.name) for one in entries if not one.is_dir(follow_symlinks=False)]
         if len(found) > MAX_FILES:
             raise SetupError(

@@ -80,10 +80,6 @@ class Call:
         """Whether it waits for a message of whatever other device."""
         return self.kind in (CallKind.WAIT, CallKind.NEXT)
 
-    def may_end_by(self, message_id: Text) -> bool:
-        """Whether a message with this id may be one that it waits for."""
-        return any(one.may_be(message_id) for one in self.ids)
-
     @property
     def sends(self) -> bool:
         """Whether others can wait for it."""

@@ -16,7 +16,7 @@ from dispatcher import engine as engine_module
 from dispatcher.engine import ABANDONED, IMPATIENT, MAX_MALFORMED_SHOWN, RETRY_PAUSE
 from dispatcher.group.events import Ended, Event, Founded, Joined, Left, Released, Reported, Sent, Waiting
 from dispatcher.group.operations import MAX_ID, OPERATIONS
-from tests.dispatcher.lab import EPOCH, MEMBERS, Asked, Lab
+from tests.dispatcher.hosts import EPOCH, MEMBERS, Asked, Lab
 from toolkit.wire.vocabulary import INTERRUPTED, LINK_FAILED, MAX_DATA, MAX_REPLY, NO, OK, USAGE
 
 FULL = "/x/group.log: No space left on device"

@@ -16,12 +16,12 @@ from dispatcher.files import check_writable, open_output, open_regular, read_tex
 from dispatcher.grouplog.file import read_events
 from dispatcher.grouplog.nats.address import read_credentials
 from dispatcher.host.groupoptions import read_members
-from dispatcher.host.lablog import DeviceLog
-from dispatcher.host.labrun import read_lab
 from dispatcher.host.lavajob import coordinator_is_here
 from dispatcher.host.lavajob import read_job as read_lava_job
 from dispatcher.jobs.reader import read_job
 from dispatcher.jobs.repositories import Repositories
+from dispatcher.lab.devicelog import DeviceLog
+from dispatcher.lab.run import read_lab
 
 
 def test_a_new_file_and_an_old_one(tmp_path: Path) -> None:

@@ -54,8 +54,10 @@ NO_MESSAGE = 10037
 _STREAM_EXISTS = 10058
 _NO_PEERS = 10005
 _NO_CLUSTER = 10074
-# There is no leader, or the cluster is not ready: it comes to itself.
-_TRANSIENT = {10004, 10007, 10008, 10009, 10010, 10041, 10118, 10119, 10163}
+# There is no leader, or the cluster is not ready or has too much to do: it comes to itself.
+_TRANSIENT = {10004, 10007, 10008, 10009, 10010, 10041, 10118, 10119, 10163, 10167}
+# A cluster is about to write the same message, or another first one of the group, and may yet fail to.
+_TRANSIENT |= {10158, 10164}
 _NO_JETSTREAM = {10035, 10039, 10076}
 
 

@@ -17,7 +17,7 @@ from dispatcher.host.deadwatch import (
     Watch,
 )
 from dispatcher.simulator.judge import Found
-from tests.dispatcher.lab import EPOCH, Asked, Host, Lab
+from tests.dispatcher.hosts import EPOCH, Asked, Host, Lab
 
 TWO = {"s-1": "server", "c-1": "client"}
 
@@ -220,6 +220,16 @@ def test_devices_that_have_left_do_not_count() -> None:
     watched.group.leave("o-1")
     assert isinstance(watched.group.log.events[-1], Left)
     assert len(watched.until(200.0)) == 1
+
+
+def test_what_can_not_be_seen_is_not_judged() -> None:
+    watched = Watched()
+    watched.watch = QuietWatch(watched.group.engine, 60.0, lambda: {"c-1"}, fails=True)
+    wait_for_each_other(watched)
+    ((_, dead_end),) = watched.until(1000.0)
+    (sentence,) = dead_end.told
+    assert sentence.startswith("perhaps a dead end: s-1 has waited 1 min in `lava-wait a`: ")
+    assert ". But the console of c-1 can't be seen here, and nothing tells whether" in sentence
 
 
 # On several hosts

@@ -340,6 +340,13 @@ def test_a_port_instead_of_a_command(hook):
         assert driver.end() == 1
 
 
+def test_a_port_of_another_speed_is_told(hook):
+    with terminal_server(lambda connection: connection.sendall(b"\xff\xfe\x00\xe0" * 200 + b"\n")) as url:
+        driver = hook("--serial", url)
+        driver.until(b"lavabox: this prints what is no text; is the speed of its port the device's?\r\n")
+        assert driver.end() == 1
+
+
 def test_a_port_that_is_not_there_is_told():
     done = piped("--serial", "/dev/no-such-port")
     assert done.returncode == 1
@@ -640,7 +647,10 @@ def test_a_job_without_a_group_has_nothing_to_hand_on():
 def coordinator(tmp_path: Path) -> Iterator[str]:
     path = str(tmp_path / "coordinator")
     process = subprocess.Popen(
-        [sys.executable, "-m", "dispatcher", "coordinator", "--lava", "", "--socket", path],
+        [
+            *(sys.executable, "-m", "dispatcher", "coordinator"),
+            *("--lava", "", "--socket", path, "--group-log", tmp_path / "groups"),
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env=variables(),
@@ -666,6 +676,70 @@ def test_hooks_meet_in_a_group_of_a_coordinator(tmp_path, hook, commands, coordi
     second.until(b"sent 0")
     assert b"key=a  b" in first.until(b"got 0")
     assert (first.end(), second.end()) == (0, 0)
+
+
+CRASHING_BOARD = """
+import os, signal, subprocess, sys, termios, tty
+console = os.ttyname(0)
+modes = termios.tcgetattr(0)
+for number, sign in enumerate(sys.argv[2:]):
+    command = subprocess.Popen(["lava-wait", f"go{number}"])
+    open(sys.argv[1]).close()
+    # The agent first: it would tell that its command is gone.
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            fds = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+            if console in fds and open(f"/proc/{pid}/comm").read() == "lavabox-agent\\n":
+                os.kill(int(pid), signal.SIGKILL)
+        except OSError:
+            pass
+    command.kill()
+    tty.setraw(0)
+    os.write(1, eval(sign))
+    typed = b""
+    for end in (b"one\\r", b"two\\r"):
+        while not typed.endswith(end):
+            typed += os.read(0, 1000)
+        os.write(1, b"typed %a\\r\\n" % typed)
+    termios.tcsetattr(0, termios.TCSADRAIN, modes)
+    print("got", number, subprocess.call(["lava-wait", f"go{number}"]), flush=True)
+"""
+SIGNS = (
+    b"\r\nU-Boot 2024.01 (Jan 08 2024)\r\n\r\nHit any key to stop autoboot:  5 ",
+    b"\r\n[    0.000000] Booting\r\n",
+)
+
+
+def test_a_reply_never_stops_an_autoboot(tmp_path, hook, commands, coordinator):
+    """The board crashes while a command waits, its boot loader counts down, and then the message comes."""
+    common = ("--coordinator", coordinator, "--group", "g", "--name")
+    send = f"{commands} stty -echo; echo here; while read n; do lava-send go$n; echo sent $n; done"
+    other = hook(*common, "b", "--", "bash", "-c", send)
+    other.until(b"here")
+    board = tmp_path / "board.py"
+    board.write_text(CRASHING_BOARD)
+    crash = tmp_path / "crash"
+    os.mkfifo(crash)
+    words = ("bash", "-c", f'{commands} exec "$@"', "bash", sys.executable, board, crash, *map(repr, SIGNS))
+    driver = hook(*common, "a", "--", *words, LAVA_MULTI_NODE_CACHE=str(tmp_path / "cache"))
+    log = tmp_path / "groups" / "g.jsonl"
+
+    def until_logged(text: str, times: int) -> None:
+        wait_for(lambda: log.read_text().count(text) == times, f"{text} is {times} times in the group's log")
+
+    for number, sign in enumerate(SIGNS):
+        until_logged('"waiting"', 2 * number + 1)
+        crash.write_bytes(b"")
+        driver.until(sign)
+        other.type(b"%d\r" % number)
+        other.until(b"sent %d\r\n" % number)
+        # After the second turn the hook has also taken what its coordinator had to say.
+        driver.type(b"one\r")
+        driver.until(rb"typed b'one\r'")
+        driver.type(b"two\r")
+        driver.until(rb"typed b'one\rtwo\r'")
+        driver.until(b"got %d 0" % number)
+        until_logged('"boots":true', number + 1)
 
 
 def test_a_second_hook_of_a_job_is_normal_and_one_of_another_job_is_refused(

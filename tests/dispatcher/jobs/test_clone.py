@@ -308,6 +308,12 @@ def slow_git(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clone_module, "PATIENCE", 0.2)
 
 
+def slow_wrapper(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script, whose program is not killed with it."""
+    slow_git(folder, monkeypatch)
+    (folder / "bin" / "git").write_text("#!/bin/sh\nsleep 600\n")
+
+
 def alternates(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = folder / "clone" / ".git" / "objects" / "info" / "alternates"
     path.parent.mkdir(exist_ok=True)
@@ -364,6 +370,30 @@ def dangling(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "clone" / ".git").write_text("gitdir: ../none\n")
 
 
+def no_head(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "clone" / ".git" / "HEAD").unlink()
+
+
+def unreadable(part: str) -> Callable[[Path, pytest.MonkeyPatch], None]:
+    """For other users than root: of such a branch git says that there is none."""
+
+    def forbid(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path, access = folder / "clone" / ".git" / part, os.access
+        monkeypatch.setattr(os, "access", lambda name, mode: name != str(path) and access(name, mode))
+
+    return forbid
+
+
+def complaining_git(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a folder that it may not read: it leaves out what is there, and ends with 0."""
+    (folder / "bin").mkdir()
+    (folder / "bin" / "git").write_text(
+        f"#!/bin/sh\n{shutil.which('git')} \"$@\" && echo 'warning: could not open directory' >&2\n"
+    )
+    (folder / "bin" / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}/bin:{os.environ['PATH']}")
+
+
 def lost_commit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Hostile(folder).lose_a_blob(folder / "clone" / ".git", "stable")
 
@@ -396,6 +426,10 @@ def outside_names(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (no_git, "git is not installed"),
         (slow_git, "git has not answered within 0.2 s"),
+        (slow_wrapper, "git has not answered within 0.2 s"),
+        (complaining_git, "can't be read: could not open directory"),
+        (no_head, "its .git is no repository"),
+        (unreadable("refs/heads/stable"), "refs/heads/stable: permission denied"),
         (alternates, "it takes objects from another repository"),
         (linked("refs"), "refs is neither a file nor a folder"),
         (linked("objects"), "is neither a file nor a folder"),
@@ -562,7 +596,7 @@ def test_nested_clones_and_special_files_are_left_out(tmp_path: Path, hostile: H
     os.mkfifo(clone / "pipe")
     Repositories().copy(Checkout(clone), tmp_path / "to")
     assert sorted(os.listdir(tmp_path / "to")) == [".gitattributes", ".gitignore", "def.yaml"]
-    with pytest.raises(SetupError, match="there is no file pipe"):
+    with pytest.raises(SetupError, match="pipe: it is a named pipe, and not a file"):
         Repositories().read_file(Checkout(clone), "pipe", HERE)
     assert hostile.ran() == ""
 

@@ -12,7 +12,9 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import nats
 import pytest
+from nats.aio.msg import Msg
 
 from dispatcher.group.events import Ended, Event, Founded, Joined, Left, Sent, to_json
 from dispatcher.group.state import GroupState
@@ -21,7 +23,7 @@ from dispatcher.grouplog.nats import groups
 from dispatcher.grouplog.nats import lab as lab_module
 from dispatcher.grouplog.nats import log as log_module
 from dispatcher.grouplog.nats.address import Address, Credentials, parse_address, read_credentials
-from dispatcher.grouplog.nats.lab import Lab
+from dispatcher.grouplog.nats.lab import Lab, Refused, Unavailable
 from dispatcher.grouplog.nats.log import NatsGroupLog
 from tests.dispatcher.grouplog.natsserver import PATIENCE, NatsServer, free_ports, url
 from tests.dispatcher.grouplog.proxy import Proxy
@@ -115,6 +117,39 @@ async def publish(address: Address, payload: bytes, group: str = "group") -> Non
         await lab.publish(lab.subject(group), payload, hashlib.sha256(payload).hexdigest())
     finally:
         await lab.close()
+
+
+# -- what servers answer -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "raised"),
+    [
+        (10158, Unavailable),  # this message is under way already, and may get lost
+        (10164, Unavailable),  # another first message of the group is under way, and may get lost
+        (10008, Unavailable),  # there is no leader
+        (10071, Refused),  # there is a first message
+        (10077, Refused),  # the stream is full
+    ],
+)
+def test_what_is_not_known_yet_is_not_refused(address: Address, code: int, raised: type[Exception]) -> None:
+    async def test() -> None:
+        lab, stream = Lab(address), await nats.connect(address.servers[0])
+
+        async def answer(message: Msg) -> None:
+            await message.respond(json.dumps({"error": {"err_code": code, "description": "so"}}).encode())
+
+        await lab.connect()
+        try:
+            await stream.subscribe(lab.subject("g"), cb=answer)
+            await stream.flush()
+            with pytest.raises(raised, match="so"):
+                await lab.publish(lab.subject("g"), b"x", "identity", first=True)
+        finally:
+            await stream.close()
+            await lab.close()
+
+    asyncio.run(test())
 
 
 # -- several hosts -----------------------------------------------------------------------------

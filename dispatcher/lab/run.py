@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,16 @@ from dispatcher.files import read_text, told
 from dispatcher.group.configuration import Configuration, parse_configuration
 from dispatcher.group.wording import counted
 from dispatcher.host import groupoptions
-from dispatcher.host.control import ControlServer
-from dispatcher.host.deadwatch import QuietWatch
+from dispatcher.host.deadwatch import quiet_watch
 from dispatcher.host.groups import GroupLogs, Groups
 from dispatcher.host.groupserver import GroupServer
-from dispatcher.host.lab import Lab
-from dispatcher.host.labconfig import LabConfig, device_config, parse_lab
 from dispatcher.host.lavaserver import LavaServer, parse_address
-from dispatcher.host.offers import Device
 from dispatcher.host.service import allow_descriptors, stop_event, tell, tell_of_broken_logs
 from dispatcher.host.systemd import notify
+from dispatcher.lab.config import LabConfig, device_config, parse_lab
+from dispatcher.lab.control import ControlServer
+from dispatcher.lab.lab import Lab
+from dispatcher.lab.offers import Device
 
 
 def read_lab(path: Path) -> LabConfig:
@@ -83,8 +82,9 @@ class _LabRun:
     def __init__(self, path: Path, config: LabConfig, configuration: Configuration, logs: GroupLogs) -> None:
         self._path = path
         self._config = config
-        watch = partial(QuietWatch, grace=config.grace, fails=config.fail_dead_ends) if config.grace else None
-        self._groups = Groups(logs, tell, configuration, watch)
+        self._groups = Groups(
+            logs, tell, configuration, quiet_watch(config.grace, config.fail_dead_ends, logs.shared)
+        )
         self._lab = Lab(config, self._groups, tell)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -107,7 +107,7 @@ class _LabRun:
         site = None
         if pages is not None:
             # Imported here: aiohttp is of use only to who wants pages.
-            from dispatcher.host.http import Site
+            from dispatcher.lab.http import Site
 
             site = Site(self._lab)
         await self._groups.open()

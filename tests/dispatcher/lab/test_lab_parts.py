@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcher.commands.console import Keys
-from dispatcher.host.lablog import DeviceLog
-from dispatcher.host.offers import TelnetReader
 from dispatcher.host.systemd import notify
+from dispatcher.lab.devicelog import DeviceLog
+from dispatcher.lab.offers import TelnetReader
 
 
 def log(directory: Path, told: list[str], size: int = 100, keep: int = 2) -> DeviceLog:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dispatcher.consoles import ConsoleError
-from dispatcher.consoles.reopened import lasting_console
+from dispatcher.consoles.opening import lasting_console
 from dispatcher.errors import UsageError
 from dispatcher.files import told
 from dispatcher.group.wording import command
@@ -24,10 +24,10 @@ from dispatcher.grouplog import GroupLogError
 from dispatcher.host.attachment import Attachment
 from dispatcher.host.dispatcher import Dispatcher
 from dispatcher.host.groups import Groups, HostedGroup
-from dispatcher.host.labconfig import DeviceConfig, LabConfig
-from dispatcher.host.lablog import DeviceLog
 from dispatcher.host.lavaserver import parse_address
-from dispatcher.host.offers import HOLD, Client, Offers, Tap
+from dispatcher.lab.config import DeviceConfig, LabConfig
+from dispatcher.lab.devicelog import DeviceLog
+from dispatcher.lab.offers import HOLD, Client, Offers, Tap
 from dispatcher.line.session import Counters
 
 # Bytes of a device's newest output that are kept to be looked at.

@@ -15,7 +15,7 @@ from aiohttp import web
 from dispatcher.engine import MAX_BYTES
 from dispatcher.errors import SetupError
 from dispatcher.group.events import Event, Founded
-from dispatcher.host.lab import TAIL, Lab
+from dispatcher.lab.lab import TAIL, Lab
 from dispatcher.report.flow.model import Fold
 from dispatcher.report.flow.page import document
 
@@ -99,7 +99,7 @@ class Site:
 
     async def _file(self, request: web.Request) -> web.Response:
         name = _FILES[request.path]
-        body = resources.files("dispatcher.host").joinpath("pages", name).read_bytes()
+        body = resources.files("dispatcher.lab").joinpath("pages", name).read_bytes()
         return web.Response(body=body, content_type=_KINDS[name.rpartition(".")[2]], charset="utf-8")
 
     async def _status(self, request: web.Request) -> web.Response:

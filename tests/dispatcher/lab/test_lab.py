@@ -28,9 +28,9 @@ from typing import Any
 import pytest
 import serial
 
-from dispatcher.host.control import call, connect
-from dispatcher.host.offers import MAX_CLIENTS
 from dispatcher.host.strangers import MAX_STRANGERS
+from dispatcher.lab.control import call, connect
+from dispatcher.lab.offers import MAX_CLIENTS
 from tests.dispatcher.host.lavaclient import Job
 from tests.dispatcher.lavabox_process import PATIENCE, ROOT, Lavabox, variables
 from tests.dispatcher.report.test_flow_page import CHROMIUM, OPTIONS

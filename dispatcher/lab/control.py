@@ -18,8 +18,8 @@ from typing import Any
 
 from dispatcher.errors import SetupError, UsageError
 from dispatcher.host.groupserver import listen_on
-from dispatcher.host.offers import Client, Device
 from dispatcher.host.strangers import Strangers
+from dispatcher.lab.offers import Client, Device
 
 # Seconds for a request to come.
 PATIENCE = 30.0
