@@ -15,7 +15,7 @@ from dispatcher.host.groupserver import GroupServer
 from dispatcher.host.lavaserver import LavaServer, parse_address
 from dispatcher.host.options import add_fail_dead_ends, add_grace, check_fail_dead_ends
 from dispatcher.host.remotewire import DEFAULT_SOCKET
-from dispatcher.host.service import allow_descriptors, stop_event, tell, tell_of_broken_logs
+from dispatcher.host.service import allow_descriptors, stop_event, tell
 from dispatcher.host.systemd import notify
 
 SUMMARY = "keep the groups of a LAVA worker, in place of lava-coordinator"
@@ -43,7 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--socket",
         metavar="PATH",
         default=DEFAULT_SOCKET,
-        help="where hooks come to (default: %(default)s)",
+        help="the socket that hooks connect to (default: %(default)s)",
     )
     parser.add_argument(
         "--socket-mode",
@@ -55,7 +55,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--lava",
         metavar="HOST:PORT",
         default="127.0.0.1:3079",
-        help="where LAVA's dispatchers come to; '' for nowhere. Whoever reaches it may take part in every group "
+        help="the address that LAVA's dispatchers connect to; '' for none. Whoever reaches it may take part in every group "
         "(default: %(default)s)",
     )
     parser.add_argument(
@@ -99,16 +99,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 async def _serve(path: str, mode: int, address: tuple[str, int] | None, groups: Groups) -> None:
     stop = stop_event()
-    tell_of_broken_logs(tell)
     lava = None if address is None else LavaServer(groups, tell)
     server = GroupServer(groups, tell)
     await groups.open()
     try:
         if lava is not None and address is not None:
             port = await lava.open(*address)
-            tell(f"LAVA's dispatchers come to {address[0]} port {port}")
+            tell(f"LAVA's dispatchers connect to {address[0]} port {port}")
         await server.open(path, mode)
-        tell(f"hooks come to {path}; {counted(len(groups.groups), 'group')} of before")
+        tell(f"hooks connect to {path}; {counted(len(groups.groups), 'group')} of before")
         notify("READY=1")
         await groups.tidy_up_until(stop)
         notify("STOPPING=1")

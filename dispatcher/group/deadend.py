@@ -118,7 +118,7 @@ def stuck_devices(coordinator: Coordinator, idle: Iterable[str]) -> set[str]:
 def unknown(names: Collection[str]) -> str:
     """The doubt whether devices on other hosts do nothing but wait, where these hosts do not say so."""
     where, does = ("is on another host", "it does") if len(names) == 1 else ("are on other hosts", "they do")
-    return f"{enumerated(sorted(names))} {where}, and nothing tells whether {does} something else beside"
+    return f"{enumerated(sorted(names))} {where}, and it is not known whether {does} anything else"
 
 
 def not_seen(names: Collection[str]) -> str:
@@ -129,7 +129,7 @@ def not_seen(names: Collection[str]) -> str:
 
 # Doubts: where others may come from other hosts; about devices behind consoles, at which nobody can look.
 UNDECLARED = "nobody has said who belongs to the group (--members, --group-size), and others may still join"
-SILENT = "of some devices nothing is known but that their consoles are silent"
+SILENT = "some devices are only known to be silent on their consoles"
 
 
 @dataclass(slots=True)

@@ -28,6 +28,11 @@ from dispatcher.host.watched import WatchedGroup
 
 # Seconds without a request and without a connection after which a group is ended.
 IDLE = 24 * 3600.0
+# Seconds before a group whose log can't go on is tried to be begun anew; twice as long each time.
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+# Seconds after which a device that says that it has ended has left its group, unless it comes again meanwhile: hooks of
+# a console follow each other, and a job of LAVA says so also when a wait has timed out.
+LINGER = 10.0
 # Seconds between looks at which groups are over.
 _TIDY_UP = 1.0
 # Which part of what a group's log may hold of one device is told of; and seconds between looks at that.
@@ -113,6 +118,7 @@ class Member:
         self.connections = 0  # those that are open
         self.console = ""  # where they come from
         self.closing: float | None = None  # when it leaves, if nothing more comes of it
+        self.why = ""  # it leaves then, as a clause
         self._flushed: list[Callable[[], object]] = []
 
     def answer(self, answer: Answer, now: float) -> None:
@@ -169,6 +175,10 @@ class HostedGroup:
         await self.group.close()
         self._observer.close()
 
+    def leave_soon(self, member: Member, why: str, now: float) -> None:
+        """The device will probably not send again; `why` is a clause."""
+        member.closing, member.why = now + LINGER, why
+
     def leave(self, member: Member, reason: str) -> None:
         """The device will never send again."""
         if self.members.pop(member.name, None) is not None:
@@ -215,6 +225,9 @@ class Groups:
 
     :param notice: is told what an operator should see.
     :param configuration: what the lab says of its devices.
+    What is in `readers` gets the name of the group and each event of its log; what is in `renewed` gets a group of which
+    another one has taken the place, with a new log, when that can be joined.
+
     :param watch: makes what looks for dead ends of a group, by its engine and what returns the devices of which it
         is not known here whether they print something; None: nothing does.
     """
@@ -228,12 +241,14 @@ class Groups:
     ) -> None:
         self.groups: dict[str, HostedGroup] = {}
         self.readers: list[Callable[[str, Event], object]] = []
+        self.renewed: list[Callable[[HostedGroup], object]] = []
         self._logs = logs
         self._notice = notice
         self._configuration = configuration
         self._watch = watch
         self._looked = 0.0
         self._lock = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def shared(self) -> bool:
@@ -250,6 +265,9 @@ class Groups:
 
     async def close(self) -> None:
         """Close all groups; those whose logs are in files go on when they are opened again."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(hosted.close() for hosted in self.groups.values()))
         self.groups.clear()
 
@@ -258,6 +276,8 @@ class Groups:
 
         :param size: how many devices a new group is to have; None: that is not known.
         """
+        if (there := self.groups.get(name)) is not None:
+            return there
         async with self._lock:
             hosted = self.groups.get(name)
             if hosted is None:
@@ -267,21 +287,67 @@ class Groups:
                 self.groups[name] = hosted
             return hosted
 
-    async def _begin(self, name: str, size: int | None) -> HostedGroup:
+    async def _begin(self, name: str, size: int | None, former: HostedGroup | None = None) -> HostedGroup:
+        """Open a group. Raises GroupLogError.
+
+        :param former: a group of this name whose log broke; GroupLogError if it is still the same.
+        """
+        early: list[Event] | None = None if former is None else []  # until it is known to be another one
+
+        def read(event: Event) -> None:
+            if early is not None:
+                early.append(event)
+                return
+            for reader in self.readers:
+                reader(name, event)
+
         engine = Engine(os.urandom(8), time.time() - time.monotonic(), self._configuration)
         watch = None if self._watch is None else self._watch(engine, lambda: hosted.unseen)
-        observer = WatchedGroup(engine, watch, lambda device, text: self._tell(name, device, text))
-        group = Group(
-            engine,
-            self._logs.log(name),
-            observer,
-            [lambda event: [reader(name, event) for reader in self.readers]],
+        observer = WatchedGroup(
+            *(engine, watch),
+            lambda device, text: self._tell(name, device, text),
+            lambda: self._renew_soon(hosted),
         )
+        group = Group(engine, self._logs.log(name), observer, [read])
         hosted = HostedGroup(name, group, observer, asyncio.get_running_loop().time())
         # A log that is there says itself how many there are to be.
         await group.open(Founded(time.time(), os.urandom(8), size=None if self._logs.holds(name) else size))
         observer.group = group
+        if former is not None and former.group.number == group.number:
+            await hosted.close()
+            raise GroupLogError("it is still the same group")
+        held, early = early or [], None
+        for event in held:
+            read(event)
         return hosted
+
+    def _renew_soon(self, hosted: HostedGroup) -> None:
+        task = asyncio.get_running_loop().create_task(self._renew(hosted))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _renew(self, hosted: HostedGroup) -> None:
+        """Try to begin a group anew whose log can't go on: an operator may have removed it.
+
+        What its log held is not to be trusted, so it has to be another log.
+        """
+        name, founded, pause = hosted.name, hosted.engine.state.founded, FIRST_PAUSE
+        while self.groups.get(name) is hosted:
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+            try:
+                new = await self._begin(name, None if founded is None else founded.size, hosted)
+            except GroupLogError:
+                continue
+            if self.groups.get(name) is not hosted:
+                await new.close()
+                return
+            new.kept = hosted.kept
+            self.groups[name] = new
+            self._notice(f"the group {name} begins anew")
+            for renewed in self.renewed:
+                renewed(hosted)
+            await hosted.close()
 
     async def end(self, name: str, reason: str) -> None:
         """End a group; the members that are still there leave it. Raises KeyError if there is none."""
@@ -294,7 +360,7 @@ class Groups:
             try:
                 self._logs.end(name)
             except OSError as error:
-                self._notice(f"the log of the group {name} can't be put away: {error}")
+                self._notice(f"the log of the group {name} can't be archived: {error}")
 
     async def tidy_up_until(self, stop: asyncio.Event) -> None:
         """Tidy up again and again; returns when the event is set."""
@@ -313,7 +379,7 @@ class Groups:
         for hosted in list(self.groups.values()):
             for member in list(hosted.members.values()):
                 if member.closing is not None and member.closing <= now and not member.connections:
-                    hosted.leave(member, "has ended its job")
+                    hosted.leave(member, member.why)
             if hosted.kept:
                 continue
             if hosted.over:

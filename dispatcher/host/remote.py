@@ -265,7 +265,7 @@ class RemoteGroup:
                 number = await connection.greeted
         except TimeoutError:
             connection.drop("it does not answer")
-            raise GroupUnreachable(f"{self.path}: whoever listens there does not answer") from None
+            raise GroupUnreachable(f"{self.path}: the program that listens there does not answer") from None
         except OSError as error:
             raise GroupUnreachable(f"{self.path}: {error.strerror or error}") from error
         except BaseException:
@@ -274,8 +274,8 @@ class RemoteGroup:
         if self._number is not None and number != self._number:
             connection.drop("the group is another one")
             raise GroupRefused(
-                "the coordinator was started anew and has lost the group's messages; "
-                "with --group-log they would outlive that"
+                "the group was begun anew, and its messages of before are lost; "
+                "with --group-log they outlive a restart of the coordinator"
             )
         if self._number is not None:
             self._notice("the connection to the group is back")
@@ -336,7 +336,7 @@ class _Connection(asyncio.Protocol):
             for kind, fields in self._decoder.receive_data(data):
                 self._take(kind, fields)
         except ProtocolError as error:
-            self.drop(f"it sends what is invalid: {error}")
+            self.drop(f"it has sent an invalid message: {error}")
 
     def _take(self, kind: str, fields: list[object]) -> None:
         if self.greeted.done():
@@ -345,6 +345,8 @@ class _Connection(asyncio.Protocol):
             self._group.received(kind, fields)
         elif kind == "refused":
             self.greeted.set_exception(GroupRefused(str(fields[0])))
+        elif kind == "unavailable":
+            self.greeted.set_exception(GroupUnreachable(str(fields[0])))
         elif kind == "welcome":
             assert isinstance(fields[1], int)
             self.greeted.set_result(fields[1])

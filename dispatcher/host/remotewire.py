@@ -6,17 +6,17 @@
     to the group                                              from the group
     hello   version, group, size, device, role,               welcome  version, number
             console, job, incarnation                         refused  sentence
-    ask     number, identity, operation, arguments, position  answer   number, reply or nil
-    cancel  number, reason                                    noted    serial
-    report  serial, kind, fields, position
+    ask     number, identity, operation, arguments, position  unavailable  sentence
+    cancel  number, reason                                    answer   number, reply or nil
+    report  serial, kind, fields, position                    noted    serial
     heard
     leave   reason
     lose    reason, boots
     regain
 
-The first message of each side is hello, and welcome or refused. `number` is what the asker calls a request on this
-connection; it is answered with nil once it is recorded, and with its packed reply. A report is
-kept until it is noted, and may come twice. No I/O and no clock.
+The first message of each side is hello; and welcome, refused, or unavailable, which may be over soon. `number` is what
+the asker calls a request on this connection; it is answered with nil once it is recorded, and with its packed reply. A
+report is kept until it is noted, and may come twice. No I/O and no clock.
 """
 
 import struct
@@ -101,6 +101,7 @@ TO_GROUP: dict[str, tuple[_Check, ...]] = {
 FROM_GROUP: dict[str, tuple[_Check, ...]] = {
     "welcome": (_is_count, _is_count),
     "refused": (_is_reason,),
+    "unavailable": (_is_reason,),
     "answer": (_is_count, _is_reply),
     "noted": (_is_count,),
 }
@@ -156,5 +157,5 @@ class Decoder:
         if len(fields) < len(checks) or not all(
             check(field) for check, field in zip(checks, fields, strict=True)
         ):
-            raise ProtocolError(f"a {kind!r} message that is not as it should be")
+            raise ProtocolError(f"a {kind!r} message that is malformed")
         return str(kind), fields

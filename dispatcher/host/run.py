@@ -308,7 +308,7 @@ def _allow_descriptors(wanted: int) -> None:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         if hard != resource.RLIM_INFINITY and hard < wanted:
             raise SetupError(
-                f"this many devices need {wanted} open files, but only {hard} are allowed; see `ulimit -Hn`"
+                f"so many devices need {wanted} open files, but only {hard} are allowed; see `ulimit -Hn`"
             )
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 

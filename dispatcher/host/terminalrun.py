@@ -29,7 +29,7 @@ from dispatcher.files import told
 from dispatcher.group.events import Event, Founded
 from dispatcher.group.results import Case, Counts
 from dispatcher.group.wording import command, counted
-from dispatcher.grouplog import GroupLog
+from dispatcher.grouplog import GroupLog, GroupLogError
 from dispatcher.host.attachment import Attachment
 from dispatcher.host.consolelog import ConsoleLogs
 from dispatcher.host.deadwatch import Watch
@@ -294,7 +294,7 @@ class TerminalRun:
 
     def _time_out(self, seconds: float) -> None:
         self.timed_out = True
-        self._display.message(f"the time is over: {seconds:g} s")
+        self._display.message(f"timed out: the run was ended after {seconds:g} s")
         waits: dict[str, list[str]] = {}
         for wait in self._engine.state.coordinator.open_waits():
             sentence = f"waits in {command(wait.waiting)} for {wait.whom}"
@@ -317,9 +317,7 @@ class TerminalRun:
         closing = (device.attachment.close() for device in stopped if device.attachment is not None)
         await asyncio.gather(*closing, return_exceptions=True)
         # Before one leaves, or the others' waits for it would fail.
-        status, why = (
-            (NO, "the time of the run was over") if self.timed_out else (INTERRUPTED, "the run was stopped")
-        )
+        status, why = (NO, "the run timed out") if self.timed_out else (INTERRUPTED, "the run was stopped")
         for device in stopped:
             self._engine.end_waits(device.name, status, why, self._loop.time())
         for device in stopped:
@@ -378,7 +376,7 @@ class TerminalRun:
         device.ended = self._loop.time()
         device.state, device.how = State.TIMED_OUT, how
         self._display.notice(device.name, how, bad=True)
-        self._engine.end_waits(device.name, NO, "the time of its test action was over", device.ended)
+        self._engine.end_waits(device.name, NO, "its test action timed out", device.ended)
         await self._dispatcher.remove(device.name, f"was {how}")
         self._after_end(device)
 
@@ -413,6 +411,10 @@ class TerminalRun:
         self._hangs.note(now)
         self._view.flush(now)
         self._set_timer()
+
+    def broken(self, error: GroupLogError) -> None:
+        """The run can't go on, and `run` raises this."""
+        self._give_up(error)
 
     def log(self, device: Device, data: bytes) -> None:
         """Write console output to the device's log."""

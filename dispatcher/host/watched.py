@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dispatcher.engine import Engine
 from dispatcher.group.deadend import DeadEnd
 from dispatcher.group.results import Case, Counts
+from dispatcher.grouplog import GroupLogError
 from dispatcher.host.deadwatch import Watch
 from dispatcher.host.group import Group
 from dispatcher.host.timer import Timer
@@ -19,15 +20,21 @@ class WatchedGroup:
 
     :param notice: takes the device, or None for the group, and a sentence that an operator should see.
     :param watch: looks for dead ends; None: nothing does.
+    :param broken: is called when the group's log can't go on, after that was told.
     """
 
     def __init__(
-        self, engine: Engine, watch: Watch | None, notice: Callable[[str | None, str], object]
+        self,
+        engine: Engine,
+        watch: Watch | None,
+        notice: Callable[[str | None, str], object],
+        broken: Callable[[], object] = lambda: None,
     ) -> None:
         self.group: Group | None = None
         self._notice = notice
         self._engine = engine
         self._watch = watch
+        self._on_broken = broken
         self._timer = Timer(self._handle_timeout)
         self._told: DeadEnd | None = None
 
@@ -43,6 +50,11 @@ class WatchedGroup:
         if self._watch is not None:
             self._watch.note(now)
             self._timer.set(self._watch.next_timeout())
+
+    def broken(self, error: GroupLogError) -> None:
+        """Tell it."""
+        self.notice(None, str(error))
+        self._on_broken()
 
     def close(self) -> None:
         """Look no more."""

@@ -372,7 +372,7 @@ class Clone:
                     header = output.readline().decode(errors="replace").split()
                     if header[1:] != ["blob", str(entry.size)]:
                         raise self._error(
-                            f"{entry.name!r:.100} can't be had: {' '.join(header) or 'git ended'}"
+                            f"{entry.name!r:.100} can't be read: {' '.join(header) or 'git ended'}"
                         )
                     yield entry, output
                     output.read(1)
@@ -412,7 +412,7 @@ class Clone:
                 while left:
                     data = stream.read(min(left, 1 << 20))
                     if not data:
-                        raise self._error(f"{entry.name!r:.100} can't be had: git ended")
+                        raise self._error(f"{entry.name!r:.100} can't be read: git ended")
                     left -= file.write(data)
         # Last, so that nothing is written through one.
         for path, target in links:

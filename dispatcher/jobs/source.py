@@ -113,7 +113,7 @@ def parse(data: bytes, file: str, remarks: Remarks, *, any_tags: bool = False) -
     except yaml.YAMLError as error:
         raise _no_yaml(error, text, file) from None
     if node is None:
-        raise JobError(file, "there is nothing in this file; a job or a test definition is expected")
+        raise JobError(file, "this file is empty; a job or a test definition is expected")
     return _Converter(file, remarks, text.splitlines(), any_tags).convert(node)
 
 

@@ -160,6 +160,8 @@ def connect(path: str, request: Mapping[str, Any]) -> tuple[socket.socket, dict[
     line, _, rest = bytes(buffer).partition(b"\n")
     try:
         response = json.loads(line)
+        if not isinstance(response, dict):
+            raise ValueError("it is no object")
     except (ValueError, RecursionError):
         connection.close()
         raise SetupError(f"{path}: what answers there is no lavabox") from None

@@ -91,7 +91,7 @@ class DeviceLog:
             except OSError as error:
                 if not self._aside_at:
                     self._notice(
-                        f"the log can't be put aside: {told(error)}; it goes on, and this is tried again"
+                        f"the log can't be rotated: {told(error)}; it is still written, and rotation is tried again"
                     )
                 self._aside_at = now + _PAUSE
             else:

@@ -16,8 +16,8 @@ from dispatcher.host import groupoptions
 from dispatcher.host.deadwatch import quiet_watch
 from dispatcher.host.groups import GroupLogs, Groups
 from dispatcher.host.groupserver import GroupServer
-from dispatcher.host.lavaserver import LavaServer, parse_address
-from dispatcher.host.service import allow_descriptors, stop_event, tell, tell_of_broken_logs
+from dispatcher.host.lavaserver import LavaServer, parse_address, written
+from dispatcher.host.service import allow_descriptors, stop_event, tell
 from dispatcher.host.systemd import notify
 from dispatcher.lab.config import LabConfig, device_config, parse_lab
 from dispatcher.lab.control import ControlServer
@@ -90,7 +90,6 @@ class _LabRun:
 
     async def run(self, pages: tuple[str, int] | None, lava: tuple[str, int] | None) -> None:
         stop = stop_event(self._reload_soon)
-        tell_of_broken_logs(tell)
         lava_server = None if lava is None else LavaServer(self._groups, tell)
         hooks = GroupServer(self._groups, tell)
         control = ControlServer(
@@ -115,12 +114,12 @@ class _LabRun:
             await control.open(self._config.control)
             if site is not None and pages is not None:
                 port = await site.open(*pages)
-                tell(f"the lab is shown on http://{pages[0]}:{port}/")
+                tell(f"the lab is shown on http://{written(pages[0], port)}/")
             if self._config.socket:
                 await hooks.open(self._config.socket)
             if lava_server is not None and lava is not None:
                 port = await lava_server.open(*lava)
-                tell(f"LAVA's dispatchers come to {lava[0]} port {port}")
+                tell(f"LAVA's dispatchers connect to {lava[0]} port {port}")
             await self._lab.start()
             tell(f"serving {counted(len(self._lab.devices), 'console')}; control by {self._config.control}")
             notify("READY=1")
@@ -146,7 +145,7 @@ class _LabRun:
         try:
             await self._reload({})
         except UsageError as error:
-            tell(f"the lab stays as it is: {error}")
+            tell(f"the lab was not changed: {error}")
         notify("READY=1")
 
     # What the control socket asks

@@ -138,7 +138,8 @@ class ScriptFile:
     text: str
 
 
-# From a path, relative to the definition's folder, to the file; None if there is none to be read.
+# From a path, relative to the definition's folder, to the file; None if there is none to be read. A path that ends
+# in / is a folder: the text is that of all files below it that have calls in them.
 ReadFile = Callable[[str], ScriptFile | None]
 
 

@@ -596,7 +596,7 @@ def test_what_is_no_line_is_left_out(told: bytes, context: Any, hosts: Path, pat
     path.write_bytes(OWN + start + b"hb09:" + told + b"\n")
     assert lava_network.run(["hosts", str(hosts)], context) == OK
     assert hosts.read_text() == BEGIN + "10.0.0.1\tpanda\n" + END
-    assert context.warnings == ["'hb09' is left out: it has told no address or no name"]
+    assert context.warnings == ["'hb09' is left out: it has sent no address or no name"]
 
 
 def test_mode_owner_and_link_stay(context: Any, hosts: Path, tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def _query(arguments: "list[str]", context: "Context") -> None:
     fields = _fields(known, to_bytes(name))
     if not fields:
         names = ", ".join([device.decode("utf-8", "backslashreplace") for device in _devices(known)])
-        raise CommandError(NO, "nothing has been collected of %s, only of: %s" % (quote(name), names))
+        raise CommandError(NO, "no data of %s has been collected, only of: %s" % (quote(name), names))
     if to_bytes(option) in fields:
         context.write(fields[to_bytes(option)] + b"\n")
 
@@ -158,7 +158,7 @@ def _write_hosts(path: str, context: "Context", aliases: "dict[bytes, bytes]") -
         columns = [_address(fields), fields.get(b"hostname-full") or fields.get(b"hostname") or b""]
         # What a device tells is any text: it must not become more than two columns of one line.
         if not all([is_word(column) and b"#" not in column for column in columns]):
-            context.warn("%s is left out: it has told no address or no name" % quote(device))
+            context.warn("%s is left out: it has sent no address or no name" % quote(device))
             continue
         if device in aliases:
             columns.append(aliases[device])

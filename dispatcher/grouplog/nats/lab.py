@@ -133,7 +133,7 @@ class Lab:
                 why = self._why(error)
                 if "authorization" in why.lower() or "authentication" in why.lower():
                     raise GroupLogError(
-                        f"{server} does not let us in: wrong or missing user, password or token ({why}); "
+                        f"{server} refuses the connection: wrong or missing user, password or token ({why}); "
                         "see --group-log-credentials"
                     ) from None
                 said.append(f"{server}: {why}")
@@ -203,9 +203,7 @@ class Lab:
         if self._distrust.done():
             error = self._distrust.result()
         if isinstance(error, ssl.SSLCertVerificationError):
-            return (
-                f"we do not trust it: {error.verify_message}; see `ca` in the file of --group-log-credentials"
-            )
+            return f"its certificate is not trusted: {error.verify_message}; see `ca` in the file of --group-log-credentials"
         if isinstance(error, ssl.SSLError):
             return (
                 f"no TLS with it: {error.reason}; see `cert` and `key` in the file of --group-log-credentials"
@@ -381,7 +379,7 @@ class Lab:
             if found.get(name) != wanted[name]
         ]
         if found.get("max_age"):
-            faults.append("max_age cuts the head off a living group; set it to 0")
+            faults.append("max_age removes the first events of a group that is still in use; set it to 0")
         if found.get("max_msgs_per_subject", -1) > 0 and not found.get("discard_new_per_subject"):
             faults.append("max_msgs_per_subject without discard_new_per_subject forgets the oldest events")
         for name in ("no_ack", "mirror", "sources", "subject_transform", "sealed"):

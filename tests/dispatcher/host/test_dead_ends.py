@@ -95,6 +95,7 @@ WAYS = {
     "by the box's own name": '"$(dirname "$(readlink -f "$(command -v lava-wait)")")/lavabox" lava-wait x',
     "in a session of its own": "setsid --wait lava-wait x",
     "without a mark": 'env -i PATH="$PATH" LAVA_CONSOLE="$LAVA_CONSOLE" lava-wait x',
+    "named by another program": "flock flag lava-wait x; echo x | xargs lava-wait",
     "with a zombie beside it": "sh -c 'true & exec lava-wait x'",
 }
 
@@ -192,6 +193,21 @@ def test_work_that_was_handed_to_a_server_is_not_judged(
     assert "lavabox: dead end" not in text
 
 
+def test_nor_is_work_of_a_server_that_nobody_knows(tmp_path: Path, box: Path) -> None:
+    requests = tmp_path / "requests"
+    os.mkfifo(requests)
+    loop = 'while read -r line; do sh -c "$line" & done <>"$1"'
+    process = subprocess.Popen(["/bin/sh", "-c", loop, "sh", requests], start_new_session=True)
+    try:
+        command = f"echo \"PATH=$PATH LAVA_CONSOLE=$LAVA_CONSOLE sh -c 'sleep 2; lava-send go'\" >{requests}; lava-wait back"
+        status, text = run(box, tmp_path, "--role", f"a={command}", "--role", f"other={OTHER}")
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert status == 0, text
+    assert "lavabox: dead end" not in text
+
+
 def test_when_such_work_has_ended_a_dead_end_is_one(server: Path, box: Path, tmp_path: Path) -> None:
     command = f"echo 'sleep 2' >{server}; lava-wait x"
     status, text = run(box, tmp_path, "--role", f"a={command}", "--role", "other=lava-wait y")
@@ -282,7 +298,7 @@ def test_a_stopped_command_may_be_continued(box: Path, tmp_path: Path) -> None:
     status, text = run(box, tmp_path, "--timeout", "4", "--role", f"a={stopped}", "--role", "b=lava-wait y")
     assert status == 1
     assert "dead end" not in text
-    assert "lavabox: the time is over: 4 s\n" in text
+    assert "lavabox: timed out: the run was ended after 4 s\n" in text
 
 
 def test_one_that_is_interrupted_is_stopped_as_ever(box: Path, tmp_path: Path) -> None:

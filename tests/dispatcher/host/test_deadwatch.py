@@ -309,9 +309,7 @@ def test_nobody_is_judged_by_what_another_host_does_not_say() -> None:
     ((time, place, told),) = two.until(100.0)
     assert place == 0
     assert UNSURE_AFTER < time < UNSURE_AFTER + LONGEST_PAUSE + 1
-    assert told.doubt == "c-1 is on another host, and nothing tells whether it does something else beside", (
-        told
-    )
+    assert told.doubt == "c-1 is on another host, and it is not known whether it does anything else", told
     assert two.group.events(Released) == []
     assert len(rested(two)) == 1
     # Its background process has ended.
@@ -448,5 +446,5 @@ def test_processes_are_not_judged_by_silence() -> None:
     two.processes[0].idle = IDLE
     two.wait_for_each_other()
     found = [(place, dead_end.doubt) for _, place, dead_end in two.until(1000.0, fail=False)]
-    assert (0, "of some devices nothing is known but that their consoles are silent") in found
+    assert (0, "some devices are only known to be silent on their consoles") in found
     assert two.group.events(Released) == []

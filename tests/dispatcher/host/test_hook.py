@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from dispatcher.commands.hook import keeps_frames
 from tests.dispatcher.lavabox_process import PATIENCE, ROOT, variables
 
 HOOK = [sys.executable, "-m", "dispatcher", "hook"]
@@ -465,6 +466,16 @@ def test_options_override_the_job_of_lava(tmp_path, commands):
     assert shown.split() == ["panda01", "client"]
 
 
+def test_under_lava_a_device_stays_in_its_group_when_its_console_ends(tmp_path):
+    """LAVA connects again. Without LAVA it has ended."""
+    log = tmp_path / "log"
+    started_by_lava(tmp_path, JOB, "--group-log", str(log), script="true")
+    assert '"joined"' in log.read_text() and '"left"' not in log.read_text()
+    log.unlink()
+    assert piped("--group-log", str(log), "--", "true").returncode == 0
+    assert '"left"' in log.read_text()
+
+
 def test_under_lava_signals_are_written(tmp_path, commands):
     script = f"{commands} echo '<LAVA_SIGNAL_STARTRUN 0_x u>'; lava-test-case a --result pass"
     assert "RESULT=pass>" in started_by_lava(tmp_path, "job_name: single\n", script=script)
@@ -516,6 +527,29 @@ def test_a_program_that_reaches_a_console(hook, board, program):
         driver.until({"telnet": b"Escape character is", "picocom": b"Terminal ready"}[program])
     driver.type(b"go\r" if program != "socat" else b"go\n")
     assert b"\x1b]5282" not in driver.until(b"panda01") + driver.until(b"over 0")
+
+
+@pytest.mark.parametrize(
+    ("command", "program"),
+    [
+        ("tmux attach", "tmux"),
+        ("/usr/bin/minicom -D /dev/ttyUSB0", "minicom"),
+        ("ssh -tt lab screen /dev/ttyUSB0 115200", "screen"),
+        ("ssh screen picocom /dev/ttyUSB0", None),
+        ("telnet localhost 7001", None),
+        ("", None),
+    ],
+)
+def test_programs_that_keep_frames_are_known(command, program):
+    assert keeps_frames(command.split()) == program
+
+
+def test_a_program_that_keeps_frames_is_told_of(tmp_path):
+    (tmp_path / "tmux").write_text("#!/bin/sh\necho on\n")
+    (tmp_path / "tmux").chmod(0o755)
+    done = piped("--", str(tmp_path / "tmux"))
+    assert (done.returncode, done.stdout) == (0, b"on\n")
+    assert b"tmux drops the frames of the lava-* commands" in done.stderr
 
 
 # -- the box in the place of the shell that LAVA's runner starts ------------------------------------
