@@ -23,7 +23,12 @@ def replace_block(path: str, lines: "list[bytes]") -> None:
         # What a link leads to is the file, and not the link.
         folder, name = reach(path)
         try:
-            old = _read(folder, name)
+            old = b""
+            try:
+                with open(open_reached(folder, name), "rb") as file:
+                    old = file.read()
+            except FileNotFoundError:
+                pass
             new = _replaced(old, BEGIN + b"".join(lines) + END)
             if new != old:
                 _write(folder, name, new)
@@ -33,14 +38,6 @@ def replace_block(path: str, lines: "list[bytes]") -> None:
         raise CommandError(NO, "cannot write the hosts file %s: %s" % (path, error.strerror)) from None
     except ValueError as error:
         raise CommandError(NO, "the hosts file %s %s" % (path, error)) from None
-
-
-def _read(folder: int, name: str) -> bytes:
-    try:
-        with open(open_reached(folder, name), "rb") as file:
-            return file.read()
-    except FileNotFoundError:
-        return b""
 
 
 def _replaced(old: bytes, block: bytes) -> bytes:
@@ -70,13 +67,13 @@ def _write(folder: int, name: str, content: bytes) -> None:
             pass  # it was not made
         if error.errno not in _IN_PLACE:
             raise
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
         write_all(os.open(name, flags, 0o644, dir_fd=folder), content)
 
 
 def _open_alike(folder: int, name: str, new_name: str) -> int:
     """A new file with the owner and the mode of the one that has the name, if there is one."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     descriptor = os.open(new_name, flags, 0o644, dir_fd=folder)
     try:
         old = os.stat(name, dir_fd=folder, follow_symlinks=False)

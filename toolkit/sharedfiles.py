@@ -31,10 +31,10 @@ _TYPE, _DIRECTORY, _REGULAR, _LINK, _FIFO = 0o170000, 0o040000, 0o100000, 0o1200
 _MAX_LINKS = 40
 
 # A FIFO must not block whoever opens it.
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_NEW = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+_NEW = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 # O_PATH: a folder that may be passed through need not be readable.
-_PASS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_PASS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
 class Refused(OSError):
@@ -93,25 +93,11 @@ class Folder:
     def open(self, name: str) -> int:
         """A descriptor to read a file of ours; raises OSError, FileNotFoundError where there is none."""
         try:
-            descriptor = os.open(name, _READ, dir_fd=self.descriptor)
+            return open_reached(self.descriptor, name, ours=True)
         except OSError as error:
             if error.errno != errno.ELOOP:
                 raise
             raise Refused("it is a link, and " + _belongs(self._status(name))) from None
-        try:
-            status = os.fstat(descriptor)
-            if status.st_mode & _TYPE != _REGULAR:
-                raise Refused("it is not a regular file, and " + _belongs(status))
-            if status.st_uid not in (0, os.geteuid()):
-                raise Refused("it " + _belongs(status))
-            if status.st_nlink > 1:
-                raise Refused("it has another name, and " + _belongs(status))
-            if _others_write(status):
-                raise Refused("others can write to it: use chmod go-w; it " + _belongs(status))
-        except OSError:
-            os.close(descriptor)
-            raise
-        return descriptor
 
     def read(self, name: str) -> bytes:
         """What is in a file of ours."""
@@ -198,16 +184,24 @@ def reach(path: str) -> "tuple[int, str]":
     return _walk(path, to_file=True)
 
 
-def open_reached(folder: int, name: str, kinds: "Container[int]" = (_REGULAR,)) -> int:
-    """A descriptor to read a file to which `reach` has come. Raises OSError as open_named does."""
+def open_reached(folder: int, name: str, kinds: "Container[int]" = (_REGULAR,), ours: bool = False) -> int:
+    """A descriptor to read a file to which `reach` has come. Raises OSError as open_named does.
+
+    :param ours: it is not one that the user has named, and has to be ours.
+    """
     descriptor = os.open(name, _READ & ~os.O_NOFOLLOW if _in_proc(folder) else _READ, dir_fd=folder)
-    status = os.fstat(descriptor)
-    kind = status.st_mode & _TYPE
     try:
-        if kind not in kinds or (kind == _FIFO and status.st_uid not in (0, os.geteuid())):
+        status = os.fstat(descriptor)
+        kind = status.st_mode & _TYPE
+        foreign = status.st_uid not in (0, os.geteuid())
+        if kind not in kinds or (kind == _FIFO and foreign):
             raise Refused("it is not a regular file, and " + _belongs(status))
-        if kind == _REGULAR and status.st_nlink > 1 and _others_write(os.fstat(folder)):
-            raise Refused("it has another name, and others can write to its folder")
+        if ours and foreign:
+            raise Refused("it " + _belongs(status))
+        if kind == _REGULAR and status.st_nlink > 1 and (ours or _others_write(os.fstat(folder))):
+            raise Refused("it has another name, and " + _belongs(status))
+        if ours and _others_write(status):
+            raise Refused("others can write to it: use chmod go-w; it " + _belongs(status))
     except OSError:
         os.close(descriptor)
         raise
@@ -238,7 +232,7 @@ def _walk(path: str, make: bool = False, private: bool = False, to_file: bool = 
 
     :param make: what is missing.
     :param private: whether nothing is passed through in which another user could put something in the place of the next.
-    :param to_file: `path` is that of a file: the folder is the one that it is in, and its name there is the second value.
+    :param to_file: `path` is that of a file: the folder is the one that it is in, and its name there the second value.
     """
     links = 0
     parts = path.split("/")[::-1]
@@ -258,24 +252,19 @@ def _walk(path: str, make: bool = False, private: bool = False, to_file: bool = 
                 _make(part, descriptor)
             last = to_file and not any(parts)
             try:
-                status = os.stat(part, dir_fd=descriptor, follow_symlinks=False)
+                target = _link(part, descriptor)
             except FileNotFoundError:
-                if last:
-                    return descriptor, part
-                raise
-            if status.st_mode & _TYPE != _LINK:
-                if last:
-                    return descriptor, part
+                if not last:
+                    raise
+                target = None
+            if last and (target is None or _in_proc(descriptor)):
+                return descriptor, part
+            if target is None:
                 new = os.open(part, _PASS, dir_fd=descriptor)
             else:
                 links += 1
                 if links > _MAX_LINKS:
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-                if not _trusted(status):
-                    raise Refused("%s in %s is a link, and %s" % (part, path, _belongs(status)))
-                if last and _in_proc(descriptor):
-                    return descriptor, part
-                target = os.readlink(part, dir_fd=descriptor)
                 parts += target.split("/")[::-1]
                 if not target.startswith("/"):
                     continue
@@ -286,6 +275,23 @@ def _walk(path: str, make: bool = False, private: bool = False, to_file: bool = 
         os.close(descriptor)
         raise
     return descriptor, "."
+
+
+def _link(name: str, folder: int) -> "str | None":
+    """Where a link leads to, None if it is none. Raises OSError, Refused for one of another user.
+
+    Its owner and its text are those of one link, also while somebody exchanges it.
+    """
+    descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=folder)
+    try:
+        status = os.fstat(descriptor)
+        if status.st_mode & _TYPE != _LINK:
+            return None
+        if not _trusted(status):
+            raise Refused("%s is a link, and %s" % (name, _belongs(status)))
+        return os.readlink("", dir_fd=descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _make(name: str, folder: int) -> None:
@@ -302,9 +308,8 @@ def _enter(name: str, parent: Folder, make: bool) -> int:
         return os.open(name, _PASS, dir_fd=parent.descriptor)
     except NotADirectoryError:
         status = os.stat(name, dir_fd=parent.descriptor, follow_symlinks=False)
-        kind = "a link" if status.st_mode & _TYPE == _LINK else "no folder"
         path = os.path.join(parent.path, name)
-        raise Refused("%s is %s, and %s" % (path, kind, _belongs(status))) from None
+        raise Refused("%s is a link or a file, and %s" % (path, _belongs(status))) from None
 
 
 def _trusted(status: os.stat_result) -> bool:
