@@ -6,7 +6,7 @@ import os
 
 from .arguments import quote
 from .entropy import random_bytes
-from .sharedfiles import open_reached, reach, write_all
+from .sharedfiles import open_reached, walk, write_all
 from .wire.vocabulary import NO, CommandError
 
 BEGIN = b"# lavabox: devices of the group\n"
@@ -21,7 +21,7 @@ def replace_block(path: str, lines: "list[bytes]") -> None:
     """Put the lines in the place of the earlier block, or else at the end. Raises CommandError."""
     try:
         # What a link leads to is the file, and not the link.
-        folder, name = reach(path)
+        folder, name = walk(path, to_file=True)
         try:
             old = b""
             try:

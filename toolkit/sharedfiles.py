@@ -63,7 +63,7 @@ class Folder:
     ) -> None:
         if parent is None:
             self.path = path
-            self.descriptor, _ = _walk(path, make, private)
+            self.descriptor, _ = walk(path, make, private)
         else:
             self.path = os.path.join(parent.path, path)
             self.descriptor = _enter(path, parent, make)
@@ -165,7 +165,7 @@ def open_named(path: str, kinds: "Container[int]" = (_REGULAR,)) -> int:
 
     :param kinds: what it may be: regular files, or PIPES too.
     """
-    folder, name = reach(path)
+    folder, name = walk(path, to_file=True)
     try:
         return open_reached(folder, name, kinds)
     finally:
@@ -176,16 +176,8 @@ def open_named(path: str, kinds: "Container[int]" = (_REGULAR,)) -> int:
 PIPES = (_REGULAR, _FIFO, 0o020000)
 
 
-def reach(path: str) -> "tuple[int, str]":
-    """The way to a file that the user has named: a descriptor of its folder, and its name there, which is no link.
-
-    There need be no such file. Raises OSError, Refused for a link of another user on the way.
-    """
-    return _walk(path, to_file=True)
-
-
 def open_reached(folder: int, name: str, kinds: "Container[int]" = (_REGULAR,), ours: bool = False) -> int:
-    """A descriptor to read a file to which `reach` has come. Raises OSError as open_named does.
+    """A descriptor to read a file to which `walk` has come. Raises OSError as open_named does.
 
     :param ours: it is not one that the user has named, and has to be ours.
     """
@@ -227,12 +219,13 @@ def write_all(descriptor: int, content: bytes) -> None:
         os.close(descriptor)
 
 
-def _walk(path: str, make: bool = False, private: bool = False, to_file: bool = False) -> "tuple[int, str]":
-    """A descriptor of the folder at `path`, with nothing passed through that another user has linked.
+def walk(path: str, make: bool = False, private: bool = False, to_file: bool = False) -> "tuple[int, str]":
+    """A descriptor of the folder at `path`, with nothing passed through that another user has linked. Raises OSError.
 
     :param make: what is missing.
     :param private: whether nothing is passed through in which another user could put something in the place of the next.
-    :param to_file: `path` is that of a file: the folder is the one that it is in, and its name there the second value.
+    :param to_file: `path` is that of a file: the folder is the one that it is in, and its name there, which is no link,
+        the second value. There need be no such file.
     """
     links = 0
     parts = path.split("/")[::-1]
