@@ -173,6 +173,7 @@ class Engine:
         self._told_too_large = False
         self._outage = False  # the last append failed
         self._broken = ""  # why the log can't go on, as a sentence
+        self._at_work = False  # something was to be appended; until then all events are of the past
         self._time_outs: list[tuple[float, bytes]] = []
         self._borrowed: dict[bytes, float] = {}  # what was lent, and the seconds that it got to be taken
         self._doubts: list[tuple[float, bytes]] = []  # waits that may be given up then
@@ -355,6 +356,9 @@ class Engine:
 
         Those that were in the log when it was opened come before any device has joined here.
         """
+        if not self._at_work:
+            self._apply(event, now, ours=False)
+            return
         ours = self._pending.pop(event.identity, None) is not None
         if ours:
             self._outage = False
@@ -364,15 +368,9 @@ class Engine:
         was_complete = coordinator.complete
         if isinstance(event, Waiting | Sent | Joined) and not self.state.known(event.identity):
             self._warn(event, here, ours)
-        try:
-            change = self.state.apply(event)
-        except ValueError as error:
-            sentence = f"ignored an invalid event of the group log: {error}"
-            self._notices.append((None, sentence))
-            self._fail_waiters(event.identity, sentence)
+        change = self._apply(event, now, ours)
+        if change is None:
             return
-        if not isinstance(event, Resting):
-            self.heard = now
         if here and isinstance(event, Waiting):
             self._watch_time(event, now)
         for outcome in change.outcomes:
@@ -381,7 +379,6 @@ class Engine:
         self._answer_waiters(event.identity)
         if given_up is not None and self._ends_by_release(event.identity):
             self._release(event.identity, INTERRUPTED, given_up, now)
-        self._tell(event, change, ours)
         if isinstance(event, Left):
             if here:
                 # It has come here from another host, whose last word of it is late.
@@ -393,6 +390,20 @@ class Engine:
             held, self._held = self._held, []
             for request, call in held:
                 self._carry_out(request, call, now)
+
+    def _apply(self, event: Event, now: float, ours: bool) -> Change | None:
+        """Fold the event, and tell of what came of it; returns None for one that can't be in a log there."""
+        try:
+            change = self.state.apply(event)
+        except ValueError as error:
+            sentence = f"ignored an invalid event of the group log: {error}"
+            self._notices.append((None, sentence))
+            self._fail_waiters(event.identity, sentence)
+            return None
+        if not isinstance(event, Resting):
+            self.heard = now
+        self._tell(event, change, ours)
+        return change
 
     def append_failed(self, identity: bytes, reason: str, now: float, *, may_come: bool = False) -> None:
         """An event of `events_to_append` is not in the log, as far as is known.
@@ -696,6 +707,7 @@ class Engine:
         self._append(Released(self.epoch + now, self._identity(), request, status, reason), now)
 
     def _append(self, event: Event, now: float) -> None:
+        self._at_work = True
         if not isinstance(event, Resting):
             self.heard = now
         if self._failed and not self._comes_again(event):

@@ -262,8 +262,8 @@ class Coordinator:
         self._sizes: dict[str | None, int] = {None: 0}  # devices of each role; None: of the group
         self._messages: dict[bytes, _Message] = {}
         self._waits: dict[bytes, _Wait] = {}  # the open ones by request, in the order they began
-        # Every identity that is known: None of an open wait, else how it ended, or just whose it is where that was well.
-        self._known: Identities[Outcome | None] = Identities()
+        # Every other identity that is known: how it ended, or just whose it is where that was well.
+        self._known: Identities[Outcome] = Identities()
         self._waits_so_far = 0
         self._declared = False  # whether it was said who belongs to the group, or how many
         self._size = 0  # how many devices the group is to have, at least
@@ -276,6 +276,7 @@ class Coordinator:
         self._given: dict[bytes, int] = {}  # by lava-wait --next: the place of the message it got
         self._lent: dict[bytes, _Wait] = {}  # fulfilled waits by request, until what they got is taken
         self._ended = False
+        self.complete = True  # whether all devices that were declared when the group began have joined
         self._recent: dict[str, dict[bytes, None]] = {}  # ids by the device that sent them, newest last
         self._departures: list[str] = []  # devices in the order in which they left, each time
         # The open waits by the device that waits; those by name by the device that they lack; those for any other;
@@ -290,11 +291,6 @@ class Coordinator:
     def members(self) -> list[tuple[str, str]]:
         """(device, role) of all that ever joined, in the order they did."""
         return list(self._roles.items())
-
-    @property
-    def complete(self) -> bool:
-        """Whether all devices that were declared when the group began have joined."""
-        return not self._expected and len(self._joined) >= self._size
 
     @property
     def awaited(self) -> str:
@@ -358,7 +354,7 @@ class Coordinator:
 
     def known(self, identity: bytes) -> bool:
         """Whether the log holds an event with this identity."""
-        return identity in self._known
+        return identity in self._waits or identity in self._known
 
     def outcome(self, request: bytes) -> Outcome | None:
         """How the request ended; None if it is still open or not known."""
@@ -548,7 +544,7 @@ class Coordinator:
         wait and none of `lent`. Raises ValueError for an event of a device that never joined, or that joins a group that has
         ended; the state is then as before.
         """
-        return [] if event.identity in self._known else self.apply_new(event)
+        return [] if self.known(event.identity) else self.apply_new(event)
 
     def apply_new(self, event: Event) -> list[Outcome]:
         """`apply`, of an event whose identity is not known."""
@@ -607,6 +603,7 @@ class Coordinator:
             self._expected.add(name)
         self._size = event.size or 0
         self._declared = event.size is not None or event.members is not None
+        self._see_whether_complete()
         return []
 
     def _join(self, event: Joined) -> list[Outcome]:
@@ -615,10 +612,14 @@ class Coordinator:
         self._joined.add(event.device)
         self._expected.discard(event.device)
         self._enter(event.device, event.role)
+        self._see_whether_complete()
         if complete or not self.complete:
             return []
         judged = [(wait.waiting, self._judge(wait)) for wait in self._waits.values()]
         return [self._end(waiting, *how) for waiting, how in judged if how is not None]
+
+    def _see_whether_complete(self) -> None:
+        self.complete = not self._expected and len(self._joined) >= self._size
 
     def _enter(self, device: str, role: str) -> None:
         if device not in self._roles:
@@ -853,7 +854,6 @@ class Coordinator:
                 self._give(wait)
             return [*outcomes, self._end(event, *how)]
         self._waits[event.identity] = wait
-        self._known[event.identity] = None
         for waits in self._places(wait):
             waits[event.identity] = wait
         return outcomes
@@ -861,16 +861,16 @@ class Coordinator:
     def _places(self, wait: _Wait) -> list[dict[bytes, _Wait]]:
         """Where the open wait is found when something happens that may end it."""
         device, (whom, times) = wait.waiting.device, wait.need
-        places = [self._of_device.setdefault(device, {})]
+        of_device = self._of_device.get(device)
+        if of_device is None:
+            of_device = self._of_device[device] = {}
+        places = [of_device]
         if wait.need == _LOCK:
             return [*places, self._locks[wait.waiting.message_id].queue.setdefault(device, {})]
         if wait.need in (_ANY_OTHER, _NEXT):
             places.append(self._of_any)
         elif isinstance(whom, tuple):
             places += (self._by_lack.setdefault(name, {}) for name in wait.lacks)
-        else:
-            groups = self._of_whom.setdefault(whom, {})
-            places.append(groups.setdefault((wait.waiting.message_id, times), {}))
         for message in wait.messages:
             if message.waits is None:
                 message.waits = _Waits()
@@ -879,24 +879,25 @@ class Coordinator:
             elif isinstance(whom, tuple):
                 places += (message.waits.by_lack.setdefault(name, {}) for name in wait.lacks)
             else:
-                places.append(message.waits.by_need.setdefault(wait.need, {}))
+                group = message.waits.by_need.get(wait.need)
+                if group is None:
+                    group = message.waits.by_need[wait.need] = {}
+                    if times > 0:
+                        self._of_whom.setdefault(whom, {})[wait.waiting.message_id, times] = group
+                places.append(group)
         return places
 
     def _forget_places(self, wait: _Wait) -> None:
         device, request = wait.waiting.device, wait.waiting.identity
         whom, times = wait.need
         _take(self._of_device, device, request)
-        self._of_any.pop(request, None)
         if wait.need == _LOCK:
             _take(self._locks[wait.waiting.message_id].queue, device, request)
         elif isinstance(whom, tuple):
             for name in wait.lacks:
                 _take(self._by_lack, name, request)
-        elif times > 0:
-            groups = self._of_whom[whom]
-            _take(groups, (wait.waiting.message_id, times), request)
-            if not groups:
-                del self._of_whom[whom]
+        elif times <= 0:
+            self._of_any.pop(request, None)
         for message in wait.messages:
             waits = message.waits
             if waits is None:
@@ -908,6 +909,11 @@ class Coordinator:
                     _take(waits.by_lack, name, request)
             else:
                 _take(waits.by_need, wait.need, request)
+                if times > 0 and wait.need not in waits.by_need:
+                    groups = self._of_whom[whom]
+                    del groups[wait.waiting.message_id, times]
+                    if not groups:
+                        del self._of_whom[whom]
             if not waits:
                 message.waits = None
 
@@ -956,8 +962,9 @@ class Coordinator:
                 wait.lacks.discard(device)
                 _take(self._by_lack, device, wait.waiting.identity)
                 touched.append(wait)
-        # Of each device that waits for the next one, one wait gets this one.
-        touched += [next(iter(those.values())) for name, those in waits.nexts.items() if name != device]
+        if waits.nexts:
+            # Of each device that waits for the next one, one wait gets this one.
+            touched += [next(iter(those.values())) for name, those in waits.nexts.items() if name != device]
         for need in (of_all, of_role):
             lacking = self._sizes[need[0]] - met[need]
             if lacking <= 1 and self.complete and need in waits.by_need:
@@ -1067,6 +1074,8 @@ class Coordinator:
         :param leaver: the device that has just left, where it could be fulfilled before.
         """
         device = wait.waiting.device
+        if not self._gone and wait.need[1] > 0 and not isinstance(wait.need[0], int):
+            return ""  # the devices that it needs are all there
         here = len(self._roles) - len(self._gone)
         if wait.need == _LOCK or (wait.need == _NEXT and device in (wait.messages[0].lent or ())):
             return ""

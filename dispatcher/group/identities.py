@@ -33,7 +33,8 @@ class Identities(Generic[_Value]):
 
     def __setitem__(self, identity: bytes, value: _Value | str) -> None:
         """Note an identity that is new, or what became of one that is known."""
-        self._others.pop(identity, None)
+        if self._others:
+            self._others.pop(identity, None)
         self._newest[identity] = value
         if len(self._newest) >= _NEWEST:
             self._settle()

@@ -14,6 +14,8 @@ from dispatcher.group.events import (
     Asked,
     Event,
     Founded,
+    Joined,
+    Left,
     Reported,
     Sent,
     Taken,
@@ -26,8 +28,9 @@ from dispatcher.group.results import Case, Results
 # What an event and a pair take in memory beside their own bytes, as measured.
 EVENT_BYTES = 1024
 PAIR_BYTES = 192
-# Events that count for their device's share of the log.
-_OF_SHARES = (Sent, Waiting, Taken, Unlocked, Reported)
+# Events that count for their device's share of the log, and those that the results are folded of.
+_OF_SHARES = (Waiting, Sent, Reported, Taken, Unlocked)
+_OF_RESULTS = (Reported, Joined, Left)
 
 
 class Change(NamedTuple):
@@ -89,11 +92,14 @@ class GroupState:
         outcomes = self.coordinator.apply_new(event)
         self.changes += 1
         if isinstance(event, _OF_SHARES):
-            self._bytes[event.device] = self.bytes_of(event.device) + size(event)
+            self._bytes[event.device] = self._bytes.get(event.device, 0) + size(event)
         elif isinstance(event, Founded):
             self.founded = event
-        case = self.results.apply(event)
-        cases = [] if case is None else [case]
+        if isinstance(event, _OF_RESULTS):
+            case = self.results.apply(event)
+            cases = [] if case is None else [case]
+        else:
+            cases = []
         if not cases and not outcomes:
             return _NOTHING
         waits = self.coordinator.failed
@@ -110,8 +116,10 @@ def size(event: Asked) -> int:
     """What the event takes, at most, in bytes of memory."""
     match event:
         case Sent():
-            pairs = sum(PAIR_BYTES + len(key) + len(value) for key, value in event.data)
-            return EVENT_BYTES + len(event.message_id) + pairs
+            number = EVENT_BYTES + len(event.message_id)
+            for key, value in event.data:
+                number += PAIR_BYTES + len(key) + len(value)
+            return number
         case Waiting():
             more = sum(map(len, event.or_ids)) if event.or_ids else 0
             return EVENT_BYTES + len(event.message_id) + more + _size_of_whom(event.whom)
@@ -120,7 +128,7 @@ def size(event: Asked) -> int:
         case Unlocked():
             return EVENT_BYTES + len(event.name)
         case Reported():
-            return EVENT_BYTES + sum(4 * len(field) for field in event.fields if field is not None)
+            return EVENT_BYTES + 4 * sum([len(field) for field in event.fields if field])
 
 
 def _size_of_whom(whom: Whom) -> int:

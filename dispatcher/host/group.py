@@ -42,6 +42,8 @@ class Attached(Protocol):
 # Events after which what was kept of them is taken out of the garbage collector's sight. It is there for good,
 # and to look through the state of a million events would hold up all consoles for a second.
 SETTLE_AFTER = 20_000
+# Events that a log brings when it is opened, after which the results among them are told.
+TELL_AFTER = 100
 
 
 class Observer(Protocol):
@@ -209,11 +211,13 @@ class Group:
         self.engine.receive_event(event, self._loop.time())
         for reader in self._readers:
             reader(event)
-        if self._opening:
-            # There may be a million: they are not to gather.
-            self._tell_results()
         self._unsettled += 1
-        if self._unsettled >= SETTLE_AFTER and not self._opening:
+        if self._opening:
+            if not self._unsettled % TELL_AFTER:
+                # There may be a million: they are not to gather.
+                self._tell_results()
+            return
+        if self._unsettled >= SETTLE_AFTER:
             self._unsettled = 0
             gc.collect()
             gc.freeze()

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -30,7 +29,6 @@ _TIME_TO_HEAR = 0.5
 _LOOKED_AT = 200
 # Seconds without anything new while a log is read.
 _PATIENCE = 10.0
-_NO_EVENT = "this is no event of a group; was it written by another program?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +108,9 @@ def _read(number: int, payload: bytes, reader: Reader) -> Iterator[Event]:
     """The events of a message that this version knows. Raises ValueError that names the message."""
     for line in payload.split(b"\n"):
         try:
-            event = reader.read(json.loads(line))
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"message {number}: {_NO_EVENT} ({error})") from None
+            event = reader.read_line(line)
+        except ValueError as error:
+            raise ValueError(f"message {number}: {error}; was it written by another program?") from None
         if event is not None:
             yield event
 

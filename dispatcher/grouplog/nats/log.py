@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import json
 import math
 import time
 from collections.abc import Awaitable, Callable
@@ -243,9 +242,9 @@ class NatsGroupLog:
         if line == groups.REMOVED and self._founded is not None:
             raise GroupLogError(f"{self._name}: the group was removed by `lavabox group rm`; begin a new one")
         try:
-            event = self._reader.read(json.loads(line))
-        except (ValueError, RecursionError) as error:
-            sentence = f"{where}: this is no event of a group ({error}); was it written by another program?"
+            event = self._reader.read_line(line)
+        except ValueError as error:
+            sentence = f"{where}: {error}; was it written by another program?"
             if self._founded is None:
                 raise GroupLogError(sentence) from None
             # One who may write there can't end the run of everybody else by it.

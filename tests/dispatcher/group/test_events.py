@@ -227,12 +227,23 @@ def test_every_event_survives(event: Event) -> None:
     text = json.dumps(to_json(event), allow_nan=False)
     assert text.isascii()
     assert from_json(json.loads(text)) == event
+    assert Reader(pytest.fail).read_line(text.encode()) == event
 
 
 @pytest.mark.parametrize(("event", "value"), WRITTEN.values(), ids=WRITTEN.keys())
 def test_written_form(event: Event, value: dict[str, Any]) -> None:
     assert to_json(event) == value
     assert from_json(value) == event
+
+
+@pytest.mark.parametrize(("event", "value"), WRITTEN.values(), ids=WRITTEN.keys())
+def test_what_this_version_writes_is_read_in_one_step(
+    event: Event, value: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = json.dumps(value).encode()
+    if b"\\ud" not in line:  # bytes that are no UTF-8
+        monkeypatch.delattr(Reader, "read")
+    assert Reader(pytest.fail).read_line(line) == event
 
 
 # Fields that an event may be without, and what they are then.
@@ -367,8 +378,11 @@ BAD_FIELDS = [
 
 @pytest.mark.parametrize(("event_type", "name", "value"), BAD_FIELDS)
 def test_a_bad_field_is_refused(event_type: str, name: str, value: object) -> None:
+    changed = {**WRITTEN[event_type][1], name: value}
     with pytest.raises(ValueError, match=f"bad {event_type} event: "):
-        from_json({**WRITTEN[event_type][1], name: value})
+        from_json(changed)
+    with pytest.raises(ValueError, match=f"bad {event_type} event: "):
+        Reader(pytest.fail).read_line(json.dumps(changed, default=list).encode())
 
 
 @pytest.mark.parametrize("value", [None, 1, "joined", [], {}, {"type": "gone"}, {"type": 1}, {"type": []}])
@@ -384,11 +398,18 @@ def test_what_is_no_event_is_refused(value: object) -> None:
 )
 def test_no_value_of_a_field_raises_anything_else(value: object, event_type: str) -> None:
     for name in WRITTEN[event_type][1]:
+        changed = {**WRITTEN[event_type][1], name: value}
+        line = json.dumps(changed).encode()
         try:
-            event = from_json({**WRITTEN[event_type][1], name: value})
+            event = from_json(changed)
+        except UnknownEvent:
+            continue
         except ValueError:
+            with pytest.raises(ValueError, match="event"):
+                Reader(pytest.fail).read_line(line)
             continue
         assert from_json(to_json(event)) == event
+        assert Reader(pytest.fail).read_line(line) == event
 
 
 @pytest.mark.parametrize("time", [float("nan"), float("inf")])
