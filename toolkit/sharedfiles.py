@@ -86,10 +86,6 @@ class Folder:
     def close(self) -> None:
         os.close(self.descriptor)
 
-    def folder(self, name: str, make: bool = False) -> "Folder":
-        """The folder of that name in this one, as the box makes it."""
-        return Folder(name, self, make)
-
     def open(self, name: str) -> int:
         """A descriptor to read a file of ours; raises OSError, FileNotFoundError where there is none."""
         try:
@@ -97,7 +93,7 @@ class Folder:
         except OSError as error:
             if error.errno != errno.ELOOP:
                 raise
-            raise Refused("it is a link, and " + _belongs(self._status(name))) from None
+            raise Refused("it is a link, and " + _belongs(_status(name, self.descriptor))) from None
 
     def read(self, name: str) -> bytes:
         """What is in a file of ours."""
@@ -118,7 +114,7 @@ class Folder:
         It takes the place of a regular file or a link, whosever that is, where the system allows that.
         """
         try:
-            old = self._status(name)
+            old = _status(name, self.descriptor)
         except FileNotFoundError:
             old = None
         # In the place of a folder it cannot be, and in that of /dev/null it must not.
@@ -139,16 +135,13 @@ class Folder:
     def remove(self, name: str) -> None:
         os.unlink(name, dir_fd=self.descriptor)
 
-    def _status(self, name: str) -> os.stat_result:
-        return os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
-
 
 def open_folder(path: str, names: "list[str]", make: bool = False) -> Folder:
     """The folder at `path`, which may be one that all can write to, or with `names` one that lies in it."""
     opened = Folder(path, make=make)
     for name in names:
         with opened:
-            opened = opened.folder(name, make)
+            opened = Folder(name, opened, make)
     return opened
 
 
@@ -300,9 +293,13 @@ def _enter(name: str, parent: Folder, make: bool) -> int:
     try:
         return os.open(name, _PASS, dir_fd=parent.descriptor)
     except NotADirectoryError:
-        status = os.stat(name, dir_fd=parent.descriptor, follow_symlinks=False)
+        status = _status(name, parent.descriptor)
         path = os.path.join(parent.path, name)
         raise Refused("%s is a link or a file, and %s" % (path, _belongs(status))) from None
+
+
+def _status(name: str, folder: int) -> os.stat_result:
+    return os.stat(name, dir_fd=folder, follow_symlinks=False)
 
 
 def _trusted(status: os.stat_result) -> bool:
