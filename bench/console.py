@@ -155,7 +155,13 @@ touch {over}
 
 def _beside(folder: Path, box: Path, flood: bytes | None) -> list[float]:
     """Seconds that each of some commands takes, on one device of several."""
-    block, over, logs = folder / "block", folder / "over", folder / "beside"
+    block, over, logs, commands = folder / "block", folder / "over", folder / "beside", folder / "bin"
+    # The devices' Python is this one, and no script that looks for one.
+    commands.mkdir(exist_ok=True)
+    python = commands / "python3"
+    if not python.is_symlink():
+        python.symlink_to(Path(sys.executable).resolve())
+    environ = {**os.environ, "PATH": f"{commands}:{os.environ['PATH']}"}
     block.write_bytes((flood or b"") * 1000)
     over.unlink(missing_ok=True)
     neighbour = f"until [ -e {over} ]; do {'sleep 0.1' if flood is None else f'cat {block}'}; done"
@@ -173,7 +179,7 @@ def _beside(folder: Path, box: Path, flood: bytes | None) -> list[float]:
     for number in range(NEIGHBOURS):
         run += ["--device", f"n{number}:t={neighbour}"]
     run += ["--device", f"d:t={_COMMANDS.format(count=COMMANDS, over=over)}"]
-    subprocess.run(run, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(run, check=True, env=environ, stdout=subprocess.DEVNULL)
     return [int(took) / 1e9 for took in re.findall(rb"took (\d+) ns", (logs / "d.log").read_bytes())]
 
 

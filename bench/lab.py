@@ -23,7 +23,7 @@ from typing import Any
 
 from bench.row import Row
 from dispatcher.errors import SetupError
-from dispatcher.host.control import call
+from dispatcher.lab.control import call
 from tests.dispatcher.grouplog.natsserver import free_ports
 from toolkit.wire.device_link import DeviceLink
 from toolkit.wire.vocabulary import pack_request

@@ -15,7 +15,7 @@ from pathlib import Path
 import build_zipapp
 from bench.flow import CHROMIUM, OPTIONS
 from dispatcher.errors import SetupError
-from dispatcher.host.control import call, connect
+from dispatcher.lab.control import call, connect
 from toolkit.commands import COMMANDS
 
 ROOT = Path(__file__).resolve().parent.parent

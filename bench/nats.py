@@ -57,7 +57,7 @@ class Host:
         self.reached = asyncio.Event()
 
     async def open(self) -> "Host":
-        await self.log.open(Founded(0.0, b"founded"), self._deliver, self._fail, print)
+        await self.log.open(Founded(0.0, b"founded"), self._deliver, self._fail, print, print)
         return self
 
     def _deliver(self, event: Event) -> None:

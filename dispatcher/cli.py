@@ -52,7 +52,7 @@ def _run(argv: "Sequence[str] | None") -> int:
 
     words = sys.argv[1:] if argv is None else list(argv)
     if words and not words[0].startswith("-") and words[0] not in COMMANDS:
-        return _complain("lavabox", f"{_no_command(words[0], COMMANDS)}\nTry `lavabox --help`.", 2)
+        return _complain("lavabox", _no_command(words[0], COMMANDS), 2, hint=True)
     # To import all of them takes longer than most of them run.
     parser, commands = _parsers(words[:1] if words and words[0] in COMMANDS else COMMANDS)
     arguments, unknown = parser.parse_known_args(words)
@@ -65,7 +65,7 @@ def _run(argv: "Sequence[str] | None") -> int:
             raise UsageError(_not_known(unknown[0], commands[arguments.command]))
         return int(arguments.run(arguments))
     except UsageError as error:
-        return _complain(program, f"{error}\nTry `{program} --help`.", 2)
+        return _complain(program, str(error), 2, hint=True)
     except BrokenPipeError:
         # Whoever read our output has gone. Python would try, and complain, once more on its way out.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -91,7 +91,7 @@ def _parsers(
 
         def error(self, message: str) -> NoReturn:
             message = message.removeprefix("argument ")
-            self.exit(_complain(self.prog, f"{message}\nTry `{self.prog} --help`.", 2))
+            self.exit(_complain(self.prog, message, 2, hint=True))
 
     parser = Parser(
         prog="lavabox",
@@ -139,11 +139,15 @@ def _meant(word: str, known: "Iterable[str]") -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def _complain(program: str, text: str, status: int) -> int:
+def _complain(program: str, text: str, status: int, *, hint: bool = False) -> int:
+    from dispatcher.errors import on_one_line
+
     if program == "lavabox hook":
         # The terminal is raw, and a line would not begin at its left edge.
         from dispatcher.host.ownterminal import restore
 
         restore()
-    print(f"{program}: {text}", file=sys.stderr)
+    print(f"{program}: {on_one_line(text)}", file=sys.stderr)
+    if hint:
+        print(f"Try `{program} --help`.", file=sys.stderr)
     return status

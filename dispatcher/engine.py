@@ -70,6 +70,10 @@ MAX_UNAPPENDED = 10_000
 ABANDONED = 120.0
 # The same for what a command got, where another one waits for that: mostly the first one was killed with its agent.
 IMPATIENT = 10.0
+# Calls of one wait, one right after the other, that are told of: so many, ten times as many, and so on. A pause
+# between two calls is longer than this, in seconds, also at 9600 baud.
+MANY_CALLS = 100
+NO_PAUSE = 0.5
 # Malformed signals that are shown of each device; all are counted.
 MAX_MALFORMED_SHOWN = 5
 
@@ -91,6 +95,9 @@ class _Device:
     full: bool = False  # whether the operator knows that its share of the log is used up
     malformed: int = 0
     lost: bool = False  # there is no connection, or it may boot, and the log says so
+    last_wait: Waiting | None = None
+    calls: int = 0  # of that wait, without a pause
+    told_calls: int = MANY_CALLS  # so many are told of next
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +172,7 @@ class Engine:
         self._retry_at: float | None = None
         self._told_too_large = False
         self._outage = False  # the last append failed
+        self._broken = ""  # why the log can't go on, as a sentence
         self._at_work = False  # something was to be appended; until then all events are of the past
         self._time_outs: list[tuple[float, bytes]] = []
         self._borrowed: dict[bytes, float] = {}  # what was lent, and the seconds that it got to be taken
@@ -172,6 +180,8 @@ class Engine:
         self._answers: list[Answer] = []
         self._new_results: list[tuple[Case, Counts]] = []
         self._notices: list[tuple[str | None, str]] = []
+        # Messages that devices here have sent again, and that nobody has waited for so far.
+        self._sent_again: dict[bytes, dict[str, None]] = {}
 
     # -- devices -------------------------------------------------------------------------------
 
@@ -259,6 +269,9 @@ class Engine:
         :param position: in the device's console log, in bytes.
         """
         self.heard = now
+        if self._broken:
+            self._answers.append(Answer(device, request, pack_reply(LINK_FAILED, self._broken)))
+            return
         self.regain(device, now)
         # The name makes sure that no device can answer for, or suppress, another's request.
         key = identity + device.encode()
@@ -353,12 +366,8 @@ class Engine:
         here = bool(self._devices) and getattr(event, "device", None) in self._devices
         coordinator = self.state.coordinator
         was_complete = coordinator.complete
-        if here and isinstance(event, Sent | Joined) and not self.state.known(event.identity):
-            if isinstance(event, Sent):
-                self._watch_repetition(event)
-            elif not ours:
-                sentence = "another host has a console of this device as well; let one of them have it"
-                self._notices.append((event.device, sentence))
+        if isinstance(event, Waiting | Sent | Joined) and not self.state.known(event.identity):
+            self._warn(event, here, ours)
         change = self._apply(event, now, ours)
         if change is None:
             return
@@ -366,17 +375,10 @@ class Engine:
             self._watch_time(event, now)
         for outcome in change.outcomes:
             self._answer_waiters(outcome.request)
-        if isinstance(event, Taken | Released | Unlocked | Left):
-            for identity in [one for one in self._borrowed if not coordinator.lends(one)]:
-                # It is taken, or has gone back.
-                del self._borrowed[identity]
-                self._borrowers.take(identity)
-        self._doubt_lent(now)
+        self._settle_loans(event, now)
         self._answer_waiters(event.identity)
         if given_up is not None and self._ends_by_release(event.identity):
             self._release(event.identity, INTERRUPTED, given_up, now)
-        if isinstance(event, Released) and event.reason.startswith(DEAD_END):
-            self.dead_ends.update(wait.device for wait, _ in change.failed if wait.device in self._devices)
         if isinstance(event, Left):
             if here:
                 # It has come here from another host, whose last word of it is late.
@@ -400,16 +402,7 @@ class Engine:
             return None
         if not isinstance(event, Resting):
             self.heard = now
-        if isinstance(event, Reported) and event.kind == "refused":
-            self._notices.append((event.device, f"refused: {event.fields[0]}: {event.fields[1]}"))
-        if change.cases:
-            self._new_results += [(case, self.state.results.counts) for case in change.cases]
-        for wait, reason in change.failed:
-            # Of what this host lets fail it has told, and of what another one lets fail that one.
-            released = isinstance(event, Released) and not ours and wait.device in self._devices
-            if isinstance(event, Left) or released:
-                waited = f"waited {duration(event.time - wait.time)} in {command(wait)}"
-                self._notices.append((wait.device, f"{waited}: {reason}"))
+        self._tell(event, change, ours)
         return change
 
     def append_failed(self, identity: bytes, reason: str, now: float, *, may_come: bool = False) -> None:
@@ -424,6 +417,8 @@ class Engine:
         if event is None:
             return
         self._given_up.pop(identity, None)
+        if self._broken:
+            return
         sentence = f"the dispatcher could not write it to the group log: {reason}"
         if may_come and isinstance(event, Waiting):
             # Nobody will wait there any more.
@@ -442,6 +437,16 @@ class Engine:
         if not waited_for and not self._comes_again(event):
             self._keep_failed(event)
             self._retry_at = now + RETRY_PAUSE
+
+    def break_off(self, sentence: str) -> None:
+        """The log can't go on: what is asked, and what comes, ends with status 75 and this sentence."""
+        self._broken = sentence
+        held, self._held = self._held, []
+        self._answers += [
+            Answer(call.device, request, pack_reply(LINK_FAILED, sentence)) for request, call in held
+        ]
+        for identity in list(self._waiters.of_request):
+            self._fail_waiters(identity, sentence)
 
     # -- time ----------------------------------------------------------------------------------
 
@@ -481,7 +486,7 @@ class Engine:
         reason = too_large(self.state.coordinator)
         if reason and not self._told_too_large:
             self._told_too_large = True
-            self._notices.append((None, f"the group is not watched: {reason}"))
+            self._notices.append((None, f"no dead ends are looked for in the group: {reason}"))
         return not reason
 
     def find_dead_end(self, idle: Iterable[str], now: float) -> DeadEnd | None:
@@ -601,10 +606,77 @@ class Engine:
         if self.state.bytes_of(event.device) + size(event) > MAX_BYTES:
             raise ProtocolError("this device has sent more than a group's log may hold of one device")
 
+    def _warn(self, event: Waiting | Sent | Joined, here: bool, ours: bool) -> None:
+        """Tell the operator of what a device should not have done; the event is not folded yet."""
+        if isinstance(event, Waiting):
+            self._watch_waits(event, here)
+        elif here and isinstance(event, Sent):
+            self._watch_repetition(event)
+        elif here and not ours:
+            sentence = "another host has a console of this device as well; let one of them have it"
+            self._notices.append((event.device, sentence))
+
     def _watch_repetition(self, event: Sent) -> None:
-        if self.state.coordinator.sent_before(event.device, event.message_id):
-            text = f"sent '{shown(event.message_id)}' again: a repeated key replaces the earlier message, new keys add to it"
-            self._notices.append((event.device, text))
+        """Tell of a message that is sent again, where a wait finds other data by it than all that was sent."""
+        coordinator = self.state.coordinator
+        if coordinator.sent_before(event.device, event.message_id):
+            awaited = coordinator.awaited_by(event.message_id)
+            if awaited is None:
+                self._sent_again.setdefault(event.message_id, {})[event.device] = None
+            elif awaited is not WaitKind.NEXT:
+                self._tell_repetition(event.device, event.message_id)
+
+    def _tell_repetition(self, device: str, message_id: bytes) -> None:
+        text = f"sent '{shown(message_id)}' again: a repeated key replaces the earlier message, new keys add to it"
+        self._notices.append((device, text))
+
+    def _watch_waits(self, wait: Waiting, here: bool) -> None:
+        """Tell of what was sent again and is waited for now; and of a loop whose wait ends at once, each time."""
+        if wait.kind is WaitKind.LOCK:
+            return
+        for message_id in wait.ids:
+            for sender in self._sent_again.pop(message_id, ()):
+                if wait.kind is not WaitKind.NEXT:
+                    self._tell_repetition(sender, message_id)
+        if not here:
+            return
+        device = self._devices[wait.device]
+        last, device.last_wait = device.last_wait, wait
+        same = last is not None and (wait.kind, wait.ids, wait.whom) == (last.kind, last.ids, last.whom)
+        # (Each of the others waits for something new.)
+        if last is None or not same or wait.kind not in (WaitKind.WAIT, WaitKind.WAIT_ALL):
+            device.calls, device.told_calls = 1, MANY_CALLS
+        elif wait.time - last.time > NO_PAUSE:
+            device.calls = 1
+        else:
+            device.calls += 1
+            if device.calls == device.told_calls:
+                device.told_calls *= 10
+                text = f"has called {command(wait)} {device.calls} times without a pause: in a loop that should end?"
+                self._notices.append((wait.device, text))
+
+    def _tell(self, event: Event, change: Change, ours: bool) -> None:
+        """Tell what an event has brought: results, refusals, waits that have failed."""
+        if isinstance(event, Reported) and event.kind == "refused":
+            self._notices.append((event.device, f"refused: {event.fields[0]}: {event.fields[1]}"))
+        if change.cases:
+            self._new_results += [(case, self.state.results.counts) for case in change.cases]
+        if isinstance(event, Released) and event.reason.startswith(DEAD_END):
+            self.dead_ends.update(wait.device for wait, _ in change.failed if wait.device in self._devices)
+        for wait, reason in change.failed:
+            # Of what this host lets fail it has told, and of what another one lets fail that one.
+            released = isinstance(event, Released) and not ours and wait.device in self._devices
+            if isinstance(event, Left) or released:
+                waited = f"waited {duration(event.time - wait.time)} in {command(wait)}"
+                self._notices.append((wait.device, f"{waited}: {reason}"))
+
+    def _settle_loans(self, event: Event, now: float) -> None:
+        """Forget what was lent and is taken or has gone back, and watch what is lent now."""
+        if isinstance(event, Taken | Released | Unlocked | Left):
+            for identity in [one for one in self._borrowed if not self.state.coordinator.lends(one)]:
+                del self._borrowed[identity]
+                self._borrowers.take(identity)
+        self._doubt_lent(now)
 
     def _watch_time(self, wait: Waiting, now: float) -> None:
         if wait.timeout is not None:

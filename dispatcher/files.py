@@ -2,7 +2,7 @@
 """Opening files by names that somebody gave: nothing else than a file is waited for, and none is seen half written.
 
 Opening a named pipe waits for whoever opens its other end, perhaps for ever. So what is no regular file is refused
-(`open_regular`, `open_log`), or opened without waiting (`open_output`).
+(`open_regular`, `read_text`, `open_log`), or opened without waiting (`open_output`).
 """
 
 import errno
@@ -11,6 +11,9 @@ import secrets
 import stat
 from pathlib import Path
 from typing import BinaryIO
+
+# Bytes of a configuration, which is read whole.
+_MAX_TEXT = 16 * 1024 * 1024
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -24,6 +27,15 @@ _KINDS = (
 def open_regular(path: Path) -> BinaryIO:
     """Open a regular file for reading. Raises OSError, whose `strerror` says so if it is anything else."""
     return open(_regular(path, os.O_RDONLY), "rb")
+
+
+def read_text(path: Path) -> str:
+    """The text of a regular file. Raises OSError as above, or ValueError for one that is no UTF-8 or too long."""
+    with open_regular(path) as file:
+        data = file.read(_MAX_TEXT + 1)
+    if len(data) > _MAX_TEXT:
+        raise ValueError(f"it has more than {_MAX_TEXT} bytes")
+    return data.decode("utf-8")
 
 
 def open_log(path: Path) -> BinaryIO:

@@ -337,7 +337,7 @@ def check_log(lab: Lab3) -> str:
 
     async def read() -> None:
         log = NatsGroupLog(lab.address, "g")
-        await log.open(Founded(0.0, b"x"), events.append, print, print)
+        await log.open(Founded(0.0, b"x"), events.append, print, print, print)
         await log.close()
 
     asyncio.run(read())

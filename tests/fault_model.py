@@ -14,16 +14,19 @@ at every step:
 * progress: once the faults stop, every command ends within a bounded time,
 * at the end all hosts know the same of their group, and it is what the log holds.
 
-The same seed gives the same run.
+The same seed gives the same run. Nothing is looked at before it is due: each device and each host
+knows when its next byte arrives or its next deadline is over, and whoever does something to it says so (`stir`).
 """
 
 from __future__ import annotations
 
 import heapq
+import math
 import random
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
+from functools import partial
 
 from dispatcher.engine import Engine
 from dispatcher.group.events import Event, Founded
@@ -31,6 +34,7 @@ from dispatcher.group.state import GroupState
 from dispatcher.line.channel import Asked, Channel, Item, Output
 from dispatcher.line.session import Cancelled, Request
 from toolkit.wire.device_link import DeviceLink
+from toolkit.wire.framing import LINE_KILL
 from toolkit.wire.packets import LEASE, LINK_TIMEOUT
 from toolkit.wire.vocabulary import (
     INTERRUPTED,
@@ -42,7 +46,13 @@ from toolkit.wire.vocabulary import (
     unpack_reply,
 )
 
+# Seconds that an agent stays after its last command.
+AGENT_STAYS = 2.0
 WORDS = b"noise usb eth0: link up, 1000Mbps ADDRCONF(NETDEV_UP) 0x7f Call Trace: #L1. \x1b[1m ok".split(b" ")
+
+
+def _or_never(deadline: float | None) -> float:
+    return math.inf if deadline is None else deadline
 
 
 @dataclass(frozen=True)
@@ -69,8 +79,13 @@ class Faults:
     log_double: float = 0.0  # probability that it is delivered twice
 
     @property
+    def damage(self) -> float:
+        """Of how many bytes something becomes that they were not."""
+        return self.drop + self.flip + self.double
+
+    @property
     def damaging(self) -> bool:
-        return bool(self.drop or self.flip or self.double or self.outage)
+        return bool(self.damage or self.outage)
 
     def calm(self) -> Faults:
         """The same line without faults."""
@@ -97,6 +112,7 @@ class Line:
         self.world = world
         self.queue: deque[tuple[float, bytes]] = deque()
         self.free = 0.0
+        self.intact = self._distance()  # so many bytes are yet to come before the next damaged one
 
     def push(self, data: bytes) -> None:
         world = self.world
@@ -111,20 +127,41 @@ class Line:
             self.queue.append((self.free, data[:size]))
             data = data[size:]
 
+    def next(self) -> float:
+        """When the next bytes come out."""
+        return self.queue[0][0] if self.queue else math.inf
+
+    def pull(self) -> Iterator[bytes]:
+        """What has come out by now, piece by piece."""
+        while self.next() <= self.world.now:
+            yield self.queue.popleft()[1]
+
     def damaged(self, data: bytes) -> bytes:
-        faults, rng = self.world.faults, self.world.random
-        if not (faults.drop or faults.flip or faults.double):
+        if not self.world.faults.damage:
             return data
-        out = bytearray()
-        for byte in data:
-            chance = rng.random()
-            if chance < faults.drop:
-                continue
-            flipped = chance < faults.drop + faults.flip
-            out.append(byte ^ (1 << rng.randrange(8)) if flipped else byte)
-            if chance > 1 - faults.double:
-                out.append(out[-1])
-        return bytes(out)
+        out = b""
+        position = 0
+        while self.intact < len(data) - position:
+            place = position + self.intact
+            out += data[position:place] + self._damage(data[place])
+            position = place + 1
+            self.intact = self._distance()
+        self.intact -= len(data) - position
+        return out + data[position:]
+
+    def _distance(self) -> int:
+        """How many bytes stay what they are before one is damaged: as if each had its chance."""
+        rate = self.world.faults.damage
+        return int(math.log(1 - self.world.random.random()) / math.log(1 - rate)) if rate else 0
+
+    def _damage(self, byte: int) -> bytes:
+        faults, rng = self.world.faults, self.world.random
+        kind = rng.random() * faults.damage
+        if kind < faults.drop:
+            return b""
+        if kind < faults.drop + faults.flip:
+            return bytes([byte ^ (1 << rng.randrange(8))])
+        return bytes([byte, byte])
 
 
 class Device:
@@ -136,8 +173,10 @@ class Device:
         self.role = role
         self.boot = world.random.getrandbits(32)
         self.link: DeviceLink | None = None
-        self.idle_since = 0.0
+        self.idle_since: float | None = None
         self.channel = world.new_channel()
+        self.host: Host | None = None
+        self.due = 0.0  # when `turn` wants to be called
         self.up = Line(world)
         self.down = Line(world)
         self.input = b""
@@ -153,6 +192,41 @@ class Device:
         self.clean = True  # nothing was damaged, killed or cut so far
         self.replayed = False  # an old log was printed, perhaps with a boot in it
 
+    def stir(self) -> None:
+        """Something was done to it, or to its channel."""
+        self.due = self.world.now
+
+    def turn(self) -> None:
+        """Bytes arrive at either end of the line, deadlines are over at either end, frames are written."""
+        now = self.world.now
+        for data in self.up.pull():
+            self.heard = now
+            self._hear(self.channel.receive_data(data, now))
+        deadline = self.channel.next_timeout()
+        if deadline is not None and deadline <= now:
+            self._hear(self.channel.handle_timeout(now))
+        self._take(self.channel.data_to_type(now))
+        for data in self.down.pull():
+            self._receive(data)
+        if self.link is not None:
+            deadline = self.link.next_timeout()
+            if deadline is not None and deadline <= now:
+                self.link.handle_timeout(now)
+            self._settle()
+        self._write_frames()
+        self.due = min(self._deadlines())
+
+    def _deadlines(self) -> Iterator[float]:
+        yield self.up.next()
+        yield self.down.next()
+        yield _or_never(self.channel.next_timeout())
+        if self.link is not None:
+            yield _or_never(self.link.next_timeout())
+            if self.link.wants_to_send:
+                yield max(self.world.now, self.up.free - 0.25)
+            if self.idle_since is not None:
+                yield self.idle_since + AGENT_STAYS
+
     # -- what the device does
 
     def say(self, text: bytes) -> None:
@@ -163,7 +237,7 @@ class Device:
             self.printed += data
         self._emit(data)
 
-    def write_frames(self) -> None:
+    def _write_frames(self) -> None:
         if self.link is None:
             return
         while self.up.free - self.world.now < 0.3:
@@ -234,10 +308,16 @@ class Device:
         return command
 
     def _submit(self, command: Command) -> None:
+        self.idle_since = None
         if self.link is None:
             self.link = DeviceLink(self.world.random.getrandbits(32), self.boot, self.world.faults.baud)
         command.tag = self.link.submit(command.message, self.world.now)
         self.commands[command.tag] = command
+
+    def _end_agent(self) -> None:
+        if self.link is not None:
+            self.world.counts["repeats"] += self.link.repeats
+        self.link = None
 
     def cancel(self) -> None:
         """`kill -9` of a command."""
@@ -256,7 +336,8 @@ class Device:
         if self.link is None:
             return
         orphans = list(self.commands.values())
-        self.link, self.commands, self.clean = None, {}, False
+        self._end_agent()
+        self.commands, self.clean = {}, False
         for command in orphans:
             self._submit(command)
 
@@ -264,7 +345,7 @@ class Device:
         for command in self.commands.values():
             command.status = -1
         self.commands = {}
-        self.link = None
+        self._end_agent()
         self.input = b""
         self.clean = False
         self.boot = self.world.random.getrandbits(32)
@@ -280,9 +361,18 @@ class Device:
             self.frame_bytes += len(old)
             self.up.push(old)
 
-    # -- what comes to the device
+    # -- what comes to the host, and what it types
 
-    def take(self, data: bytes) -> None:
+    def _hear(self, items: list[Item]) -> None:
+        """What the channel makes of the bytes: output, and what the engine is asked."""
+        for item in items:
+            if isinstance(item, Output):
+                self.output += item.data
+        self._check_output()
+        assert self.host is not None
+        self.host.carry_out(self, items)
+
+    def _take(self, data: bytes) -> None:
         """What the host types."""
         if not data:
             return
@@ -295,15 +385,18 @@ class Device:
         if world.now >= self.silent_until:
             self.down.push(damaged)
 
-    def receive(self, data: bytes) -> None:
-        for byte in data:
-            if byte == 0x15:
-                self.input = b""
-            elif byte == 0x0A:
-                line, self.input = self.input, b""
-                self._line(line)
-            else:
-                self.input += bytes((byte,))
+    def close_channel(self) -> None:
+        """The host's dispatcher ends: what its channel held back comes out; another one will have its own."""
+        self.clean = False
+        self._hear(self.channel.close(self.world.now))
+        self.channel = self.world.new_channel()
+
+    # -- what comes to the device
+
+    def _receive(self, data: bytes) -> None:
+        *lines, self.input = (self.input + data).split(b"\n")
+        for line in lines:
+            self._line(line.rpartition(LINE_KILL)[2])
 
     def _line(self, line: bytes) -> None:
         if self.world.faults.echo:
@@ -315,7 +408,7 @@ class Device:
                 raise AssertionError(f"typed into a shell: {line!r}")
             return
         self.link.receive_line(line, self.world.now)
-        self.settle()
+        self._settle()
 
     def _echo(self, line: bytes) -> None:
         data = self.up.damaged(line + b"\r\n")
@@ -324,7 +417,7 @@ class Device:
             self.clean = False
         self._emit(data)
 
-    def settle(self) -> None:
+    def _settle(self) -> None:
         if self.link is None:
             return
         for tag, reply in self.link.replies():
@@ -334,24 +427,32 @@ class Device:
                 self.world.counts[f"status {command.status}"] += 1
                 self.world.finished(command)
         if not self.link.idle:
+            self.idle_since = None
+        elif self.idle_since is None:
             self.idle_since = self.world.now
-        elif self.world.now > self.idle_since + 2:
-            self.world.counts["repeats"] += self.link.repeats
-            self.link = None
+        elif self.world.now >= self.idle_since + AGENT_STAYS:
+            self._end_agent()
 
-    def check_output(self) -> None:
+    def _check_output(self) -> None:
         """`printed`, as far as it must be out, is in `output`, in order."""
         here, there = self.checked
         while here < len(self.printed) and there < len(self.output):
+            size = min(len(self.printed) - here, len(self.output) - there)
+            if self.printed[here : here + size] == self.output[there : there + size]:
+                here += size
+                there += size
+                break
+            # Bytes that were damaged in frames.
             if self.printed[here] == self.output[there]:
                 here += 1
             there += 1
         self.checked = [here, there]
-        if self.clean:
-            assert self.printed.startswith(self.output), (
-                f"{self.name}: not what was printed: {bytes(self.output[-200:])!r} {bytes(self.printed[len(self.output) - 200 : len(self.output) + 50])!r}"
-            )
         extra = len(self.output) - here
+        if self.clean:
+            assert extra == 0, (
+                f"{self.name}: not what was printed: {bytes(self.output[-200:])!r} "
+                f"{bytes(self.printed[max(0, len(self.output) - 200) : len(self.output) + 50])!r}"
+            )
         assert extra <= self.frame_bytes, f"{self.name}: {extra} bytes invented or lost"
 
 
@@ -376,7 +477,7 @@ class Log:
         return self.world.random.random() * self.world.faults.log_delay
 
     def next(self) -> float:
-        return self.on_the_way[0][0] if self.on_the_way else float("inf")
+        return self.on_the_way[0][0] if self.on_the_way else math.inf
 
     def turn(self) -> None:
         world = self.world
@@ -386,6 +487,7 @@ class Log:
                 world.counts["appends failed"] += 1
                 if host in world.hosts:
                     host.engine.append_failed(event.identity, "no space left on device", world.now)
+                    host.stir()
                 continue
             self.state.apply(event)
             times = 2 if world.random.random() < world.faults.log_double else 1
@@ -394,6 +496,7 @@ class Log:
                 for _ in range(times):
                     each.deliveries.append(max(each.delivered, world.now + self._delay()))
                     each.delivered = each.deliveries[-1]
+                    each.due = min(each.due, each.delivered)
 
 
 class Host:
@@ -407,21 +510,23 @@ class Host:
         self.delivered = 0.0  # when it has read the newest event
         self.deliveries: deque[float] = deque()  # when it reads the next ones
         self.read = 0
-        for event in list(world.log.events):
+        self.due = world.now  # when `turn` wants to be called
+        for event in world.log.events:
             self._receive(event)
         for device in devices:
+            device.host = self
             self.engine.join(device.name, device.role, world.now)
 
     def _receive(self, event: Event) -> None:
         self.read += 1
         self.engine.receive_event(event, self.world.now)
 
-    def next(self) -> float:
-        times = [device.channel.next_timeout() for device in self.devices.values()]
-        times += [self.engine.next_timeout(), *list(self.deliveries)[:1]]
-        return min((time for time in times if time is not None), default=float("inf"))
+    def stir(self) -> None:
+        """Something was done to its engine."""
+        self.due = self.world.now
 
     def turn(self) -> None:
+        """Events come from the log and go to it, deadlines are over, answers go to the channels."""
         now = self.world.now
         while self.deliveries and self.deliveries[0] <= now:
             self.deliveries.popleft()
@@ -429,37 +534,29 @@ class Host:
         deadline = self.engine.next_timeout()
         if deadline is not None and deadline <= now:
             self.engine.handle_timeout(now)
-        for device in self.devices.values():
-            deadline = device.channel.next_timeout()
-            if deadline is not None and deadline <= now:
-                self.carry_out(device, device.channel.handle_timeout(now))
-        self.drain()
-
-    def carry_out(self, device: Device, items: list[Item]) -> None:
-        now = self.world.now
-        for item in items:
-            if isinstance(item, Output):
-                device.output += item.data
-            elif isinstance(item, Asked):
-                request = (item.request, item.identity, item.operation, item.arguments, item.position)
-                self.engine.request(device.name, *request, now)
-            elif isinstance(item, Cancelled):
-                self.engine.cancel(item.request, item.reason, now)
-        device.check_output()
-
-    def drain(self) -> None:
         for event in self.engine.events_to_append():
             self.world.log.append(self, event)
         for answer in self.engine.answers():
             assert isinstance(answer.request, Request)
-            channel = self.devices[answer.device].channel
+            device = self.devices[answer.device]
             if answer.reply is None:
-                channel.accept(answer.request)
+                device.channel.accept(answer.request)
             else:
-                channel.reply(answer.request, answer.reply, self.world.now)
+                device.channel.reply(answer.request, answer.reply, now)
+            device.stir()
         self.world.notices += self.engine.notices()
-        for device in self.devices.values():
-            device.take(device.channel.data_to_type(self.world.now))
+        self.due = min(_or_never(self.engine.next_timeout()), *list(self.deliveries)[:1], math.inf)
+
+    def carry_out(self, device: Device, items: list[Item]) -> None:
+        now = self.world.now
+        for item in items:
+            if isinstance(item, Asked):
+                request = (item.request, item.identity, item.operation, item.arguments, item.position)
+                self.engine.request(device.name, *request, now)
+                self.stir()
+            elif isinstance(item, Cancelled):
+                self.engine.cancel(item.request, item.reason, now)
+                self.stir()
 
 
 class World:
@@ -480,9 +577,6 @@ class World:
         self.hosts: list[Host] = []
         for number in range(hosts):
             self.hosts.append(Host(self, self.devices[number::hosts]))
-        self.host_of = {name: host for host in self.hosts for name in host.devices}
-        for host in self.hosts:
-            host.drain()
 
     def new_channel(self) -> Channel:
         return Channel(lambda: self.random.getrandbits(32), self.log.state.number)
@@ -514,7 +608,11 @@ class World:
                 time += self.random.expovariate(rate)
                 if time >= until:
                     break
-                self.at(time, lambda device=device: action(device))  # type: ignore[misc]
+                self.at(time, partial(self._act, action, device))
+
+    def _act(self, action: Callable[[Device], None], device: Device) -> None:
+        action(device)
+        device.stir()
 
     # -- the run
 
@@ -581,41 +679,21 @@ class World:
             self._turn()
 
     def _next(self) -> float:
-        times = [self.actions[0][0]] if self.actions else []
-        for device in self.devices:
-            for line in (device.up, device.down):
-                if line.queue:
-                    times.append(line.queue[0][0])
-            if device.link is not None:
-                deadline = device.link.next_timeout()
-                if deadline is not None:
-                    times.append(deadline)
-                if device.link.wants_to_send:
-                    times.append(max(self.now, device.up.free - 0.25))
-        times += [self.log.next(), *(host.next() for host in self.hosts)]
-        return min(times, default=float("inf"))
+        times = [each.due for each in (*self.devices, *self.hosts)]
+        if self.actions:
+            times.append(self.actions[0][0])
+        return min(*times, self.log.next())
 
     def _turn(self) -> None:
         while self.actions and self.actions[0][0] <= self.now:
             heapq.heappop(self.actions)[2]()
         for device in self.devices:
-            host = self.host_of[device.name]
-            while device.up.queue and device.up.queue[0][0] <= self.now:
-                data = device.up.queue.popleft()[1]
-                device.heard = self.now
-                host.carry_out(device, device.channel.receive_data(data, self.now))
-                host.drain()
-            while device.down.queue and device.down.queue[0][0] <= self.now:
-                device.receive(device.down.queue.popleft()[1])
-            if device.link is not None:
-                deadline = device.link.next_timeout()
-                if deadline is not None and deadline <= self.now:
-                    device.link.handle_timeout(self.now)
-                device.settle()
-            device.write_frames()
+            if device.due <= self.now:
+                device.turn()
         self.log.turn()
         for host in self.hosts:
-            host.turn()
+            if host.due <= self.now:
+                host.turn()
 
     # -- what happens
 
@@ -651,9 +729,8 @@ class World:
         """One host's dispatcher ends, and begins again with what is in the log."""
         old = self.random.choice(self.hosts)
         for device in old.devices.values():
-            device.clean = False
-            old.carry_out(device, device.channel.close(self.now))
-            device.channel = self.new_channel()
+            device.close_channel()
+            device.stir()
         self.counts["restarts"] += 1
         # What it was about to append gets into the log, or is gone with it.
         if self.random.random() < 0.5:
@@ -661,5 +738,3 @@ class World:
             heapq.heapify(self.log.on_the_way)
         new = Host(self, list(old.devices.values()))
         self.hosts[self.hosts.index(old)] = new
-        self.host_of.update(dict.fromkeys(new.devices, new))
-        new.drain()

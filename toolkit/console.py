@@ -138,7 +138,7 @@ def nobody_answers(path: str) -> str:
     others = [other[len("/dev/") :] for other in kernel_consoles() if other != path]
     return (
         "no dispatcher answers on the console %s: either none listens there, or tmux, screen or another program"
-        " between here and the lab keeps its messages, or this is not the console that the lab is connected to"
+        " between here and the lab filters its messages, or this is not the console that the lab is connected to"
         " (name it by LAVA_CONSOLE=ttyS0%s)"
         % (path, "; the kernel also has " + ", ".join(others) if others else "")
     )

@@ -5,6 +5,7 @@ import errno
 import os
 
 from .arguments import quote
+from .entropy import random_bytes
 from .sharedfiles import open_named, resolved, write_all
 from .wire.vocabulary import NO, CommandError
 
@@ -55,7 +56,7 @@ def _replaced(old: bytes, block: bytes) -> bytes:
 
 def _write(path: str, content: bytes) -> None:
     """In the place of the old file, or into it where that cannot be."""
-    new_path = "%s.%s" % (path, os.urandom(6).hex())
+    new_path = "%s.%s" % (path, random_bytes(6).hex())
     try:
         write_all(_open_alike(path, new_path), content)
         os.rename(new_path, path)

@@ -6,6 +6,7 @@ import os
 
 from .arguments import parse, quote
 from .commands import COMMANDS, SOURCED
+from .entropy import random_bytes
 from .sharedfiles import open_named, write_all
 from .wire.vocabulary import NO, OK, CommandError, UsageError
 
@@ -62,7 +63,7 @@ def install(arguments: "list[str]", context: "Context", box: "str | None") -> in
 
 def _link(box: str, path: str, symbolic: bool) -> None:
     """Make the link, in the place of an older one: at no moment is there none."""
-    new_path = "%s.%s" % (path, os.urandom(6).hex())
+    new_path = "%s.%s" % (path, random_bytes(6).hex())
     try:
         if symbolic:
             os.symlink(_symlink_target(box, os.path.dirname(path)), new_path)
@@ -83,7 +84,7 @@ def _write_sourced(path: str) -> None:
 
 def _write(path: str, content: bytes) -> None:
     """An executable file, in the place of an older one."""
-    new_path = "%s.%s" % (path, os.urandom(6).hex())
+    new_path = "%s.%s" % (path, random_bytes(6).hex())
     try:
         write_all(os.open(new_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o755), content)
         os.chmod(new_path, 0o755)

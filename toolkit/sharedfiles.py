@@ -17,6 +17,8 @@ What is refused raises Refused, whose `strerror` names the owner.
 import errno
 import os
 
+from .entropy import random_bytes
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -136,7 +138,7 @@ class Folder:
         if old is not None and old.st_mode & _TYPE not in (_REGULAR, _LINK):
             raise Refused("it is not a regular file, and " + _belongs(old))
         # A random name: two commands of one device may write at once.
-        new_name = "%s.%s" % (name, os.urandom(6).hex())
+        new_name = "%s.%s" % (name, random_bytes(6).hex())
         descriptor = os.open(new_name, _NEW, 0o644, dir_fd=self.descriptor)
         try:
             write_all(descriptor, content)

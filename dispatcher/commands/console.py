@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from dispatcher.commands.ctl import add_control
 from dispatcher.errors import SetupError, UsageError
-from dispatcher.host.control import connect
+from dispatcher.lab.control import connect
 
 SUMMARY = "look at a device of a lab, and type to it"
 

@@ -9,11 +9,13 @@ from dispatcher.errors import SetupError, UsageError
 from dispatcher.files import told
 from dispatcher.group.wording import counted
 from dispatcher.host import groupoptions
+from dispatcher.host.deadwatch import quiet_watch
 from dispatcher.host.groups import GroupLogs, Groups
 from dispatcher.host.groupserver import GroupServer
 from dispatcher.host.lavaserver import LavaServer, parse_address
+from dispatcher.host.options import add_fail_dead_ends, add_grace, check_fail_dead_ends
 from dispatcher.host.remotewire import DEFAULT_SOCKET
-from dispatcher.host.service import allow_descriptors, stop_event, tell, tell_of_broken_logs
+from dispatcher.host.service import allow_descriptors, stop_event, tell
 from dispatcher.host.systemd import notify
 
 SUMMARY = "keep the groups of a LAVA worker, in place of lava-coordinator"
@@ -41,7 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--socket",
         metavar="PATH",
         default=DEFAULT_SOCKET,
-        help="where hooks come to (default: %(default)s)",
+        help="the socket that hooks connect to (default: %(default)s)",
     )
     parser.add_argument(
         "--socket-mode",
@@ -53,7 +55,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--lava",
         metavar="HOST:PORT",
         default="127.0.0.1:3079",
-        help="where LAVA's dispatchers come to; '' for nowhere. Whoever reaches it may take part in every group "
+        help="the address that LAVA's dispatchers connect to; '' for none. Whoever reaches it may take part in every group "
         "(default: %(default)s)",
     )
     parser.add_argument(
@@ -63,10 +65,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "servers, where devices of other hosts are in the same groups",
     )
     groupoptions.add_server_arguments(parser)
+    add_grace(parser)
+    add_fail_dead_ends(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until interrupted; returns the exit status. Raises UsageError or SetupError."""
+    check_fail_dead_ends(arguments)
     try:
         mode = int(arguments.socket_mode, 8)
     except ValueError:
@@ -87,23 +92,22 @@ def run(arguments: argparse.Namespace) -> int:
     except OSError as error:
         raise SetupError(f"--group-log: {told(error)}") from error
     allow_descriptors()
-    asyncio.run(_serve(arguments.socket, mode, address, logs))
+    watch = quiet_watch(arguments.grace, arguments.fail_dead_ends, logs.shared)
+    asyncio.run(_serve(arguments.socket, mode, address, Groups(logs, tell, watch=watch)))
     return 0
 
 
-async def _serve(path: str, mode: int, address: tuple[str, int] | None, logs: GroupLogs) -> None:
+async def _serve(path: str, mode: int, address: tuple[str, int] | None, groups: Groups) -> None:
     stop = stop_event()
-    tell_of_broken_logs(tell)
-    groups = Groups(logs, tell)
     lava = None if address is None else LavaServer(groups, tell)
     server = GroupServer(groups, tell)
     await groups.open()
     try:
         if lava is not None and address is not None:
             port = await lava.open(*address)
-            tell(f"LAVA's dispatchers come to {address[0]} port {port}")
+            tell(f"LAVA's dispatchers connect to {address[0]} port {port}")
         await server.open(path, mode)
-        tell(f"hooks come to {path}; {counted(len(groups.groups), 'group')} of before")
+        tell(f"hooks connect to {path}; {counted(len(groups.groups), 'group')} of before")
         notify("READY=1")
         await groups.tidy_up_until(stop)
         notify("STOPPING=1")

@@ -4,8 +4,8 @@
 import argparse
 
 from dispatcher.errors import UsageError
-from dispatcher.host.control import call
-from dispatcher.host.labconfig import DEFAULT_CONTROL
+from dispatcher.lab.config import DEFAULT_CONTROL
+from dispatcher.lab.control import call
 
 SUMMARY = "change a lab that is being served"
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from dispatcher.commands import flowplan
-from dispatcher.errors import SetupError, UsageError
+from dispatcher.errors import SetupError, UsageError, on_one_line
 from dispatcher.files import check_writable, open_regular, write_whole
 from dispatcher.group.events import Ended, Event
 from dispatcher.grouplog.file import read_events
@@ -111,7 +111,7 @@ def read(path: Path) -> Flow:
     """
     try:
         events = read_events(
-            path, lambda sentence: print(f"lavabox flow: {path}: {sentence}", file=sys.stderr)
+            path, lambda sentence: print(on_one_line(f"lavabox flow: {path}: {sentence}"), file=sys.stderr)
         )
     except ValueError as error:
         raise SetupError(str(error)) from error
@@ -125,7 +125,7 @@ def read_shared(place: str, arguments: argparse.Namespace) -> Flow:
     events = groupoptions.read_shared(
         place,
         arguments.group_log_credentials,
-        lambda sentence: print(f"lavabox flow: {place}: {sentence}", file=sys.stderr),
+        lambda sentence: print(on_one_line(f"lavabox flow: {place}: {sentence}"), file=sys.stderr),
     )
     ended = any(isinstance(event, Ended) for _, event in events)
     return _folded(events, f"{place}, message").finish(None if ended else time.time())

@@ -15,26 +15,29 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dispatcher.consoles import Console, open_console
+from dispatcher.consoles import Console
+from dispatcher.consoles.opening import open_console
+from dispatcher.consoles.pseudoterminal import Settings
 from dispatcher.consoles.ptyprocess import PtyProcess
 from dispatcher.engine import Engine
 from dispatcher.errors import SetupError, UsageError
 from dispatcher.group.configuration import Configuration
 from dispatcher.group.events import Founded
-from dispatcher.group.results import Case, Counts
 from dispatcher.grouplog import GroupLog, GroupLogError
 from dispatcher.grouplog.file import FileGroupLog
 from dispatcher.grouplog.memory import MemoryGroupLog
 from dispatcher.host import groupoptions, ownterminal
 from dispatcher.host.attachment import Membership
+from dispatcher.host.deadwatch import QuietWatch
 from dispatcher.host.group import Attached, Group
 from dispatcher.host.hook import Hook, OneConnection, Screen
 from dispatcher.host.lavagroup import LavaGroup
 from dispatcher.host.lavajob import NO_ROLE, LavaJob, coordinator_is_here, find_job
+from dispatcher.host.options import add_grace
 from dispatcher.host.remote import Card, RemoteGroup
 from dispatcher.host.remotewire import DEFAULT_SOCKET
-from dispatcher.host.service import tell_of_broken_logs
 from dispatcher.host.stopsignals import unwind_when_told_to_end
+from dispatcher.host.watched import WatchedGroup
 from dispatcher.names import check_name
 
 SUMMARY = "stand between a console and the program that drives it, such as LAVA's dispatcher"
@@ -100,6 +103,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     groupoptions.add_server_arguments(parser)
     groupoptions.add_members_arguments(parser)
+    add_grace(parser)
     parser.add_argument(
         "--signals",
         action=argparse.BooleanOptionalAction,
@@ -165,7 +169,7 @@ def _run(arguments: argparse.Namespace) -> int:
         status = _missing(arguments.words[0])
         if status:
             return status
-    _warn_of_multiplexer(arguments.words)
+    _warn_of_drawing(arguments.words)
     console = _console(arguments)
     signals = job is not None if arguments.signals is None else arguments.signals
     try:
@@ -199,8 +203,7 @@ def _console(arguments: argparse.Namespace) -> Console:
     return PtyProcess(
         arguments.words[0],
         arguments.words,
-        modes=modes,
-        raw=modes is None,
+        settings=Settings(modes=modes, raw=modes is None),
         size=ownterminal.terminal_size(),
         dies_with_us=True,
     )
@@ -228,8 +231,6 @@ async def _hook(
 ) -> int:
     teller = _Teller()
     randomness = random.SystemRandom()
-    # The console goes on, with commands that fail.
-    tell_of_broken_logs(teller.say)
     async with _group(arguments, who, coordinator, job, teller, log, founded) as group:
         try:
             hook = Hook(
@@ -260,7 +261,9 @@ async def _group(
     """The group of the device, as long as the block lasts."""
     if coordinator not in (_LAVA, _ALONE):
         card = Card(who.group, who.name, who.role, who.console, who.job, who.size)
-        remote = _Lasting(coordinator, card, os.urandom(8), teller.say)
+        remote = (RemoteGroup if job is None else _LastingRemote)(
+            coordinator, card, os.urandom(8), teller.say
+        )
         await remote.open()
         try:
             yield remote
@@ -268,7 +271,11 @@ async def _group(
             await remote.close()
         return
     engine = Engine(os.urandom(8), time.time() - time.monotonic(), Configuration())
-    group = Group(engine, log, teller, [])
+    watch = None
+    if groupoptions.is_shared(arguments) and arguments.grace:
+        watch = QuietWatch(engine, arguments.grace, fails=False, shared=True)
+    observer = WatchedGroup(engine, watch, lambda device, sentence: teller.say(sentence))
+    group = observer.group = (Group if job is None else _Lasting)(engine, log, observer, [])
     await group.open(founded)
     try:
         if coordinator == _LAVA and job is not None:
@@ -278,13 +285,22 @@ async def _group(
             yield group
     finally:
         await group.close()
+        observer.close()
 
 
-class _Lasting(RemoteGroup):
-    """The device stays in its group when its console ends: LAVA often connects again."""
+class _LastingRemote(RemoteGroup):
+    """The device stays in its group when its console ends: LAVA often connects again, and tells when its job ends."""
 
     def detach(self, attachment: Attached, reason: str) -> None:
-        """Its coordinator waits a while for the next connection."""
+        """The next hook of the job goes on."""
+
+
+class _Lasting(Group):
+    """The same, where the group is on this host or on servers."""
+
+    def detach(self, attachment: Attached, reason: str) -> None:
+        """The next hook of the job goes on."""
+        self.release(attachment)
 
 
 class _Teller:
@@ -310,17 +326,6 @@ class _Teller:
         else:
             self._screen.notice(sentence)
 
-    # As the observer of a group
-
-    def result(self, case: Case, counts: Counts) -> None:
-        """Results are for whoever reads the signals."""
-
-    def notice(self, device: str | None, sentence: str) -> None:
-        self.say(sentence)
-
-    def turned(self, now: float) -> None:
-        """Nothing else is shown."""
-
 
 def _missing(program: str) -> int:
     """The exit status for a program that can't be run, told in words; 0 if it can."""
@@ -333,13 +338,30 @@ def _missing(program: str) -> int:
     return 126 if exists else 127
 
 
-def _warn_of_multiplexer(words: Sequence[str]) -> None:
-    """A terminal multiplexer takes frames for something of its own, and drops them."""
-    program = os.path.basename(words[0]) if words else ""
-    if program in ("tmux", "screen", "byobu", "dvtm", "zellij"):
+# Programs that draw a terminal of their own: they take frames for something of that, and drop them.
+_DRAWING = ("tmux", "screen", "byobu", "dvtm", "zellij", "minicom")
+
+
+def keeps_frames(words: Sequence[str]) -> str | None:
+    """The program of this command that lets no frames through; None if none is known to.
+
+    It may also be one that ssh or a shell is to run.
+    """
+    # Behind the name of a program, that of a host may stand.
+    parts = [part for word in (*words[:1], *words[2:]) for part in word.split()]
+    return next((name for name in map(os.path.basename, parts) if name in _DRAWING), None)
+
+
+def _warn_of_drawing(words: Sequence[str]) -> None:
+    program = keeps_frames(words)
+    if program is not None:
+        instead = (
+            "run picocom in its place"
+            if program == "minicom"
+            else f"run the hook inside of {program}, around what reaches the console"
+        )
         print(
-            f"lavabox hook: {program} drops the frames of the lava-* commands, which will find no dispatcher; "
-            f"run the hook inside of {program}, around what reaches the console",
+            f"lavabox hook: {program} drops the frames of the lava-* commands, which will find no dispatcher; {instead}",
             end="\r\n",
             file=sys.stderr,
             flush=True,

@@ -9,6 +9,9 @@ from dispatcher.jobs.model import Checkout, Definition
 from dispatcher.jobs.repositories import Repositories
 from dispatcher.plan.calls import ReadFile, ScriptFile
 
+# Files of a folder that are looked into.
+_MOST_BELOW = 300
+
 
 class ScriptFiles:
     """Reads each file once, and none outside the folder of its definition.
@@ -26,7 +29,7 @@ class ScriptFiles:
         return lambda path: self._read(definition, path)
 
     def _read(self, definition: Definition, path: str) -> ScriptFile | None:
-        """`path` is normal."""
+        """`path` is normal, but for a / at its end."""
         for folder, repository in definition.repositories:
             if path.startswith(f"{folder}/"):
                 return self._file(repository, path[len(folder) + 1 :])
@@ -43,8 +46,17 @@ class ScriptFiles:
             self._files[key] = None if text is None else ScriptFile(name, text)
         return self._files[key]
 
+    def _below(self, checkout: Checkout, folder: str) -> bytes | None:
+        """All texts with calls below a folder; None if it is none."""
+        start = "" if folder == "./" else folder
+        names = [name for name in self._repositories.list_files(checkout) if name.startswith(start)]
+        texts = [self._repositories.look_up(checkout, name) or b"" for name in names[:_MOST_BELOW]]
+        return b"\n".join(text for text in texts if b"lava-" in text and b"\0" not in text) if names else None
+
     def _load(self, checkout: Checkout, path: str) -> bytes | None:
         try:
+            if path.endswith("/"):
+                return self._below(checkout, path)
             return self._repositories.look_up(checkout, path)
         except SetupError:
             return None

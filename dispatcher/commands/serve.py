@@ -6,12 +6,18 @@ import signal
 from collections.abc import Iterable
 from pathlib import Path
 
-from dispatcher.consoles import open_console
+from dispatcher.consoles.opening import open_console
 from dispatcher.errors import UsageError
 from dispatcher.group.wording import counted
 from dispatcher.host import groupoptions
 from dispatcher.host.deadwatch import QuietWatch
-from dispatcher.host.options import HOW_TO_WRITE, duration, positive_duration
+from dispatcher.host.options import (
+    HOW_TO_WRITE,
+    add_fail_dead_ends,
+    add_grace,
+    check_fail_dead_ends,
+    positive_duration,
+)
 from dispatcher.host.run import add_arguments, run_group
 from dispatcher.host.terminalrun import Device
 from dispatcher.names import check_name, check_no_duplicates
@@ -65,21 +71,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--speed", metavar="BAUD", type=int, default=115200, help="of serial ports (default: %(default)s)"
     )
-    parser.add_argument(
-        "--grace",
-        metavar="TIME",
-        type=duration,
-        default=60.0,
-        help="say what is wrong when all devices wait without a time-out, and none has printed or asked "
-        "anything for this time, as in 90 or 5m (default: %(default)g seconds; 0: never)",
-    )
+    add_grace(parser)
     parser.add_argument(
         "--timeout",
         metavar="TIME",
         type=positive_duration,
         help=f"with --console: end it after so long: {HOW_TO_WRITE}",
     )
-    parser.add_argument("--fail-dead-ends", action="store_true", help="make these waits fail, with status 1")
+    add_fail_dead_ends(parser)
     add_arguments(parser)
 
 
@@ -90,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise UsageError("give LAB.toml or --console, not both")
         if arguments.timeout is not None:
             raise UsageError("--timeout ends what --console serves; a lab is served until it is interrupted")
-        from dispatcher.host.labrun import run_lab
+        from dispatcher.lab.run import run_lab
 
         return run_lab(arguments.lab, arguments.http)
     if arguments.http is not None:
@@ -98,8 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.speed <= 0:
         raise UsageError(f"--speed {arguments.speed}: the speed must be more than 0")
     grace = arguments.grace
-    if arguments.fail_dead_ends and not grace:
-        raise UsageError("--fail-dead-ends needs a time of silence; give --grace more than 0")
+    check_fail_dead_ends(arguments)
     devices = parse_consoles(arguments.consoles, arguments.speed)
     shared = groupoptions.is_shared(arguments)
     status = run_group(

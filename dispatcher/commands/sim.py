@@ -44,7 +44,7 @@ devices there are and what they do; or a test definition, for the roles without 
 EPILOGUE = """\
 exit status: 0 when the scripts of all devices and their tests succeeded; 1 when one did not,
 a test run ended early, the devices came to a dead end (each waits for what none can send),
-the time was over, or the run could not begin; 2 usage, or the job can't be read; 130 when
+it timed out, or the run could not begin; 2 usage, or the job can't be read; 130 when
 interrupted.
 
 examples:

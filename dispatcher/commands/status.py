@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from dispatcher.commands.ctl import add_control
-from dispatcher.errors import SetupError, UsageError
+from dispatcher.errors import SetupError, UsageError, on_one_line
 from dispatcher.group.doings import doings
 from dispatcher.group.state import GroupState
 from dispatcher.group.wording import columns, counted, duration, enumerated, shown
 from dispatcher.host import groupoptions
-from dispatcher.host.control import call
+from dispatcher.lab.control import call
 
 SUMMARY = "show a lab that is being served, or a group that several hosts share"
 
@@ -56,7 +56,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _show_group(place: str, credentials: Path | None, *, as_json: bool) -> int:
     events = groupoptions.read_shared(
-        place, credentials, lambda sentence: print(f"lavabox status: {sentence}", file=sys.stderr)
+        place,
+        credentials,
+        lambda sentence: print(on_one_line(f"lavabox status: {sentence}"), file=sys.stderr),
     )
     state = GroupState()
     for number, event in events:

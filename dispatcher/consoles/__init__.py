@@ -66,19 +66,3 @@ class Console(Protocol):
 
     async def close(self) -> None:
         """Give it up and end what belongs to it, in whatever state it is."""
-
-
-def open_console(address: str, speed: int) -> Console:
-    """The console at `address`, not yet opened. Raises ConsoleError for what can be none.
-
-    :param address: `exec:COMMAND`, or what pyserial takes: a device file or a URL such as socket://host:port.
-    :param speed: baud; counts for serial ports.
-    """
-    # Imported here: pyserial is of use only to who has consoles that it reaches.
-    if address.startswith("exec:"):
-        from dispatcher.consoles.ptyprocess import command_console
-
-        return command_console(address)
-    from dispatcher.consoles.serialport import SerialPort
-
-    return SerialPort(address, speed)

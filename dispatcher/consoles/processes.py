@@ -174,7 +174,7 @@ async def look() -> Processes:
 def mark_of(pid: int) -> str | None:
     """The mark that a process has in its environment, if it has one and may be looked into."""
     prefix = f"{MARK_VARIABLE}=".encode()
-    entry = next((entry for entry in _environment(pid) if entry.startswith(prefix)), None)
+    entry = next((entry for entry in environment(pid) if entry.startswith(prefix)), None)
     return None if entry is None else entry[len(prefix) :].decode(errors="surrogateescape")
 
 
@@ -183,7 +183,8 @@ def everything_below() -> list[int]:
     return Processes().all()
 
 
-def _environment(pid: int) -> list[bytes]:
+def environment(pid: int) -> list[bytes]:
+    """The environment that a process was started with, `NAME=VALUE` each; empty if it may not be looked into."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
             return file.read().split(b"\0")

@@ -5,7 +5,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
-from dispatcher.consoles import Console, Listener, open_console
+from dispatcher.consoles import Console, Listener
 
 # Seconds between an end and the next start, if the command did not run for longer than LASTS; twice as long each time.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
@@ -78,12 +78,3 @@ class _Watcher:
     def ended(self, reason: str, status: int) -> None:
         self._note_end()
         self.lost(f"the command {reason}")
-
-
-def lasting_console(address: str, speed: int) -> Console:
-    """The console at `address`, as `open_console` has it, and one that is opened again whenever it ends.
-
-    Raises ConsoleError for what can be none.
-    """
-    console = open_console(address, speed)
-    return console if console.lasting else ReopenedConsole(address, lambda: open_console(address, speed))

@@ -184,9 +184,12 @@ def _notice_dead_peers(connection: socket.socket) -> None:
 
 def _told(error: Exception) -> str:
     """What is wrong, and what to do."""
-    number, text = getattr(error, "errno", None), why(error)
     # pyserial says it twice, with the number of the error and the name of the port.
-    reason = os.strerror(number) if number else text
+    if getattr(error, "errno", None) is None and isinstance(error.__context__, OSError):
+        error = error.__context__
+    number, text = getattr(error, "errno", None), why(error)
+    # That of a name that nobody knows is less than 0, and its text is its own.
+    reason = os.strerror(number) if number and number > 0 else getattr(error, "strerror", None) or text
     if number == errno.EACCES:
         return f"{reason}; you may have to be in the group that owns it (often dialout)"
     if number == errno.ENOENT:

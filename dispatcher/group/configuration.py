@@ -19,6 +19,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from dispatcher.group.toml import parse_toml
+
 # Lines of one value that are looked at to say in which line a fault is.
 _MOST_LINES = 10
 
@@ -39,7 +41,7 @@ class Configuration:
 
 def parse_configuration(text: str) -> Configuration:
     """The configuration in a file's text. Raises ValueError, naming the line, if it is no good."""
-    document = tomllib.loads(text)
+    document = parse_toml(text)
     try:
         return _checked(document)
     except ValueError as error:

@@ -369,6 +369,13 @@ class Coordinator:
         sent, of_sync = message.times.get(device, _NEVER)
         return sent > of_sync
 
+    def awaited_by(self, message_id: bytes) -> WaitKind | None:
+        """Whether anybody ever waited for it: None, NEXT if somebody takes one message after the other, or WAIT."""
+        message = self._messages.get(message_id)
+        if message is None or not message.awaited:
+            return None
+        return WaitKind.WAIT if message.passed is None else WaitKind.NEXT
+
     def data_for(self, device: str, message_id: bytes) -> list[tuple[str, bytes, bytes]]:
         """What a wait of `device` returns now: (sender, key, value) of all other devices.
 

@@ -55,6 +55,14 @@ class DeadEnd:
         """The stuck devices, each once."""
         return list(dict.fromkeys(waiting.device for waiting in self.waits))
 
+    @property
+    def told(self) -> Sequence[str]:
+        """The sentences, or in doubt the one that says so."""
+        if not self.doubt:
+            return self.sentences
+        what = self.sentences[0].removeprefix(DEAD_END)
+        return [f"perhaps a dead end: {what}. But {self.doubt}. The waits go on"]
+
 
 def candidates(coordinator: Coordinator) -> set[str]:
     """The devices with a wait, and none whose script itself gave it a time-out: no other can be stuck.
@@ -110,12 +118,18 @@ def stuck_devices(coordinator: Coordinator, idle: Iterable[str]) -> set[str]:
 def unknown(names: Collection[str]) -> str:
     """The doubt whether devices on other hosts do nothing but wait, where these hosts do not say so."""
     where, does = ("is on another host", "it does") if len(names) == 1 else ("are on other hosts", "they do")
-    return f"{enumerated(sorted(names))} {where}, and nothing tells whether {does} something else beside"
+    return f"{enumerated(sorted(names))} {where}, and it is not known whether {does} anything else"
+
+
+def not_seen(names: Collection[str]) -> str:
+    """The doubt whether devices do nothing but wait whose consoles are read by no process that would tell."""
+    what, does = ("the console", "it does") if len(names) == 1 else ("the consoles", "they do")
+    return f"{what} of {enumerated(sorted(names))} can't be seen here, and nothing tells whether {does} something else beside"
 
 
 # Doubts: where others may come from other hosts; about devices behind consoles, at which nobody can look.
 UNDECLARED = "nobody has said who belongs to the group (--members, --group-size), and others may still join"
-SILENT = "of some devices nothing is known but that their consoles are silent"
+SILENT = "some devices are only known to be silent on their consoles"
 
 
 @dataclass(slots=True)

@@ -28,10 +28,16 @@ class GroupLogError(SetupError):
     """A log can't be opened; the text says which, why, and what to do."""
 
 
+# Takes why a log that was open can't go on: nothing is delivered any more, and what is appended fails.
+Broken = Callable[[GroupLogError], object]
+
+
 class GroupLog(Protocol):
     """An ordered list of events, which all its readers see alike."""
 
-    async def open(self, founded: Founded, deliver: Deliver, failed: Failed, notice: Notice) -> None:
+    async def open(
+        self, founded: Founded, deliver: Deliver, failed: Failed, notice: Notice, broken: Broken
+    ) -> None:
         """Begin: the events that the log holds are delivered before this returns, later ones as they come.
 
         A log that is empty begins with `founded`. Raises GroupLogError, also if the log was founded with

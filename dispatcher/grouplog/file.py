@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from dispatcher.files import open_log, open_regular, told, write_all
 from dispatcher.group.events import Event, Founded, Reader
-from dispatcher.grouplog import Deliver, Failed, GroupLogError, Notice, check_founding, to_line
+from dispatcher.grouplog import Broken, Deliver, Failed, GroupLogError, Notice, check_founding, to_line
 
 # What each line begins with, also one that is not finished: such a line is cut off, and nothing else is.
 _HEAD = b'{"type":'
@@ -60,7 +60,9 @@ class FileGroupLog:
         self._path = str(path)
         self._fresh = fresh
 
-    async def open(self, founded: Founded, deliver: Deliver, failed: Failed, notice: Notice) -> None:
+    async def open(
+        self, founded: Founded, deliver: Deliver, failed: Failed, notice: Notice, broken: Broken
+    ) -> None:
         """Deliver what the file holds, or begin it. Raises GroupLogError."""
         self._deliver, self._failed = deliver, failed
         try:

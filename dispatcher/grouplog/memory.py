@@ -5,13 +5,15 @@ The events themselves are kept by whoever folds them.
 """
 
 from dispatcher.group.events import Event, Founded
-from dispatcher.grouplog import Deliver, Failed, Notice
+from dispatcher.grouplog import Broken, Deliver, Failed, Notice
 
 
 class MemoryGroupLog:
     """Delivers each event as it is appended."""
 
-    async def open(self, founded: Founded, deliver: Deliver, failed: Failed, notice: Notice) -> None:
+    async def open(
+        self, founded: Founded, deliver: Deliver, failed: Failed, notice: Notice, broken: Broken
+    ) -> None:
         """Begin with the event that founds the group."""
         self._deliver = deliver
         deliver(founded)

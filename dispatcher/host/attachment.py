@@ -20,6 +20,7 @@ from typing import Protocol
 
 from dispatcher.consoles import Console, ConsoleError
 from dispatcher.engine import Answer
+from dispatcher.host.arrivals import Arrivals
 from dispatcher.host.pulse import pulse_of
 from dispatcher.host.timer import Timer
 from dispatcher.line.channel import Alarm, Asked, Channel, Item, Output, TextHandle
@@ -30,10 +31,6 @@ from dispatcher.line.textsignals import Found
 
 # Seconds before a lost connection is tried again; twice as long each time.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 10.0
-# Seconds of processor time that a slice may take. Output that takes longer, as a hostile device sends it, comes in
-# smaller slices from then on. Their bytes:
-SLICE_TIME = 0.002
-SMALLEST_SLICE, FIRST_SLICE, LARGEST_SLICE = 512, 8 * 1024, 64 * 1024
 # Items that are carried out in one turn: a result, which goes into the log, takes some 60 microseconds.
 MOST_ITEMS = 32
 
@@ -145,9 +142,8 @@ class Attachment:
         self._legibility = Legibility()
         self._expects_text = expects_text
         self._timer = Timer(self._handle_timeout)
-        self._arrived: list[bytes] = []  # what has come and is not read
+        self._arrivals = Arrivals()
         self._items: deque[Item] = deque()  # what was read and is not carried out
-        self._slice = FIRST_SLICE
         self._busy = False  # `_work` is called in the next turn, and the console is not read
         self._held = False  # by `pause`
         self._over = asyncio.Event()
@@ -269,7 +265,7 @@ class Attachment:
     def received(self, data: bytes) -> None:
         """Bytes came from the device."""
         self._pulse.look()
-        self._arrived.append(data)
+        self._arrivals.add(data)
         if not self._busy:
             self._work()
 
@@ -278,20 +274,13 @@ class Attachment:
         was_busy, self._busy = self._busy, False
         if self._held:
             return
-        now, began, size = self._loop.time(), time.thread_time(), 0
-        if not self._items and self._arrived:
-            data = self._arrived[0] if len(self._arrived) == 1 else b"".join(self._arrived)
-            self._arrived = [data[self._slice :]] if len(data) > self._slice else []
-            data = data[: self._slice]
-            size = len(data)
+        now, began, data = self._loop.time(), time.thread_time(), b""
+        if not self._items and self._arrivals:
+            data = self._arrivals.slice()
             self._items.extend(self._channel.receive_data(data, now))
         self._carry_out(now, MOST_ITEMS)
-        took = time.thread_time() - began
-        if took > SLICE_TIME:
-            self._slice = max(SMALLEST_SLICE, self._slice // 2)
-        elif took < SLICE_TIME / 4 and size == self._slice:
-            self._slice = min(LARGEST_SLICE, self._slice * 2)
-        if self._items or self._arrived:
+        self._arrivals.took(time.thread_time() - began, len(data))
+        if self._items or self._arrivals:
             self._busy = True
             self._loop.call_soon(self._work)
             if not was_busy:
@@ -301,8 +290,7 @@ class Attachment:
 
     def _catch_up(self, now: float) -> None:
         """Carry out all that has come, as nothing will come any more."""
-        data, self._arrived = b"".join(self._arrived), []
-        self._items.extend(self._channel.receive_data(data, now))
+        self._items.extend(self._channel.receive_data(self._arrivals.rest(), now))
         self._carry_out(now)
 
     def drained(self) -> None:

@@ -6,12 +6,12 @@ but silence (`QuietWatch`). Either is told when something has happened (`note`),
 to look (`next_timeout`), and is then called (`handle_timeout`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Protocol
 
 from dispatcher.engine import Engine
-from dispatcher.group.deadend import SILENT, UNDECLARED, DeadEnd, candidates, stuck_devices, unknown
+from dispatcher.group.deadend import SILENT, UNDECLARED, DeadEnd, candidates, not_seen, stuck_devices, unknown
 from dispatcher.group.events import Waiting
 
 # Seconds from an event to the first look, and between the two looks that have to show the same.
@@ -169,14 +169,24 @@ class QuietWatch:
 
     :param grace: seconds of silence.
     :param fails: whether the waits are to fail.
+    :param unseen: returns devices of this host of which it is not known whether they are silent.
     :param shared: whether other hosts may write to the log.
     """
 
-    def __init__(self, engine: Engine, grace: float, *, fails: bool, shared: bool = False) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        grace: float,
+        unseen: Callable[[], Set[str]] = frozenset[str],
+        *,
+        fails: bool,
+        shared: bool = False,
+    ) -> None:
         self.fails = fails
         self._engine = engine
         self._grace = grace
         self._shared = shared
+        self._hidden = unseen
         self._looked = -1  # as of which change
         self._said: object = None  # the waits of which it was said last, and whether in doubt
         self._unsure_at: float | None = None  # when it is said that other hosts say nothing
@@ -212,14 +222,18 @@ class QuietWatch:
         # Where no other host may write, a device that is not here was here before.
         own = stuck & self._engine.here if self._shared else stuck
         elsewhere = stuck - own
+        hidden = own & self._hidden()
+        silent_here = own - hidden
         told = coordinator.resting(stuck)
-        if own and elsewhere and not own <= told.keys():
-            self._engine.rest([wait for wait in coordinator.waits() if wait.device in own], SILENT, now)
+        if elsewhere and not silent_here <= told.keys():
+            self._engine.rest(
+                [wait for wait in coordinator.waits() if wait.device in silent_here], SILENT, now
+            )
         silent = elsewhere - told.keys()
         if silent and not again:
             self._unsure_at = now + self._grace
             return None
-        doubt = unknown(silent) if silent else ""
+        doubt = not_seen(hidden) if hidden else unknown(silent) if silent else ""
         if self._shared and not coordinator.declared:
             doubt = doubt or UNDECLARED
         dead_end = self._engine.find_dead_end(waiting, now)
@@ -232,3 +246,12 @@ class QuietWatch:
     def doings(self) -> Mapping[str, str]:
         """What devices do is not known here."""
         return {}
+
+
+def quiet_watch(
+    grace: float, fails: bool, shared: bool
+) -> Callable[[Engine, Callable[[], Set[str]]], QuietWatch] | None:
+    """What makes a `QuietWatch` for a group, from its engine and the devices that are not seen; None for no grace."""
+    if not grace:
+        return None
+    return lambda engine, unseen: QuietWatch(engine, grace, unseen, fails=fails, shared=shared)

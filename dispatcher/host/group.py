@@ -58,6 +58,9 @@ class Observer(Protocol):
     def turned(self, now: float) -> None:
         """What this turn of the loop brought has been carried out."""
 
+    def broken(self, error: GroupLogError) -> None:
+        """The group's log can't go on: all requests of the group end with status 75 from now on."""
+
 
 class Group:
     """A group; call `open` first, then attach consoles to it.
@@ -89,7 +92,9 @@ class Group:
         collects, self._opening = gc.isenabled(), True
         gc.disable()
         try:
-            await self._log.open(founded, self._receive_event, self._append_failed, self._notice)
+            await self._log.open(
+                founded, self._receive_event, self._append_failed, self._notice, self._broken
+            )
         finally:
             self._opening = False
             if collects:
@@ -220,6 +225,11 @@ class Group:
 
     def _append_failed(self, identity: bytes, reason: str, *, may_come: bool = False) -> None:
         self.engine.append_failed(identity, reason, self._loop.time(), may_come=may_come)
+        self.wake()
+
+    def _broken(self, error: GroupLogError) -> None:
+        self.engine.break_off(str(error))
+        self._observer.broken(error)
         self.wake()
 
     def _notice(self, sentence: str) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dispatcher.errors import SetupError, UsageError
+from dispatcher.files import read_text
 from dispatcher.group.events import Event, Founded
 from dispatcher.grouplog import GroupLog
 from dispatcher.grouplog.file import FileGroupLog
@@ -175,7 +176,7 @@ def read_members(path: Path) -> tuple[tuple[str, str], ...]:
     """Names and roles of the devices that a file names. Raises UsageError with the line."""
     members: list[tuple[str, str]] = []
     try:
-        for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+        for number, line in enumerate(read_text(path).splitlines(), start=1):
             text = line.partition("#")[0].strip()
             try:
                 members += _members(text) if text else []

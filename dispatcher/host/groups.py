@@ -11,25 +11,28 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from pathlib import Path
 from urllib.parse import quote, unquote
 
 from dispatcher.engine import MAX_BYTES, Answer, Engine
 from dispatcher.errors import UsageError
 from dispatcher.group.configuration import Configuration
-from dispatcher.group.deadend import DeadEnd
 from dispatcher.group.events import Event, Founded
-from dispatcher.group.results import Case, Counts
 from dispatcher.grouplog import GroupLog, GroupLogError
 from dispatcher.grouplog.file import FileGroupLog
 from dispatcher.grouplog.memory import MemoryGroupLog
 from dispatcher.host.deadwatch import Watch
 from dispatcher.host.group import Group
-from dispatcher.host.timer import Timer
+from dispatcher.host.watched import WatchedGroup
 
 # Seconds without a request and without a connection after which a group is ended.
 IDLE = 24 * 3600.0
+# Seconds before a group whose log can't go on is tried to be begun anew; twice as long each time.
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+# Seconds after which a device that says that it has ended has left its group, unless it comes again meanwhile: hooks of
+# a console follow each other, and a job of LAVA says so also when a wait has timed out.
+LINGER = 10.0
 # Seconds between looks at which groups are over.
 _TIDY_UP = 1.0
 # Which part of what a group's log may hold of one device is told of; and seconds between looks at that.
@@ -115,6 +118,7 @@ class Member:
         self.connections = 0  # those that are open
         self.console = ""  # where they come from
         self.closing: float | None = None  # when it leaves, if nothing more comes of it
+        self.why = ""  # it leaves then, as a clause
         self._flushed: list[Callable[[], object]] = []
 
     def answer(self, answer: Answer, now: float) -> None:
@@ -138,7 +142,7 @@ class Member:
 class HostedGroup:
     """A group, and the members that have come to it here."""
 
-    def __init__(self, name: str, group: Group, observer: _Observer, since: float) -> None:
+    def __init__(self, name: str, group: Group, observer: WatchedGroup, since: float) -> None:
         self.name = name
         self._observer = observer
         self.group = group
@@ -171,6 +175,10 @@ class HostedGroup:
         await self.group.close()
         self._observer.close()
 
+    def leave_soon(self, member: Member, why: str, now: float) -> None:
+        """The device will probably not send again; `why` is a clause."""
+        member.closing, member.why = now + LINGER, why
+
     def leave(self, member: Member, reason: str) -> None:
         """The device will never send again."""
         if self.members.pop(member.name, None) is not None:
@@ -180,6 +188,13 @@ class HostedGroup:
         """The role of a device that has been in the group; None if it has not."""
         member = self.members.get(device)
         return self.engine.state.role(device) if member is None else member.role
+
+    @property
+    def unseen(self) -> Set[str]:
+        """The devices of which it is not known here whether they print something: who is not here, LAVA's own."""
+        names = {name for name, _ in self.engine.state.coordinator.members}
+        seen = self.engine.here - {name for name, member in self.members.items() if not member.connections}
+        return names - seen
 
     @property
     def dead_end(self) -> list[str]:
@@ -210,7 +225,11 @@ class Groups:
 
     :param notice: is told what an operator should see.
     :param configuration: what the lab says of its devices.
-    :param watch: makes what looks for dead ends of a group; None: nothing does.
+    What is in `readers` gets the name of the group and each event of its log; what is in `renewed` gets a group of which
+    another one has taken the place, with a new log, when that can be joined.
+
+    :param watch: makes what looks for dead ends of a group, by its engine and what returns the devices of which it
+        is not known here whether they print something; None: nothing does.
     """
 
     def __init__(
@@ -218,16 +237,18 @@ class Groups:
         logs: GroupLogs,
         notice: Callable[[str], object],
         configuration: Configuration | None = None,
-        watch: Callable[[Engine], Watch] | None = None,
+        watch: Callable[[Engine, Callable[[], Set[str]]], Watch] | None = None,
     ) -> None:
         self.groups: dict[str, HostedGroup] = {}
         self.readers: list[Callable[[str, Event], object]] = []
+        self.renewed: list[Callable[[HostedGroup], object]] = []
         self._logs = logs
         self._notice = notice
         self._configuration = configuration
         self._watch = watch
         self._looked = 0.0
         self._lock = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def shared(self) -> bool:
@@ -244,6 +265,9 @@ class Groups:
 
     async def close(self) -> None:
         """Close all groups; those whose logs are in files go on when they are opened again."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(hosted.close() for hosted in self.groups.values()))
         self.groups.clear()
 
@@ -252,6 +276,8 @@ class Groups:
 
         :param size: how many devices a new group is to have; None: that is not known.
         """
+        if (there := self.groups.get(name)) is not None:
+            return there
         async with self._lock:
             hosted = self.groups.get(name)
             if hosted is None:
@@ -261,19 +287,67 @@ class Groups:
                 self.groups[name] = hosted
             return hosted
 
-    async def _begin(self, name: str, size: int | None) -> HostedGroup:
+    async def _begin(self, name: str, size: int | None, former: HostedGroup | None = None) -> HostedGroup:
+        """Open a group. Raises GroupLogError.
+
+        :param former: a group of this name whose log broke; GroupLogError if it is still the same.
+        """
+        early: list[Event] | None = None if former is None else []  # until it is known to be another one
+
+        def read(event: Event) -> None:
+            if early is not None:
+                early.append(event)
+                return
+            for reader in self.readers:
+                reader(name, event)
+
         engine = Engine(os.urandom(8), time.time() - time.monotonic(), self._configuration)
-        observer = _Observer(name, self._notice, engine, None if self._watch is None else self._watch(engine))
-        group = Group(
-            engine,
-            self._logs.log(name),
-            observer,
-            [lambda event: [reader(name, event) for reader in self.readers]],
+        watch = None if self._watch is None else self._watch(engine, lambda: hosted.unseen)
+        observer = WatchedGroup(
+            *(engine, watch),
+            lambda device, text: self._tell(name, device, text),
+            lambda: self._renew_soon(hosted),
         )
+        group = Group(engine, self._logs.log(name), observer, [read])
+        hosted = HostedGroup(name, group, observer, asyncio.get_running_loop().time())
         # A log that is there says itself how many there are to be.
         await group.open(Founded(time.time(), os.urandom(8), size=None if self._logs.holds(name) else size))
         observer.group = group
-        return HostedGroup(name, group, observer, asyncio.get_running_loop().time())
+        if former is not None and former.group.number == group.number:
+            await hosted.close()
+            raise GroupLogError("it is still the same group")
+        held, early = early or [], None
+        for event in held:
+            read(event)
+        return hosted
+
+    def _renew_soon(self, hosted: HostedGroup) -> None:
+        task = asyncio.get_running_loop().create_task(self._renew(hosted))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _renew(self, hosted: HostedGroup) -> None:
+        """Try to begin a group anew whose log can't go on: an operator may have removed it.
+
+        What its log held is not to be trusted, so it has to be another log.
+        """
+        name, founded, pause = hosted.name, hosted.engine.state.founded, FIRST_PAUSE
+        while self.groups.get(name) is hosted:
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+            try:
+                new = await self._begin(name, None if founded is None else founded.size, hosted)
+            except GroupLogError:
+                continue
+            if self.groups.get(name) is not hosted:
+                await new.close()
+                return
+            new.kept = hosted.kept
+            self.groups[name] = new
+            self._notice(f"the group {name} begins anew")
+            for renewed in self.renewed:
+                renewed(hosted)
+            await hosted.close()
 
     async def end(self, name: str, reason: str) -> None:
         """End a group; the members that are still there leave it. Raises KeyError if there is none."""
@@ -286,7 +360,7 @@ class Groups:
             try:
                 self._logs.end(name)
             except OSError as error:
-                self._notice(f"the log of the group {name} can't be put away: {error}")
+                self._notice(f"the log of the group {name} can't be archived: {error}")
 
     async def tidy_up_until(self, stop: asyncio.Event) -> None:
         """Tidy up again and again; returns when the event is set."""
@@ -305,13 +379,17 @@ class Groups:
         for hosted in list(self.groups.values()):
             for member in list(hosted.members.values()):
                 if member.closing is not None and member.closing <= now and not member.connections:
-                    hosted.leave(member, "has ended its job")
+                    hosted.leave(member, member.why)
             if hosted.kept:
                 continue
             if hosted.over:
                 await self.end(hosted.name, "all of its devices have left")
             elif now - hosted.used > IDLE and not any(m.connections for m in hosted.members.values()):
                 await self.end(hosted.name, "nobody has asked anything for a day")
+
+    def _tell(self, name: str, device: str | None, sentence: str) -> None:
+        """Say which group, and which device."""
+        self._notice(f"{name}: {sentence}" if device is None else f"{name}: {device}: {sentence}")
 
     def _tell_of_shares(self, hosted: HostedGroup) -> None:
         for name, _ in hosted.engine.state.coordinator.members:
@@ -322,57 +400,3 @@ class Groups:
                     f"{hosted.name}: {name} has used {part:.0%} of what the log of a group may hold of one device; "
                     "its requests are refused when that is all. End the group when a test is over"
                 )
-
-
-class _Observer:
-    """Hands on what a group has to say, and looks for dead ends."""
-
-    def __init__(
-        self, name: str, notice: Callable[[str], object], engine: Engine, watch: Watch | None
-    ) -> None:
-        self.group: Group | None = None
-        self._name = name
-        self._notice = notice
-        self._engine = engine
-        self._watch = watch
-        self._timer = Timer(self._handle_timeout)
-        self._told: DeadEnd | None = None
-
-    def result(self, case: Case, counts: Counts) -> None:
-        """Results are in the log."""
-
-    def notice(self, device: str | None, sentence: str) -> None:
-        """Say which group, and which device."""
-        self._notice(f"{self._name}: {sentence}" if device is None else f"{self._name}: {device}: {sentence}")
-
-    def turned(self, now: float) -> None:
-        """Look for a dead end when it is time to."""
-        if self._watch is not None:
-            self._watch.note(now)
-            self._timer.set(self._watch.next_timeout())
-
-    def close(self) -> None:
-        """Look no more."""
-        self._timer.cancel()
-
-    @property
-    def dead_end(self) -> list[str]:
-        """See `HostedGroup.dead_end`."""
-        coordinator, told = self._engine.state.coordinator, self._told
-        if told is not None and any(coordinator.wait(wait.identity) is None for wait in told.waits):
-            told = self._told = None
-        return [] if told is None else list(told.sentences)
-
-    def _handle_timeout(self) -> None:
-        now = asyncio.get_running_loop().time()
-        assert self._watch is not None
-        dead_end = self._watch.handle_timeout(now)
-        if dead_end is not None:
-            if self._told is None or set(dead_end.waits) != set(self._told.waits):
-                for sentence in dead_end.sentences:
-                    self.notice(None, sentence)
-            self._told = dead_end
-            if self._watch.fails:
-                self._engine.fail(dead_end, now)
-        if self.group is not None:
-            self.group.wake()

@@ -13,7 +13,7 @@ from typing import Any
 
 from dispatcher.errors import SetupError
 from dispatcher.grouplog import GroupLogError
-from dispatcher.host.groups import Groups, Member
+from dispatcher.host.groups import Groups, HostedGroup, Member
 from dispatcher.host.remotewire import MAX_HELLO, MAX_UNSENT, PATIENCE, TO_GROUP, VERSION, Decoder, encode
 from dispatcher.host.strangers import Strangers
 from toolkit.wire.vocabulary import ProtocolError
@@ -41,6 +41,7 @@ class GroupServer:
         self.strangers = Strangers(2048)
         self._server: asyncio.Server | None = None
         self._path = ""
+        groups.renewed.append(self._renewed)
 
     async def open(self, path: str, mode: int = 0o660) -> None:
         """Listen. Raises SetupError.
@@ -60,6 +61,12 @@ class GroupServer:
                 os.unlink(self._path)
         for connection in list(self.all):
             connection.drop()
+
+    def _renewed(self, former: HostedGroup) -> None:
+        """Let those connect again whose group has begun anew."""
+        for connection in list(self.all):
+            if connection.member is not None and connection.member.hosted is former:
+                connection.drop()
 
 
 def listen_on(path: str, mode: int) -> socket.socket:
@@ -214,7 +221,12 @@ class Connection(asyncio.Protocol):
                 return
             self._check_console(device, name, console, job)
             member = hosted.member(device, role, console, self._loop.time())
-        except (ValueError, GroupLogError) as error:
+        except GroupLogError as error:
+            # It may be better soon.
+            self.send("unavailable", str(error)[:1000])
+            self._transport.close()
+            return
+        except ValueError as error:
             self.send("refused", str(error)[:1000])
             self._transport.close()
             return
@@ -273,11 +285,13 @@ class Connection(asyncio.Protocol):
             case "heard":
                 engine.heard = now
             case "lose":
-                engine.lose(member.name, fields[0], now)
+                engine.lose(member.name, fields[0], now, boots=fields[1])
             case "regain":
                 engine.regain(member.name, now)
             case "leave":
-                member.hosted.leave(member, fields[0])
+                # Not as long as there is another hook of it.
+                if member.connections == 1:
+                    member.hosted.leave_soon(member, fields[0], now)
         member.hosted.group.wake()
 
     def answered(self, number: int, reply: bytes | None) -> None:

@@ -18,7 +18,6 @@ from contextlib import suppress
 
 from dispatcher.consoles import Console, ConsoleError, Listener
 from dispatcher.consoles.ptyprocess import PtyProcess
-from dispatcher.group.events import REPORTS
 from dispatcher.group.operations import decoded
 from dispatcher.host.attachment import Attachment, Membership
 from dispatcher.host.ownterminal import terminal_size
@@ -27,6 +26,7 @@ from dispatcher.host.stopsignals import STOP_SIGNALS
 from dispatcher.line.channel import Asked
 from dispatcher.line.lavasignals import SignalWriter
 from dispatcher.line.textsignals import Found, Signal
+from dispatcher.reportable import REPORTS
 from dispatcher.view.display import harmless
 from toolkit.wire.vocabulary import OK, ProtocolError, unpack_reply
 
@@ -191,6 +191,7 @@ class Hook:
             token=token,
             # They stay in the output, and LAVA answers them.
             text_requests=not signals,
+            expects_text=not isinstance(console, PtyProcess),
             witness=SignalWitness(self.screen.line, handed_on=keys is not None) if signals else None,
             room=self._room,
             ended=self._ended,

@@ -20,9 +20,9 @@ from dispatcher.group.events import Sent, Waiting
 from dispatcher.group.operations import OPERATIONS, Call, decoded
 from dispatcher.host.group import Group
 from dispatcher.host.lavajob import LavaJob
+from dispatcher.host.lavarelay import Relay
 from dispatcher.host.timer import Timer
 from dispatcher.line.channel import Asked, refusal
-from dispatcher.line.lavarelay import Relay
 from dispatcher.line.session import Request
 from dispatcher.line.textsignals import Found, Signal
 from toolkit.wire.vocabulary import NO, ProtocolError, pack_reply

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+from dispatcher.files import open_regular, read_text
+from dispatcher.jobs.source import MAX_BYTES, JobError, Remarks, parse, plain
 
 # Where a worker is told which coordinator LAVA's dispatchers ask.
 COORDINATOR_FILE = Path("/etc/lava-coordinator/lava-coordinator.conf")
@@ -91,9 +92,9 @@ def read_job(directory: Path, job_id: str) -> LavaJob | None:
 def coordinator_is_here(file: Path = COORDINATOR_FILE) -> bool:
     """Whether LAVA's dispatchers on this machine ask a coordinator that also runs on it, as far as that is said."""
     try:
-        host = json.loads(file.read_text("utf-8"))["coordinator_hostname"]
+        host = json.loads(read_text(file))["coordinator_hostname"]
         addresses = socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return True
     return any(map(_is_ours, addresses))
 
@@ -135,16 +136,11 @@ def _parent(pid: int) -> int:
         return 0
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """LAVA has tags of its own in device files; what they say is of no concern here."""
-
-
-_Loader.add_multi_constructor("!", lambda loader, suffix, node: None)
-
-
-def _table(path: Path) -> dict[Any, Any]:
+def _table(path: Path) -> dict[str, Any]:
     try:
-        value = yaml.load(path.read_text("utf-8", errors="replace"), _Loader)
-    except (OSError, yaml.YAMLError):
+        with open_regular(path) as file:
+            # LAVA has tags of its own in device files; what they say is of no concern here.
+            value = plain(parse(file.read(MAX_BYTES + 1), str(path), Remarks(), any_tags=True))
+    except (OSError, JobError):
         return {}
     return value if isinstance(value, dict) else {}

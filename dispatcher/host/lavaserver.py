@@ -21,8 +21,6 @@ from toolkit.wire.vocabulary import ProtocolError
 PATIENCE = 30.0
 # Connections at a time; the one that has been there longest makes place.
 MAX_CONNECTIONS = 2048
-# Seconds after its clear_group in which a job may yet ask something: LAVA also sends one when a wait times out.
-LINGER = 10.0
 # Connections that are taken in one turn of the loop.
 _AT_ONCE = 64
 # Seconds without new ones after one that could not be taken.
@@ -58,7 +56,7 @@ class LavaServer:
             )
         except OSError as error:
             raise SetupError(
-                f"can't listen on {host}:{port} for LAVA's protocol: {error.strerror or error}; "
+                f"can't listen on {written(host, port)} for LAVA's protocol: {error.strerror or error}; "
                 "is a lava-coordinator running?"
             ) from error
         self._listener.setblocking(False)
@@ -169,7 +167,7 @@ class LavaServer:
             raise ProtocolError(str(error)) from error
         clients = self._of_group(request.group)
         if request.kind == "clear_group":
-            member.closing = now + LINGER
+            hosted.leave_soon(member, "has ended its job", now)
             clients.gone(request.client, now)
             if hosted.all_done:
                 self._begin(self._end(request.group, hosted, answer))
@@ -281,3 +279,8 @@ def parse_address(text: str) -> tuple[str, int]:
     except OSError as error:
         raise ValueError(f"{text}: {error.strerror}") from error
     return host, int(port)
+
+
+def written(host: str, port: int) -> str:
+    """The address as "HOST:PORT", or "[HOST]:PORT", as `parse_address` reads it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -97,7 +97,7 @@ class RemoteGroup:
         self._serial = 0
         self._reports: dict[int, bytes] = {}  # those that are not noted
         self._left: str | None = None
-        self._lost: str | None = None  # why the console is not connected
+        self._lost: bytes | None = None  # the message that says why there is no connection to the device
         self._heard = -HEARD_PAUSE
         self._answers: list[Answer] = []
         self._awake = False
@@ -140,8 +140,8 @@ class RemoteGroup:
 
     def lose(self, attachment: Attachment, reason: str, *, boots: bool = False) -> None:
         """There is no connection to the device, or it boots; `reason` is a clause."""
-        self._lost = reason
-        self._send(encode("lose", reason))
+        self._lost = encode("lose", reason, boots)
+        self._send(self._lost)
 
     def regain(self, attachment: Attachment) -> None:
         """There is a connection again."""
@@ -265,7 +265,7 @@ class RemoteGroup:
                 number = await connection.greeted
         except TimeoutError:
             connection.drop("it does not answer")
-            raise GroupUnreachable(f"{self.path}: whoever listens there does not answer") from None
+            raise GroupUnreachable(f"{self.path}: the program that listens there does not answer") from None
         except OSError as error:
             raise GroupUnreachable(f"{self.path}: {error.strerror or error}") from error
         except BaseException:
@@ -274,8 +274,8 @@ class RemoteGroup:
         if self._number is not None and number != self._number:
             connection.drop("the group is another one")
             raise GroupRefused(
-                "the coordinator was started anew and has lost the group's messages; "
-                "with --group-log they would outlive that"
+                "the group was begun anew, and its messages of before are lost; "
+                "with --group-log they outlive a restart of the coordinator"
             )
         if self._number is not None:
             self._notice("the connection to the group is back")
@@ -287,7 +287,7 @@ class RemoteGroup:
         for open_number, asked in self._open.items():
             self._ask(open_number, asked)
         if self._lost is not None:
-            connection.send(encode("lose", self._lost))
+            connection.send(self._lost)
         if self._left is not None:
             connection.send(encode("leave", self._left))
 
@@ -336,7 +336,7 @@ class _Connection(asyncio.Protocol):
             for kind, fields in self._decoder.receive_data(data):
                 self._take(kind, fields)
         except ProtocolError as error:
-            self.drop(f"it sends what is invalid: {error}")
+            self.drop(f"it has sent an invalid message: {error}")
 
     def _take(self, kind: str, fields: list[object]) -> None:
         if self.greeted.done():
@@ -345,6 +345,8 @@ class _Connection(asyncio.Protocol):
             self._group.received(kind, fields)
         elif kind == "refused":
             self.greeted.set_exception(GroupRefused(str(fields[0])))
+        elif kind == "unavailable":
+            self.greeted.set_exception(GroupUnreachable(str(fields[0])))
         elif kind == "welcome":
             assert isinstance(fields[1], int)
             self.greeted.set_result(fields[1])

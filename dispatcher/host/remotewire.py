@@ -6,17 +6,17 @@
     to the group                                              from the group
     hello   version, group, size, device, role,               welcome  version, number
             console, job, incarnation                         refused  sentence
-    ask     number, identity, operation, arguments, position  answer   number, reply or nil
-    cancel  number, reason                                    noted    serial
-    report  serial, kind, fields, position
+    ask     number, identity, operation, arguments, position  unavailable  sentence
+    cancel  number, reason                                    answer   number, reply or nil
+    report  serial, kind, fields, position                    noted    serial
     heard
     leave   reason
-    lose    reason
+    lose    reason, boots
     regain
 
-The first message of each side is hello, and welcome or refused. `number` is what the asker calls a request on this
-connection; it is answered with nil once it is recorded, and with its packed reply. A report is
-kept until it is noted, and may come twice. No I/O and no clock.
+The first message of each side is hello; and welcome, refused, or unavailable, which may be over soon. `number` is what
+the asker calls a request on this connection; it is answered with nil once it is recorded, and with its packed reply. A
+report is kept until it is noted, and may come twice. No I/O and no clock.
 """
 
 import struct
@@ -25,7 +25,7 @@ from typing import Any
 
 from toolkit.wire.vocabulary import IDENTITY_SIZE, MAX_REPLY, ProtocolError, pack, unpack
 
-VERSION = 1
+VERSION = 2
 # Where hooks find the coordinator of their machine.
 DEFAULT_SOCKET = "/run/lavabox/coordinator"
 # Bytes of a message: the largest reply, or the largest request (MAX_REQUEST is less), and the rest.
@@ -61,6 +61,10 @@ def _is_reason(value: Any) -> bool:
     return isinstance(value, str) and len(value) <= _MAX_REASON
 
 
+def _is_yes_or_no(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
 def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
@@ -91,12 +95,13 @@ TO_GROUP: dict[str, tuple[_Check, ...]] = {
     "report": (_is_count, _is_text, _is_fields, _is_count),
     "heard": (),
     "leave": (_is_reason,),
-    "lose": (_is_reason,),
+    "lose": (_is_reason, _is_yes_or_no),
     "regain": (),
 }
 FROM_GROUP: dict[str, tuple[_Check, ...]] = {
     "welcome": (_is_count, _is_count),
     "refused": (_is_reason,),
+    "unavailable": (_is_reason,),
     "answer": (_is_count, _is_reply),
     "noted": (_is_count,),
 }
@@ -152,5 +157,5 @@ class Decoder:
         if len(fields) < len(checks) or not all(
             check(field) for check, field in zip(checks, fields, strict=True)
         ):
-            raise ProtocolError(f"a {kind!r} message that is not as it should be")
+            raise ProtocolError(f"a {kind!r} message that is malformed")
         return str(kind), fields

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from dispatcher.engine import Engine
 from dispatcher.errors import SetupError, UsageError
-from dispatcher.files import check_writable, open_regular, told, write_whole
+from dispatcher.files import check_writable, read_text, told, write_whole
 from dispatcher.group.configuration import Configuration, parse_configuration
 from dispatcher.group.wording import enumerated
 from dispatcher.grouplog import GroupLogError
@@ -224,8 +224,7 @@ def _configuration(path: Path | None) -> Configuration:
     if path is None:
         return Configuration()
     try:
-        with open_regular(path) as file:
-            return parse_configuration(file.read().decode())
+        return parse_configuration(read_text(path))
     except OSError as error:
         raise UsageError(f"--device-config {told(error)}") from error
     except ValueError as error:
@@ -309,7 +308,7 @@ def _allow_descriptors(wanted: int) -> None:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         if hard != resource.RLIM_INFINITY and hard < wanted:
             raise SetupError(
-                f"this many devices need {wanted} open files, but only {hard} are allowed; see `ulimit -Hn`"
+                f"so many devices need {wanted} open files, but only {hard} are allowed; see `ulimit -Hn`"
             )
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 

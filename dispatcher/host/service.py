@@ -7,10 +7,8 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
 
-from dispatcher.group.wording import shown
-from dispatcher.grouplog import GroupLogError
+from dispatcher.errors import on_one_line
 from dispatcher.host.stopsignals import STOP_SIGNALS
 
 # Characters of a message.
@@ -20,27 +18,11 @@ _MAX_MESSAGE = 2000
 def tell(sentence: str) -> None:
     """Write a line for the operator to standard error, with the time where it is no journal that has its own."""
     text = sentence if len(sentence) <= _MAX_MESSAGE else sentence[:_MAX_MESSAGE] + "..."
-    text = "".join(c if c.isprintable() else shown(c) for c in text)
     try:
-        print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+        print(f"{time.strftime('%H:%M:%S')} {on_one_line(text)}", file=sys.stderr, flush=True)
     except OSError:
         # Nobody looks any more; that ends no service.
         return
-
-
-def tell_of_broken_logs(say: Callable[[str], object]) -> None:
-    """Have it said, and nothing more, when a group log can't go on: requests to it fail, all else goes on.
-
-    :param say: takes a sentence.
-    """
-
-    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        if isinstance(error := context.get("exception"), GroupLogError):
-            say(str(error))
-        else:
-            loop.default_exception_handler(context)
-
-    asyncio.get_running_loop().set_exception_handler(handle)
 
 
 def stop_event(reload: Callable[[], object] | None = None) -> asyncio.Event:

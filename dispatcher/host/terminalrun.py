@@ -9,7 +9,6 @@ The consoles go their own ways in the `Dispatcher`; this decides when the run is
 """
 
 import asyncio
-import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,6 @@ from enum import Enum
 from dispatcher.consoles import Console, ConsoleError
 from dispatcher.consoles.processes import (
     Processes,
-    become_subreaper,
     everything_below,
     kill_all,
     reap_orphans,
@@ -28,29 +26,26 @@ from dispatcher.consoles.ptyprocess import PtyProcess
 from dispatcher.engine import Engine
 from dispatcher.errors import SetupError
 from dispatcher.files import told
-from dispatcher.group.deadend import DEAD_END, DeadEnd
 from dispatcher.group.events import Event, Founded
 from dispatcher.group.results import Case, Counts
 from dispatcher.group.wording import command, counted
-from dispatcher.grouplog import GroupLog
+from dispatcher.grouplog import GroupLog, GroupLogError
 from dispatcher.host.attachment import Attachment
 from dispatcher.host.consolelog import ConsoleLogs
 from dispatcher.host.deadwatch import Watch
 from dispatcher.host.dispatcher import Dispatcher
 from dispatcher.host.failedoutput import FailedOutput
 from dispatcher.host.group import Group
-from dispatcher.host.stopsignals import STOP_SIGNALS
+from dispatcher.host.hangs import Hangs
+from dispatcher.host.runsignals import take_over
 from dispatcher.host.timer import Timer
 from dispatcher.jobs.rules import JobRules
 from dispatcher.line.session import Counters
 from dispatcher.line.textpatterns import Pattern
 from dispatcher.view.display import Display, Row
 from dispatcher.view.interactive import ConsoleDisplay
-from dispatcher.view.statusview import LiveView, Plain, Silence, Status, area, statuses, summary
+from dispatcher.view.statusview import LiveView, Plain, Status, area, statuses
 from toolkit.wire.vocabulary import INTERRUPTED, NO, RESULTS
-
-# How often the same dead end may come again before a run that is to end is ended.
-MAX_REPEATS = 10
 
 
 class State(Enum):
@@ -61,6 +56,7 @@ class State(Enum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"  # ended by itself, otherwise than successfully
     STOPPED = "stopped"  # ended from here
+    TIMED_OUT = "stopped at a time-out"  # the same, as its time was over
 
 
 @dataclass(slots=True, eq=False)
@@ -130,19 +126,17 @@ class TerminalRun:
         self._token = token
         self._fail_fast = fail_fast
         self._rules = rules
-        self._watch = watch
         self._patterns = patterns
         readers = [*readers, *([] if rules is None else [rules.apply])]
         self._group = Group(engine, log, self, readers)
         self._dispatcher = Dispatcher(self._failed)
         self._dispatcher.groups.append(self._group)
         self._stopping: set[asyncio.Task[None]] = set()
-        self._dead_end: object = None  # the last one: who waits for what
-        self._repeated = 0
-        self._stuck: frozenset[bytes] = frozenset()
-        self._silence = Silence()
         self._time_is_over: float | None = None
         self._failure: BaseException | None = None
+        # Otherwise the status area shows what they do, or whoever works in them sees it.
+        silent = not view.live and not isinstance(display, ConsoleDisplay)
+        self._hangs = Hangs(engine, watch, display.message, tells_silence=silent, must_end=must_end)
         self._timer = Timer(self._handle_timeout)
 
     async def run(self, founded: Founded, timeout: float | None = None) -> None:
@@ -155,8 +149,8 @@ class TerminalRun:
         """
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        self._watch_signals()
-        become_subreaper()
+        self._loop.set_exception_handler(self._fail)
+        take_over(self._view, stop=self._stop_by, reap=self._reap, redraw=self._group.wake)
         await self._group.open(founded)
         try:
             if not self._must_end and self._engine.state.changes > 1:
@@ -230,7 +224,7 @@ class TerminalRun:
             return False
         if device.interactive:
             return not self.timed_out
-        if device.state in (State.RUNNING, State.STOPPED) and not device.how.startswith("stopped at"):
+        if device.state in (State.RUNNING, State.STOPPED):
             return self.left or not self._must_end
         return device.state is State.SUCCEEDED
 
@@ -261,25 +255,6 @@ class TerminalRun:
             )
         except ValueError as error:
             raise SetupError(f"{error}; change that, or name a new file with --group-log") from error
-
-    def _watch_signals(self) -> None:
-        self._loop.set_exception_handler(self._fail)
-        for number in STOP_SIGNALS:
-            # nohup has one ignored, and is to have its way.
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                self._loop.add_signal_handler(number, self._stop_by, number)
-        self._loop.add_signal_handler(signal.SIGCHLD, self._reap)
-        # What forks without end leaves us orphans faster than the loop takes note of their ends.
-        signal.set_wakeup_fd(signal.set_wakeup_fd(-1), warn_on_full_buffer=False)
-        if isinstance(self._view, LiveView):
-            self._loop.add_signal_handler(signal.SIGWINCH, self._group.wake)
-            self._loop.add_signal_handler(signal.SIGTSTP, self._suspend, self._view)
-
-    def _suspend(self, view: LiveView) -> None:
-        """Ctrl-Z: the shell gets a clean screen, and we are stopped here until it lets us go on."""
-        view.hide()
-        os.kill(os.getpid(), signal.SIGSTOP)
-        self._group.wake()
 
     def _quit(self) -> None:
         self.left = True
@@ -319,7 +294,7 @@ class TerminalRun:
 
     def _time_out(self, seconds: float) -> None:
         self.timed_out = True
-        self._display.message(f"the time is over: {seconds:g} s")
+        self._display.message(f"timed out: the run was ended after {seconds:g} s")
         waits: dict[str, list[str]] = {}
         for wait in self._engine.state.coordinator.open_waits():
             sentence = f"waits in {command(wait.waiting)} for {wait.whom}"
@@ -337,14 +312,12 @@ class TerminalRun:
             device for device in self.devices.values() if device.state is State.RUNNING and self._must_end
         ]
         for device in stopped:
-            device.state = State.STOPPED
+            device.state = State.TIMED_OUT if self.timed_out else State.STOPPED
             device.how = "stopped at the time-out" if self.timed_out else "stopped"
         closing = (device.attachment.close() for device in stopped if device.attachment is not None)
         await asyncio.gather(*closing, return_exceptions=True)
         # Before one leaves, or the others' waits for it would fail.
-        status, why = (
-            (NO, "the time of the run was over") if self.timed_out else (INTERRUPTED, "the run was stopped")
-        )
+        status, why = (NO, "the run timed out") if self.timed_out else (INTERRUPTED, "the run was stopped")
         for device in stopped:
             self._engine.end_waits(device.name, status, why, self._loop.time())
         for device in stopped:
@@ -399,11 +372,11 @@ class TerminalRun:
             self._stop.set()
 
     async def _stop_device(self, device: Device, how: str) -> None:
-        """End a device in the middle of what it does; the others go on."""
+        """End a device whose time is over, in the middle of what it does; the others go on."""
         device.ended = self._loop.time()
-        device.state, device.how = State.STOPPED, how
+        device.state, device.how = State.TIMED_OUT, how
         self._display.notice(device.name, how, bad=True)
-        self._engine.end_waits(device.name, NO, "the time of its test action was over", device.ended)
+        self._engine.end_waits(device.name, NO, "its test action timed out", device.ended)
         await self._dispatcher.remove(device.name, f"was {how}")
         self._after_end(device)
 
@@ -435,10 +408,13 @@ class TerminalRun:
 
     def turned(self, now: float) -> None:
         """What this turn of the loop brought has been carried out."""
-        if self._watch is not None:
-            self._watch.note(now)
+        self._hangs.note(now)
         self._view.flush(now)
         self._set_timer()
+
+    def broken(self, error: GroupLogError) -> None:
+        """The run can't go on, and `run` raises this."""
+        self._give_up(error)
 
     def log(self, device: Device, data: bytes) -> None:
         """Write console output to the device's log."""
@@ -458,11 +434,10 @@ class TerminalRun:
     # Time
 
     def _set_timer(self) -> None:
-        sources = (self._display, self._watch, self._view)
-        times = [source.next_timeout() for source in sources if source is not None]
+        sources = (self._display, self._hangs, self._view)
+        times = [source.next_timeout() for source in sources]
         rules_due = None if self._rules is None else self._rules.next_timeout()
         times.append(None if rules_due is None else rules_due - self._engine.epoch)
-        times.append(self._silence_due())
         self._timer.set(min((time for time in times if time is not None), default=None))
 
     def _handle_timeout(self) -> None:
@@ -472,50 +447,11 @@ class TerminalRun:
             device = self.devices.get(name)
             if device is not None and not device.over:
                 self._stopping.add(self._loop.create_task(self._stop_device(device, how)))
-        if self._watch is not None and (dead_end := self._watch.handle_timeout(now)) is not None:
-            self._meet(dead_end, now)
-        due = self._silence_due()
-        if due is not None and now >= due:
-            self._display.message(
-                summary(
-                    self._statuses(),
-                    self._engine.epoch + now,
-                    now - self._engine.heard,
-                    {} if self._watch is None else self._watch.doings(),
-                )
-            )
-            self._silence.told(now)
+        if self._hangs.handle_timeout(now, self._statuses):
+            self._stop.set()
         self._group.wake()
 
-    def _meet(self, dead_end: DeadEnd, now: float) -> None:
-        """Tell of a dead end, and let its waits fail if they are to."""
-        if dead_end.doubt:
-            what = dead_end.sentences[0].removeprefix(DEAD_END)
-            self._display.message(f"perhaps a dead end: {what}. But {dead_end.doubt}. The waits go on")
-            return
-        waits = {(wait.device, wait.kind, wait.ids, wait.whom) for wait in dead_end.waits}
-        self._repeated = self._repeated + 1 if waits == self._dead_end else 0
-        self._dead_end = waits
-        for sentence in dead_end.sentences if not self._repeated else ["the same dead end again"]:
-            self._display.message(sentence)
-        assert self._watch is not None
-        if not self._watch.fails:
-            self._stuck = frozenset(wait.identity for wait in dead_end.waits)
-            return
-        self._engine.fail(dead_end, now)
-        if self._must_end and self._repeated == MAX_REPEATS:
-            # A script that tries again and again, as in `until lava-wait x; do :; done`.
-            self._display.message("the scripts run into it again and again: the run ends")
-            self._stop.set()
-
     # What the devices do
-
-    def _silence_due(self) -> float | None:
-        if self._view.live or isinstance(self._display, ConsoleDisplay):
-            return None
-        # Devices that are to end by themselves may also hang without waiting for each other.
-        awaited = self._must_end or self._engine.state.coordinator.anybody_waits
-        return self._silence.next_timeout(self._engine.heard, awaited)
 
     def _area(self, now: float, width: int, height: int) -> list[str]:
         left = None if self._time_is_over is None else self._time_is_over - now
@@ -534,7 +470,7 @@ class TerminalRun:
                 for name, device in self.devices.items()
                 if device.attachment is not None and device.attachment.trouble
             },
-            stuck=self._stuck,
+            stuck=self._hangs.stuck,
         )
 
 

@@ -18,13 +18,15 @@ text, for the URLs of its remotes and the format of its objects.
 import contextlib
 import os
 import re
+import resource
 import shutil
+import signal
 import stat
 import subprocess
 import tempfile
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO
@@ -37,6 +39,16 @@ PATIENCE = 60.0
 # Files of one commit or work tree, and bytes of them.
 MAX_FILES = 100_000
 MAX_SIZE = 2 * 1024**3
+# Folders in each other.
+MAX_DEPTH = 200
+
+# Bytes of memory for git: a small object can say that it is unpacked to any size. Files above half of it are
+# streamed, and what git only maps does not count.
+_MAX_MEMORY = 1024**3
+# What git prints as an answer: settings, a name.
+_MAX_ANSWER = 16 * 1024 * 1024
+# Bytes of a line of a list: a path, and what stands before it.
+_MAX_LINE = 8192
 
 # What is read of a small file: a configuration, HEAD, a path.
 _MAX_TEXT = 1024 * 1024
@@ -75,24 +87,66 @@ class Entry:
     name: str
 
 
+def walk(folder: Path, unreadable: Callable[[OSError], None]) -> Iterator[tuple[str, list[os.DirEntry[str]]]]:
+    """Each folder below this one but .git, itself as "", with what is in it; links are not followed.
+
+    Raises SetupError for folders nested too deep.
+
+    :param unreadable: is called for a folder that can't be looked into, and may raise; it is passed over otherwise.
+    """
+    folders = [("", 0)]
+    while folders:
+        name, depth = folders.pop()
+        try:
+            with os.scandir(folder / name) as scanned:
+                entries = list(scanned)
+        except OSError as error:
+            unreadable(error)
+            continue
+        yield name, entries
+        inner = [
+            (os.path.join(name, entry.name), depth + 1)
+            for entry in entries
+            if entry.name != ".git" and entry.is_dir(follow_symlinks=False)
+        ]
+        if inner and depth == MAX_DEPTH:
+            raise SetupError(f"{folder} has folders that are nested more than {MAX_DEPTH} deep")
+        folders += inner
+
+
 def is_clone(folder: Path) -> bool:
     """Whether the folder is a clone: a work tree with its .git, or a bare repository."""
     return _has_git(folder) or _is_git_folder(folder)
 
 
 def clone_around(folder: Path) -> Path | None:
-    """The nearest folder, this one or one above it, that is the top of a work tree of git."""
+    """The nearest folder, this one or one above it, that is the top of a work tree of git.
+
+    It is of whoever this folder is of, or of root, or ours: anybody can make a /tmp/.git.
+    """
     folder = folder.resolve()
-    return next((above for above in (folder, *folder.parents) if _has_git(above)), None)
+    trusted = {folder.stat().st_uid, os.geteuid(), 0}
+    for above in (folder, *folder.parents):
+        if _has_git(above) and {above.stat().st_uid, (above / ".git").lstat().st_uid} <= trusted:
+            return above
+    return None
 
 
 def _has_git(folder: Path) -> bool:
+    """Whether there is something that is or was a repository: one that is broken, or not for us to read, is one."""
     dot = folder / ".git"
-    return dot.is_file() or _is_git_folder(dot)
+    try:
+        return dot.is_file() or any(dot.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
 
 
 def _is_git_folder(folder: Path) -> bool:
-    return (folder / "HEAD").is_file() and (folder / "objects").is_dir() and (folder / "refs").is_dir()
+    return os.path.isfile(folder / "HEAD") and all(
+        os.path.isdir(folder / name) for name in ("objects", "refs")
+    )
 
 
 class Clone:
@@ -110,9 +164,12 @@ class Clone:
         (self._ours / "HEAD").write_text("ref: refs/heads/none\n")
         for name in ("objects", "refs"):
             (self._ours / name).mkdir()
-        git_folder, common = (folder, folder) if self.bare else self._git_folders()
-        self._settings = self._read_settings(common)
-        self._link(git_folder, common)
+        try:
+            git_folder, common = (folder, folder) if self.bare else self._git_folders()
+            self._settings = self._read_settings(common)
+            self._link(git_folder, common)
+        except OSError as error:
+            raise self._error(str(error)) from None
 
     # Setting up ours
 
@@ -127,6 +184,10 @@ class Clone:
                 raise self._error(
                     "its .git is a file that leads to no repository; remove it to use the folder as it is"
                 )
+        elif not _is_git_folder(git_folder):
+            raise self._error(
+                "its .git is no repository (it lacks HEAD, objects or refs); remove it to use the folder as it is"
+            )
         common = git_folder
         if os.path.lexists(git_folder / "commondir"):
             common = (git_folder / self._text(git_folder / "commondir").rstrip("\n")).resolve()
@@ -163,6 +224,8 @@ class Clone:
 
     def _write_config(self, extensions: dict[str, str]) -> None:
         lines = ["[core]", "\trepositoryformatversion = 1", "\tfsmonitor = false", "\thooksPath = /dev/null"]
+        # A commit graph says again what the commits say, perhaps otherwise.
+        lines += ["\twarnAmbiguousRefs = false", "\tcommitGraph = false"]
         lines += ["[extensions]", *(f"\t{name} = {value}" for name, value in extensions.items()), ""]
         (self._ours / "config").write_text("\n".join(lines))
 
@@ -171,7 +234,8 @@ class Clone:
             (self._ours / name).rmdir()
         for name in _PARTS:
             if os.path.lexists(common / name):
-                self._check_plain(common / name)
+                # Of a branch that it may not read git says that there is none.
+                self._check_plain(common / name, readable=name != "objects")
                 (self._ours / name).symlink_to(common.resolve() / name)
         for name in ("alternates", "http-alternates"):
             path = common / "objects" / "info" / name
@@ -196,8 +260,11 @@ class Clone:
                 extensions[name] = value
         self._write_config(extensions)
 
-    def _check_plain(self, path: Path) -> None:
-        """A link may lead to another repository, and nothing else than a file has an end."""
+    def _check_plain(self, path: Path, readable: bool = False) -> None:
+        """A link may lead to another repository, and nothing else than a file has an end.
+
+        :param readable: also, that all files can be read.
+        """
         folders, count = [path], 0
         try:
             kind = path.lstat().st_mode
@@ -212,6 +279,8 @@ class Clone:
                         folders.append(Path(entry.path))
                     elif not entry.is_file(follow_symlinks=False):
                         raise self._error(f"{entry.path} is neither a file nor a folder")
+                    elif readable and not os.access(entry.path, os.R_OK):
+                        raise self._error(f"{entry.path}: permission denied")
                 if count > _MAX_STORED:
                     raise self._error(f"{path} has more than {_MAX_STORED} files; run `git gc` there")
         except OSError as error:
@@ -277,12 +346,15 @@ class Clone:
 
     def work_tree(self) -> list[str]:
         """The paths of what git has or would add, files that are gone among them. Raises GitError."""
-        # Git would wait for somebody to write to a FIFO of this name.
-        for folder, inner, files in os.walk(self.folder):
-            inner[:] = [name for name in inner if name != ".git"]
-            path = os.path.join(folder, ".gitignore")
-            if ".gitignore" in files and os.path.exists(path) and not os.path.isfile(path):
-                raise self._error(f"{path} is no regular file")
+        # Git would wait for somebody to write to FIFOs of these names; it looks whether a folder is a clone itself.
+        for name, entries in walk(self.folder, lambda error: None):
+            paths = {entry.name: entry.path for entry in entries}
+            read = [paths.get(".gitignore")]
+            if name and ".git" in paths:
+                read.append(os.path.join(paths[".git"], "HEAD"))
+            for path in read:
+                if path and os.path.exists(path) and not os.path.isfile(path):
+                    raise self._error(f"{path} is no regular file")
         # The nested repositories that it may name end in "/".
         listed = set(self._lines("ls-files", "-z", "--cached", "--others", "--exclude-standard"))
         names = sorted(name for name in listed if not name.endswith("/"))
@@ -300,13 +372,15 @@ class Clone:
                     header = output.readline().decode(errors="replace").split()
                     if header[1:] != ["blob", str(entry.size)]:
                         raise self._error(
-                            f"{entry.name!r:.100} can't be had: {' '.join(header) or 'git ended'}"
+                            f"{entry.name!r:.100} can't be read: {' '.join(header) or 'git ended'}"
                         )
                     yield entry, output
                     output.read(1)
 
     def read(self, entry: Entry, limit: int) -> bytes:
         """The first bytes of a file, `limit` at most. Raises GitError."""
+        if entry.size > MAX_SIZE:
+            raise self._error(f"{entry.name!r:.100} has {entry.size} bytes, more than {MAX_SIZE}")
         stream = self.contents([entry])
         try:
             _, output = next(stream)
@@ -327,7 +401,9 @@ class Clone:
             if stat.S_ISLNK(entry.mode):
                 if entry.size >= _MAX_LINK:
                     raise self._error(f"{entry.name!r:.100} at {commit[:12]} is a link of {entry.size} bytes")
-                links.append((path, stream.read(entry.size)))
+                links.append((path, target := stream.read(entry.size)))
+                if b"\0" in target:
+                    raise self._error(f"{entry.name!r:.100} at {commit[:12]} is a link to no name")
                 continue
             mode = 0o777 if entry.mode & 0o100 else 0o666
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -336,15 +412,18 @@ class Clone:
                 while left:
                     data = stream.read(min(left, 1 << 20))
                     if not data:
-                        raise self._error(f"{entry.name!r:.100} can't be had: git ended")
+                        raise self._error(f"{entry.name!r:.100} can't be read: git ended")
                     left -= file.write(data)
         # Last, so that nothing is written through one.
         for path, target in links:
             os.symlink(target, os.fsencode(path))
 
     def _check_name(self, name: str) -> None:
-        if any(part in ("", ".", "..") or part.lower() == ".git" for part in name.split("/")):
+        parts = name.split("/")
+        if any(part in ("", ".", "..") or part.lower() == ".git" for part in parts):
             raise self._error(f"{name!r:.100} is no name that a file of a clone may have")
+        if len(parts) > MAX_DEPTH + 1:
+            raise self._error(f"{name!r:.100} is nested more than {MAX_DEPTH} folders deep")
 
     # Running git
 
@@ -358,11 +437,16 @@ class Clone:
                 lines += map(os.fsdecode, whole)
                 if len(lines) > MAX_FILES:
                     raise self._error(f"it has more than {MAX_FILES} files")
+                if len(rest) > _MAX_LINE:
+                    raise self._error("it has a file with a name that is too long")
         return lines
 
     def _output(self, *arguments: str, stdin: IO[bytes] | None = None) -> str:
         with self._running(*arguments, stdin=stdin) as output:
-            return os.fsdecode(output.read())
+            answer = output.read(_MAX_ANSWER + 1)
+            if len(answer) > _MAX_ANSWER:
+                raise self._error(f"git prints more than {_MAX_ANSWER} bytes about it")
+            return os.fsdecode(answer)
 
     def _answer(self, *arguments: str) -> str | None:
         """What git prints; None if it says no: without a word, which is other than that it can't say."""
@@ -392,15 +476,23 @@ class Clone:
                     stdin=stdin or subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=errors,
+                    # `git` may be a script, whose programs would keep the pipe open.
+                    process_group=0,
+                    # A limit that is set from here comes too late, and a system call is safe beside threads.
+                    preexec_fn=_limit_memory,  # noqa: PLW1509
                 )
             except FileNotFoundError:
                 raise self._error("git is not installed; install it, or name a folder without .git") from None
             except OSError as error:
                 raise self._error(f"git can't be run: {error.strerror}") from None
 
+            def end() -> None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+
             def kill() -> None:
                 late.set()
-                process.kill()
+                end()
 
             timer = threading.Timer(PATIENCE, kill)
             timer.start()
@@ -410,7 +502,7 @@ class Clone:
                 process.stdout.close()
                 status = process.wait()
             except BaseException:
-                process.kill()
+                end()
                 process.wait()
                 if late.is_set():
                     raise self._error(f"git has not answered within {PATIENCE:g} s") from None
@@ -420,13 +512,18 @@ class Clone:
                 process.stdout.close()
             if late.is_set():
                 raise self._error(f"git has not answered within {PATIENCE:g} s")
-            if status:
-                errors.seek(0)
-                said = errors.read(4096).decode(errors="replace").strip().partition("\n")[0]
-                if not said and status == 1:
-                    raise _SaysNo(str(self.folder))
-                said = re.sub(r"^(fatal|error): ", "", said) or f"git ended with status {status}"
+            errors.seek(0)
+            said = errors.read(4096).decode(errors="replace").strip().partition("\n")[0]
+            if not said and status == 1:
+                raise _SaysNo(str(self.folder))
+            # A folder that it may not read it leaves out, warns of, and ends with 0.
+            if status or said:
+                said = re.sub(r"^(fatal|error|warning): ", "", said) or f"git ended with status {status}"
                 raise self._error(said)
+
+
+def _limit_memory() -> None:
+    resource.setrlimit(resource.RLIMIT_DATA, (_MAX_MEMORY, _MAX_MEMORY))
 
 
 class _SaysNo(Exception):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dispatcher.errors import SetupError, UsageError
 from dispatcher.files import open_regular
-from dispatcher.jobs.clone import MAX_FILES, MAX_SIZE, Clone, Entry, GitError, clone_around, is_clone
+from dispatcher.jobs.clone import MAX_FILES, MAX_SIZE, Clone, Entry, GitError, clone_around, is_clone, walk
 from dispatcher.jobs.model import Checkout, Place
 from dispatcher.jobs.source import MAX_BYTES, JobError, Remarks, RepositoryError
 
@@ -57,16 +57,22 @@ class Repositories:
         self._names: dict[Checkout, list[str]] = {}
 
     def find(self, url: str, around: Path, place: Place) -> Path | None:
-        """The folder of a repository; None if it is not here. Raises RepositoryError.
+        """The folder of a repository; None if it is not here. Raises JobError or RepositoryError.
 
         :param around: the folder of the file that names it: a local path counts from there, and it may
-            lie in a clone of that URL.
+            lie in a clone of that URL. What lies elsewhere, whoever starts us names by --repo.
         """
         if normal(url) in self._folders:
             return self._folders[normal(url)]
         if "://" not in url or url.startswith("file://"):
             path = Path(os.path.normpath(around / url.removeprefix("file://")))
-            if path.is_dir():
+            if os.path.isdir(path):
+                home = (clone_around(around) or around).resolve()
+                if not path.resolve().is_relative_to(home):
+                    raise JobError(
+                        place,
+                        f"{url} leads out of {home}, where the job is; if you trust it with that, add --repo {url}={path}",
+                    )
                 return path
         top = clone_around(around)
         if top is None:
@@ -144,6 +150,8 @@ class Repositories:
         pure = os.path.normpath(path)
         if os.path.isabs(pure) or pure.split("/")[0] == "..":
             raise SetupError(f"{path!r:.100} leads out of the repository")
+        if ".git" in pure.split("/"):
+            raise SetupError(f"{path!r:.100} is git's, and no file of the repository")
         return self._of_commit(checkout, pure) if checkout.revision else _of_folder(checkout.folder, pure)
 
     def _of_commit(self, checkout: Checkout, path: str) -> bytes | None:
@@ -230,8 +238,10 @@ def _of_folder(folder: Path, path: str) -> bytes | None:
             raise SetupError(f"{path!r:.100} leads out of the repository")
         with open_regular(file) as stream:
             return stream.read(MAX_BYTES + 1)
-    except (OSError, ValueError, RuntimeError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, RuntimeError):
         return None
+    except OSError as error:
+        raise SetupError(f"{file}: {error.strerror}") from None
 
 
 def _present(folder: Path, names: Sequence[str]) -> list[str]:
@@ -247,12 +257,14 @@ def _present(folder: Path, names: Sequence[str]) -> list[str]:
 
 
 def _walk(folder: Path) -> list[str]:
-    """The files of a folder that is no clone, and the links in it."""
+    """The files of a folder that is no clone, and the links in it. Raises SetupError."""
+
+    def unreadable(error: OSError) -> None:
+        raise SetupError(f"{error.filename}: {error.strerror}; each device gets a copy of {folder}")
+
     found: list[str] = []
-    for top, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if name != ".git"]
-        links = [name for name in folders if os.path.islink(os.path.join(top, name))]
-        found += [os.path.relpath(os.path.join(top, name), folder) for name in (*files, *links)]
+    for top, entries in walk(folder, unreadable):
+        found += [os.path.join(top, one.name) for one in entries if not one.is_dir(follow_symlinks=False)]
         if len(found) > MAX_FILES:
             raise SetupError(
                 f"{folder} has more than {MAX_FILES} files, and each device gets a copy; name a smaller folder"

@@ -94,10 +94,11 @@ class Remarks:
         return tuple(self._first.values())
 
 
-def parse(data: bytes, file: str, remarks: Remarks) -> Node:
+def parse(data: bytes, file: str, remarks: Remarks, *, any_tags: bool = False) -> Node:
     """The tree of a YAML file. Raises JobError.
 
     :param file: what it is called in messages.
+    :param any_tags: pass over tags, instead of refusing them; a scalar with one has no value then.
     """
     if len(data) > MAX_BYTES:
         raise JobError(file, f"{len(data)} bytes are too many for a job or definition ({MAX_BYTES})")
@@ -112,8 +113,8 @@ def parse(data: bytes, file: str, remarks: Remarks) -> Node:
     except yaml.YAMLError as error:
         raise _no_yaml(error, text, file) from None
     if node is None:
-        raise JobError(file, "there is nothing in this file; a job or a test definition is expected")
-    return _Converter(file, remarks, text.splitlines()).convert(node)
+        raise JobError(file, "this file is empty; a job or a test definition is expected")
+    return _Converter(file, remarks, text.splitlines(), any_tags).convert(node)
 
 
 def _check_depth(text: str, file: str) -> None:
@@ -151,10 +152,11 @@ def _no_yaml(error: yaml.YAMLError, text: str, file: str) -> JobError:
 
 
 class _Converter:
-    def __init__(self, file: str, remarks: Remarks, lines: Sequence[str]) -> None:
+    def __init__(self, file: str, remarks: Remarks, lines: Sequence[str], any_tags: bool) -> None:
         self._file = file
         self._remarks = remarks
         self._lines = lines
+        self._any_tags = any_tags
         self._constructor = yaml.constructor.SafeConstructor()
         # By identity, as an alias is its anchor's node. None: it is being converted.
         self._done: dict[int, tuple[Node, int] | None] = {}
@@ -173,9 +175,9 @@ class _Converter:
                 raise JobError(self._place(node), "an alias is used inside its own value")
             return done
         self._done[id(node)] = None
-        if isinstance(node, yaml.MappingNode) and node.tag == _TAGS + "map":
+        if isinstance(node, yaml.MappingNode) and self._is(node, "map"):
             done = self._map(node)
-        elif isinstance(node, yaml.SequenceNode) and node.tag == _TAGS + "seq":
+        elif isinstance(node, yaml.SequenceNode) and self._is(node, "seq"):
             pairs = [self._convert(item) for item in node.value]
             items = Items(self._place(node), [item for item, _ in pairs])
             done = items, 1 + sum(count for _, count in pairs)
@@ -188,12 +190,17 @@ class _Converter:
         self._done[id(node)] = done
         return done
 
+    def _is(self, node: yaml.Node, kind: str) -> bool:
+        return self._any_tags or node.tag == _TAGS + kind
+
     def _scalar(self, node: yaml.ScalarNode) -> Scalar:
         place = self._place(node)
         if node.tag in (_TAGS + "value", _TAGS + "merge"):
             # "=" and "<<" where they have no meaning.
             return Scalar(place, node.value, node.value)
         if node.tag not in _SCALARS:
+            if self._any_tags:
+                return Scalar(place, None, node.value)
             raise self._bad_tag(node)
         try:
             value = self._constructor.construct_object(node)

@@ -260,7 +260,9 @@ def _meetings(
     lines: list[bytes], most: list[int], usual: list[int], loose: list[int], tail: bytes, words: int
 ) -> Iterator[tuple[list[int] | None, int]]:
     """Ways to cut the loose lines that fit the checksum: what they lose by that has so many characters together."""
-    half = min(range(1, len(loose) + 1), key=lambda i: _estimate(loose[:i], loose[i:], most, words))
+    half = min(
+        range(1, len(loose) + 1), key=lambda i: _estimate(loose[:i], loose[i:], most, words), default=0
+    )
     middle = loose[half] if half < len(loose) else len(lines)
     left = _ways(lines[:middle], most, usual, loose[:half], UP_SEED, words)
     behind = [i - middle for i in loose[half:]]

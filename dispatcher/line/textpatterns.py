@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 import regex
 
-from dispatcher.group.events import check_report
 from dispatcher.line.textsignals import MAX_SHOWN, Found, Malformed, Signal
+from dispatcher.reportable import check_report
 
 # Bytes of a line that are looked at. A terminal's line has no more.
 MAX_LINE = 4096

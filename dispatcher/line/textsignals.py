@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import ClassVar, Generic, TypeVar
 
-from dispatcher.group.events import check_report
+from dispatcher.reportable import check_report
 
 MARKER = b"<LAVA_SIGNAL_"
 # Bytes of a signal. LAVA itself looks back no further than 8184.
@@ -71,8 +71,10 @@ class Grammar(Generic[Item]):
             % (rest, begun, _STAMP.pattern, _STAMP_BEGUN.pattern)
         )
         # Texts in a row that are malformed for certain: another one begins in them, or they have a line break or a
-        # word that is none; and what stands between them. Of a marker with `>` in it, the first part ends a text.
-        another = b"" if b">" in marker else rb"|(?=%b)" % re.escape(marker)
+        # word that is none; and what stands between them. Of a marker with `>` in it, the first part ends a text,
+        # so none begins in another one.
+        self.nests = b">" not in marker
+        another = rb"|(?=%b)" % re.escape(marker) if self.nests else b""
         self.malformed = re.compile(
             rb"(?:%b(?:[^\[<>\n]{0,4096}+(?:\n%b)|(?!\s*+(?:%b)[\s>])[^\[<>\n]{0,4096}+>)[^\[<]{0,4096}+){%d,}+"
             % (re.escape(marker), another, b"|".join(map(re.escape, self.words)), MANY)
@@ -218,7 +220,8 @@ class TextScanner(Generic[Item]):
             self._drop(len(self._text))
             return position + 1
         if self._begun and character == b"<":
-            many = None if self._inside_message else self._grammar.malformed.match(data, position)
+            flood = self._grammar.nests and not self._inside_message
+            many = self._grammar.malformed.match(data, position) if flood else None
             if many is not None:
                 found.append(self._malformed("another one begins in it"))
                 found.append(self._first_of(many.group(), self._offset(data, position)))

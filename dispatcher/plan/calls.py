@@ -80,10 +80,6 @@ class Call:
         """Whether it waits for a message of whatever other device."""
         return self.kind in (CallKind.WAIT, CallKind.NEXT)
 
-    def may_end_by(self, message_id: Text) -> bool:
-        """Whether a message with this id may be one that it waits for."""
-        return any(one.may_be(message_id) for one in self.ids)
-
     @property
     def sends(self) -> bool:
         """Whether others can wait for it."""
@@ -142,7 +138,8 @@ class ScriptFile:
     text: str
 
 
-# From a path, relative to the definition's folder, to the file; None if there is none to be read.
+# From a path, relative to the definition's folder, to the file; None if there is none to be read. A path that ends
+# in / is a folder: the text is that of all files below it that have calls in them.
 ReadFile = Callable[[str], ScriptFile | None]
 
 

@@ -298,7 +298,7 @@ def _finding(
         sentence += f"; perhaps {what} does ({unread.place}), which can't be read"
     elif call.perhaps or call.timed:
         severity = Severity.WARNING
-        sentence += "; it may not be reached" if call.perhaps else "; it ends by its time-out"
+        sentence += "; it may not be reached" if call.perhaps else "; it may end by its time-out or a signal"
     return Finding(call.place, severity, rule, f"{sentence}.", advice)
 
 

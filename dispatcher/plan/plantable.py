@@ -101,5 +101,5 @@ def _remarks(expected: Expected) -> list[str]:
     if not calls:
         remarks.append("There are no multi-node calls.")
     if unread := _unread(expected):
-        remarks.append(f"Not read, so that calls in it are not in this table: {', '.join(unread)}.")
+        remarks.append(f"Not read, so its calls are missing from this table: {', '.join(unread)}.")
     return remarks

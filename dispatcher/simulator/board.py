@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dispatcher.consoles.pseudoterminal import Settings
 from dispatcher.simulator.device import POWER_VARIABLE, SimulatedDevice
 from dispatcher.simulator.faults import Faults
 from dispatcher.simulator.faultydevice import FaultyDevice
@@ -91,7 +92,7 @@ class Workshop:
             "environment": self._environment(device, power),
             "mark": f"{self.run}/{device.name}",
             "tty_variable": "LAVA_CONSOLE" if self.lab is None else None,
-            "baud": self.baud,
+            "settings": Settings(baud=self.baud),
             "starter": starter,
         }
         address = f"sim:{device.name}"

@@ -10,18 +10,20 @@ tells whose it is (a daemon may shed parent, session and environment), it may be
 
 A device may also hand work to a server that runs on this machine already: a terminal multiplexer, a container
 engine, a service manager, `at`. What such a server has started since this run began may be that work, and no
-process tells. Then devices may be in a dead end, or not (`doubt`).
+process tells. Then devices may be in a dead end, or not (`doubt`). Servers are known by their names; work that was
+given the name of a device's console, which it needs to send anything, is known by that, whoever started it.
 
 What a process does at the moment is read from /proc/PID/wchan, the name of the kernel's function that it
 sleeps in. Where the kernel does not tell, nobody is ever judged to do nothing.
 """
 
 import os
+import re
 import stat
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from dispatcher.consoles.processes import Process, descendants, mark_of, process_table
+from dispatcher.consoles.processes import Process, descendants, environment, mark_of, process_table
 from dispatcher.group.events import Waiting, WaitKind
 from toolkit.wire.vocabulary import NETWORK_ID
 
@@ -110,7 +112,7 @@ def idle_devices(
             continue  # a process has ended meanwhile, or can't be looked into
     if not servers or not idle:
         return Found(idle)
-    return Found(idle, _doubt(table), any(process.name in _SERVERS for process in table))
+    return Found(idle, _doubt(table, _consoles(leaders)), any(process.name in _SERVERS for process in table))
 
 
 def doings(leaders: Mapping[str, Leader]) -> dict[str, str]:
@@ -133,8 +135,25 @@ def _typing(process: Process) -> str:
     return ", which waits for something to be typed" if reads else ""
 
 
-def _doubt(table: Sequence[Process]) -> str:
-    """Which process a server may have started for a device, as a clause."""
+def _consoles(leaders: Mapping[str, Leader]) -> list[bytes]:
+    """What tells the consoles of devices to their processes, as it stands in their environment."""
+    entries = [entry for leader in leaders.values() for entry in environment(leader.pid)]
+    return [entry for entry in entries if entry.startswith(b"LAVA_CONSOLE=")]
+
+
+def _names_one(pid: int, consoles: Sequence[bytes]) -> bool:
+    try:
+        words = _read(pid, "cmdline") + b"\0" + b"\0".join(environment(pid)) + b"\0"
+    except OSError:
+        return False
+    return any(re.search(re.escape(console) + rb"(?!\d)", words) for console in consoles)
+
+
+def _doubt(table: Sequence[Process], consoles: Sequence[bytes]) -> str:
+    """Which process a server may have started for a device, as a clause.
+
+    :param consoles: what names the consoles of devices.
+    """
     all_by_pid = {process.pid: process for process in table}
     began = all_by_pid[os.getpid()].started
     own = {process.pid for process in descendants(os.getpid(), table)}
@@ -144,6 +163,11 @@ def _doubt(table: Sequence[Process]) -> str:
         above = all_by_pid.get(process.parent)
         while above is not None and above.name not in _SERVERS and above.started >= began:
             above = all_by_pid.get(above.parent)
+        if _names_one(process.pid, consoles):
+            return (
+                f"{_shown(process)} (process {process.pid}), which no device has started, has a device's console in its "
+                "environment"
+            )
         if above is not None and above.name in _SERVERS:
             return (
                 f"'{above.name}' (process {above.pid}) has started {_shown(process)} (process {process.pid}) since "
@@ -200,12 +224,13 @@ def _only_wait(processes: Sequence[Process], waits: Sequence[Waiting]) -> bool:
         argv = _read(process.pid, "cmdline").split(b"\0")[:-1]
         called = _command(argv)
         waiting = None if called is None else next((wait for wait in unmatched if called.may_be(wait)), None)
-        if called is None or (called.kind is WaitKind.LOCK and waiting is None):
-            # (`lava-lock NAME -- COMMAND` has what it waited for: one process waits for COMMAND, one for a pipe.)
+        if called is None or has_children or (called.kind is WaitKind.LOCK and waiting is None):
+            # `flock FILE lava-wait x` names the command that its child is. And `lava-lock NAME -- COMMAND` has what it
+            # waited for: one process waits for COMMAND, one for a pipe.
             if not _waits_for_others(process.pid, has_children, _is_box(argv)):
                 return False
             continue
-        if waiting is None or has_children or _asleep_in(process.pid) not in _FOR_THE_AGENT:
+        if waiting is None or _asleep_in(process.pid) not in _FOR_THE_AGENT:
             return False
         unmatched.remove(waiting)
     return not unmatched

@@ -124,6 +124,9 @@ def _at_its_script(command: str, directory: Path) -> tuple[str, Path]:
         return command, directory
     word = match[1]
     script = Path(os.path.normpath(directory / word))
+    # A program of the system, such as /bin/sh, is no script of the test.
+    if word.startswith("/") and str(script.parent) in (*os.get_exec_path(), "/bin", "/usr/bin"):
+        return command, directory
     if not os.path.isfile(script):
         if word.startswith(("./", "../")):
             raise UsageError(f"there is no file {word} in {directory}")

@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import sys
 
-from dispatcher.consoles import open_console
+from dispatcher.consoles.opening import open_console
 from dispatcher.host.attachment import Attachment
 from dispatcher.host.groups import GroupLogs, Groups
 

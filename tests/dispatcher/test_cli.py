@@ -53,6 +53,21 @@ def test_help(command: str, option: str, tmp_path: Path) -> None:
     assert process.text.startswith(f"usage: lavabox {command}".rstrip())
 
 
+JOB = """\
+actions:
+- test: {definitions: [{from: git, repository: "\\e[2Jx\\nlavabox flow: all is well", path: x.yaml, name: x}]}
+"""
+
+
+@pytest.mark.parametrize("command", [("sim",), ("flow", "--plan")])
+def test_what_a_job_has_told_is_text_of_one_line(command: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text(JOB)
+    with Lavabox(*command, "job.yaml", cwd=tmp_path) as process:
+        assert process.finish() == 2
+    assert "there is no folder \\x1b[2Jx\\nlavabox flow: all is well in " in process.text
+    assert process.text.count("\n") == 1
+
+
 @pytest.mark.parametrize("command", [("sim",), ("flow", "--plan")])
 def test_a_job_that_can_not_be_read(command: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("a: [\n")

@@ -13,10 +13,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dispatcher import engine as engine_module
-from dispatcher.engine import ABANDONED, IMPATIENT, MAX_MALFORMED_SHOWN, RETRY_PAUSE
+from dispatcher.engine import ABANDONED, IMPATIENT, MANY_CALLS, MAX_MALFORMED_SHOWN, RETRY_PAUSE
 from dispatcher.group.events import Ended, Event, Founded, Joined, Left, Released, Reported, Sent, Waiting
 from dispatcher.group.operations import MAX_ID, OPERATIONS
-from tests.dispatcher.lab import EPOCH, MEMBERS, Asked, Lab
+from tests.dispatcher.hosts import EPOCH, MEMBERS, Asked, Lab
 from toolkit.wire.vocabulary import INTERRUPTED, LINK_FAILED, MAX_DATA, MAX_REPLY, NO, OK, USAGE
 
 FULL = "/x/group.log: No space left on device"
@@ -288,12 +288,48 @@ def test_a_device_that_leaves_takes_its_waits_with_it(lab: Lab) -> None:
     assert lab.notices == []
 
 
-def test_a_message_that_is_sent_again_is_told_of_each_time(lab: Lab) -> None:
+def test_a_message_that_is_sent_again_is_told_of_once_it_is_waited_for(lab: Lab) -> None:
+    sentence = "sent 'progress' again: a repeated key replaces the earlier message, new keys add to it"
     for number in range(3):
         lab.ask("server-1", "send", b"progress", [b"percent", b"%d" % number])
-    sentence = "sent 'progress' again: a repeated key replaces the earlier message, new keys add to it"
-    assert lab.notices == [("server-1", sentence)] * 2
+    assert lab.notices == []
     assert lab.answer("client-1", "wait", b"progress", None) == (OK, [["server-1", b"percent", b"2"]])
+    assert lab.notices == [("server-1", sentence)]
+    for number in range(2):
+        lab.ask("server-1", "send", b"progress", [b"percent", b"%d" % number])
+    assert lab.notices == [("server-1", sentence)] * 3
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_messages_that_are_read_one_by_one_are_not_told_of(lab: Lab, early: bool) -> None:
+    """`lava-wait --next` gets each of them."""
+    if early:
+        lab.ask("client-1", "wait-next", b"job", None, False)
+    for _ in range(2):
+        lab.ask("server-1", "send", b"job", [b"n", b"1"])
+    lab.ask("client-1", "wait-next", b"job", None, False)
+    lab.ask("server-1", "send", b"job", [b"n", b"2"])
+    assert lab.notices == []
+
+
+def test_a_loop_of_waits_is_told_of(lab: Lab) -> None:
+    """Each ends at once: it has come, or nobody is left to send it."""
+    lab.ask("server-1", "send", b"up", [])
+    for _ in range(MANY_CALLS * 10):
+        lab.ask("client-1", "wait", b"up", None)
+    sentence = "has called `lava-wait up` %d times without a pause: in a loop that should end?"
+    assert lab.notices == [("client-1", sentence % (MANY_CALLS * factor)) for factor in (1, 10)]
+
+
+def test_polling_requests_and_barriers_are_no_such_loop(lab: Lab) -> None:
+    for _ in range(MANY_CALLS + 1):
+        lab.ask("client-1", "wait", b"stop", 1000, True)
+        lab.pass_time(1)
+        lab.ask("server-1", "send", b"job", [])
+        lab.ask("client-2", "wait-next", b"job", None, False)
+        for device in ("client-2", "server-1"):
+            lab.ask(device, "sync", b"round", "server", None)
+    assert lab.notices == []
 
 
 def test_failed_waits_are_failed_results(lab: Lab) -> None:
@@ -304,7 +340,7 @@ def test_failed_waits_are_failed_results(lab: Lab) -> None:
     lab.ask("client-2", "wait", b"time", None)
     lab.pass_time(1)
     lab.leave("server-1")
-    lab.engine.end_waits("client-2", NO, "the time of the run was over", lab.now)
+    lab.engine.end_waits("client-2", NO, "the run timed out", lab.now)
     lab.turn()
     found = [(case.device, case.id, case.result, case.position) for case, _ in lab.hosts[0].results]
     assert found == [
@@ -642,6 +678,7 @@ def test_sent_again_is_told_by_the_host_of_the_device(two_hosts: Lab) -> None:
     lab = two_hosts
     for _ in range(2):
         lab.ask("b", "send", b"x", [])
+    lab.ask("a", "wait", b"x", None)
     assert lab.hosts[0].notices == []
     assert len(lab.hosts[1].notices) == 1
 
@@ -968,7 +1005,7 @@ def test_a_device_of_the_log_that_is_not_there_now_is_one_of_the_group(lab: Lab)
     assert second.answer("client-1", "group") == (OK, [[name, role] for name, role in MEMBERS.items()])
     dead_end = second.engine.find_dead_end(MEMBERS, second.now)
     assert dead_end is None
-    second.engine.end_waits("client-2", NO, "the time of the run was over", second.now)
+    second.engine.end_waits("client-2", NO, "the run timed out", second.now)
     second.turn()
     assert second.open_waits() == []
 

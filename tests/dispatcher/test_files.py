@@ -11,7 +11,17 @@ from pathlib import Path
 import pytest
 
 from dispatcher import files
-from dispatcher.files import check_writable, open_output, open_regular, write_whole
+from dispatcher.errors import SetupError, UsageError
+from dispatcher.files import check_writable, open_output, open_regular, read_text, write_whole
+from dispatcher.grouplog.file import read_events
+from dispatcher.grouplog.nats.address import read_credentials
+from dispatcher.host.groupoptions import read_members
+from dispatcher.host.lavajob import coordinator_is_here
+from dispatcher.host.lavajob import read_job as read_lava_job
+from dispatcher.jobs.reader import read_job
+from dispatcher.jobs.repositories import Repositories
+from dispatcher.lab.devicelog import DeviceLog
+from dispatcher.lab.run import read_lab
 
 
 def test_a_new_file_and_an_old_one(tmp_path: Path) -> None:
@@ -96,6 +106,54 @@ def test_input_is_a_file(tmp_path: Path, make: Callable[[Path], object], words: 
     with pytest.raises(OSError, match=words) as raised:
         open_regular(tmp_path / "x")
     assert words in (raised.value.strerror or "")
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "credentials": read_credentials,
+    "members": read_members,
+    "lab": read_lab,
+    "job": lambda path: read_job(path, Repositories()),
+    "group log": lambda path: read_events(path, print),
+    "ca": lambda path: read_credentials(with_text(path, f'ca = "{path}"\n')),
+    "cert": lambda path: read_credentials(with_text(path, f'cert = "{path}"\nkey = "{path}"\n')),
+    "log of a lab": lambda path: DeviceLog(path.parent, path.name.removesuffix(".log"), 1, 1, 0.0, print),
+    "times of a lab": lambda path: DeviceLog(
+        path.parent, path.name.removesuffix(".time.log"), 1, 1, 0.0, print
+    ),
+}
+
+
+def with_text(beside: Path, text: str) -> Path:
+    path = beside.with_name("credentials.toml")
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_nothing_waits_for_a_named_pipe(tmp_path: Path, reader: str) -> None:
+    os.mkfifo(tmp_path / "x.time.log")
+    with pytest.raises((UsageError, SetupError, OSError), match="named pipe"):
+        READERS[reader](tmp_path / "x.time.log")
+
+
+def test_files_of_lava_that_are_named_pipes(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "job.yaml")
+    assert read_lava_job(tmp_path, "1") is None
+    assert coordinator_is_here(tmp_path / "job.yaml")
+
+
+@pytest.mark.parametrize("reader", ["credentials", "lab"])
+def test_a_document_that_is_nested_too_deep(tmp_path: Path, reader: str) -> None:
+    (tmp_path / "x").write_text(f"a = {'[' * 5000}{']' * 5000}\n")
+    with pytest.raises(UsageError, match="nested too deep"):
+        READERS[reader](tmp_path / "x")
+
+
+def test_text_without_an_end(tmp_path: Path) -> None:
+    with (tmp_path / "x").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(ValueError, match="more than 16777216 bytes"):
+        read_text(tmp_path / "x")
 
 
 @pytest.mark.parametrize("fails", ["fsync", "replace"])

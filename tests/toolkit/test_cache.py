@@ -82,7 +82,7 @@ def test_a_file_that_is_there_under_the_new_name_is_not_written(
     path: Path, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In /tmp anybody may have put a link to a file of ours."""
-    monkeypatch.setattr(sharedfiles.os, "urandom", bytes)
+    monkeypatch.setattr(sharedfiles, "random_bytes", bytes)
     other = path.with_name("other")
     other.write_text("precious\n")
     path.with_name(path.name + "." + "00" * 6).symlink_to(other)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 from __future__ import annotations
 
+import ast
 import errno
 import os
 import shutil
@@ -34,6 +35,18 @@ def test_bytes_differ(early: bool, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_getrandom(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "getrandom")
     assert entropy.random_bytes(8) != entropy.random_bytes(8)
+
+
+def test_nothing_else_asks_for_random_bytes() -> None:
+    """os.urandom waits, and so do the modules that call it: a wait must be able to write its cache file at once."""
+    toolkit = Path(entropy.__file__).parent
+    for path in toolkit.rglob("*.py"):
+        if path.name in ("entropy.py", "thin.py"):  # both with GRND_NONBLOCK
+            continue
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            names = {alias.name for alias in node.names} if isinstance(node, ast.Import) else set()
+            names |= {node.attr} if isinstance(node, ast.Attribute) else set()
+            assert not names & {"urandom", "getrandom", "random", "secrets", "tempfile", "uuid"}, path
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")

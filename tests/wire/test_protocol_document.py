@@ -83,7 +83,7 @@ def test_operations():
         f"| after {timing.FIRST_RTO} s and the time",
         f"at least {timing.MIN_RTO} s, doubled each time up to {timing.MAX_RTO:g} s |",
         f"| {packets.POLL_INTERVAL:g} s, {packets.LEASE:g} s |",
-        f"a lease of {packets.LEASE} s as long as",
+        f"a lease of {packets.LEASE} s. That is the time between two polls",
         f"| {packets.UNATTENDED_POLL_INTERVAL:g} s, 0 s |",
         f"| {packets.LINK_TIMEOUT:g} s of silence |",
         f"| {session.ABANDONED:g} s without a poll; {session.RESUMED:g} s after the host was stopped |",
@@ -95,7 +95,7 @@ def test_operations():
         f"| {session.MAX_LINKS}, {session.MAX_REQUESTS} |",
         f"| {demultiplexer.MAX_HELD} bytes, {demultiplexer.HOLD_TIME:g} s; the mere beginning of a marker, or of a part of an echo, "
         f"{demultiplexer.MARKER_TIME} s |",
-        f"{MAX_GUESSES} at most",
+        f"It makes {MAX_GUESSES} guesses at most",
         f"after {device_link.HELLO_TIMEOUT:g} s and the time that {device_link.HIDDEN_QUEUE // 1024} KiB take",
     ],
 )

@@ -18,7 +18,7 @@ COMMANDS = {
     "lava-group": "list the devices of the group, or those of one role",
     "lava-install-packages": "install packages",
     "lava-installed-packages": "list the packages that are installed",
-    "lava-lock": "have a lock, which other devices of the group wait for meanwhile",
+    "lava-lock": "take a lock, which one device of the group has at a time",
     "lava-network": "tell the group this device's addresses, look up those of others",
     "lava-os-build": "print what system this device runs",
     "lava-probe-channel": "print the channel of the measuring probe of this device",

@@ -78,7 +78,7 @@ def run(arguments: "list[str]", context: "Context") -> int:
 def _broadcast(arguments: "list[str]", context: "Context") -> None:
     from toolkit.network import describe
 
-    (interface,), _ = parse(arguments, 1, 1)
+    (interface,), _ = parse(arguments, 1, 1, (), context)
     fields = describe(interface, context.warn)
     (name,) = context.request("self")
     cache, told = _cache(context), _told_file(context)
@@ -122,35 +122,35 @@ def _without_empty(name: str, *items: bytes) -> "list[Any]":
 
 
 def _query(arguments: "list[str]", context: "Context") -> None:
-    (name, option), _ = parse(arguments, 2, 2)
+    (name, option), _ = parse(arguments, 2, 2, (), context)
     known = _collected(context)
     fields = _fields(known, to_bytes(name))
     if not fields:
         names = ", ".join([device.decode("utf-8", "backslashreplace") for device in _devices(known)])
-        raise CommandError(NO, "nothing has been collected of %s, only of: %s" % (quote(name), names))
+        raise CommandError(NO, "no data of %s has been collected, only of: %s" % (quote(name), names))
     if to_bytes(option) in fields:
         context.write(fields[to_bytes(option)] + b"\n")
 
 
 def _hosts(arguments: "list[str]", context: "Context") -> None:
-    _write_hosts(arguments, context, {})
+    (path,), _ = parse(arguments, 1, 1, (), context)
+    _write_hosts(path, context, {})
 
 
 def _alias_hosts(arguments: "list[str]", context: "Context") -> None:
-    parse(arguments, 1, 1)
+    (path,), _ = parse(arguments, 1, 1, (), context)
     aliases = {}
     count = {}  # type: dict[str, int]
     # Numbered in the order of lava-group, which is the same on every device.
     for name, role in context.request("group"):
         count[role] = count.get(role, 0) + 1
         aliases[name.encode()] = ("%s%02d" % (role, count[role])).encode()
-    _write_hosts(arguments, context, aliases)
+    _write_hosts(path, context, aliases)
 
 
-def _write_hosts(arguments: "list[str]", context: "Context", aliases: "dict[bytes, bytes]") -> None:
+def _write_hosts(path: str, context: "Context", aliases: "dict[bytes, bytes]") -> None:
     from toolkit.hostsfile import replace_block
 
-    (path,), _ = parse(arguments, 1, 1)
     known = _collected(context)
     found = []
     for device in _devices(known):
@@ -158,7 +158,7 @@ def _write_hosts(arguments: "list[str]", context: "Context", aliases: "dict[byte
         columns = [_address(fields), fields.get(b"hostname-full") or fields.get(b"hostname") or b""]
         # What a device tells is any text: it must not become more than two columns of one line.
         if not all([is_word(column) and b"#" not in column for column in columns]):
-            context.warn("%s is left out: it has told no address or no name" % quote(device))
+            context.warn("%s is left out: it has sent no address or no name" % quote(device))
             continue
         if device in aliases:
             columns.append(aliases[device])

@@ -2,13 +2,14 @@
 """How the servers of a lab are named, and what they want to see of a dispatcher."""
 
 import ssl
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from dispatcher.errors import UsageError
+from dispatcher.files import open_regular, read_text
+from dispatcher.group.toml import parse_toml
 
 SCHEMES = ("nats://", "tls://")
 _PORT = 4222
@@ -94,7 +95,7 @@ _FIELDS = {"user", "password", "token", "ca", "cert", "key"}
 def read_credentials(path: Path) -> Credentials:
     """What a file in TOML says: user and password, or token; ca, cert and key name files. Raises UsageError."""
     try:
-        values = tomllib.loads(path.read_text("utf-8"))
+        values = parse_toml(read_text(path))
         if unknown := values.keys() - _FIELDS:
             raise ValueError(
                 f"there is no {', '.join(sorted(unknown))}; known are {', '.join(sorted(_FIELDS))}"
@@ -118,6 +119,10 @@ def _tls(values: dict[str, str], folder: Path) -> ssl.SSLContext | None:
         return None
     if ("cert" in values) != ("key" in values):
         raise ValueError("give both cert and key")
+    for name in ("ca", "cert", "key"):
+        if name in values:
+            # OpenSSL would wait for whoever writes to a named pipe.
+            open_regular(folder / values[name]).close()
     context = ssl.create_default_context(cafile=str(folder / values["ca"]) if "ca" in values else None)
     if "cert" in values:
         context.load_cert_chain(folder / values["cert"], folder / values["key"])

@@ -143,7 +143,7 @@ async def _fetch(lab: Lab, subject: str, end: int) -> list[tuple[int, bytes]]:
     too_late = loop.time() + _PATIENCE
     while follower.last < end:
         if loop.time() > too_late:
-            raise Unavailable("the servers no longer send the log; try again")
+            raise Unavailable("the servers have stopped sending the log; try again")
         news = asyncio.Event()
         before, broken = follower.last, False
 

@@ -54,8 +54,10 @@ NO_MESSAGE = 10037
 _STREAM_EXISTS = 10058
 _NO_PEERS = 10005
 _NO_CLUSTER = 10074
-# There is no leader, or the cluster is not ready: it comes to itself.
-_TRANSIENT = {10004, 10007, 10008, 10009, 10010, 10041, 10118, 10119, 10163}
+# There is no leader, or the cluster is not ready or has too much to do: it comes to itself.
+_TRANSIENT = {10004, 10007, 10008, 10009, 10010, 10041, 10118, 10119, 10163, 10167}
+# A cluster is about to write the same message, or another first one of the group, and may yet fail to.
+_TRANSIENT |= {10158, 10164}
 _NO_JETSTREAM = {10035, 10039, 10076}
 
 
@@ -131,7 +133,7 @@ class Lab:
                 why = self._why(error)
                 if "authorization" in why.lower() or "authentication" in why.lower():
                     raise GroupLogError(
-                        f"{server} does not let us in: wrong or missing user, password or token ({why}); "
+                        f"{server} refuses the connection: wrong or missing user, password or token ({why}); "
                         "see --group-log-credentials"
                     ) from None
                 said.append(f"{server}: {why}")
@@ -201,9 +203,7 @@ class Lab:
         if self._distrust.done():
             error = self._distrust.result()
         if isinstance(error, ssl.SSLCertVerificationError):
-            return (
-                f"we do not trust it: {error.verify_message}; see `ca` in the file of --group-log-credentials"
-            )
+            return f"its certificate is not trusted: {error.verify_message}; see `ca` in the file of --group-log-credentials"
         if isinstance(error, ssl.SSLError):
             return (
                 f"no TLS with it: {error.reason}; see `cert` and `key` in the file of --group-log-credentials"
@@ -279,7 +279,7 @@ class Lab:
             raise Unavailable("no server there answers for it: JetStream is off, or has no leader") from None
         except nats.errors.MaxPayloadError:
             raise Refused(f"it is larger than the server's max_payload of {self.max_payload} bytes") from None
-        except (nats.errors.Error, OSError, ValueError) as error:
+        except (nats.errors.Error, OSError, ValueError, RecursionError) as error:
             raise Unavailable(f"no answer ({_text(error)})") from None
         finally:
             del self._under_way[end]
@@ -379,7 +379,7 @@ class Lab:
             if found.get(name) != wanted[name]
         ]
         if found.get("max_age"):
-            faults.append("max_age cuts the head off a living group; set it to 0")
+            faults.append("max_age removes the first events of a group that is still in use; set it to 0")
         if found.get("max_msgs_per_subject", -1) > 0 and not found.get("discard_new_per_subject"):
             faults.append("max_msgs_per_subject without discard_new_per_subject forgets the oldest events")
         for name in ("no_ack", "mirror", "sources", "subject_transform", "sealed"):

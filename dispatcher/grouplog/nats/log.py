@@ -2,8 +2,8 @@
 """A group log in NATS JetStream: everything that comes and goes, and when it is tried again.
 
 Two tasks. One follows the group: it has a connection and a consumer, and makes new ones where they are
-lost. The other publishes what the outbox has. Both live through everything that may become better; what
-will not, as a log that has lost its end, is raised by way of the event loop and ends the run.
+lost. The other publishes what the outbox has. Both live through everything that may become better; of what
+will not, as of a log that has lost its end, whoever opened the log is told.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nats.aio.msg import Msg
 
 from dispatcher.group.events import Event, Founded, Reader
 from dispatcher.group.wording import duration, enumerated
-from dispatcher.grouplog import Deliver, Failed, GroupLogError, Notice, check_founding, to_line
+from dispatcher.grouplog import Broken, Deliver, Failed, GroupLogError, Notice, check_founding, to_line
 from dispatcher.grouplog.nats import groups
 from dispatcher.grouplog.nats.address import Address
 from dispatcher.grouplog.nats.follower import Arrival, Follower
@@ -90,10 +90,12 @@ class NatsGroupLog:
         self._closed = False
         self._error: GroupLogError | None = None
 
-    async def open(self, founded: Founded, deliver: Deliver, failed: Failed, notice: Notice) -> None:
+    async def open(
+        self, founded: Founded, deliver: Deliver, failed: Failed, notice: Notice, broken: Broken
+    ) -> None:
         """Found the group, or deliver what its log holds. Raises GroupLogError."""
         self._loop = asyncio.get_running_loop()
-        self._deliver, self._failed, self._notice = deliver, failed, notice
+        self._deliver, self._failed, self._notice, self._broken = deliver, failed, notice, broken
         self._reader = Reader(notice)
         self._wanted = founded
         try:
@@ -125,7 +127,7 @@ class NatsGroupLog:
                     await self._arrived.wait()
             except TimeoutError:
                 raise GroupLogError(
-                    f"{self._address}: the servers have stopped to send the log of {self._name}; try again"
+                    f"{self._address}: the servers have stopped sending the log of {self._name}; try again"
                 ) from None
         if self._error is not None:
             raise self._error
@@ -323,14 +325,14 @@ class NatsGroupLog:
     # -- the end -------------------------------------------------------------------------------
 
     def _break(self, error: GroupLogError) -> None:
-        """The log can't go on: whoever runs the loop is told."""
+        """The log can't go on."""
         if self._error is not None:
             return
         self._error = error
         self._consumer += 1
         self._arrived.set()
         if len(self._tasks) > 1:
-            self._loop.call_exception_handler({"message": str(error), "exception": error})
+            self._broken(error)
 
     async def close(self) -> None:
         """Wait until what was appended has come back, a while at most; nothing is delivered afterwards."""

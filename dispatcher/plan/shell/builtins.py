@@ -2,13 +2,23 @@
 """Commands of the shell itself."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from dispatcher.jobs.model import Place
 from dispatcher.jobs.text import UNKNOWN, Text, joined
+from dispatcher.plan.calls import COMMANDS, Call
 from dispatcher.plan.shell.conditions import Status, judged, tokens_of_words
 from dispatcher.plan.shell.scripts import script
 from dispatcher.plan.shell.walker import Stop, Walker
 
+# The box's commands that scripts look for.
+OF_THE_BOX = {
+    *COMMANDS,
+    *("lava-self", "lava-role", "lava-group", "lava-test-case", "lava-test-set", "lava-test-reference"),
+    *("lava-test-raise", "lava-test-run-attach", "lava-test-case-attach", "lava-install-packages"),
+    *("lava-echo-ipv4", "lava-target-ip", "lava-target-mac", "lava-target-storage", "lava-os-build"),
+    *("lava-background-process-start", "lava-background-process-stop"),
+}
 _Builtin = Callable[[Walker, Sequence[Text], Place], Status]
 
 
@@ -68,6 +78,15 @@ def _trap(walker: Walker, words: Sequence[Text], place: Place) -> Status:
     return Status.YES
 
 
+def _kill(walker: Walker, words: Sequence[Text], place: Place) -> Status:
+    """It may end any wait that was put in the background."""
+    if words[1:2] and words[1].exact not in ("-0", "-l"):
+        for number, item in enumerate(walker.items):
+            if isinstance(item, Call) and item.background:
+                walker.items[number] = replace(item, timed=True)
+    return Status.UNKNOWN
+
+
 def _true(walker: Walker, words: Sequence[Text], place: Place) -> Status:
     return Status.YES
 
@@ -85,10 +104,13 @@ def _test_words(walker: Walker, words: Sequence[Text], place: Place) -> Status:
 
 def exists(walker: Walker, words: Sequence[Text], place: Place) -> Status:
     """`which X`: the box's commands are there."""
-    names = [word.exact for word in words[1:] if not str(word).startswith("-")]
-    if names and all(
-        name is not None and (name.startswith("lava-") or name in walker.scope.functions) for name in names
-    ):
+    return there(walker, [word for word in words[1:] if not str(word).startswith("-")])
+
+
+def there(walker: Walker, words: Sequence[Text]) -> Status:
+    """Whether these are commands: of the box, or functions."""
+    names = [word.exact for word in words]
+    if names and all(name in OF_THE_BOX or name in walker.scope.functions for name in names):
         return Status.YES
     return Status.UNKNOWN
 
@@ -107,6 +129,9 @@ BUILTINS: Mapping[str, _Builtin] = {
     "shift": _shift,
     "read": _read_line,
     "trap": _trap,
+    "kill": _kill,
+    "pkill": _kill,
+    "killall": _kill,
     "true": _true,
     ":": _true,
     "false": _false,

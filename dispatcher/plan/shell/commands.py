@@ -3,7 +3,7 @@
 
 import posixpath
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from tree_sitter import Node
@@ -14,6 +14,7 @@ from dispatcher.plan.calls import COMMANDS, Call, Unread, call_of
 from dispatcher.plan.shell.assignments import assigned_value, redirect
 from dispatcher.plan.shell.builtins import BUILTINS, exists
 from dispatcher.plan.shell.conditions import Status
+from dispatcher.plan.shell.grammar import text_of
 from dispatcher.plan.shell.scope import Function
 from dispatcher.plan.shell.scripts import SYSTEM, program, script
 from dispatcher.plan.shell.walker import MULTINODE, Stop, Walker
@@ -39,6 +40,8 @@ _RUNNERS: dict[str, tuple[str, int]] = {
     "busybox": ("", 0),
     "unbuffer": ("", 0),
 }
+# Files that a program reads without being told.
+_FILES_OF = {"make": ("Makefile", "makefile", "GNUmakefile")}
 # Programs that only look at text, and run none of it.
 _HARMLESS = {
     "grep",
@@ -51,12 +54,14 @@ _HARMLESS = {
     "tail",
     "sort",
     "tee",
-    "pkill",
     "pgrep",
-    "killall",
-    "cp",
 }
-_HARMLESS |= {"mv", "ln", "chmod", "ls", "stat", "diff", "wc", "man", "dpkg", "rpm", "basename", "dirname"}
+_HARMLESS |= {"chmod", "stat", "diff", "wc", "man", "dpkg", "rpm", "basename", "dirname"}
+# Those that put a file where it may be run from, and those that print names of files.
+_COPIES = {"cp", "mv", "ln", "install"}
+_LISTS = {"ls"}
+# From the first character of a pattern on.
+_PATTERN = re.compile(r"[^/]*[*?\[].*")
 # What a call costs beside its own visit, in visits of nodes: each device of the role plays it, and it has a row in
 # the table.
 _OF_A_CALL = 9
@@ -66,6 +71,13 @@ _GOOD = set(["echo", "printf", "mkdir", "sleep", "touch", "rm", "cat", "date", "
 
 def command(walker: Walker, node: Node) -> Status:
     """A command with its arguments, and assignments that hold for it alone."""
+    with walker.feeding(
+        "".join(text_of(child) for child in node.children if child.type == "herestring_redirect")
+    ):
+        return _command(walker, node)
+
+
+def _command(walker: Walker, node: Node) -> Status:
     given: dict[str, Text] = {}
     nodes: list[Node] = []
     for child in node.children:
@@ -100,6 +112,7 @@ def command(walker: Walker, node: Node) -> Status:
 
 
 def _run(walker: Walker, words: Sequence[Text], place: Place) -> Status:
+    words = _without_folder(walker, words)
     name = words[0].exact
     if name is None:
         return _unknown_command(walker, words, place)
@@ -123,24 +136,69 @@ def _run(walker: Walker, words: Sequence[Text], place: Place) -> Status:
         return script(walker, words[0], list(words[1:]), place)
     if name == "lava-test-case":
         return _test_case(walker, words, place)
+    found = _in_path(walker, name)
+    if found is not None:
+        return script(walker, found, list(words[1:]), place)
     if name in _GOOD or name.startswith("lava-"):
         return Status.LIKELY
-    if base not in _HARMLESS:
+    if base in _COPIES:
+        walker.written += "\n".join(_named(walker, map(str, words[1:])))
+    elif base in _LISTS:
+        walker.named += "\n".join(_named(walker, map(str, words[1:])))
+    elif base not in _HARMLESS:
         _note_what_it_may_run(walker, words, place)
     return Status.UNKNOWN
 
 
+def _without_folder(walker: Walker, words: Sequence[Text]) -> Sequence[Text]:
+    """`/lava-7/bin/lava-send x` and `$BIN/lava-send x` are calls, unless the definition has such a file."""
+    _, slash, base = words[0].parts[-1].rpartition("/")
+    if not slash or base not in (*COMMANDS, "lava-test-case"):
+        return words
+    where = walker.scope.path(words[0])
+    if where is not None and walker.read_file(where) is not None:
+        return words
+    return [known(base), *words[1:]]
+
+
 def _note_what_it_may_run(walker: Walker, words: Sequence[Text], place: Place) -> None:
-    """Any program may run what its arguments name: su, flock, find, xargs, chroot, ssh, awk, docker."""
+    """Any program may run what its arguments name, what it reads, or a file that was written: su, flock, find, xargs,
+    chroot, ssh, awk, docker, make."""
     given = [word for word in " ".join(map(str, words[1:])).split() if word]
     content = " ".join(given) if any(map(MULTINODE.search, given)) else ""
-    for word in given:
-        where = walker.scope.path(known(word.strip("'\";")))
-        file = None if where is None or word.startswith("-") else walker.read_file(where)
-        if file is not None and MULTINODE.search(file.text):
-            content += f"\n{file.text}"
+    content += walker.fed + walker.written
+    content += "\n".join(_named(walker, [*given, *_FILES_OF.get(str(words[0]), ())]))
     if content:
         walker.items.append(Unread(place, str(words[0]), content))
+
+
+def _named(walker: Walker, words: Iterable[str]) -> Iterator[str]:
+    """The texts of the files with calls that these words name, alone, by a pattern or with their folder."""
+    for word in words:
+        place = _PATTERN.sub("", word.strip("'\";")) or "."
+        where = None if word.startswith("-") else walker.scope.path(known(place))
+        if where is not None:
+            file = walker.read_file(where)
+            # A folder of what is read here holds nothing new.
+            if (
+                file is None
+                and where != "."
+                and not any(one.startswith(f"{where}/") for one in walker.scripts)
+            ):
+                file = walker.read_file(f"{where}/")
+            if file is not None and MULTINODE.search(file.text):
+                yield file.text
+
+
+def _in_path(walker: Walker, name: str) -> Text | None:
+    """Where a command is that a folder of the definition has, which the script has put into PATH."""
+    for folder in str(walker.scope.value("PATH") or "").split(":"):
+        if folder and folder != "*":
+            path = known(posixpath.join(folder, name))
+            where = walker.scope.path(path)
+            if where is not None and walker.read_file(where) is not None:
+                return path
+    return None
 
 
 def _unknown_command(walker: Walker, words: Sequence[Text], place: Place) -> Status:
@@ -203,8 +261,12 @@ def _runner(walker: Walker, name: str, words: Sequence[Text], place: Place) -> S
             break
         if len(first) == 2 and first[1] in with_value and rest:
             del rest[0]
+        if name == "env" and first in ("-S", "--split-string") and rest:
+            _run_inner(walker, rest[:1], place, "env -S")
+            return Status.LIKELY
     rest = rest[operands:]
     if not rest:
+        _note_what_it_may_run(walker, words, place)
         return Status.LIKELY
     timed, walker.timed = walker.timed, walker.timed or name == "timeout"
     try:
@@ -245,6 +307,8 @@ def _run_shell(walker: Walker, words: Sequence[Text], place: Place) -> Status:
 
 
 def _run_interpreter(walker: Walker, words: Sequence[Text], place: Place) -> Status:
+    if walker.fed or walker.written:
+        walker.items.append(Unread(place, str(words[0]), walker.fed + walker.written))
     for word in words[1:]:
         text = str(word)
         if MULTINODE.search(text):

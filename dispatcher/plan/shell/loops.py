@@ -54,6 +54,8 @@ def _unknown_turns(
     """
     for name in _assigned(body):
         walker.scope.variables[name] = UNKNOWN
+    if _moves_arguments(body):
+        walker.scope.arguments = None
     walker.scope.variables.update(variables)
     outer, walker.repeatedly = walker.repeatedly, True
     try:
@@ -90,7 +92,7 @@ def while_(walker: Walker, node: Node) -> Status:
 def _counted(walker: Walker, conditions: Sequence[Node], body: Sequence[Node], until: bool) -> bool:
     """Go through a loop whose turns are all known; False, with nothing done, if they are not."""
     scope, items, perhaps = walker.scope.copy(), len(walker.items), walker.perhaps
-    constant = not _assigned([*conditions, *body])
+    constant = not _assigned([*conditions, *body]) and not _moves_arguments(body)
     for _ in range(1 if constant else _MOST_TURNS):
         status = walker.block(conditions)
         if until:
@@ -115,6 +117,17 @@ def c_style_for(walker: Walker, node: Node) -> Status:
 
 def _all_quoted(values: Sequence[Node]) -> bool:
     return all(value.type in ("string", "raw_string", "word", "number") for value in values)
+
+
+def _moves_arguments(nodes: Sequence[Node]) -> bool:
+    """Whether $1 and so on are changed anywhere in these nodes."""
+    rest = list(nodes)
+    while rest:
+        node = rest.pop()
+        rest += node.children
+        if node.type == "command_name" and node.text in (b"shift", b"set"):
+            return True
+    return False
 
 
 def _assigned(nodes: Sequence[Node]) -> set[str]:

@@ -9,6 +9,7 @@ from tree_sitter import Node
 from dispatcher.jobs.text import UNKNOWN, Text, joined, known
 from dispatcher.plan.calls import Work
 from dispatcher.plan.shell import builtins
+from dispatcher.plan.shell.conditions import Status
 from dispatcher.plan.shell.scope import absolute
 from dispatcher.plan.shell.walker import Walker
 from dispatcher.plan.shell.words import command_nodes
@@ -66,6 +67,9 @@ def _output_of(walker: Walker, words: Sequence[Text]) -> Text | None:
         return known("\n".join(device for device, role in walker.names.group if role == arguments[0].exact))
     if name == "echo" and not options:
         return joined(arguments)
+    if name == "which" or (name == "command" and [word.exact for word in options] == ["-v"]):
+        # Called by its name it is the same.
+        return operands[0] if len(operands) == 1 and builtins.there(walker, operands) is Status.YES else None
     if name == "pwd" and walker.scope.folder is not None:
         return known(absolute(walker.scope.folder))
     if (

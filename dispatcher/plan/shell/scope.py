@@ -48,6 +48,8 @@ class Scope:
     exported: set[str] = field(default_factory=set)
     functions: dict[str, Function] = field(default_factory=dict)
     folder: str | None = "."
+    # The file that is read as a part of the script, bash's BASH_SOURCE.
+    sourced: Text | None = None
 
     def copy(self) -> "Scope":
         """One that can be changed on its own."""
@@ -70,6 +72,8 @@ class Scope:
             return self.variables[name]
         if name == "0":
             return self.name
+        if name == "BASH_SOURCE":
+            return self.sourced or self.name
         if self.arguments is None or name in ("?", "$", "!", "-", "_"):
             return UNKNOWN if not name.isidentifier() else None
         if name.isdecimal():

@@ -16,6 +16,14 @@ from dispatcher.plan.shell.scope import Function
 from dispatcher.plan.shell.walker import Visit, Walker
 from dispatcher.plan.shell.words import between
 
+# Redirections that hold what a command reads.
+_INPUTS = ("heredoc_redirect",)
+# A redirection of output into what may be a script; a log is none.
+_INTO_A_FILE = re.compile(r">\s*(?!&|/dev/|\S*\.(?:log|txt)\b)[^\s>&]")
+
+# Programs that write what they read to a file.
+_WRITES = re.compile(r"\b(?:tee|dd|install)\b(?!\s+\S*\.(?:log|txt)\b)")
+
 
 def _if_(walker: Walker, node: Node) -> Status:
     clauses, otherwise = _clauses(node)
@@ -85,10 +93,15 @@ def _list_(walker: Walker, node: Node) -> Status:
 
 
 def _pipeline(walker: Walker, node: Node) -> Status:
-    status = Status.YES
+    status, text, before = Status.YES, "", len(walker.items)
     for child in node.named_children:
         if child.type != "comment":
-            status = walker.apart([child])
+            with walker.feeding(text + walker.named):
+                status = walker.apart([child])
+            text = text_of(child) if walker.more_than_calls(text_of(child), before) else text
+    walker.named = ""
+    if _WRITES.search(text_of(node)):
+        walker.written += text
     return Status.UNKNOWN if status is Status.YES else status
 
 
@@ -101,12 +114,18 @@ def _subshell(walker: Walker, node: Node) -> Status:
 
 
 def _redirected(walker: Walker, node: Node) -> Status:
-    status = Status.YES
-    for child in node.named_children:
-        if child.type.endswith("redirect"):
-            redirect(walker, child)
-        else:
-            status = walker.visit(child)
+    status, before = Status.YES, len(walker.items)
+    with walker.feeding("".join(text_of(child) for child in node.named_children if child.type in _INPUTS)):
+        for child in node.named_children:
+            if child.type.endswith("redirect"):
+                redirect(walker, child)
+            else:
+                status = walker.visit(child)
+    targets = (
+        text_of(child) for child in node.named_children if child.type in ("file_redirect", "heredoc_redirect")
+    )
+    if any(map(_INTO_A_FILE.search, targets)) and walker.more_than_calls(text_of(node), before):
+        walker.written += text_of(node)
     return status
 
 

@@ -30,7 +30,8 @@ _DEEPEST = 60
 _MOST_NESTED = 12
 _MOST_CHARACTERS = 500_000
 
-MULTINODE = re.compile(r"\blava-(?:send|wait|wait-all|sync|network|lock|unlock)\b")
+# (The text that `printf` is given has "\n" before it.)
+MULTINODE = re.compile(r"(?:\b|(?<=\\[nt]))lava-(?:send|wait|wait-all|sync|network|lock|unlock)\b")
 
 Visit = Callable[["Walker", Node], Status]
 # What a $(...) prints.
@@ -72,6 +73,14 @@ class Walker:
         self.background = False
         self.timed = False
         self.traps: list[tuple[Text, bool, Place]] = []
+        # Text with calls in it that is no command here: what programs get on their input now, and what was written
+        # to a file, from which they may run it.
+        self.fed = ""
+        self.written = ""
+        # That of files whose names were printed.
+        self.named = ""
+        # The files that were read, from the definition's folder.
+        self.scripts: set[str] = set()
 
     def run(self, source: Source, variables: Mapping[str, str], environment: Mapping[str, str]) -> None:
         """Read one definition, which begins in its folder.
@@ -85,6 +94,7 @@ class Walker:
         self._nodes = self._depth = self._nested = 0
         self.perhaps = self.repeatedly = self.background = self.timed = False
         self.traps = []
+        self.fed = self.written = self.named = ""
         try:
             self.run_shell(source)
         except (TooMuch, RecursionError):
@@ -249,6 +259,20 @@ class Walker:
         if self.perhaps or self.repeatedly or self.background or any(isinstance(item, Call) for item in new):
             return
         self.items[before:] = [Work(place, text), *(item for item in new if not isinstance(item, Work))]
+
+    @contextmanager
+    def feeding(self, text: str) -> Iterator[None]:
+        """What is visited has this text as input; only one with calls matters."""
+        outer, self.fed = self.fed, text if MULTINODE.search(text) else self.fed
+        try:
+            yield
+        finally:
+            self.fed = outer
+
+    def more_than_calls(self, text: str, before: int) -> bool:
+        """Whether commands with this text name more calls than they made; `before` is the number of items before them."""
+        named = len(MULTINODE.findall(text))
+        return named > sum(isinstance(item, Call) for item in self.items[before:])
 
     def _in_background(self, node: Node) -> Status:
         outer, self.background = self.background, True

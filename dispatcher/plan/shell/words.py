@@ -87,6 +87,8 @@ class Words:
         kind = node.type
         if kind == "concatenation":
             return [piece for child in node.children for piece in self._pieces(child)]
+        if kind == "string" and text_of(node) in ('"$@"', '"${@}"'):
+            return self._all_arguments(False)
         if kind in ("string", "translated_string"):
             return self._string(node)
         if kind == "raw_string":
@@ -153,7 +155,7 @@ class Words:
 
     def _parameter(self, node: Node, raw: str) -> Text:
         """`${...}`."""
-        match = re.fullmatch(r"\$\{(\w+|[@*#?$!-])(?:(:?[-=+?]|##?|%%?|//?).*)?\}", raw, re.DOTALL)
+        match = re.fullmatch(r"\$\{(\w+|[@*#?$!-])(?:\[0\])?(?:(:?[-=+?]|##?|%%?|//?).*)?\}", raw, re.DOTALL)
         if match is None:
             self._visit_inside(node)
             return UNKNOWN
@@ -163,7 +165,7 @@ class Words:
             return UNKNOWN if value is None else value
         operands = _behind(node, action)
         if action[0] in "#%":
-            return UNKNOWN
+            return self._of_path(value, raw)
         if action in ("/", "//"):
             return self._replaced(value, action, operands)
         operand = self.text(operands)
@@ -178,6 +180,14 @@ class Words:
         if action[-1] == "=" and name.isidentifier():
             self._scope.variables[name] = result
         return result
+
+    @staticmethod
+    def _of_path(value: Text | None, raw: str) -> Text:
+        """`${path%/*}` and `${path##*/}`, with which scripts find their folder; no other pattern is followed."""
+        if value is None or value.exact is None or not raw.endswith(("%/*}", "##*/}")):
+            return UNKNOWN
+        folder, slash, name = value.exact.rpartition("/")
+        return value if not slash else known(folder if raw.endswith("%/*}") else name)
 
     def _replaced(self, value: Text | None, action: str, operands: list[Node]) -> Text:
         slash = [number for number, operand in enumerate(operands) if operand.type == "/"]

@@ -75,8 +75,7 @@ class Device:
 class Message:
     """A message. A lava-sync sends one as well, without data: `wait` is its number then.
 
-    `nth` counts how often the device has sent this id. `released` are the waits that it ended. One that
-    `unlocks` is no message: the device gave the lock `id` back.
+    `released` are the waits that it ended. One that `unlocks` is no message: the device gave the lock `id` back.
     """
 
     number: int
@@ -84,7 +83,6 @@ class Message:
     id: str
     data: tuple[tuple[str, str], ...]
     time: float
-    nth: int
     wait: int | None
     released: list[int] = field(default_factory=list)
     unlocks: bool = False
@@ -396,13 +394,13 @@ class Fold:
         if len(own) == 1:
             self._first[message_id].append(number)
         pairs = tuple((_text(key), _text(value)) for key, value in data)
-        self.flow.messages.append(Message(number, device, message_id, pairs, now, len(own), wait))
+        self.flow.messages.append(Message(number, device, message_id, pairs, now, wait))
         if wait is None:
             self._step(Act.SEND, device, now, number)
 
     def _unlock(self, event: Unlocked, now: float) -> None:
         number, name = len(self.flow.messages), _text(event.name)
-        self.flow.messages.append(Message(number, event.device, name, (), now, 1, None, unlocks=True))
+        self.flow.messages.append(Message(number, event.device, name, (), now, None, unlocks=True))
         self._step(Act.SEND, event.device, now, number)
 
     def _wait(self, event: Waiting, now: float) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dispatcher.host.labconfig import parse_lab
+from dispatcher.lab.config import parse_lab
 from tests.dispatcher.isolation import why_not
 from tests.dispatcher.lavabox_process import PATIENCE, ROOT, Lavabox, variables
 

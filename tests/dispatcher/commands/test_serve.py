@@ -414,4 +414,4 @@ def test_it_ends_after_its_time(tmp_path: Path) -> None:
     arguments = ("serve", "--timeout", "0.5s", "--console", "a:x=exec:exec sleep 1000")
     with Lavabox(*arguments, cwd=tmp_path) as process:
         assert process.finish() == 0
-    assert "lavabox: the time is over: 0.5 s\na ! is still running" in process.text
+    assert "lavabox: timed out: the run was ended after 0.5 s\na ! is still running" in process.text

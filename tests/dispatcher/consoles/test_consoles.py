@@ -20,9 +20,11 @@ import pytest
 import serial
 import serial.rfc2217
 
-from dispatcher.consoles import Console, ConsoleError, open_console, processes
+from dispatcher.consoles import Console, ConsoleError, processes
+from dispatcher.consoles.opening import open_console
 from dispatcher.consoles.pacer import Pacer
 from dispatcher.consoles.processes import become_subreaper, everything_below, process_table, reap_orphans
+from dispatcher.consoles.pseudoterminal import Settings
 from dispatcher.consoles.ptyprocess import PtyProcess, ending_in_words
 from dispatcher.consoles.serialport import SerialPort
 
@@ -87,7 +89,9 @@ async def started(console: Console) -> AsyncIterator[Recorder]:
 
 
 def shell(command: str, baud: int | None = None) -> PtyProcess:
-    return PtyProcess("test", ["/bin/sh", "-c", command], baud=baud, tty_variable="CONSOLE")
+    return PtyProcess(
+        "test", ["/bin/sh", "-c", command], settings=Settings(baud=baud), tty_variable="CONSOLE"
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from dispatcher.group.coordinator import Coordinator
 from dispatcher.group.events import (
-    REPORTS,
     Event,
     Founded,
     Joined,
@@ -28,11 +27,11 @@ from dispatcher.group.events import (
     Unlocked,
     Waiting,
     WaitKind,
-    check_report,
     from_json,
     readable,
     to_json,
 )
+from dispatcher.reportable import REPORTS
 
 DATA = Path(__file__).parents[2] / "data"
 
@@ -432,35 +431,6 @@ def test_a_whole_number_of_seconds_is_read() -> None:
 
 
 # A measurement, and whether it is a number.
-MEASUREMENTS = {
-    **dict.fromkeys(["0", "-1", "+1.5", "1.", ".5", "1e9", "1.5E-3", "00012"], True),
-    **dict.fromkeys(
-        ["", " ", "1 ", "1,5", "nan", "inf", "-inf", "1e999", "1_0", "0x10", "1e", ".", "\u0661", "1\n"],
-        False,
-    ),
-}
-
-
-@pytest.mark.parametrize("text", MEASUREMENTS)
-def test_measurements(text: str) -> None:
-    try:
-        check_report("result", ("boot", "pass", text, None))
-    except ValueError as error:
-        assert not MEASUREMENTS[text]
-        assert str(error) == f"a measurement is a number, not {text!r}"
-    else:
-        assert MEASUREMENTS[text]
-
-
-@pytest.mark.parametrize("status", ["", "0", "-9", "255", "1.5", "x", "1" * 10, " 1"])
-def test_statuses(status: str) -> None:
-    if status in ("0", "-9", "255"):
-        check_report("run-end", ("smoke", "", status))
-    else:
-        with pytest.raises(ValueError, match="a status is a whole number"):
-            check_report("run-end", ("smoke", "", status))
-
-
 def test_readable() -> None:
     assert readable("gr\u00fcn \udcff\udc80\ud800 \x04") == "gr\u00fcn \\xff\\x80\\ud800 \x04"
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dispatcher.group.events import REPORTS, Event, Sent, Waiting, WaitKind
+from dispatcher.group.events import Event, Sent, Waiting, WaitKind
 from dispatcher.group.results import (
     MAX_MALFORMED,
     MAX_OPEN_RUNS,
@@ -19,6 +19,7 @@ from dispatcher.group.results import (
     Results,
     Run,
 )
+from dispatcher.reportable import REPORTS
 from tests.dispatcher.group.play import joined, left, released, reported
 
 

@@ -12,8 +12,9 @@ from dispatcher.consoles import Listener
 from dispatcher.engine import Engine
 from dispatcher.group.events import Event, Founded, Reported
 from dispatcher.grouplog.memory import MemoryGroupLog
-from dispatcher.host import attachment
-from dispatcher.host.attachment import MOST_ITEMS, SMALLEST_SLICE, Attachment
+from dispatcher.host import arrivals
+from dispatcher.host.arrivals import LARGEST_SLICE, SMALLEST_SLICE
+from dispatcher.host.attachment import MOST_ITEMS, Attachment
 from dispatcher.host.group import Group
 
 RESULT = b"<LAVA_SIGNAL_TESTCASE TEST_CASE_ID=a RESULT=pass>\n"
@@ -117,14 +118,14 @@ def test_output_that_takes_long_is_read_in_small_slices(monkeypatch: pytest.Monk
 
     async def body() -> None:
         async with devices() as ((device,), _):
-            monkeypatch.setattr(attachment, "SLICE_TIME", 0.0)
+            monkeypatch.setattr(arrivals, "SLICE_TIME", 0.0)
             device.attachment.received(text)
             await device.until_read()
             assert device.screen.sizes[-2] == SMALLEST_SLICE
-            monkeypatch.setattr(attachment, "SLICE_TIME", float("inf"))
+            monkeypatch.setattr(arrivals, "SLICE_TIME", float("inf"))
             device.attachment.received(text)
             await device.until_read()
-            assert max(device.screen.sizes) == attachment.LARGEST_SLICE
+            assert max(device.screen.sizes) == LARGEST_SLICE
             assert device.screen.data == 2 * text
 
     asyncio.run(body())

@@ -127,6 +127,33 @@ def test_a_hooked_device_and_an_unmodified_dispatcher_are_in_one_group(coordinat
     asyncio.run(story())
 
 
+def test_dead_ends_are_told_and_fail_where_all_consoles_are_seen(tmp_path: Path) -> None:
+    async def story(coordinator: Coordinator) -> None:
+        groups = [hooked(coordinator, name, "r") for name in ("11", "12")]
+        consoles = []
+        for group in groups:
+            await group.open()
+            consoles.append(Console(group))
+        waits = [console.ask("wait", b"never", None, False) for console in consoles]
+        for console, wait in zip(consoles, waits, strict=True):
+            await console.recorded(wait)
+            status, (sentence,) = await console.reply(wait)
+            assert status == NO and "dead end: " in sentence
+        for group in groups:
+            await group.close()
+
+    with Coordinator(tmp_path, "--grace", "0.1", "--fail-dead-ends") as coordinator:
+        asyncio.run(story(coordinator))
+        coordinator.process.until("g: dead end: ")
+        # What the devices of LAVA's own dispatchers do meanwhile nobody knows.
+        one, two = two_jobs(coordinator, "of-lava")
+        for job in (one, two):
+            assert job.ask("lava_wait", messageID="never") == {"response": "wait"}
+        coordinator.process.until("of-lava: perhaps a dead end: ")
+        assert "But the consoles of 11 and 12 can't be seen here" in coordinator.process.text
+        assert one.ask("lava_wait", messageID="never") == {"response": "wait"}
+
+
 def test_groups_outlive_a_coordinator_that_is_killed(coordinator: Coordinator) -> None:
     one, two = two_jobs(coordinator)
     one.send("before", k="v")

@@ -95,6 +95,7 @@ WAYS = {
     "by the box's own name": '"$(dirname "$(readlink -f "$(command -v lava-wait)")")/lavabox" lava-wait x',
     "in a session of its own": "setsid --wait lava-wait x",
     "without a mark": 'env -i PATH="$PATH" LAVA_CONSOLE="$LAVA_CONSOLE" lava-wait x',
+    "named by another program": "flock flag lava-wait x; echo x | xargs lava-wait",
     "with a zombie beside it": "sh -c 'true & exec lava-wait x'",
 }
 
@@ -152,7 +153,7 @@ HEALTHY = {
 OTHER = "lava-wait go && lava-send back && echo got it"
 
 
-@pytest.mark.parametrize("options", [(), ("--baud", "1200")], ids=["fast", "1200 baud"])
+@pytest.mark.parametrize("options", [(), ("--baud", "4800")], ids=["fast", "4800 baud"])
 @pytest.mark.parametrize("name", HEALTHY)
 def test_a_device_that_may_go_on_is_not_judged(
     name: str, options: tuple[str, ...], box: Path, tmp_path: Path
@@ -189,6 +190,21 @@ def test_work_that_was_handed_to_a_server_is_not_judged(
     status, text = run(box, tmp_path, *options, "--role", f"a={command}", "--role", f"other={OTHER}")
     assert status == 0, text
     assert "other-1 | got it\n" in text
+    assert "lavabox: dead end" not in text
+
+
+def test_nor_is_work_of_a_server_that_nobody_knows(tmp_path: Path, box: Path) -> None:
+    requests = tmp_path / "requests"
+    os.mkfifo(requests)
+    loop = 'while read -r line; do sh -c "$line" & done <>"$1"'
+    process = subprocess.Popen(["/bin/sh", "-c", loop, "sh", requests], start_new_session=True)
+    try:
+        command = f"echo \"PATH=$PATH LAVA_CONSOLE=$LAVA_CONSOLE sh -c 'sleep 2; lava-send go'\" >{requests}; lava-wait back"
+        status, text = run(box, tmp_path, "--role", f"a={command}", "--role", f"other={OTHER}")
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert status == 0, text
     assert "lavabox: dead end" not in text
 
 
@@ -233,11 +249,11 @@ def test_isolated_devices_can_not_hand_work_to_anybody(server: Path, box: Path, 
     assert "perhaps" not in process.text
 
 
-# All wait but one, again and again, in turn.
+# All wait but one, again and again, in turn, for so many rounds.
 CHAIN = """\
 i=1
 self=$(lava-self); number=${self#peer-}; next=peer-$((number % 3 + 1)); before=peer-$(((number + 1) % 3 + 1))
-while [ $i -le 10 ]; do
+while [ $i -le $1 ]; do
     [ $number = 1 ] || lava-wait $before-$i || exit 3
     lava-send $self-$i || exit 3
     [ $number != 1 ] || lava-wait $before-$i || exit 3
@@ -246,10 +262,10 @@ while [ $i -le 10 ]; do
 done
 """
 LINES = {
-    "a fast line": (),
-    "1200 baud": ("--baud", "1200"),
-    "kernel messages and lost bytes": ("--faults", "printk=50,drop=5e-4,flip=2e-4", "--seed", "3"),
-    "pauses": ("--faults", "delay=0.5,printk=10", "--seed", "4"),
+    "a fast line": ((), 10),
+    "1200 baud": (("--baud", "1200"), 2),  # a round takes four seconds
+    "kernel messages and lost bytes": (("--faults", "printk=50,drop=5e-4,flip=2e-4", "--seed", "3"), 10),
+    "pauses": (("--faults", "delay=0.5,printk=10", "--seed", "4"), 10),
 }
 
 
@@ -257,7 +273,8 @@ LINES = {
 def test_a_healthy_job_is_never_judged(name: str, box: Path, tmp_path: Path) -> None:
     script = tmp_path / "chain.sh"
     script.write_text(CHAIN)
-    status, text = run(box, tmp_path, *LINES[name], "--role", f"peer*3=sh {script}")
+    options, rounds = LINES[name]
+    status, text = run(box, tmp_path, *options, "--role", f"peer*3=sh {script} {rounds}")
     assert status == 0, text
     assert "dead end" not in text
 
@@ -267,7 +284,7 @@ def test_nor_is_one_on_a_busy_machine(box: Path, tmp_path: Path) -> None:
     script.write_text(CHAIN)
     busy = [subprocess.Popen(["/bin/sh", "-c", "while :; do :; done"]) for _ in range(6)]
     try:
-        status, text = run(box, tmp_path, "--role", f"peer*3=sh {script}")
+        status, text = run(box, tmp_path, "--role", f"peer*3=sh {script} 10")
     finally:
         for process in busy:
             process.kill()
@@ -281,7 +298,7 @@ def test_a_stopped_command_may_be_continued(box: Path, tmp_path: Path) -> None:
     status, text = run(box, tmp_path, "--timeout", "4", "--role", f"a={stopped}", "--role", "b=lava-wait y")
     assert status == 1
     assert "dead end" not in text
-    assert "lavabox: the time is over: 4 s\n" in text
+    assert "lavabox: timed out: the run was ended after 4 s\n" in text
 
 
 def test_one_that_is_interrupted_is_stopped_as_ever(box: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from dispatcher.host.deadwatch import (
     Watch,
 )
 from dispatcher.simulator.judge import Found
-from tests.dispatcher.lab import EPOCH, Asked, Host, Lab
+from tests.dispatcher.hosts import EPOCH, Asked, Host, Lab
 
 TWO = {"s-1": "server", "c-1": "client"}
 
@@ -222,6 +222,16 @@ def test_devices_that_have_left_do_not_count() -> None:
     assert len(watched.until(200.0)) == 1
 
 
+def test_what_can_not_be_seen_is_not_judged() -> None:
+    watched = Watched()
+    watched.watch = QuietWatch(watched.group.engine, 60.0, lambda: {"c-1"}, fails=True)
+    wait_for_each_other(watched)
+    ((_, dead_end),) = watched.until(1000.0)
+    (sentence,) = dead_end.told
+    assert sentence.startswith("perhaps a dead end: s-1 has waited 1 min in `lava-wait a`: ")
+    assert ". But the console of c-1 can't be seen here, and nothing tells whether" in sentence
+
+
 # On several hosts
 
 
@@ -299,9 +309,7 @@ def test_nobody_is_judged_by_what_another_host_does_not_say() -> None:
     ((time, place, told),) = two.until(100.0)
     assert place == 0
     assert UNSURE_AFTER < time < UNSURE_AFTER + LONGEST_PAUSE + 1
-    assert told.doubt == "c-1 is on another host, and nothing tells whether it does something else beside", (
-        told
-    )
+    assert told.doubt == "c-1 is on another host, and it is not known whether it does anything else", told
     assert two.group.events(Released) == []
     assert len(rested(two)) == 1
     # Its background process has ended.
@@ -438,5 +446,5 @@ def test_processes_are_not_judged_by_silence() -> None:
     two.processes[0].idle = IDLE
     two.wait_for_each_other()
     found = [(place, dead_end.doubt) for _, place, dead_end in two.until(1000.0, fail=False)]
-    assert (0, "of some devices nothing is known but that their consoles are silent") in found
+    assert (0, "some devices are only known to be silent on their consoles") in found
     assert two.group.events(Released) == []

@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from dispatcher.commands.hook import keeps_frames
 from tests.dispatcher.lavabox_process import PATIENCE, ROOT, variables
 
 HOOK = [sys.executable, "-m", "dispatcher", "hook"]
@@ -340,6 +341,13 @@ def test_a_port_instead_of_a_command(hook):
         assert driver.end() == 1
 
 
+def test_a_port_of_another_speed_is_told(hook):
+    with terminal_server(lambda connection: connection.sendall(b"\xff\xfe\x00\xe0" * 200 + b"\n")) as url:
+        driver = hook("--serial", url)
+        driver.until(b"lavabox: this prints what is no text; is the speed of its port the device's?\r\n")
+        assert driver.end() == 1
+
+
 def test_a_port_that_is_not_there_is_told():
     done = piped("--serial", "/dev/no-such-port")
     assert done.returncode == 1
@@ -458,6 +466,16 @@ def test_options_override_the_job_of_lava(tmp_path, commands):
     assert shown.split() == ["panda01", "client"]
 
 
+def test_under_lava_a_device_stays_in_its_group_when_its_console_ends(tmp_path):
+    """LAVA connects again. Without LAVA it has ended."""
+    log = tmp_path / "log"
+    started_by_lava(tmp_path, JOB, "--group-log", str(log), script="true")
+    assert '"joined"' in log.read_text() and '"left"' not in log.read_text()
+    log.unlink()
+    assert piped("--group-log", str(log), "--", "true").returncode == 0
+    assert '"left"' in log.read_text()
+
+
 def test_under_lava_signals_are_written(tmp_path, commands):
     script = f"{commands} echo '<LAVA_SIGNAL_STARTRUN 0_x u>'; lava-test-case a --result pass"
     assert "RESULT=pass>" in started_by_lava(tmp_path, "job_name: single\n", script=script)
@@ -509,6 +527,29 @@ def test_a_program_that_reaches_a_console(hook, board, program):
         driver.until({"telnet": b"Escape character is", "picocom": b"Terminal ready"}[program])
     driver.type(b"go\r" if program != "socat" else b"go\n")
     assert b"\x1b]5282" not in driver.until(b"panda01") + driver.until(b"over 0")
+
+
+@pytest.mark.parametrize(
+    ("command", "program"),
+    [
+        ("tmux attach", "tmux"),
+        ("/usr/bin/minicom -D /dev/ttyUSB0", "minicom"),
+        ("ssh -tt lab screen /dev/ttyUSB0 115200", "screen"),
+        ("ssh screen picocom /dev/ttyUSB0", None),
+        ("telnet localhost 7001", None),
+        ("", None),
+    ],
+)
+def test_programs_that_keep_frames_are_known(command, program):
+    assert keeps_frames(command.split()) == program
+
+
+def test_a_program_that_keeps_frames_is_told_of(tmp_path):
+    (tmp_path / "tmux").write_text("#!/bin/sh\necho on\n")
+    (tmp_path / "tmux").chmod(0o755)
+    done = piped("--", str(tmp_path / "tmux"))
+    assert (done.returncode, done.stdout) == (0, b"on\n")
+    assert b"tmux drops the frames of the lava-* commands" in done.stderr
 
 
 # -- the box in the place of the shell that LAVA's runner starts ------------------------------------
@@ -640,7 +681,10 @@ def test_a_job_without_a_group_has_nothing_to_hand_on():
 def coordinator(tmp_path: Path) -> Iterator[str]:
     path = str(tmp_path / "coordinator")
     process = subprocess.Popen(
-        [sys.executable, "-m", "dispatcher", "coordinator", "--lava", "", "--socket", path],
+        [
+            *(sys.executable, "-m", "dispatcher", "coordinator"),
+            *("--lava", "", "--socket", path, "--group-log", tmp_path / "groups"),
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env=variables(),
@@ -666,6 +710,70 @@ def test_hooks_meet_in_a_group_of_a_coordinator(tmp_path, hook, commands, coordi
     second.until(b"sent 0")
     assert b"key=a  b" in first.until(b"got 0")
     assert (first.end(), second.end()) == (0, 0)
+
+
+CRASHING_BOARD = """
+import os, signal, subprocess, sys, termios, tty
+console = os.ttyname(0)
+modes = termios.tcgetattr(0)
+for number, sign in enumerate(sys.argv[2:]):
+    command = subprocess.Popen(["lava-wait", f"go{number}"])
+    open(sys.argv[1]).close()
+    # The agent first: it would tell that its command is gone.
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            fds = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+            if console in fds and open(f"/proc/{pid}/comm").read() == "lavabox-agent\\n":
+                os.kill(int(pid), signal.SIGKILL)
+        except OSError:
+            pass
+    command.kill()
+    tty.setraw(0)
+    os.write(1, eval(sign))
+    typed = b""
+    for end in (b"one\\r", b"two\\r"):
+        while not typed.endswith(end):
+            typed += os.read(0, 1000)
+        os.write(1, b"typed %a\\r\\n" % typed)
+    termios.tcsetattr(0, termios.TCSADRAIN, modes)
+    print("got", number, subprocess.call(["lava-wait", f"go{number}"]), flush=True)
+"""
+SIGNS = (
+    b"\r\nU-Boot 2024.01 (Jan 08 2024)\r\n\r\nHit any key to stop autoboot:  5 ",
+    b"\r\n[    0.000000] Booting\r\n",
+)
+
+
+def test_a_reply_never_stops_an_autoboot(tmp_path, hook, commands, coordinator):
+    """The board crashes while a command waits, its boot loader counts down, and then the message comes."""
+    common = ("--coordinator", coordinator, "--group", "g", "--name")
+    send = f"{commands} stty -echo; echo here; while read n; do lava-send go$n; echo sent $n; done"
+    other = hook(*common, "b", "--", "bash", "-c", send)
+    other.until(b"here")
+    board = tmp_path / "board.py"
+    board.write_text(CRASHING_BOARD)
+    crash = tmp_path / "crash"
+    os.mkfifo(crash)
+    words = ("bash", "-c", f'{commands} exec "$@"', "bash", sys.executable, board, crash, *map(repr, SIGNS))
+    driver = hook(*common, "a", "--", *words, LAVA_MULTI_NODE_CACHE=str(tmp_path / "cache"))
+    log = tmp_path / "groups" / "g.jsonl"
+
+    def until_logged(text: str, times: int) -> None:
+        wait_for(lambda: log.read_text().count(text) == times, f"{text} is {times} times in the group's log")
+
+    for number, sign in enumerate(SIGNS):
+        until_logged('"waiting"', 2 * number + 1)
+        crash.write_bytes(b"")
+        driver.until(sign)
+        other.type(b"%d\r" % number)
+        other.until(b"sent %d\r\n" % number)
+        # After the second turn the hook has also taken what its coordinator had to say.
+        driver.type(b"one\r")
+        driver.until(rb"typed b'one\r'")
+        driver.type(b"two\r")
+        driver.until(rb"typed b'one\rtwo\r'")
+        driver.until(b"got %d 0" % number)
+        until_logged('"boots":true', number + 1)
 
 
 def test_a_second_hook_of_a_job_is_normal_and_one_of_another_job_is_refused(

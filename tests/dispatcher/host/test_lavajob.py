@@ -29,6 +29,13 @@ protocols:
         ("protocols: {lava-lxc: {name: x}}\n", "x: !reset y\n", LavaJob("13", "13", "device", None, {}, 1)),
         ("just text\n", "hostname: b7\n", None),
         ("", "", None),
+        # A merge key that doubles the mapping in each line, and lists without an end.
+        (
+            "a0: &a0 {x: 1}\n" + "".join(f"a{n + 1}: &a{n + 1} {{<<: [*a{n}, *a{n}]}}\n" for n in range(30)),
+            "",
+            None,
+        ),
+        ("a: " + "[" * 100_000, "", None),
     ],
 )
 def test_reads_what_lava_writes_beside_its_output(tmp_path, job, device, expected):

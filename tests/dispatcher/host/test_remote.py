@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from dispatcher.engine import Answer
 from dispatcher.group.events import Reported
+from dispatcher.host import groups as groups_module
 from dispatcher.host.groups import GroupLogs, Groups
 from dispatcher.host.groupserver import GroupServer
 from dispatcher.host.remote import Card, GroupRefused, GroupUnreachable, RemoteGroup
@@ -23,6 +24,7 @@ from dispatcher.host.strangers import Strangers
 from dispatcher.line.channel import Asked
 from dispatcher.line.session import Link, Request
 from dispatcher.line.textsignals import Malformed, Signal
+from tests.dispatcher.fakeservers import Servers
 from toolkit.wire.vocabulary import LINK_FAILED, OK, USAGE, ProtocolError, unpack_reply
 
 # Seconds that anything may take; only a failure takes so long.
@@ -155,9 +157,73 @@ def test_a_coordinator_that_has_lost_the_group_is_told_of(tmp_path: Path) -> Non
         await lab.stop()
         await lab.start(GroupLogs(None))
         status, (sentence,) = await one.reply(wait)
-        assert status == LINK_FAILED and "has lost the group's messages" in sentence
+        assert status == LINK_FAILED and "the group was begun anew" in sentence
         status, _ = await one.reply(one.ask("self"))
         assert status == LINK_FAILED
+
+    in_lab(tmp_path, story)
+
+
+def test_a_group_whose_log_breaks_begins_anew_when_that_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(groups_module, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(groups_module, "LONGEST_PAUSE", 0.02)
+    servers = Servers()
+
+    async def story(lab: Lab) -> None:
+        await lab.stop()
+        await lab.start(GroupLogs(None, servers.log))
+        one = await lab.come("one")
+        wait = one.ask("wait", b"ready", None, False)
+        await one.recorded(wait)
+        servers.break_all("the servers have lost events")
+        # What waits ends, and what comes.
+        for request in (wait, one.ask("send", b"x", [])):
+            assert await one.reply(request) == (LINK_FAILED, ["the servers have lost events"])
+        assert "group: the servers have lost events" in lab.told
+        broken = lab.groups.groups["group"]
+        attempts = len(lab.told)
+        # As long as it is the same log, there is no going on with it.
+        while servers.opened < 3:
+            await asyncio.sleep(0.001)
+        assert lab.groups.groups["group"] is broken and len(lab.told) == attempts
+        del servers.logs["group"]
+        while lab.groups.groups["group"] is broken:
+            await asyncio.sleep(0.001)
+        assert "the group group begins anew" in lab.told
+        # Who was in the former one learns it, who comes now is in the new one.
+        while not any("begun anew" in sentence for sentence in lab.told):
+            await asyncio.sleep(0.001)
+        status, (sentence,) = await one.reply(one.ask("send", b"x", []))
+        assert status == LINK_FAILED and "the group was begun anew" in sentence
+        two = await lab.come("one")
+        assert await two.reply(two.ask("send", b"x", [])) == (OK, [])
+
+    in_lab(tmp_path, story)
+
+
+def test_servers_that_are_away_are_tried_again(tmp_path: Path) -> None:
+    servers = Servers()
+
+    async def story(lab: Lab) -> None:
+        await lab.stop()
+        await lab.start(GroupLogs(None, servers.log))
+        one = await lab.come("one")
+        wait = one.ask("wait", b"ready", None, False)
+        await one.recorded(wait)
+        servers.up = False
+        with pytest.raises(GroupUnreachable, match="no server can be reached"):
+            await RemoteGroup(lab.path, Card("other", "x", "r", "c", "j"), bytes(8)).open()
+        # A coordinator that is started again while they are away.
+        await lab.stop()
+        await lab.start(GroupLogs(None, servers.log))
+        while servers.refused < 3:
+            await asyncio.sleep(0.001)
+        servers.up = True
+        two = await lab.come("two")
+        await two.reply(two.ask("send", b"ready", []))
+        assert await one.reply(wait) == (OK, [])
 
     in_lab(tmp_path, story)
 
@@ -230,18 +296,44 @@ def test_strangers_who_say_nothing_make_place_for_others(
     in_lab(tmp_path, story)
 
 
-def test_a_device_that_leaves_fails_the_waits_for_it(tmp_path: Path) -> None:
+def test_a_device_that_leaves_fails_the_waits_for_it_unless_it_comes_again(tmp_path: Path) -> None:
     async def story(lab: Lab) -> None:
         one, two = await lab.come("one"), await lab.come("two")
         wait = one.ask("wait", b"x", None, False)
         await one.recorded(wait)
-        two.group.detach(two, "ended")  # type: ignore[arg-type]
+        hosted = lab.groups.groups["group"]
+
+        async def tidy_up(later: float) -> None:
+            while any(member.connections for member in hosted.members.values() if member.closing is not None):
+                await asyncio.sleep(0)
+            await lab.groups.tidy_up(asyncio.get_running_loop().time() + later)
+
+        async def leave(console: Console) -> None:
+            console.group.detach(console, "ended")  # type: ignore[arg-type]
+            await console.group.close()
+
+        # One hook of it ends, another one is there or comes soon: nobody is told.
+        again = await lab.come("two")
+        await leave(two)
+        await tidy_up(100.0)
+        await leave(again)
+        await tidy_up(5.0)
+        again = await lab.come("two")
+        await tidy_up(100.0)
+        assert hosted.engine.state.coordinator.anybody_waits
+        await leave(again)
+        while hosted.members["two"].closing is None:
+            await asyncio.sleep(0)
+        await tidy_up(100.0)
         status, (sentence,) = await one.reply(wait)
         assert status == 1 and "two ended without sending 'x'" in sentence
-        one.group.detach(one, "ended")  # type: ignore[arg-type]
-        while not lab.groups.groups["group"].over:
+        await leave(one)
+        while hosted.members["one"].closing is None:
             await asyncio.sleep(0)
-        await lab.groups.tidy_up(asyncio.get_running_loop().time())
+        await tidy_up(100.0)
+        while not hosted.over:
+            await asyncio.sleep(0)
+        await tidy_up(100.0)
         assert lab.groups.groups == {} and not (tmp_path / "logs" / "group.jsonl").exists()
         assert len(list((tmp_path / "logs" / "ended").iterdir())) == 1
 

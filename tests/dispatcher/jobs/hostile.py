@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Repositories that would have git run a program, or read what is not theirs."""
+"""Repositories that would have git run a program, or read what is not theirs, or never come to an end."""
 
+import hashlib
 import os
 import subprocess
+import zlib
 from pathlib import Path
 
 DEFINITION = "metadata: {format: Lava-Test Test Definition 1.0, name: x}\nrun: {steps: ['echo %s']}\n"
@@ -70,6 +72,26 @@ def make_clone(folder: Path, *options: str) -> Path:
         if branch == "stable":
             git(folder, "branch", "stable")
     return folder
+
+
+def store(git_folder: Path, kind: str, data: bytes) -> str:
+    """Put an object into a repository that git itself would not make; returns its name."""
+    raw = b"%s %d\0%s" % (kind.encode(), len(data), data)
+    name = hashlib.sha1(raw).hexdigest()
+    path = git_folder / "objects" / name[:2] / name[2:]
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(zlib.compress(raw, 1))
+    return name
+
+
+def commit_of(clone: Path, *entries: tuple[str, str, str]) -> str:
+    """Have the branch stable lead to files and folders of (mode, name, object); returns the commit."""
+    tree = b"".join(f"{mode} {name}\0".encode() + bytes.fromhex(one) for mode, name, one in entries)
+    author = "a <a@example.org> 1 +0000"
+    text = f"tree {store(clone / '.git', 'tree', tree)}\nauthor {author}\ncommitter {author}\n\nx\n"
+    commit = store(clone / ".git", "commit", text.encode())
+    git(clone, "update-ref", "refs/heads/stable", commit)
+    return commit
 
 
 class Hostile:

@@ -15,8 +15,8 @@ from dispatcher.jobs import clone as clone_module
 from dispatcher.jobs.clone import Clone, GitError, clone_around
 from dispatcher.jobs.model import Checkout, Place
 from dispatcher.jobs.repositories import Repositories
-from dispatcher.jobs.source import Remarks
-from tests.dispatcher.jobs.hostile import DEFINITION, SETTINGS, Hostile, git, make_clone
+from dispatcher.jobs.source import JobError, Remarks
+from tests.dispatcher.jobs.hostile import DEFINITION, SETTINGS, Hostile, commit_of, git, make_clone, store
 from tests.dispatcher.lavabox_process import Lavabox
 
 HERE = Place("job.yaml", 1)
@@ -308,6 +308,12 @@ def slow_git(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clone_module, "PATIENCE", 0.2)
 
 
+def slow_wrapper(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script, whose program is not killed with it."""
+    slow_git(folder, monkeypatch)
+    (folder / "bin" / "git").write_text("#!/bin/sh\nsleep 600\n")
+
+
 def alternates(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = folder / "clone" / ".git" / "objects" / "info" / "alternates"
     path.parent.mkdir(exist_ok=True)
@@ -364,6 +370,30 @@ def dangling(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "clone" / ".git").write_text("gitdir: ../none\n")
 
 
+def no_head(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "clone" / ".git" / "HEAD").unlink()
+
+
+def unreadable(part: str) -> Callable[[Path, pytest.MonkeyPatch], None]:
+    """For other users than root: of such a branch git says that there is none."""
+
+    def forbid(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path, access = folder / "clone" / ".git" / part, os.access
+        monkeypatch.setattr(os, "access", lambda name, mode: name != str(path) and access(name, mode))
+
+    return forbid
+
+
+def complaining_git(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a folder that it may not read: it leaves out what is there, and ends with 0."""
+    (folder / "bin").mkdir()
+    (folder / "bin" / "git").write_text(
+        f"#!/bin/sh\n{shutil.which('git')} \"$@\" && echo 'warning: could not open directory' >&2\n"
+    )
+    (folder / "bin" / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}/bin:{os.environ['PATH']}")
+
+
 def lost_commit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Hostile(folder).lose_a_blob(folder / "clone" / ".git", "stable")
 
@@ -396,6 +426,10 @@ def outside_names(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (no_git, "git is not installed"),
         (slow_git, "git has not answered within 0.2 s"),
+        (slow_wrapper, "git has not answered within 0.2 s"),
+        (complaining_git, "can't be read: could not open directory"),
+        (no_head, "its .git is no repository"),
+        (unreadable("refs/heads/stable"), "refs/heads/stable: permission denied"),
         (alternates, "it takes objects from another repository"),
         (linked("refs"), "refs is neither a file nor a folder"),
         (linked("objects"), "is neither a file nor a folder"),
@@ -562,7 +596,7 @@ def test_nested_clones_and_special_files_are_left_out(tmp_path: Path, hostile: H
     os.mkfifo(clone / "pipe")
     Repositories().copy(Checkout(clone), tmp_path / "to")
     assert sorted(os.listdir(tmp_path / "to")) == [".gitattributes", ".gitignore", "def.yaml"]
-    with pytest.raises(SetupError, match="there is no file pipe"):
+    with pytest.raises(SetupError, match="pipe: it is a named pipe, and not a file"):
         Repositories().read_file(Checkout(clone), "pipe", HERE)
     assert hostile.ran() == ""
 
@@ -575,6 +609,127 @@ def test_a_named_pipe_that_git_would_read_is_named_at_once(tmp_path: Path) -> No
         Repositories().copy(Checkout(clone), tmp_path / "to")
 
 
+def test_a_named_pipe_of_a_nested_clone_is_named_at_once(tmp_path: Path) -> None:
+    clone = make_clone(tmp_path / "clone")
+    make_clone(clone / "nested")
+    (clone / "nested" / ".git" / "HEAD").unlink()
+    os.mkfifo(clone / "nested" / ".git" / "HEAD")
+    with pytest.raises(SetupError, match=r"nested/\.git/HEAD is no regular file"):
+        Repositories().copy(Checkout(clone), tmp_path / "to")
+
+
+# What grows when it is read
+
+
+def test_settings_that_grow_when_they_are_listed(tmp_path: Path, template: Path) -> None:
+    """Each key is listed with the name of its section."""
+    shutil.copytree(template, tmp_path / "clone", symlinks=True)
+    section = f'[a "{"x" * 400_000}"]\n'
+    (tmp_path / "clone" / ".git" / "config").write_text(section + "b\n" * 100_000)
+    with pytest.raises(GitError, match="git prints more than"):
+        Clone(tmp_path / "clone")
+
+
+def test_an_object_that_says_that_it_is_huge(
+    tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Git has no more memory than it needs."""
+    monkeypatch.setattr(clone_module, "_MAX_MEMORY", 64 << 20)
+    shutil.copytree(template, tmp_path / "clone", symlinks=True)
+    name = store(tmp_path / "clone" / ".git", "commit", b"\0" * (100 << 20))
+    git(tmp_path / "clone", "update-ref", "refs/heads/main", "HEAD")
+    (tmp_path / "clone" / ".git" / "refs" / "heads" / "stable").write_text(f"{name}\n")
+    with pytest.raises(GitError, match=r"clone can't be read: .*[Mm]emory"):
+        Clone(tmp_path / "clone").commit("stable")
+
+
+def test_a_name_without_an_end(tmp_path: Path, template: Path) -> None:
+    shutil.copytree(template, tmp_path / "clone", symlinks=True)
+    blob = git(template, "rev-parse", "stable:def.yaml")
+    commit = commit_of(tmp_path / "clone", ("100644", "n" * 1_000_000, blob))
+    with pytest.raises(GitError, match="a file with a name that is too long"):
+        Clone(tmp_path / "clone").entries(commit)
+
+
+def test_a_link_to_no_name(tmp_path: Path, template: Path) -> None:
+    shutil.copytree(template, tmp_path / "clone", symlinks=True)
+    target = store(tmp_path / "clone" / ".git", "blob", b"a\0b")
+    commit = commit_of(tmp_path / "clone", ("120000", "link", target))
+    (tmp_path / "to").mkdir()
+    with pytest.raises(GitError, match=r"'link' at [0-9a-f]{12} is a link to no name"):
+        Clone(tmp_path / "clone").extract(commit, tmp_path / "to")
+
+
+def deep_folder(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    inside = os.open(folder, os.O_RDONLY)
+    for _ in range(250):
+        os.mkdir("d", dir_fd=inside)
+        inside, outside = os.open("d", os.O_RDONLY, dir_fd=inside), inside
+        os.close(outside)
+    os.close(inside)
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, make_clone])
+def test_folders_nested_without_an_end(tmp_path: Path, make: Callable[[Path], object]) -> None:
+    make(tmp_path / "tests")
+    deep_folder(tmp_path / "tests")
+    with pytest.raises(SetupError, match="nested more than 200 deep"):
+        Repositories().copy(Checkout(tmp_path / "tests"), tmp_path / "to")
+
+
+def test_folders_of_a_commit_nested_without_an_end(tmp_path: Path, template: Path) -> None:
+    shutil.copytree(template, tmp_path / "clone", symlinks=True)
+    tree = git(template, "rev-parse", "stable^{tree}")
+    for _ in range(300):
+        tree = store(tmp_path / "clone" / ".git", "tree", b"40000 d\0" + bytes.fromhex(tree))
+    commit = commit_of(tmp_path / "clone", ("40000", "d", tree))
+    with pytest.raises(GitError, match="nested more than 200 folders deep"):
+        Clone(tmp_path / "clone").entries(commit)
+
+
+# What a job may name
+
+
+@pytest.mark.parametrize("url", ["{secret}", "file://{secret}", "../secret", "./link", "./link/../../secret"])
+def test_a_job_names_no_folder_outside_of_its_own(tmp_path: Path, template: Path, url: str) -> None:
+    make_clone(tmp_path / "secret")
+    for home in (tmp_path / "clone", tmp_path / "folder"):
+        shutil.copytree(template, home, symlinks=True)
+        (home / "link").symlink_to(tmp_path / "secret")
+        (home / "own").mkdir()
+        if home.name == "folder":
+            shutil.rmtree(home / ".git")
+        named = url.format(secret=tmp_path / "secret")
+        with pytest.raises(JobError, match=f"leads out of {home}, where the job is; .* add --repo"):
+            Repositories().find(named, home, HERE)
+        assert Repositories({named: tmp_path / "secret"}).find(named, home, HERE) == tmp_path / "secret"
+        assert Repositories().find("./own", home, HERE) == home / "own"
+    assert Repositories().find("..", tmp_path / "clone" / "own", HERE) == tmp_path / "clone"
+
+
+def test_a_file_of_git_is_none_of_the_repository(template: Path) -> None:
+    with pytest.raises(SetupError, match=r"'.git/config' is git's"):
+        Repositories().look_up(Checkout(template), ".git/config")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of another user")
+@pytest.mark.parametrize("whose", [".git", "."])
+def test_a_clone_of_another_user_around_the_job_does_not_count(
+    tmp_path: Path, template: Path, whose: str
+) -> None:
+    """Anybody can make a /tmp/.git, with a remote of the name that the job has."""
+    shutil.copytree(template, tmp_path / "tmp", symlinks=True)
+    (tmp_path / "tmp" / "job").mkdir()
+    assert clone_around(tmp_path / "tmp" / "job") == tmp_path / "tmp"
+    os.chown(tmp_path / "tmp" / whose, 12345, 12345)
+    assert clone_around(tmp_path / "tmp" / "job") != tmp_path / "tmp"
+    # His own job in his own clone is another matter.
+    for path in (tmp_path / "tmp", tmp_path / "tmp" / ".git", tmp_path / "tmp" / "job"):
+        os.chown(path, 12345, 12345)
+    assert clone_around(tmp_path / "tmp" / "job") == tmp_path / "tmp"
+
+
 def test_nothing_is_copied_through_a_link_of_the_repository(tmp_path: Path, box: Path) -> None:
     """`git-repos` goes to a folder beside the definition; a link there would lead to anywhere."""
     (tmp_path / "outside").mkdir()
@@ -582,7 +737,9 @@ def test_nothing_is_copied_through_a_link_of_the_repository(tmp_path: Path, box:
         make_clone(tmp_path / name)
     (tmp_path / "tests" / "lib").symlink_to(tmp_path / "outside")
     (tmp_path / "tests" / "def.yaml").write_text("install: {git-repos: [../lib]}\nrun: {steps: [true]}\n")
-    with Lavabox("sim", "--box", str(box), "--role", "a=tests/def.yaml", cwd=tmp_path) as process:
+    with Lavabox(
+        "sim", "--box", str(box), "--repo", "../lib=lib", "--role", "a=tests/def.yaml", cwd=tmp_path
+    ) as process:
         assert process.finish() == 1
         assert "can't put" in process.text
         assert "which is in the repository already" in process.text.replace("\n", " ")

@@ -76,8 +76,8 @@ ALIASES = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("", "job.yaml: there is nothing in this file"),
-        ("# only\n", "job.yaml: there is nothing in this file"),
+        ("", "job.yaml: this file is empty"),
+        ("# only\n", "job.yaml: this file is empty"),
         ("just words", "line 1: a job should be a mapping"),
         ("a: b: c\n", "line 1: this is not YAML: "),
         (

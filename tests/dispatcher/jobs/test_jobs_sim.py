@@ -206,7 +206,7 @@ def test_time_out_of_the_job(sim: Simulator) -> None:
     job = "timeouts: {job: {seconds: 2}}\n" + roles(a="count: 1") + test("a", "exec sleep 1000")
     status, text = sim.run_job(job)
     assert status == 1
-    assert "the time is over: 2 s" in text
+    assert "timed out: the run was ended after 2 s" in text
 
 
 def test_waits_have_the_time_out_of_the_role(sim: Simulator) -> None:

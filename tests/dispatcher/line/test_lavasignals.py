@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.group.events import REPORTS
 from dispatcher.line.lavasignals import MAX_MESSAGE, MAX_WORD, SignalWriter, word
 from dispatcher.line.textsignals import Scanner, Signal
+from dispatcher.reportable import REPORTS
 
 # As LAVA's dispatcher finds a signal.
 LAVA = re.compile(r"<LAVA_SIGNAL_(\S+) ([^>]+)>")

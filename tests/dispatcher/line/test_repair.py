@@ -75,6 +75,22 @@ def test_a_message_in_the_check() -> None:
         assert (read, foreign) == (body, words + WORDS[3])
 
 
+def test_messages_in_the_head_and_the_check() -> None:
+    """One message in each is read; more at such a place may be too many, but raise nothing."""
+    for seed in range(100):
+        randomness = random.Random(seed)
+        body, content = request(randomness.choice((20, 300)), seed)
+        size = len(content)
+        head, check = range(1, 30), range(size - 7, size)
+        parts = [head, check, *([head, range(30, size - 7), check][: seed % 4])]
+        places = [randomness.choice(part) for part in parts]
+        messages = [randomness.choice(WORDS) for _ in places]
+        read, foreign, _ = repair(cut(content, places, messages))
+        if len(parts) == 2:
+            assert (read, foreign) == (body, b"".join(messages)), (seed, places)
+        assert read in (body, None), (seed, places)
+
+
 def test_long_words_among_others() -> None:
     body, content = request(400)
     long = b"000012-noise-%s\r\n" % ALPHABET

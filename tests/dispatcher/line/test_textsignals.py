@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dispatcher.line import multinode, textsignals
@@ -369,6 +369,7 @@ def test_finds_what_lava_finds(names: list[bytes], between: bytes) -> None:
         max_size=30,
     )
 )
+@example([b"<LAVA_MULTI_NODE> <LAVA_"] * 2 + [b"\n", b"<LAVA_MULTI_NODE> <LAVA_", b">"])
 @pytest.mark.parametrize("grammar", [textsignals.SIGNALS, multinode._REQUESTS])
 def test_malformed_ones_in_a_row_are_counted(grammar: Grammar[Any], pieces: list[bytes]) -> None:
     """They are what they would have been one by one, and so is all else."""

@@ -81,6 +81,17 @@ FORMS = {
     "sh -c": ("sh -ec 'lava-send $1' name a; bash -c \"lava-wait b\"", ["lava-send a", "lava-wait b"]),
     "eval": ("c='lava-send x'; eval \"$c\"; eval $unknown", ["lava-send x", "unread: eval"]),
     "redirected": ("lava-wait a >/dev/null 2>&1", ["lava-wait a"]),
+    "env -S": ("env -S 'lava-send x'", ["lava-send x"]),
+    "by their path": (
+        "/lava-7/bin/lava-send a; $B/lava-send b; $(command -v lava-send) c; $(dirname `which lava-send`)/lava-send d",
+        ["lava-send a", "lava-send b", "lava-send c", "lava-send d"],
+    ),
+    "no such command": ("if ! which lava-wibble; then lava-send a; fi", ["lava-send a [perhaps]"]),
+    "shifted": (
+        "f() { while [ $# -gt 0 ]; do lava-send $1; shift; done; }; f a b; f $X",
+        ["lava-send a", "lava-send b", "lava-send *"],
+    ),
+    "killed": ("lava-wait a & kill $!; lava-wait b & kill -0 $!", ["lava-wait a [background] [timed]", "lava-wait b [background]"]),
     # names that are known
     "command in a variable": ("cmd=lava-wait; ${cmd} a; cmd='lava-send b c=1'; $cmd", ["lava-wait a", "lava-send b c=1"]),
     "only in LAVA": (
@@ -263,6 +274,54 @@ def test_what_can_not_be_read_is_told() -> None:
     assert shown(read("$x a", files=SCRIPTS)) == ["unread: *"]
     # Nothing that a device runs anyway.
     assert read("/usr/bin/id; . /etc/os-release; apt-get install x; python3 -m http.server") == []
+
+
+# What runs commands without being read: each of these is named as not read.
+RUN_UNSEEN = {
+    "here-document": "python3 - <<E\nos.system('lava-send x')\nE",
+    "pipe": "printf 'all:\\n\\tlava-send x\\n' | make -f -",
+    "here-string": "at now <<< 'lava-send x'",
+    "written": "printf '#!/bin/sh\\nlava-send x\\n' > d/x; run-parts d",
+    "written by tee": "echo lava-send x | tee cron; crontab cron",
+    "written in a here-document": "cat > Makefile <<'E'\nall:\n\tlava-send x\nE\nmake",
+    "copied": "cp lib/caller.py /usr/bin/say; say x",
+    "folder": "run-parts sub",
+    "pattern": "ls sub/*.sh | xargs -n1 sh",
+    "makefile": "make all",
+    "imported": "python3 main.py",
+    "put together": "python3 together.py",
+    "sourced from nowhere": ". $WHERE/lib.sh; say x",
+}
+UNSEEN = {
+    "lib/caller.py": "import os\nos.system('lava-wait x')\n",
+    "sub/": "lava-send x\n",
+    "Makefile": "all:\n\tlava-send x\n",
+    "main.py": "from lib import caller\n",
+    "together.py": "run('lava-' + 'send')\n",
+}
+
+
+@pytest.mark.parametrize("name", RUN_UNSEEN)
+def test_what_other_programs_may_run(name: str) -> None:
+    assert any(isinstance(item, Unread) for item in read(RUN_UNSEEN[name], files=UNSEEN))
+
+
+def test_text_that_nobody_runs_is_none_of_it() -> None:
+    quiet = "echo 'lava-wait x failed' >> all.log; lava-send x | tee out; echo lava-send x | grep y; iperf3 -c z; find ."
+    assert shown(read(quiet, files=UNSEEN)) == ["lava-send x"]
+
+
+def test_scripts_find_themselves() -> None:
+    files = {
+        "d/x.sh": '. "${BASH_SOURCE%/*}/lib.sh"\n. ${0%/*}/lib.sh\n. "$(dirname "${BASH_SOURCE[0]}")"/lib.sh\n'
+        'main() { [ $# -eq 0 ] || exit; say ${0##*/}; }\nmain "$@"\n',
+        "d/lib.sh": "say() { lava-send $1; }\n",
+        "d/say": "lava-send said\n",
+    }
+    assert shown(read("bash d/x.sh", files=files)) == ["lava-send x.sh"]
+    assert (
+        shown(read("PATH=$PWD/d:$PATH; say; cd d; PATH=.:$PATH say", files=files)) == ["lava-send said"] * 2
+    )
 
 
 def test_a_script_that_calls_itself_comes_to_an_end() -> None:

@@ -42,6 +42,7 @@ SCRIPTS = {
     "behind a variable": ("x=1 ./run.sh", "x=1 ./run.sh", "."),
     "a file that is no command": ("data", "data", "."),
     "a folder": ("deep", "deep", "."),
+    "a program of the system": ("/bin/sh ./run.sh", "/bin/sh ./run.sh", "."),
     "a command": ("lava-sync x", "lava-sync x", "."),
     "an absolute path to no script here": ("/nonexistent/x", "/nonexistent/x", "."),
     "a pattern": ("./*.sh", "./*.sh", "."),

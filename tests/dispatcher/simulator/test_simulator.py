@@ -441,7 +441,7 @@ def test_time_out(sim: Simulator) -> None:
         *("--role", "waits=printf unfinished; lava-wait go", "--role", "done=true"),
     )
     assert status == 1
-    assert "lavabox: the time is over: 3 s\n" in text
+    assert "lavabox: timed out: the run was ended after 3 s\n" in text
     assert "waits-1 | unfinished\n" in text
     assert "busy-1  ! is still running, and waits for no other device\n" in text
     assert "waits-1 ! is still running, and waits in `lava-wait go` for busy-1\n" in text

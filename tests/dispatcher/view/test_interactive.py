@@ -233,7 +233,7 @@ def test_escape_key_says_what_there_is(room: Room) -> None:
 
 def test_time_out(room: Room) -> None:
     with room.person(ALONE, "--interactive", "--timeout", "3", "--role", "a") as person:
-        person.until("the time is over")
+        person.until("timed out: the run was ended")
         assert person.finish() == 1
 
 

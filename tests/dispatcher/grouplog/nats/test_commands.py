@@ -113,6 +113,38 @@ def test_every_kind_of_dispatcher_in_one_group(lab: str, tmp_path: Path) -> None
             assert "met 0" in lines, text
 
 
+def test_a_dead_end_over_every_kind_of_dispatcher(lab: str, tmp_path: Path, box: Path) -> None:
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    subprocess.run([box, "--install", "-s", commands], check=True, stdout=subprocess.DEVNULL)
+    script = tmp_path / "script"
+    script.write_text(
+        f"PATH={commands}:$PATH; unset LAVA_CONSOLE; export LAVA_MULTI_NODE_CACHE={tmp_path}/$1.cache\n"
+        "lava-sync start; lava-wait never; echo status $?\n"
+    )
+    (tmp_path / "lab.toml").write_text(
+        f'control = "{tmp_path}/control"\ngroup-log = "{lab}"\ngrace = 0.5\nfail-dead-ends = true\n'
+        f'[groups.g]\nsize = 3\n[devices.served]\ngroup = "g"\nrole = "r"\n'
+        f"console = \"exec:sh -c 'sh {script} served; sleep 1000'\"\n"
+    )
+    hook, grace = ("hook", "--role", "r"), ("--grace", "0.5")
+    group = ("--group-log", lab, "--group", "g", "--group-size", "3", *grace, "--name", "alone")
+    with (
+        Coordinator(tmp_path, "--group-log", lab, *grace) as coordinator,
+        Lavabox("serve", "lab.toml", cwd=tmp_path) as served,
+        Lavabox(*hook, *group, "--", "sh", str(script), "alone", cwd=tmp_path) as alone,
+    ):
+        # Whoever founds the group has to say how many belong to it.
+        served.until("control by")
+        there = ("--coordinator", coordinator.socket, "--group", "g", "--name", "there")
+        with Lavabox(*hook, *there, "--", "sh", str(script), "there", cwd=tmp_path) as hooked:
+            # Each host has said of its own that they are silent: so it is certain, and the one that is to fail them does.
+            served.until("g: dead end: ")
+            for process in (alone, hooked):
+                assert process.finish() == 0
+                assert "dead end: " in process.text and "status 1" in process.text
+
+
 def test_devices_on_another_host_learn_that_a_run_was_stopped(lab: str, tmp_path: Path) -> None:
     options = ("sim", "--group-log", lab, "--group", "g", "--group-size", "2", "--timeout", "120")
     with (

@@ -12,7 +12,9 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import nats
 import pytest
+from nats.aio.msg import Msg
 
 from dispatcher.group.events import Ended, Event, Founded, Joined, Left, Sent, to_json
 from dispatcher.group.state import GroupState
@@ -21,7 +23,7 @@ from dispatcher.grouplog.nats import groups
 from dispatcher.grouplog.nats import lab as lab_module
 from dispatcher.grouplog.nats import log as log_module
 from dispatcher.grouplog.nats.address import Address, Credentials, parse_address, read_credentials
-from dispatcher.grouplog.nats.lab import Lab
+from dispatcher.grouplog.nats.lab import Lab, Refused, Unavailable
 from dispatcher.grouplog.nats.log import NatsGroupLog
 from tests.dispatcher.grouplog.natsserver import PATIENCE, NatsServer, free_ports, url
 from tests.dispatcher.grouplog.proxy import Proxy
@@ -41,9 +43,12 @@ class Host:
         self.failed: list[tuple[bytes, str]] = []
         self.notices: list[str] = []
         self.news = asyncio.Event()
+        self.broken: asyncio.Future[GroupLogError] = asyncio.get_running_loop().create_future()
 
     async def open(self) -> "Host":
-        await self.log.open(self.founded, self._deliver, self._fail, self.notices.append)
+        await self.log.open(
+            self.founded, self._deliver, self._fail, self.notices.append, self.broken.set_result
+        )
         return self
 
     def _deliver(self, event: Event) -> None:
@@ -115,6 +120,39 @@ async def publish(address: Address, payload: bytes, group: str = "group") -> Non
         await lab.publish(lab.subject(group), payload, hashlib.sha256(payload).hexdigest())
     finally:
         await lab.close()
+
+
+# -- what servers answer -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "raised"),
+    [
+        (10158, Unavailable),  # this message is under way already, and may get lost
+        (10164, Unavailable),  # another first message of the group is under way, and may get lost
+        (10008, Unavailable),  # there is no leader
+        (10071, Refused),  # there is a first message
+        (10077, Refused),  # the stream is full
+    ],
+)
+def test_what_is_not_known_yet_is_not_refused(address: Address, code: int, raised: type[Exception]) -> None:
+    async def test() -> None:
+        lab, stream = Lab(address), await nats.connect(address.servers[0])
+
+        async def answer(message: Msg) -> None:
+            await message.respond(json.dumps({"error": {"err_code": code, "description": "so"}}).encode())
+
+        await lab.connect()
+        try:
+            await stream.subscribe(lab.subject("g"), cb=answer)
+            await stream.flush()
+            with pytest.raises(raised, match="so"):
+                await lab.publish(lab.subject("g"), b"x", "identity", first=True)
+        finally:
+            await stream.close()
+            await lab.close()
+
+    asyncio.run(test())
 
 
 # -- several hosts -----------------------------------------------------------------------------
@@ -276,14 +314,6 @@ def test_what_is_not_in_the_log_in_time_has_failed(
 @pytest.mark.parametrize("loss", ["tail", "all"])
 def test_servers_that_have_lost_what_they_acknowledged(server: NatsServer, tmp_path: Path, loss: str) -> None:
     async def test() -> None:
-        faults: list[dict[str, Any]] = []
-        told = asyncio.Event()
-
-        def fault(loop: object, context: dict[str, Any]) -> None:
-            faults.append(context)
-            told.set()
-
-        asyncio.get_running_loop().set_exception_handler(fault)
         async with hosts(at(server)) as (host,):
             host.log.append(joined("a"))
             await host.has(b"a")
@@ -301,10 +331,7 @@ def test_servers_that_have_lost_what_they_acknowledged(server: NatsServer, tmp_p
             server.start()
             if loss == "all":
                 await ask(at(server), "STREAM.CREATE.lavabox-lab", configuration(at(server)))
-            async with asyncio.timeout(PATIENCE):
-                await told.wait()
-            error = faults[0]["exception"]
-            assert isinstance(error, GroupLogError)
+            error = await asyncio.wait_for(host.broken, PATIENCE)
             assert "lab/group: the servers have lost events that they had acknowledged" in str(error)
             host.log.append(joined("c"))
             assert host.failed[-1][0] == b"c"
@@ -320,10 +347,6 @@ def test_what_is_removed_while_a_host_is_at_work(
     monkeypatch.setattr("dispatcher.grouplog.nats.follower.SILENCE", 1.0)
 
     async def test() -> None:
-        told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        asyncio.get_running_loop().set_exception_handler(
-            lambda loop, context: told.set_result(str(context["exception"]))
-        )
         async with hosts(at(server)) as (host,):
             host.log.append(joined("a"))
             await host.has(b"a")
@@ -331,7 +354,7 @@ def test_what_is_removed_while_a_host_is_at_work(
                 await ask(at(server), "STREAM.DELETE.lavabox-lab")
             else:
                 assert await groups.remove(at(server), "group") == 3
-            sentence = await asyncio.wait_for(told, PATIENCE)
+            sentence = str(await asyncio.wait_for(host.broken, PATIENCE))
             assert "or the group was removed" in sentence or "was removed by `lavabox group rm`" in sentence
             host.log.append(joined("b"))
             assert host.failed == [(b"b", sentence)]
@@ -414,7 +437,9 @@ def test_groups_that_ended_long_ago_are_removed_and_no_living_one(address: Addre
         await publish(address, b"hello", "foreign")
         log = NatsGroupLog(address, "new", purge=log_module.Purge(3600.0))
         told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        await log.open(FOUNDED, lambda event: None, lambda *_, **__: None, told.set_result)
+        await log.open(
+            FOUNDED, lambda event: None, lambda *_, **__: None, told.set_result, told.set_exception
+        )
         assert await asyncio.wait_for(told, PATIENCE) == (
             f"removed old and revived of the lab {address.lab}: ended 1 h ago, or more"
         )
@@ -491,11 +516,20 @@ tls {{
         asyncio.run(test(with_credentials(known + ours, scheme="nats"), "two"))
         # Whom we do not know, or whose name is another one; who does not know us.
         for address, sentence in (
-            (with_credentials(ours), "we do not trust it: unable to get local issuer certificate; see `ca`"),
-            (with_credentials('ca = "other.pem"\n' + ours), "we do not trust it: unable to get local issuer"),
-            (with_credentials(known + ours, host="localhost"), "we do not trust it: Hostname mismatch"),
+            (
+                with_credentials(ours),
+                "its certificate is not trusted: unable to get local issuer certificate; see `ca`",
+            ),
+            (
+                with_credentials('ca = "other.pem"\n' + ours),
+                "its certificate is not trusted: unable to get local issuer",
+            ),
+            (
+                with_credentials(known + ours, host="localhost"),
+                "its certificate is not trusted: Hostname mismatch",
+            ),
             (with_credentials(known), "see `cert` and `key` in the file of --group-log-credentials"),
-            (at(server), "we do not trust it: unable to get local issuer certificate; see `ca`"),
+            (at(server), "its certificate is not trusted: unable to get local issuer certificate; see `ca`"),
         ):
             told = refused(address)
             assert sentence in told, told
@@ -591,7 +625,7 @@ def test_credentials(tmp_path: Path) -> None:
         for text in ("", 'user = "panda"\npassword = "leaves"', 'token = "bamboo"'):
             file.write_text(text)
             sentence = refused(at(server, credentials=read_credentials(file)))
-            assert sentence.startswith(f"{server.host} does not let us in: wrong or missing user")
+            assert sentence.startswith(f"{server.host} refuses the connection: wrong or missing user")
         file.write_text('user = "panda"\npassword = "bamboo"\n')
 
         async def test() -> None:
@@ -645,7 +679,10 @@ def test_an_old_server() -> None:
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"max_age": 10**12}, "max_age cuts the head off a living group; set it to 0"),
+        (
+            {"max_age": 10**12},
+            "max_age removes the first events of a group that is still in use; set it to 0",
+        ),
         ({"discard": "old"}, "discard is 'old', not 'new'"),
         ({"subjects": ["lab.lab.*", "diary"]}, "subjects is"),
         ({"retention": "workqueue"}, "retention is 'workqueue'"),

@@ -8,10 +8,10 @@ NAME.OFFSET.log   earlier output; OFFSET is where it begins, in bytes of all tha
 
 import contextlib
 from collections.abc import Callable
-from io import FileIO
 from pathlib import Path
+from typing import BinaryIO
 
-from dispatcher.files import told, write_all
+from dispatcher.files import open_log, told, write_all
 from dispatcher.view.timestamps import stamp_lines, universal
 
 # Seconds after a write that failed until the next one is tried.
@@ -91,7 +91,7 @@ class DeviceLog:
             except OSError as error:
                 if not self._aside_at:
                     self._notice(
-                        f"the log can't be put aside: {told(error)}; it goes on, and this is tried again"
+                        f"the log can't be rotated: {told(error)}; it is still written, and rotation is tried again"
                     )
                 self._aside_at = now + _PAUSE
             else:
@@ -105,11 +105,11 @@ class DeviceLog:
         self._log.close()
         self._times.close()
 
-    def _opened(self) -> tuple[FileIO, FileIO]:
+    def _opened(self) -> tuple[BinaryIO, BinaryIO]:
         # Unbuffered: whoever looks at a log sees what has come so far.
-        log = self._path("").open("ab", buffering=0)
+        log = open_log(self._path(""))
         try:
-            return log, self._path(".time").open("ab", buffering=0)
+            return log, open_log(self._path(".time"))
         except OSError:
             log.close()
             raise

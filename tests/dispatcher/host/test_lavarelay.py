@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcher.group.events import Sent, Waiting, WaitKind
-from dispatcher.line.lavarelay import MAX_REQUEST, Relay, plain, quoted
+from dispatcher.host.lavarelay import MAX_REQUEST, Relay, plain, quoted
 from toolkit.wire.vocabulary import NO, OK, unpack_reply
 
 RUN = ("0_x", "u1")

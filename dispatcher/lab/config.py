@@ -28,13 +28,13 @@ pty = "/run/lavabox/panda01"        # a link to a terminal
 """
 
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any
 
 from dispatcher.errors import UsageError
+from dispatcher.group.toml import parse_toml
 from dispatcher.names import check_name
 
 DEFAULT_CONTROL = "/run/lavabox/control"
@@ -100,8 +100,8 @@ def parse_lab(text: str, name: str) -> LabConfig:
     :param name: of the file.
     """
     try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        document = parse_toml(text)
+    except ValueError as error:
         raise UsageError(f"{name}: {error}") from None
     try:
         return _lab(document)

@@ -15,7 +15,8 @@ from aiohttp import web
 from dispatcher.engine import MAX_BYTES
 from dispatcher.errors import SetupError
 from dispatcher.group.events import Event, Founded
-from dispatcher.host.lab import TAIL, Lab
+from dispatcher.host.lavaserver import written
+from dispatcher.lab.lab import TAIL, Lab
 from dispatcher.report.flow.model import Fold
 from dispatcher.report.flow.page import document
 
@@ -75,7 +76,7 @@ class Site:
         try:
             self._server = await asyncio.get_running_loop().create_server(connection, host, port)
         except OSError as error:
-            raise SetupError(f"http {host}:{port}: {os.strerror(error.errno or 0)}") from error
+            raise SetupError(f"http {written(host, port)}: {os.strerror(error.errno or 0)}") from error
         return int(self._server.sockets[0].getsockname()[1])
 
     async def close(self) -> None:
@@ -99,7 +100,7 @@ class Site:
 
     async def _file(self, request: web.Request) -> web.Response:
         name = _FILES[request.path]
-        body = resources.files("dispatcher.host").joinpath("pages", name).read_bytes()
+        body = resources.files("dispatcher.lab").joinpath("pages", name).read_bytes()
         return web.Response(body=body, content_type=_KINDS[name.rpartition(".")[2]], charset="utf-8")
 
     async def _status(self, request: web.Request) -> web.Response:

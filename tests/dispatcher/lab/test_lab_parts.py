@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: MIT
 """Parts of a served lab: its logs, telnet, the escape key, the figures, what systemd is told."""
 
+import asyncio
 import os
 import resource
 import signal
 import socket
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,9 +16,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcher.commands.console import Keys
-from dispatcher.host.lablog import DeviceLog
-from dispatcher.host.offers import TelnetReader
+from dispatcher.errors import SetupError
+from dispatcher.grouplog import GroupLogError
+from dispatcher.host import groups as groups_module
+from dispatcher.host.groups import GroupLogs, Groups
+from dispatcher.host.lavaserver import parse_address, written
 from dispatcher.host.systemd import notify
+from dispatcher.lab import lab as lab_module
+from dispatcher.lab.config import DeviceConfig, LabConfig
+from dispatcher.lab.control import call
+from dispatcher.lab.devicelog import DeviceLog
+from dispatcher.lab.lab import Lab
+from dispatcher.lab.offers import TelnetReader
+from tests.dispatcher.fakeservers import Servers
 
 
 def log(directory: Path, told: list[str], size: int = 100, keep: int = 2) -> DeviceLog:
@@ -53,13 +65,13 @@ def test_a_log_is_put_aside_between_lines(pieces: list[bytes]) -> None:
             assert path.read_bytes().endswith(b"\n") or path.stat().st_size >= 64 * 1024
 
 
-def test_a_log_that_can_not_be_put_aside_goes_on(tmp_path: Path) -> None:
+def test_a_log_that_can_not_be_rotated_goes_on(tmp_path: Path) -> None:
     said: list[str] = []
     device = log(tmp_path, said)
     (tmp_path / f"d.time.{0:016}.log").mkdir()
     for number in range(9):
         device.output(b"x" * 99 + b"\n", float(number))
-    assert len(said) == 1 and "can't be put aside" in said[0]
+    assert len(said) == 1 and "can't be rotated" in said[0]
     assert (tmp_path / "d.log").read_bytes() == (b"x" * 99 + b"\n") * 9
     (tmp_path / f"d.time.{0:016}.log").rmdir()
     device.output(b"later\n", 20.0)
@@ -144,6 +156,85 @@ def test_the_escape_key() -> None:
     keys = Keys(1)
     assert keys.receive_keys(b"ab\x01") == b"ab" and keys.receive_keys(b"\x01c\x01x\x03") == b"\x01c\x03"
     assert keys.receive_keys(b"d\x01qe") == b"d" and keys.left
+
+
+def test_logs_that_can_not_be_opened_or_break_are_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (groups_module, lab_module):
+        monkeypatch.setattr(module, "FIRST_PAUSE", 0.01)
+        monkeypatch.setattr(module, "LONGEST_PAUSE", 0.02)
+    servers, told = Servers(), []
+    servers.up = False
+    (tmp_path / "logs").write_text("in the way")
+    devices = {name: DeviceConfig(name, "exec:cat", group=name[0]) for name in ("a1", "a2", "b1")}
+
+    async def until(holds: Callable[[], bool]) -> None:
+        async with asyncio.timeout(20):
+            while not holds():
+                await asyncio.sleep(0.001)
+
+    async def story() -> None:
+        groups = Groups(GroupLogs(None, servers.log), told.append)
+        lab = Lab(LabConfig(log_dir=str(tmp_path / "logs"), devices=devices), groups, told.append)
+        await lab.start()
+        assert told[0] == f"a1 is left out: {tmp_path}/logs: File exists; trying again"
+        (tmp_path / "logs").unlink()
+        await until(lambda: servers.refused > 3)
+        await lab.restart("b1")
+        assert lab.devices["b1"].state == "its group b can't be opened"
+        assert len(told) == len(set(told))
+        servers.up = True
+        await until(lambda: all(device.state == "connected" for device in lab.devices.values()))
+        # One group breaks, and is removed; the other one goes on.
+        others = lab.devices["b1"].attachment
+        broken = groups.groups["a"]
+        del servers.logs["a"]
+        for log in servers.open[:]:
+            if log.name == "a":
+                log.broken(GroupLogError("a was removed"))
+        await until(
+            lambda: (
+                groups.groups["a"] is not broken
+                and len(groups.groups["a"].engine.state.coordinator.members) == 2
+                and all(device.state == "connected" for device in lab.devices.values())
+            )
+        )
+        assert "a: a was removed" in told and "the group a begins anew" in told
+        assert lab.devices["b1"].attachment is others
+        await lab.close()
+        await groups.close()
+        assert servers.open == []
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("answer", [b"hello\n", b"[1]\n", b"", b"[" * 100_000 + b"\n"])
+def test_whoever_answers_at_the_control_socket_without_being_a_lab_is_said(
+    tmp_path: Path, answer: bytes
+) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "control"))
+        listener.listen()
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(
+            SetupError, match=r"control: (what answers there is no lavabox|the service has closed)"
+        ):
+            call(str(tmp_path / "control"), {"do": "status"})
+        thread.join()
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:80", "[::1]:80"])
+def test_addresses_are_written_as_they_are_read(text: str) -> None:
+    assert written(*parse_address(text)) == text
 
 
 def test_systemd_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,18 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from dispatcher.consoles import ConsoleError
-from dispatcher.consoles.reopened import lasting_console
+from dispatcher.consoles.opening import lasting_console
 from dispatcher.errors import UsageError
-from dispatcher.files import told
+from dispatcher.files import told as explained
 from dispatcher.group.wording import command
 from dispatcher.grouplog import GroupLogError
 from dispatcher.host.attachment import Attachment
 from dispatcher.host.dispatcher import Dispatcher
-from dispatcher.host.groups import Groups, HostedGroup
-from dispatcher.host.labconfig import DeviceConfig, LabConfig
-from dispatcher.host.lablog import DeviceLog
+from dispatcher.host.groups import FIRST_PAUSE, LONGEST_PAUSE, Groups, HostedGroup
 from dispatcher.host.lavaserver import parse_address
-from dispatcher.host.offers import HOLD, Client, Offers, Tap
+from dispatcher.lab.config import DeviceConfig, LabConfig
+from dispatcher.lab.devicelog import DeviceLog
+from dispatcher.lab.offers import HOLD, Client, Offers, Tap
 from dispatcher.line.session import Counters
 
 # Bytes of a device's newest output that are kept to be looked at.
@@ -47,6 +47,7 @@ class LabDevice:
         self.attachment: Attachment | None = None
         self.hosted: HostedGroup | None = None
         self.refused = ""  # why there is no attachment
+        self.again = False  # whether that may be over soon
         self.since = asyncio.get_running_loop().time()
         self.printed = 0  # bytes
         self.heard: float | None = None  # when it last printed something
@@ -130,6 +131,9 @@ class Lab:
         self._dispatcher = Dispatcher(self._failed)
         self._randomness = random.SystemRandom()
         self._lock = asyncio.Lock()
+        self._later: dict[str, asyncio.Task[None]] = {}  # by group: tries again those that were left out
+        self._tasks: set[asyncio.Task[None]] = set()
+        groups.renewed.append(self._renewed)
 
     async def start(self) -> None:
         """Begin with all devices of the configuration."""
@@ -140,6 +144,10 @@ class Lab:
     async def close(self) -> None:
         """End all consoles; the devices stay in their groups."""
         async with self._lock:
+            tasks = [*self._later.values(), *self._tasks]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             for device in self.devices.values():
                 device.offers.close()
             await self._dispatcher.close()
@@ -163,7 +171,7 @@ class Lab:
         """Take a device out; it leaves its group. Raises UsageError if there is none."""
         async with self._lock:
             self._known(name)
-            await self._remove(name, "was taken out of the lab")
+            await self._remove(name, "was removed from the lab")
 
     async def restart(self, name: str) -> None:
         """Close a device's console and open it anew; its waits go on. Raises UsageError if there is none."""
@@ -185,7 +193,7 @@ class Lab:
                 )
             again = [device.config for device in self.devices.values() if device.config.group == name]
             for config in again:
-                await self._remove(config.name, "was taken out of the group, which was ended")
+                await self._remove(config.name, "left the group, which an operator has ended")
             await self.groups.end(name, "an operator has ended it")
             for config in again:
                 await self._add(config)
@@ -200,7 +208,7 @@ class Lab:
                         self.devices[name].config.group,
                         self.devices[name].config.role,
                     )
-                    await self._remove(name, None if same_place else "was taken out of the lab")
+                    await self._remove(name, None if same_place else "was removed from the lab")
             added = [device for name, device in config.devices.items() if name not in self.devices]
             self.config = config
             for device in added:
@@ -278,16 +286,20 @@ class Lab:
                 if address:
                     parse_address(address)
         except (ConsoleError, ValueError) as error:
-            raise UsageError(f"{config.name}: {error}") from error
+            raise UsageError(str(error)) from error
 
-    async def _add(self, config: DeviceConfig) -> None:
-        """What goes wrong stands in the device's `refused`; the others go on."""
+    async def _add(self, config: DeviceConfig, told: str = "") -> None:
+        """What goes wrong stands in the device's `refused`; the others go on.
+
+        :param told: what was said of that before.
+        """
         device = self.devices[config.name] = LabDevice(config, self._tell)
         try:
             self._check(config)
             position = self._open_log(device)
-            hosted = await self.groups.get(config.group, self.config.sizes.get(config.group))
-            hosted.kept = True
+            if not told and config.group in self._later:
+                raise GroupLogError(f"its group {config.group} can't be opened")
+            hosted = await self._group(config.group)
             device.attachment = Attachment(
                 config.name,
                 config.role,
@@ -302,11 +314,58 @@ class Lab:
             )
             device.hosted = hosted
         except (UsageError, ValueError, GroupLogError, OSError) as error:
-            device.refused = told(error) if isinstance(error, OSError) else str(error)
-            self._tell(f"{config.name} is left out: {device.refused}")
+            device.refused = explained(error) if isinstance(error, OSError) else str(error)
+            device.again = isinstance(error, OSError | GroupLogError)
+            if device.refused != told:
+                self._tell(
+                    f"{config.name} is left out: {device.refused}{'; trying again' if device.again else ''}"
+                )
+            if device.again and config.group not in self._later:
+                self._later[config.group] = self._loop.create_task(self._try_again(config.group))
             return
         self._dispatcher.add(device.attachment)
         await self._offer(device)
+
+    async def _group(self, name: str) -> HostedGroup:
+        """Raises GroupLogError or ValueError."""
+        hosted = await self.groups.get(name, self.config.sizes.get(name))
+        hosted.kept = True
+        return hosted
+
+    async def _try_again(self, name: str) -> None:
+        """Let devices in that were left out for what may be over, as soon as their group can be opened."""
+        pause = FIRST_PAUSE
+
+        def left_out() -> list[LabDevice]:
+            return [one for one in self.devices.values() if one.config.group == name and one.again]
+
+        while left_out():
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+            with contextlib.suppress(GroupLogError, ValueError):
+                await self._group(name)
+                async with self._lock:
+                    for device in left_out():
+                        await self._remove(device.config.name, None)
+                        await self._add(device.config, device.refused)
+        del self._later[name]
+
+    def _renewed(self, former: HostedGroup) -> None:
+        """A group has begun anew: its devices come to it."""
+        for device in self.devices.values():
+            if device.hosted is former:
+                self._restart_soon(device)
+
+    def _restart_soon(self, device: LabDevice) -> None:
+        task = self._loop.create_task(self._restart(device))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _restart(self, device: LabDevice) -> None:
+        async with self._lock:
+            if self.devices.get(device.config.name) is device:
+                await self._remove(device.config.name, None)
+                await self._add(device.config)
 
     def _open_log(self, device: LabDevice) -> int:
         """Begin the device's logs, if there are to be any; returns the position of what it prints next."""

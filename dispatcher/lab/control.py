@@ -18,8 +18,8 @@ from typing import Any
 
 from dispatcher.errors import SetupError, UsageError
 from dispatcher.host.groupserver import listen_on
-from dispatcher.host.offers import Client, Device
 from dispatcher.host.strangers import Strangers
+from dispatcher.lab.offers import Client, Device
 
 # Seconds for a request to come.
 PATIENCE = 30.0
@@ -158,7 +158,13 @@ def connect(path: str, request: Mapping[str, Any]) -> tuple[socket.socket, dict[
         connection.close()
         raise
     line, _, rest = bytes(buffer).partition(b"\n")
-    response = json.loads(line)
+    try:
+        response = json.loads(line)
+        if not isinstance(response, dict):
+            raise ValueError("it is no object")
+    except (ValueError, RecursionError):
+        connection.close()
+        raise SetupError(f"{path}: what answers there is no lavabox") from None
     return connection, response, rest
 
 

@@ -5,35 +5,34 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dispatcher.errors import SetupError, UsageError
-from dispatcher.files import told
+from dispatcher.files import read_text, told
 from dispatcher.group.configuration import Configuration, parse_configuration
 from dispatcher.group.wording import counted
 from dispatcher.host import groupoptions
-from dispatcher.host.control import ControlServer
-from dispatcher.host.deadwatch import QuietWatch
+from dispatcher.host.deadwatch import quiet_watch
 from dispatcher.host.groups import GroupLogs, Groups
 from dispatcher.host.groupserver import GroupServer
-from dispatcher.host.lab import Lab
-from dispatcher.host.labconfig import LabConfig, device_config, parse_lab
-from dispatcher.host.lavaserver import LavaServer, parse_address
-from dispatcher.host.offers import Device
-from dispatcher.host.service import allow_descriptors, stop_event, tell, tell_of_broken_logs
+from dispatcher.host.lavaserver import LavaServer, parse_address, written
+from dispatcher.host.service import allow_descriptors, stop_event, tell
 from dispatcher.host.systemd import notify
+from dispatcher.lab.config import LabConfig, device_config, parse_lab
+from dispatcher.lab.control import ControlServer
+from dispatcher.lab.lab import Lab
+from dispatcher.lab.offers import Device
 
 
 def read_lab(path: Path) -> LabConfig:
     """The lab that a file describes. Raises UsageError."""
     try:
-        return parse_lab(path.read_text("utf-8"), str(path))
+        return parse_lab(read_text(path), str(path))
     except OSError as error:
         raise UsageError(told(error)) from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: this is no text in UTF-8: {error}") from error
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}") from error
 
 
 def run_lab(path: Path, http: str | None = None) -> int:
@@ -45,7 +44,7 @@ def run_lab(path: Path, http: str | None = None) -> int:
     configuration = Configuration()
     if config.device_config:
         try:
-            configuration = parse_configuration(Path(config.device_config).read_text("utf-8"))
+            configuration = parse_configuration(read_text(Path(config.device_config)))
         except OSError as error:
             raise UsageError(f"{path}: device-config: {told(error)}") from error
         except ValueError as error:
@@ -83,14 +82,14 @@ class _LabRun:
     def __init__(self, path: Path, config: LabConfig, configuration: Configuration, logs: GroupLogs) -> None:
         self._path = path
         self._config = config
-        watch = partial(QuietWatch, grace=config.grace, fails=config.fail_dead_ends) if config.grace else None
-        self._groups = Groups(logs, tell, configuration, watch)
+        self._groups = Groups(
+            logs, tell, configuration, quiet_watch(config.grace, config.fail_dead_ends, logs.shared)
+        )
         self._lab = Lab(config, self._groups, tell)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self, pages: tuple[str, int] | None, lava: tuple[str, int] | None) -> None:
         stop = stop_event(self._reload_soon)
-        tell_of_broken_logs(tell)
         lava_server = None if lava is None else LavaServer(self._groups, tell)
         hooks = GroupServer(self._groups, tell)
         control = ControlServer(
@@ -107,7 +106,7 @@ class _LabRun:
         site = None
         if pages is not None:
             # Imported here: aiohttp is of use only to who wants pages.
-            from dispatcher.host.http import Site
+            from dispatcher.lab.http import Site
 
             site = Site(self._lab)
         await self._groups.open()
@@ -115,12 +114,12 @@ class _LabRun:
             await control.open(self._config.control)
             if site is not None and pages is not None:
                 port = await site.open(*pages)
-                tell(f"the lab is shown on http://{pages[0]}:{port}/")
+                tell(f"the lab is shown on http://{written(pages[0], port)}/")
             if self._config.socket:
                 await hooks.open(self._config.socket)
             if lava_server is not None and lava is not None:
                 port = await lava_server.open(*lava)
-                tell(f"LAVA's dispatchers come to {lava[0]} port {port}")
+                tell(f"LAVA's dispatchers connect to {lava[0]} port {port}")
             await self._lab.start()
             tell(f"serving {counted(len(self._lab.devices), 'console')}; control by {self._config.control}")
             notify("READY=1")
@@ -146,7 +145,7 @@ class _LabRun:
         try:
             await self._reload({})
         except UsageError as error:
-            tell(f"the lab stays as it is: {error}")
+            tell(f"the lab was not changed: {error}")
         notify("READY=1")
 
     # What the control socket asks

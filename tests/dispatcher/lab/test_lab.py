@@ -28,9 +28,9 @@ from typing import Any
 import pytest
 import serial
 
-from dispatcher.host.control import call, connect
-from dispatcher.host.offers import MAX_CLIENTS
 from dispatcher.host.strangers import MAX_STRANGERS
+from dispatcher.lab.control import call, connect
+from dispatcher.lab.offers import MAX_CLIENTS
 from tests.dispatcher.host.lavaclient import Job
 from tests.dispatcher.lavabox_process import PATIENCE, ROOT, Lavabox, variables
 from tests.dispatcher.report.test_flow_page import CHROMIUM, OPTIONS
@@ -329,6 +329,45 @@ def test_the_terminal_is_the_console(served: Served) -> None:
     assert not os.path.lexists(served.directory / "terminal")
 
 
+@pytest.mark.parametrize("program", ["minicom -D", "picocom"])
+def test_programs_on_the_terminal(served: Served, program: str) -> None:
+    """They draw terminals of their own, through which no frame would pass: here there are none."""
+    name = program.split(maxsplit=1)[0]
+    if shutil.which(name) is None:
+        pytest.skip(f"needs {name}")
+    master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (24, 200))
+    process = subprocess.Popen(
+        ["setsid", "--ctty", *program.split(), str(served.directory / "terminal")],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        env=variables(TERM="vt100"),
+    )
+    seen = b""
+
+    def until(text: bytes) -> None:
+        nonlocal seen
+        while text not in seen:
+            ready, _, _ = select.select([master], [], [], PATIENCE)
+            assert ready, seen
+            seen += os.read(master, 65536)
+
+    try:
+        # What comes before it has set its terminal up is lost.
+        until({"minicom": b"Press", "picocom": b"Terminal ready"}[name])
+        served.type("one", "echo is-$((40+2))\n", "is-42")
+        until(b"is-42")
+        os.write(master, b"lava-self; echo told-$((40+2))\r")
+        until(b"told-42")
+        assert b"5282" not in seen
+    finally:
+        process.terminate()
+        process.wait(PATIENCE)
+        os.close(master)
+        os.close(slave)
+
+
 def test_a_command_that_ends_is_started_again(served: Served) -> None:
     served.type("one", "echo bye-$((40+2)); exit\n", "bye-42")
     served.process.until("trying again")
@@ -551,7 +590,7 @@ def test_a_console_that_can_not_be_is_left_out_and_said(tmp_path: Path, commands
     text = device("good") + "[devices.bad]\nconsole = 'ssh://somewhere'\n"
     lab = Served(tmp_path, text, commands)
     with lab.process:
-        assert "bad is left out: bad: ssh://somewhere: ssh is reached by its program" in lab.process.text
+        assert "bad is left out: ssh://somewhere: ssh is reached by its program" in lab.process.text
         status = lab.run("status")
         assert status.returncode == 1 and "ssh is reached by its program" in status.stdout
         lab.process.interrupt(signal.SIGTERM)
