@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -79,6 +80,7 @@ class Logs(RuleBasedStateMachine):
                 host.deliver,
                 lambda one, _, may_come=False: host.failed.append(one),
                 print,
+                lambda error: pytest.fail(str(error)),
             )
         )
         self.hosts.append(host)
