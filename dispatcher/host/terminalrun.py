@@ -140,7 +140,7 @@ class TerminalRun:
         self._time_is_over: float | None = None
         self._failure: BaseException | None = None
         # Otherwise the status area shows what they do, or whoever works in them sees it.
-        silent = not view.live and not isinstance(display, ConsoleDisplay)
+        silent = isinstance(view, Plain) and not isinstance(display, ConsoleDisplay)
         self._hangs = Hangs(engine, watch, display.message, tells_silence=silent, must_end=must_end)
         self._timer = Timer(self._handle_timeout)
 

@@ -3,6 +3,7 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 from dispatcher.errors import SetupError
@@ -47,6 +48,8 @@ def install_box(box: Path | None, state: Path) -> Path:
     try:
         done = subprocess.run(
             [box.absolute(), "--install", "-s", folder],
+            # The devices' own may be one that this machine has not.
+            env={**os.environ, "LAVABOX_PYTHON": sys.executable},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -659,6 +659,18 @@ def test_many_devices(sim: Simulator) -> None:
     assert text.count("| 20\n") == 20
 
 
+@pytest.mark.parametrize("options", [("--role", "a=./run.sh x"), ("--setup", "run.sh", "--role", "a=true")])
+def test_the_cr_of_an_interpreter_is_named(options: tuple[str, ...], sim: Simulator) -> None:
+    (sim.folder / "run.sh").write_bytes(b"#!/bin/sh -e\r\necho hello\r\n")
+    (sim.folder / "run.sh").chmod(0o755)
+    status, text = sim.run(*options)
+    assert status == 2
+    assert (
+        "run.sh: its lines end with CR LF, so its interpreter would be '/bin/sh -e\\r'; remove the CRs"
+        in text
+    )
+
+
 REFUSED = {
     "a setup": (("--setup", "no", "--role", "a=x"), 2, "lavabox sim: --setup no: no such file"),
     "a setup that can't be run": (
