@@ -74,7 +74,7 @@ picture: build ## take the picture of a lab's page in the README
 reliability: build ## count what becomes of commands on bad lines, for docs/reliability.md
 	$(VENV)/bin/python -m bench.reliability
 
-soak: $(STAMP) ## run the fault model for a million exchanges
+soak: $(STAMP) ## run the fault model for a million exchanges, on all cores
 	$(VENV)/bin/python tests/soak.py
 
 fuzz: $(STAMP) ## fuzz what parses bytes from the line

@@ -32,7 +32,7 @@ from dispatcher.engine import Engine
 from dispatcher.group.events import Event, Founded
 from dispatcher.group.state import GroupState
 from dispatcher.line.channel import Asked, Channel, Item, Output
-from dispatcher.line.session import Cancelled, Request
+from dispatcher.line.session import Cancelled, Cleared, Request, Suspected
 from toolkit.wire.device_link import DeviceLink
 from toolkit.wire.framing import LINE_KILL
 from toolkit.wire.packets import LEASE, LINK_TIMEOUT
@@ -90,6 +90,31 @@ class Faults:
     def calm(self) -> Faults:
         """The same line without faults."""
         return Faults(baud=self.baud, echo=self.echo)
+
+
+# What mixtures are made of. Each fault is often absent, as a rare one hides behind many.
+_OFTEN = (0.0, 0.0, 0.05, 0.5)
+_BYTES = (0.0, 0.0, 1e-4, 1e-3)
+MIXTURES: dict[str, tuple[float, ...]] = {
+    "printk": (0.0, 5.0, 20.0, 50.0),
+    "stamps": (True, True, False),
+    "drop": _BYTES,
+    "flip": _BYTES,
+    "double": _BYTES,
+    "delay": (0.0, 0.02),
+    "echo": (False, False, True),
+    "cancel": _OFTEN,
+    "kill": _OFTEN,
+    "reboot": _OFTEN,
+    "replay": _OFTEN,
+    "background": _OFTEN,
+    "restart": _OFTEN,
+    "baud": (9600, 115200, 3_000_000),
+    "outage": (0.0, 0.05),
+    "log_delay": (0.0, 0.0, 0.01, 0.3, 2.0),
+    "log_failure": (0.0, 0.0, 0.02, 0.1),
+    "log_double": (0.0, 0.0, 0.1),
+}
 
 
 @dataclass
@@ -258,7 +283,7 @@ class Device:
         chance = faults.printk * max(len(frame) * 10 / faults.baud, 0.02)
         if not faults.stamps and damaged != frame:
             # Where a character is lost at a cut, the message's first one may take its place.
-            chance = 0
+            chance = 0.0
         out = b""
         position = 0
         while rng.random() < chance and position < len(damaged):
@@ -277,7 +302,7 @@ class Device:
             position = cut
             # Two messages without time stamps can be told from the frame, but not always from each
             # other: a character may belong to either.
-            chance = chance / 3 if faults.stamps else 0
+            chance = chance / 3 if faults.stamps else 0.0
         self.frame_bytes += len(damaged)
         self._emit(out + damaged[position:])
 
@@ -557,6 +582,12 @@ class Host:
             elif isinstance(item, Cancelled):
                 self.engine.cancel(item.request, item.reason, now)
                 self.stir()
+            elif isinstance(item, Suspected):
+                self.engine.lose(device.name, "it shows that it boots anew", now, boots=True)
+                self.stir()
+            elif isinstance(item, Cleared):
+                self.engine.regain(device.name, now)
+                self.stir()
 
 
 class World:
@@ -679,7 +710,7 @@ class World:
             self._turn()
 
     def _next(self) -> float:
-        times = [each.due for each in (*self.devices, *self.hosts)]
+        times = [*(device.due for device in self.devices), *(host.due for host in self.hosts)]
         if self.actions:
             times.append(self.actions[0][0])
         return min(*times, self.log.next())

@@ -5,6 +5,7 @@ The invariants are asserted inside the model, at every step; see fault_model.py.
 """
 
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
-from fault_model import Faults, World
+from fault_model import MIXTURES, Faults, World
 
 CASES = {
     "no faults": Faults(),
@@ -81,34 +82,14 @@ def test_cut_frames_are_repaired_without_a_repeat():
     assert counts["repeats"] <= counts["frames cut"] / 50  # those cut in their marker's first two bytes
 
 
-rates = st.sampled_from([0.0, 0.0, 1e-4, 1e-3])
-often = st.sampled_from([0.0, 0.0, 0.05, 0.5])
+def test_mixtures_are_of_all_faults():
+    assert set(MIXTURES) == {field.name for field in fields(Faults)}
 
 
 @settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
-    faults=st.builds(
-        Faults,
-        printk=st.sampled_from([0.0, 5.0, 30.0]),
-        stamps=st.booleans(),
-        drop=rates,
-        flip=rates,
-        double=rates,
-        delay=st.sampled_from([0.0, 0.02]),
-        echo=st.booleans(),
-        cancel=often,
-        kill=often,
-        reboot=often,
-        replay=often,
-        background=often,
-        restart=often,
-        outage=st.sampled_from([0.0, 0.05]),
-        baud=st.sampled_from([9600, 115200, 3000000]),
-        log_delay=st.sampled_from([0.0, 0.0, 0.01, 0.5]),
-        log_failure=st.sampled_from([0.0, 0.0, 0.1]),
-        log_double=st.sampled_from([0.0, 0.0, 0.1]),
-    ),
+    faults=st.builds(Faults, **{name: st.sampled_from(values) for name, values in MIXTURES.items()}),
 )
 def test_any_mixture(seed, faults):
     World(seed, faults).run(seconds=6)
