@@ -17,7 +17,8 @@ zip archive behind them, in this order:
     usages            the help texts of all commands
     bytecode/front    modules, compiled: those that most commands need
     bytecode/rest     ... and all others
-    importer.py       these three as source, for every other Python from 3.6 on
+    source.py         looks for what an agent has compiled, for every other Python from 3.6 on
+    importer.py       these three as source
     source/front
     source/rest
     LICENSE
@@ -88,15 +89,16 @@ MARSHAL_VERSION = 2
 
 # PATH first, then where python3 mostly is: PATH may be empty. Python must not look at the
 # environment (-E -s; -I, which is short for it, Python 2 does not know) nor for installed packages
-# (-S) nor in the current directory. `exec` is the last that the shell reads: the archive follows.
+# (-S) nor in the current directory. A CR at the end of the variable is dropped, as of all words. `exec` is the last that the shell reads: the archive follows.
 HEADER = """\
 #!/bin/sh
 # lavabox: the lava-* commands of a test device, and a zip archive that holds them.
-for python in "$LAVABOX_PYTHON" python3 /usr/bin/python3 /usr/local/bin/python3 /bin/python3; do
+for python in "${LAVABOX_PYTHON%%\r}" python3 /usr/bin/python3 /usr/local/bin/python3 /bin/python3; do
     command -v "$python" >/dev/null 2>&1 && exec "$python" -E -s -S -c '%s' "$0" "$@"
+    [ -z "$LAVABOX_PYTHON" ] || break
 done
-echo "${0##*/}: needs Python 3.6 or later, and there is no python3 in PATH, /usr/bin, /usr/local/bin or /bin:" \\
-    "LAVABOX_PYTHON=PROGRAM names another" >&2
+echo "${0##*/}: needs Python 3.6 or later, and there is no" \\
+    "${LAVABOX_PYTHON:-python3 in PATH, /usr/bin, /usr/local/bin or /bin}: LAVABOX_PYTHON=PROGRAM names another" >&2
 exit 127
 """
 
@@ -195,6 +197,8 @@ def build(output: Path, python: str | None = None) -> Path:
     begin, groups = _sources()
     build = _build(begin, groups)
     begin["__main__.py"] = re.sub(rb"(?m)^BUILD = .*", f'BUILD = b"{build}"'.encode(), begin["__main__.py"])
+    if python is not None:
+        del groups["rest"]["toolkit/bytecode.py"]  # for what runs from source
     magic, tag, codes = _bytecode(begin, groups, python or sys.executable)
     entries = [
         ("__main__.py", begin["__main__.py"] if python is None else (ALONE % tag).encode()),
@@ -207,7 +211,7 @@ def build(output: Path, python: str | None = None) -> Path:
         *[(f"bytecode/{name}", codes[name]) for name in groups],
     ]
     if python is None:
-        entries.append(("importer.py", begin["importer.py"]))
+        entries += [(name, begin[name]) for name in ("source.py", "importer.py")]
         entries += [
             (f"source/{name}", marshal.dumps(group, MARSHAL_VERSION)) for name, group in groups.items()
         ]
@@ -291,7 +295,7 @@ def _read(path: str) -> bytes:
 
 def _sources() -> tuple[dict[str, bytes], dict[str, dict[str, bytes]]]:
     """What each command begins with, and the groups of modules: path that each is imported by, and content, stripped."""
-    begin = {name: _stripped(_read(f"zipapp/{name}")) for name in ("__main__.py", "importer.py")}
+    begin = {name: _stripped(_read(f"zipapp/{name}")) for name in ("__main__.py", "importer.py", "source.py")}
     groups: dict[str, dict[str, bytes]] = {"front": {}, "rest": {}}
     sources = {"msgpack.py": _read("zipapp/msgpack.py")}
     for path in TOOLKIT.rglob("*.py"):

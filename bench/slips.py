@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`python -m bench.slips [--clones DIR]`: how many slips in jobs `lavabox flow --plan` finds, and how fast.
+"""`python -m bench.slips [--clones DIR] [--flat]`: how many slips in jobs `lavabox flow --plan` finds, and how fast.
 
 Each job is planned as it is: an error or a warning is a false alarm. Then one slip at a time is planted
 into one of its files as it is read, and the job is planned again; a finding that was not there before has caught it.
@@ -12,6 +12,9 @@ The slips are made in the text, by a regular expression that knows nothing of th
 
 The jobs are those of `examples` and of `bench/slips_jobs`, and with --clones those that are found in git clones
 of others' repositories (the cases of `bench.real_jobs`, and every job with `lava-multinode` in it).
+
+With --flat, the planner follows commands, parameters and functions only, to see what the rest of it is worth: it judges
+no condition, and does not know how often a loop turns.
 """
 
 import argparse
@@ -23,6 +26,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -39,6 +43,8 @@ from dispatcher.plan.calls import Unread
 from dispatcher.plan.expected import expect
 from dispatcher.plan.lint import Finding, Severity, findings
 from dispatcher.plan.programs import programs
+from dispatcher.plan.shell import builtins, loops, statements
+from dispatcher.plan.shell.conditions import Status
 from dispatcher.simulator.plan import Option
 
 ROOT = Path(__file__).parents[1]
@@ -239,6 +245,18 @@ def without_history(clones: Path, scratch: Path) -> Path:
     return scratch
 
 
+def flat() -> AbstractContextManager[object]:
+    """Plan without conditions, and without the turns of loops."""
+    stack = ExitStack()
+    kinds = ("for_statement", "while_statement")
+    stack.enter_context(mock.patch.dict(statements.VISITS, dict.fromkeys(kinds, loops.c_style_for)))
+    for module in (statements, builtins):
+        stack.enter_context(
+            mock.patch.object(module, "judged", lambda *tokens, patterns=False: Status.UNKNOWN)
+        )
+    return stack
+
+
 def main() -> int:
     """Print a table; returns 1 if there was a false alarm."""
     parser = argparse.ArgumentParser(
@@ -246,7 +264,13 @@ def main() -> int:
     )
     parser.add_argument("--clones", metavar="DIR", type=Path, help="where clones of others' repositories are")
     parser.add_argument("--verbose", action="store_true", help="tell each false alarm, and each slip missed")
+    parser.add_argument("--flat", action="store_true", help="follow commands, parameters and functions only")
     arguments = parser.parse_args()
+    with flat() if arguments.flat else nullcontext():
+        return _print_table(arguments)
+
+
+def _print_table(arguments: argparse.Namespace) -> int:
     jobs = list(own_jobs())
     total: Counter[tuple[str, str]] = Counter()
     alarms, read, calls, seconds = 0, 0, 0, 0.0

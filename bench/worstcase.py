@@ -134,6 +134,14 @@ class CountedPattern:
             yield match
         Counted.note(min(end, len(data)) - start)
 
+    def split(self, data: bytes) -> list[bytes]:
+        Counted.note(len(data))
+        return [Counted(part) for part in self._pattern.split(data)]
+
+    def findall(self, data: bytes) -> list[bytes]:
+        Counted.note(len(data))
+        return self._pattern.findall(data)
+
     def sub(self, replacement: Any, data: bytes) -> bytes:
         Counted.note(len(data))
         return Counted(self._pattern.sub(replacement, data))

@@ -174,7 +174,7 @@ class Engine:
         self._told_too_large = False
         self._outage = False  # the last append failed
         self._broken = ""  # why the log can't go on, as a sentence
-        self._at_work = False  # something was to be appended; until then all events are of the past
+        self._at_work = False  # something was asked or appended here; until then all events are of the past
         self._time_outs: list[tuple[float, bytes]] = []
         self._borrowed: dict[bytes, float] = {}  # what was lent, and the seconds that it got to be taken
         self._doubts: list[tuple[float, bytes]] = []  # waits that may be given up then
@@ -269,6 +269,7 @@ class Engine:
         :param identity: the 8 bytes that the command made up.
         :param position: in the device's console log, in bytes.
         """
+        self._at_work = True
         self.heard = now
         if self._broken:
             self._answers.append(Answer(device, request, pack_reply(LINK_FAILED, self._broken)))

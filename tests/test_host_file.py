@@ -51,7 +51,7 @@ def test_it_unpacks_itself_once_and_is_lavabox(host_file, tmp_path):
         env={"XDG_CACHE_HOME": str(tmp_path)},
     ) as coordinator:
         assert coordinator.stdout is not None
-        assert "LAVA's dispatchers come to 127.0.0.1" in coordinator.stdout.readline()
+        assert "LAVA's dispatchers connect to 127.0.0.1" in coordinator.stdout.readline()
         coordinator.terminate()
 
 

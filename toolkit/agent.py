@@ -587,6 +587,11 @@ def spawn(listener: "Socket", console: "Console") -> None:
             gc.freeze()
         gc.enable()
         Agent(listener, console).run()
+        box = getattr(thin.__spec__, "loader", None)
+        if getattr(box, "compiled", False):
+            from .bytecode import keep
+
+            keep(box)  # type: ignore[arg-type]
     finally:
         # Never back into the command: its exit handlers and buffers are not ours.
         posix._exit(0)

@@ -25,17 +25,22 @@ def has_foreground(pid: int, terminal: int) -> bool:
 
 
 def owner(terminal: int) -> str:
-    """The program in the foreground of this terminal, for messages; "" if none is found."""
+    """The program in the foreground of this terminal, for messages; "" if none is found.
+
+    Of several that one which began last: a shell waits for what it has started, and does not read.
+    """
+    found, last = "", -1
     try:
         pids = [name for name in posix.listdir("/proc") if name.isdigit()]
     except OSError:
         return ""
     for pid in pids:
         try:
-            _, _, group, _, tty, foreground = _status(pid)[:6]
-            if int(tty) == terminal and int(pid) == int(group) == int(foreground):
+            fields = _status(pid)
+            began = int(fields[19])
+            if int(fields[4]) == terminal and fields[2] == fields[5] and began >= last:
                 with open("/proc/%s/comm" % pid) as file:
-                    return "%s (process %s)" % (file.read().strip(), pid)
-        except (OSError, ValueError):
+                    found, last = "%s (process %s)" % (file.read().strip(), pid), began
+        except (OSError, ValueError, IndexError):
             continue  # it has ended meanwhile
-    return ""
+    return found

@@ -6,7 +6,7 @@ import os
 
 from .arguments import quote
 from .entropy import random_bytes
-from .sharedfiles import open_named, resolved, write_all
+from .sharedfiles import open_reached, walk, write_all
 from .wire.vocabulary import NO, CommandError
 
 BEGIN = b"# lavabox: devices of the group\n"
@@ -21,23 +21,23 @@ def replace_block(path: str, lines: "list[bytes]") -> None:
     """Put the lines in the place of the earlier block, or else at the end. Raises CommandError."""
     try:
         # What a link leads to is the file, and not the link.
-        path = resolved(path)
-        old = _read(path)
-        new = _replaced(old, BEGIN + b"".join(lines) + END)
-        if new != old:
-            _write(path, new)
+        folder, name = walk(path, to_file=True)
+        try:
+            old = b""
+            try:
+                with open(open_reached(folder, name), "rb") as file:
+                    old = file.read()
+            except FileNotFoundError:
+                pass
+            new = _replaced(old, BEGIN + b"".join(lines) + END)
+            if new != old:
+                _write(folder, name, new)
+        finally:
+            os.close(folder)
     except OSError as error:
         raise CommandError(NO, "cannot write the hosts file %s: %s" % (path, error.strerror)) from None
     except ValueError as error:
         raise CommandError(NO, "the hosts file %s %s" % (path, error)) from None
-
-
-def _read(path: str) -> bytes:
-    try:
-        with open(open_named(path), "rb") as file:
-            return file.read()
-    except FileNotFoundError:
-        return b""
 
 
 def _replaced(old: bytes, block: bytes) -> bytes:
@@ -54,29 +54,33 @@ def _replaced(old: bytes, block: bytes) -> bytes:
     return old[:start] + block + old[end + 1 + len(END) :]
 
 
-def _write(path: str, content: bytes) -> None:
+def _write(folder: int, name: str, content: bytes) -> None:
     """In the place of the old file, or into it where that cannot be."""
-    new_path = "%s.%s" % (path, random_bytes(6).hex())
+    new_name = "%s.%s" % (name, random_bytes(6).hex())
     try:
-        write_all(_open_alike(path, new_path), content)
-        os.rename(new_path, path)
+        write_all(_open_alike(folder, name, new_name), content)
+        os.rename(new_name, name, src_dir_fd=folder, dst_dir_fd=folder)
     except OSError as error:
-        if os.path.lexists(new_path):
-            os.unlink(new_path)
+        try:
+            os.unlink(new_name, dir_fd=folder)
+        except OSError:
+            pass  # it was not made
         if error.errno not in _IN_PLACE:
             raise
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        write_all(os.open(path, flags, 0o644), content)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+        write_all(os.open(name, flags, 0o644, dir_fd=folder), content)
 
 
-def _open_alike(path: str, new_path: str) -> int:
-    """A new file with the owner and the mode of the one at `path`, if there is one."""
-    descriptor = os.open(new_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+def _open_alike(folder: int, name: str, new_name: str) -> int:
+    """A new file with the owner and the mode of the one that has the name, if there is one."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    descriptor = os.open(new_name, flags, 0o644, dir_fd=folder)
     try:
-        if os.path.exists(path):
-            old = os.stat(path)
-            os.fchown(descriptor, old.st_uid, old.st_gid)
-            os.fchmod(descriptor, old.st_mode & 0o7777)
+        old = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        os.fchown(descriptor, old.st_uid, old.st_gid)
+        os.fchmod(descriptor, old.st_mode & 0o7777)
+    except FileNotFoundError:
+        pass
     except OSError:
         os.close(descriptor)
         raise

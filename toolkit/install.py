@@ -86,7 +86,7 @@ def _write(path: str, content: bytes) -> None:
     """An executable file, in the place of an older one."""
     new_path = "%s.%s" % (path, random_bytes(6).hex())
     try:
-        write_all(os.open(new_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o755), content)
+        write_all(os.open(new_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o755), content)
         os.chmod(new_path, 0o755)
         os.rename(new_path, path)
     finally:

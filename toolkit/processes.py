@@ -129,7 +129,7 @@ def _complain(program: str, error: OSError) -> None:
 def why_not_started(path: str) -> str:
     """What is wrong with the first line of a script, which its shell or the kernel does not name; or ""."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         try:
             line = os.read(descriptor, 256).partition(b"\n")[0]
         finally:

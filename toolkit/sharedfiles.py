@@ -10,6 +10,7 @@ opens first and looks then, at what it has opened and not at a name:
 * A file that it takes for its own is a regular file with one name, belongs to this
   user or to root, and nobody else can write to it.
 * A file that it writes is a new one, which takes the place of the old one.
+* A file that the user has named may be anybody's, but no link of another user leads there.
 
 What is refused raises Refused, whose `strerror` names the owner.
 """
@@ -30,10 +31,10 @@ _TYPE, _DIRECTORY, _REGULAR, _LINK, _FIFO = 0o170000, 0o040000, 0o100000, 0o1200
 _MAX_LINKS = 40
 
 # A FIFO must not block whoever opens it.
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_NEW = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+_NEW = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 # O_PATH: a folder that may be passed through need not be readable.
-_PASS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_PASS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
 class Refused(OSError):
@@ -51,7 +52,8 @@ class Folder:
     :param path: may lead through links of this user or of root.
     :param parent: the folder in which `path` is a name; then nobody else may be able to write to it.
     :param make: whether to make it where it is not there.
-    :param private: whether nobody else may be able to write to it, also without a `parent`.
+    :param private: whether nobody else may be able to write to it, or to put another one in its place, also without a
+        `parent`: what is in it is used by its path.
     """
 
     __slots__ = ("descriptor", "path")
@@ -61,14 +63,13 @@ class Folder:
     ) -> None:
         if parent is None:
             self.path = path
-            self.descriptor = _walk(path, make)
+            self.descriptor, _ = walk(path, make, private)
         else:
             self.path = os.path.join(parent.path, path)
             self.descriptor = _enter(path, parent, make)
         try:
             status = os.fstat(self.descriptor)
-            # In a user namespace, root's number is another one: that of the owner of the root folder.
-            if status.st_uid not in (0, os.geteuid(), os.stat("/").st_uid):
+            if not _trusted(status):
                 raise Refused("the folder %s %s" % (self.path, _belongs(status)))
             if (private or parent is not None) and _others_write(status):
                 raise Refused("others can write to the folder %s: use chmod go-w" % self.path)
@@ -85,32 +86,14 @@ class Folder:
     def close(self) -> None:
         os.close(self.descriptor)
 
-    def folder(self, name: str, make: bool = False) -> "Folder":
-        """The folder of that name in this one, as the box makes it."""
-        return Folder(name, self, make)
-
     def open(self, name: str) -> int:
         """A descriptor to read a file of ours; raises OSError, FileNotFoundError where there is none."""
         try:
-            descriptor = os.open(name, _READ, dir_fd=self.descriptor)
+            return open_reached(self.descriptor, name, ours=True)
         except OSError as error:
             if error.errno != errno.ELOOP:
                 raise
-            raise Refused("it is a link, and " + _belongs(self._status(name))) from None
-        try:
-            status = os.fstat(descriptor)
-            if status.st_mode & _TYPE != _REGULAR:
-                raise Refused("it is not a regular file, and " + _belongs(status))
-            if status.st_uid not in (0, os.geteuid()):
-                raise Refused("it " + _belongs(status))
-            if status.st_nlink > 1:
-                raise Refused("it is the same file as another one, of another name, and " + _belongs(status))
-            if _others_write(status):
-                raise Refused("others can write to it: use chmod go-w; it " + _belongs(status))
-        except OSError:
-            os.close(descriptor)
-            raise
-        return descriptor
+            raise Refused("it is a link, and " + _belongs(_status(name, self.descriptor))) from None
 
     def read(self, name: str) -> bytes:
         """What is in a file of ours."""
@@ -131,7 +114,7 @@ class Folder:
         It takes the place of a regular file or a link, whosever that is, where the system allows that.
         """
         try:
-            old = self._status(name)
+            old = _status(name, self.descriptor)
         except FileNotFoundError:
             old = None
         # In the place of a folder it cannot be, and in that of /dev/null it must not.
@@ -152,16 +135,13 @@ class Folder:
     def remove(self, name: str) -> None:
         os.unlink(name, dir_fd=self.descriptor)
 
-    def _status(self, name: str) -> os.stat_result:
-        return os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
-
 
 def open_folder(path: str, names: "list[str]", make: bool = False) -> Folder:
     """The folder at `path`, which may be one that all can write to, or with `names` one that lies in it."""
     opened = Folder(path, make=make)
     for name in names:
         with opened:
-            opened = opened.folder(name, make)
+            opened = Folder(name, opened, make)
     return opened
 
 
@@ -172,51 +152,55 @@ def split(path: str) -> "tuple[str, str]":
 
 
 def open_named(path: str, kinds: "Container[int]" = (_REGULAR,)) -> int:
-    """A descriptor to read a file that the user has named: of any owner, and also by a link.
+    """A descriptor to read a file that the user has named: of any owner, and also by links of ours.
 
-    It need not be ours, only what was meant: a link that another user can change is not followed.
-    Raises OSError.
+    It need not be ours, only what was meant: a link of another user is not followed. Raises OSError.
 
     :param kinds: what it may be: regular files, or PIPES too.
     """
-    descriptor = os.open(path, _checked_link(path))
-    status = os.fstat(descriptor)
-    kind = status.st_mode & _TYPE
-    if kind not in kinds or (kind == _FIFO and status.st_uid not in (0, os.geteuid())):
-        os.close(descriptor)
-        raise Refused("it is not a regular file, and " + _belongs(status))
-    # To be read to its end.
-    os.set_blocking(descriptor, True)
-    return descriptor
+    folder, name = walk(path, to_file=True)
+    try:
+        return open_reached(folder, name, kinds)
+    finally:
+        os.close(folder)
 
 
 # Of open_named: what a shell gives for `<(...)` and for /dev/stdin, too.
 PIPES = (_REGULAR, _FIFO, 0o020000)
 
 
-def resolved(path: str) -> str:
-    """The path that a file named by the user really has: no link any more. Raises OSError as open_named does."""
-    _checked_link(path)
-    return os.path.realpath(path)
+def open_reached(folder: int, name: str, kinds: "Container[int]" = (_REGULAR,), ours: bool = False) -> int:
+    """A descriptor to read a file to which `walk` has come. Raises OSError as open_named does.
 
-
-def _checked_link(path: str) -> int:
-    """How to open it."""
-    status = _link_status(path)
-    if status is None:
-        return _READ
-    folder = os.stat(split(path)[0])
-    if _others_write(folder) and not (folder.st_mode & 0o1000 and status.st_uid in (0, os.geteuid())):
-        raise Refused("it is a link in a folder where others can write, and " + _belongs(status))
-    return _READ & ~os.O_NOFOLLOW
-
-
-def _link_status(path: str) -> "os.stat_result | None":
+    :param ours: it is not one that the user has named, and has to be ours.
+    """
+    descriptor = os.open(name, _READ & ~os.O_NOFOLLOW if _in_proc(folder) else _READ, dir_fd=folder)
     try:
-        status = os.lstat(path)
+        status = os.fstat(descriptor)
+        kind = status.st_mode & _TYPE
+        foreign = status.st_uid not in (0, os.geteuid())
+        if kind not in kinds or (kind == _FIFO and foreign):
+            raise Refused("it is not a regular file, and " + _belongs(status))
+        if ours and foreign:
+            raise Refused("it " + _belongs(status))
+        if kind == _REGULAR and status.st_nlink > 1 and (ours or _others_write(os.fstat(folder))):
+            raise Refused("it has another name, and " + _belongs(status))
+        if ours and _others_write(status):
+            raise Refused("others can write to it: use chmod go-w; it " + _belongs(status))
+    except OSError:
+        os.close(descriptor)
+        raise
+    # To be read to its end.
+    os.set_blocking(descriptor, True)
+    return descriptor
+
+
+def _in_proc(folder: int) -> bool:
+    """Whether its links are such that only the kernel can follow: those of /proc/PID/fd, where /dev/stdin leads to."""
+    try:
+        return os.fstat(folder).st_dev == os.stat("/proc/self").st_dev
     except FileNotFoundError:
-        return None
-    return status if status.st_mode & _TYPE == _LINK else None
+        return False
 
 
 def write_all(descriptor: int, content: bytes) -> None:
@@ -228,8 +212,14 @@ def write_all(descriptor: int, content: bytes) -> None:
         os.close(descriptor)
 
 
-def _walk(path: str, make: bool) -> int:
-    """A descriptor of the folder at `path`, with nothing passed through that another user has linked."""
+def walk(path: str, make: bool = False, private: bool = False, to_file: bool = False) -> "tuple[int, str]":
+    """A descriptor of the folder at `path`, with nothing passed through that another user has linked. Raises OSError.
+
+    :param make: what is missing.
+    :param private: whether nothing is passed through in which another user could put something in the place of the next.
+    :param to_file: `path` is that of a file: the folder is the one that it is in, and its name there, which is no link,
+        the second value. There need be no such file.
+    """
     links = 0
     parts = path.split("/")[::-1]
     descriptor = os.open("/" if path.startswith("/") else ".", _PASS)
@@ -238,18 +228,29 @@ def _walk(path: str, make: bool) -> int:
             part = parts.pop()
             if part in ("", "."):
                 continue
+            if private:
+                status = os.fstat(descriptor)
+                if not _trusted(status) or (_others_write(status) and not status.st_mode & 0o1000):
+                    raise Refused(
+                        "others can rename %s in %s: its folder %s" % (part, path, _belongs(status))
+                    )
             if make:
                 _make(part, descriptor)
-            status = os.stat(part, dir_fd=descriptor, follow_symlinks=False)
-            if status.st_mode & _TYPE != _LINK:
+            last = to_file and not any(parts)
+            try:
+                target = _link(part, descriptor)
+            except FileNotFoundError:
+                if not last:
+                    raise
+                target = None
+            if last and (target is None or _in_proc(descriptor)):
+                return descriptor, part
+            if target is None:
                 new = os.open(part, _PASS, dir_fd=descriptor)
             else:
                 links += 1
                 if links > _MAX_LINKS:
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-                if status.st_uid not in (0, os.geteuid(), os.stat("/").st_uid):
-                    raise Refused("%s in %s is a link, and %s" % (part, path, _belongs(status)))
-                target = os.readlink(part, dir_fd=descriptor)
                 parts += target.split("/")[::-1]
                 if not target.startswith("/"):
                     continue
@@ -259,7 +260,24 @@ def _walk(path: str, make: bool) -> int:
     except OSError:
         os.close(descriptor)
         raise
-    return descriptor
+    return descriptor, "."
+
+
+def _link(name: str, folder: int) -> "str | None":
+    """Where a link leads to, None if it is none. Raises OSError, Refused for one of another user.
+
+    Its owner and its text are those of one link, also while somebody exchanges it.
+    """
+    descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=folder)
+    try:
+        status = os.fstat(descriptor)
+        if status.st_mode & _TYPE != _LINK:
+            return None
+        if not _trusted(status):
+            raise Refused("%s is a link, and %s" % (name, _belongs(status)))
+        return os.readlink("", dir_fd=descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _make(name: str, folder: int) -> None:
@@ -275,10 +293,19 @@ def _enter(name: str, parent: Folder, make: bool) -> int:
     try:
         return os.open(name, _PASS, dir_fd=parent.descriptor)
     except NotADirectoryError:
-        status = os.stat(name, dir_fd=parent.descriptor, follow_symlinks=False)
-        kind = "a link" if status.st_mode & _TYPE == _LINK else "no folder"
+        status = _status(name, parent.descriptor)
         path = os.path.join(parent.path, name)
-        raise Refused("%s is %s, and %s" % (path, kind, _belongs(status))) from None
+        raise Refused("%s is a link or a file, and %s" % (path, _belongs(status))) from None
+
+
+def _status(name: str, folder: int) -> os.stat_result:
+    return os.stat(name, dir_fd=folder, follow_symlinks=False)
+
+
+def _trusted(status: os.stat_result) -> bool:
+    """Whether it belongs to us or to root."""
+    # In a user namespace, root's number is another one: that of the owner of the root folder.
+    return status.st_uid in (0, os.geteuid(), os.stat("/").st_uid)
 
 
 def _others_write(status: os.stat_result) -> bool:

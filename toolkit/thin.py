@@ -33,9 +33,9 @@ ERRAND = b"\xc1"
 # In the agent's message: to be printed on stdout, on stderr; a path, NUL, and the content of that file; exit status.
 OUT, ERR, FILE, STATUS = b"oefx"
 
-_THROUGH = posix.O_PATH | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
+_THROUGH = posix.O_PATH | posix.O_DIRECTORY | posix.O_NOFOLLOW
 _REGULAR = 0o100000  # S_IFREG
-_NEW = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
+_NEW = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW
 
 
 def run(agent: "Socket") -> "tuple[int | None, bytes | None]":

@@ -3,7 +3,10 @@
 
 import argparse
 import asyncio
+import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from dispatcher.errors import SetupError, UsageError
 from dispatcher.files import told
@@ -14,9 +17,10 @@ from dispatcher.host.groups import GroupLogs, Groups
 from dispatcher.host.groupserver import GroupServer
 from dispatcher.host.lavaserver import LavaServer, parse_address
 from dispatcher.host.options import add_fail_dead_ends, add_grace, check_fail_dead_ends
-from dispatcher.host.remotewire import DEFAULT_SOCKET
+from dispatcher.host.remotewire import CONTROL_SUFFIX, DEFAULT_SOCKET
 from dispatcher.host.service import allow_descriptors, stop_event, tell
 from dispatcher.host.systemd import notify
+from dispatcher.lab.control import ControlServer
 
 SUMMARY = "keep the groups of a LAVA worker, in place of lava-coordinator"
 
@@ -50,6 +54,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="MODE",
         default="660",
         help="the permissions of the socket, as chmod takes them in digits (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--control",
+        metavar="PATH",
+        help="where `lavabox status` comes to (default: that of --socket with .control behind it)",
     )
     parser.add_argument(
         "--lava",
@@ -93,16 +102,25 @@ def run(arguments: argparse.Namespace) -> int:
         raise SetupError(f"--group-log: {told(error)}") from error
     allow_descriptors()
     watch = quiet_watch(arguments.grace, arguments.fail_dead_ends, logs.shared)
-    asyncio.run(_serve(arguments.socket, mode, address, Groups(logs, tell, watch=watch)))
+    control = arguments.control or f"{arguments.socket}{CONTROL_SUFFIX}"
+    asyncio.run(_serve(arguments.socket, mode, control, address, Groups(logs, tell, watch=watch)))
     return 0
 
 
-async def _serve(path: str, mode: int, address: tuple[str, int] | None, groups: Groups) -> None:
+async def _serve(path: str, mode: int, control: str, address: tuple[str, int] | None, groups: Groups) -> None:
     stop = stop_event()
     lava = None if address is None else LavaServer(groups, tell)
     server = GroupServer(groups, tell)
+    started = time.time()
+
+    async def status(request: Mapping[str, Any]) -> Mapping[str, Any]:
+        of_groups = groups.status(asyncio.get_running_loop().time())
+        return {"status": {"started": started, "time": time.time(), "devices": [], "groups": of_groups}}
+
+    control_server = ControlServer({"status": status}, None)
     await groups.open()
     try:
+        await control_server.open(control)
         if lava is not None and address is not None:
             port = await lava.open(*address)
             tell(f"LAVA's dispatchers connect to {address[0]} port {port}")
@@ -112,6 +130,7 @@ async def _serve(path: str, mode: int, address: tuple[str, int] | None, groups: 
         await groups.tidy_up_until(stop)
         notify("STOPPING=1")
     finally:
+        control_server.close()
         await server.close()
         if lava is not None:
             await lava.close()

@@ -2,6 +2,7 @@
 """`lavabox serve`: the dispatcher for real devices, each behind its console."""
 
 import argparse
+import os
 import signal
 from collections.abc import Iterable
 from pathlib import Path
@@ -40,7 +41,7 @@ see docs/lab.md, and `lavabox status`, `ctl` and `console`.
 EPILOGUE = """\
 exit status: 0 when interrupted or ended by SIGTERM, or when all commands of exec: ended
 with 0 and no test failed; 1 when one of them did not, waits of a dead end were made to fail,
-a console can't be opened or a file can't be written; 2 usage.
+a console has no connection when --timeout is over, or a file can't be written; 2 usage.
 
 examples:
   lavabox serve --console panda01:client=/dev/ttyUSB0 --console hb01:server=socket://localhost:7001
@@ -116,6 +117,7 @@ def run(arguments: argparse.Namespace) -> int:
 def parse_consoles(texts: Iterable[str], speed: int) -> list[Device]:
     """The devices that NAME:ROLE=URL texts name. Raises UsageError or ConsoleError."""
     devices = []
+    used: dict[str, str] = {}
     for text in texts:
         head, equals, address = text.partition("=")
         name, colon, role = head.partition(":")
@@ -129,6 +131,9 @@ def parse_consoles(texts: Iterable[str], speed: int) -> list[Device]:
         except UsageError as error:
             raise UsageError(f"--console {text!r}: {error}") from None
         devices.append(Device(name, role, open_console(address, speed)))
+        place = os.path.realpath(address) if address.startswith("/") else address
+        if used.setdefault(place, name) != name and not address.startswith(("exec:", "loop:")):
+            raise UsageError(f"--console {text!r}: {used[place]} has this console already")
     if not devices:
         raise UsageError("there is no console; give at least one --console NAME:ROLE=URL")
     check_no_duplicates([device.name for device in devices])

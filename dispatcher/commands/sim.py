@@ -26,7 +26,7 @@ from dispatcher.simulator.box import install_box
 from dispatcher.simulator.faults import Faults, in_words, parse_faults
 from dispatcher.simulator.isolation import running_lab
 from dispatcher.simulator.judge import Leader, doings, idle_devices
-from dispatcher.simulator.plan import Option
+from dispatcher.simulator.plan import Option, check_interpreter
 from dispatcher.simulator.privatetmp import PrivateTmp, probe
 from dispatcher.view.display import Display
 from dispatcher.view.interactive.choice import display_on_terminal, require_terminal
@@ -302,6 +302,10 @@ def _setup(script: Path | None) -> Path | None:
         raise UsageError(f"--setup {script}: no such file")
     if not os.access(script, os.X_OK):
         raise UsageError(f"--setup {script}: it is not executable; run `chmod +x {script}`")
+    try:
+        check_interpreter(script, str(script))
+    except UsageError as error:
+        raise UsageError(f"--setup {error}") from None
     return script.absolute()
 
 

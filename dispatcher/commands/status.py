@@ -3,6 +3,7 @@
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -15,13 +16,16 @@ from dispatcher.group.doings import doings
 from dispatcher.group.state import GroupState
 from dispatcher.group.wording import columns, counted, duration, enumerated, shown
 from dispatcher.host import groupoptions
+from dispatcher.host.remotewire import CONTROL_SUFFIX, DEFAULT_SOCKET
+from dispatcher.lab.config import DEFAULT_CONTROL
 from dispatcher.lab.control import call
 
 SUMMARY = "show a lab that is being served, or a group that several hosts share"
 
 DESCRIPTION = """\
 Show the devices of `lavabox serve LAB.toml`, how their consoles are, and who waits for whom
-and since when; then the groups.
+and since when; then the groups. Of `lavabox coordinator` it shows the same, without consoles, where
+--control names its control socket, or no lab is served on this machine.
 
 With nats://HOST,HOST/LAB/GROUP: show the devices of this group, on whichever hosts they are,
 what each does and for whom it waits, and the results so far.
@@ -49,7 +53,11 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(
             "--group-log-credentials needs nats://HOST/LAB/GROUP: it is for the servers of a group"
         )
-    status = call(arguments.control, {"do": "status"})["status"]
+    control = arguments.control
+    of_coordinator = DEFAULT_SOCKET + CONTROL_SUFFIX
+    if control == DEFAULT_CONTROL and not os.path.exists(control) and os.path.exists(of_coordinator):
+        control = of_coordinator
+    status = call(control, {"do": "status"})["status"]
     _show(status, None if arguments.json else as_text)
     return 0 if all(device["connected"] for device in status["devices"]) else 1
 
@@ -125,7 +133,7 @@ def as_text(status: dict[str, Any]) -> str:
         here = {device["name"] for device in status["devices"] if device["group"] == group["name"]}
         for member in group["members"]:
             if member["name"] not in here:
-                state = "has left" if member["left"] else "elsewhere"
+                state = "has left" if member["left"] else "hooked" if member["hooks"] else "elsewhere"
                 waits = "; ".join(map(_wait, member["waits"])) or "-"
                 name = (
                     member["name"]

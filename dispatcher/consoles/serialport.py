@@ -120,6 +120,9 @@ def _check_address(address: str) -> None:
             mode = os.stat(address).st_mode
             if not stat.S_ISCHR(mode) or os.path.realpath(address) in ("/dev/null", "/dev/zero", "/dev/full"):
                 raise ConsoleError(f"{address}: this is no serial port; name one such as /dev/ttyUSB0")
+        if "/" not in address and not os.path.exists(address):
+            # A device file may come later, but it has a folder in its name.
+            raise ConsoleError(f"{address}: write a device file such as /dev/ttyUSB0, or exec:COMMAND")
         return
     scheme = address.partition(":")[0].lower()
     if scheme in ("telnet", "ssh"):
@@ -134,10 +137,18 @@ def _check_address(address: str) -> None:
         )
     if scheme in _NETWORK:
         try:
-            complete = urlsplit(address).port is not None and bool(urlsplit(address).hostname)
+            port = urlsplit(address).port
+            complete = port is not None and bool(urlsplit(address).hostname)
+            if port == 0:
+                raise ValueError
         except ValueError:
+            host = urlsplit(address).netloc.rpartition(":")[0]
+            if ":" in host and not host.startswith("["):
+                raise ConsoleError(
+                    f"{address}: an IPv6 address stands in brackets; write {scheme}://[ADDRESS]:PORT"
+                ) from None
             raise ConsoleError(
-                f"{address}: the port must be a number up to 65535; write {scheme}://HOST:PORT"
+                f"{address}: the port must be a number from 1 to 65535; write {scheme}://HOST:PORT"
             ) from None
         if not complete:
             raise ConsoleError(f"{address}: the port is missing; write {scheme}://HOST:PORT")

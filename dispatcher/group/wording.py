@@ -37,7 +37,7 @@ def enumerated(names: Sequence[str], conjunction: str = "and", more: int = 0) ->
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {conjunction} {names[-1]}"
 
 
-def needed(names: Sequence[str], enough: int | None, more: int = 0) -> str:
+def needed(names: Sequence[str], enough: int | None, more: int) -> str:
     """The names of which so many are needed, None: all: "b and c", "b or c", "2 of b, c and d".
 
     :param more: how many there are beside those.

@@ -13,12 +13,14 @@ import os
 import time
 from collections.abc import Callable, Set
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, unquote
 
 from dispatcher.engine import MAX_BYTES, Answer, Engine
 from dispatcher.errors import UsageError
 from dispatcher.group.configuration import Configuration
 from dispatcher.group.events import Event, Founded
+from dispatcher.group.wording import command
 from dispatcher.grouplog import GroupLog, GroupLogError
 from dispatcher.grouplog.file import FileGroupLog
 from dispatcher.grouplog.memory import MemoryGroupLog
@@ -201,6 +203,40 @@ class HostedGroup:
         """The sentences on the dead end that the group is in; none if that is not known."""
         return self._observer.dead_end
 
+    def status(self, now: float) -> dict[str, Any]:
+        """The group as it is now, as JSON can carry it: its devices, and for whom each waits."""
+        state = self.engine.state
+        coordinator = state.coordinator
+        waits: dict[str, list[dict[str, Any]]] = {}
+        for wait in coordinator.open_waits():
+            waits.setdefault(wait.waiting.device, []).append(
+                {
+                    "command": command(wait.waiting).strip("`"),
+                    "for": wait.missing,
+                    "more": wait.more,
+                    "seconds": round(max(0.0, self.engine.epoch + now - wait.waiting.time), 1),
+                }
+            )
+        return {
+            "name": self.name,
+            "awaited": coordinator.awaited,
+            "dead_end": self.dead_end,
+            "results": state.results.counts._asdict(),
+            "events": state.changes,
+            "members": [
+                {
+                    "name": name,
+                    "alias": self.members[name].alias if name in self.members else name,
+                    "role": role,
+                    "left": name in coordinator.gone,
+                    "hooks": self.members[name].connections if name in self.members else 0,
+                    "log_bytes": state.bytes_of(name),
+                    "waits": waits.get(name, []),
+                }
+                for name, role in coordinator.members
+            ],
+        }
+
     @property
     def all_done(self) -> bool:
         """Whether all devices that were to come have come, and have said that they have ended."""
@@ -361,6 +397,10 @@ class Groups:
                 self._logs.end(name)
             except OSError as error:
                 self._notice(f"the log of the group {name} can't be archived: {error}")
+
+    def status(self, now: float) -> list[dict[str, Any]]:
+        """The groups as they are now, as JSON can carry it."""
+        return [hosted.status(now) for hosted in self.groups.values()]
 
     async def tidy_up_until(self, stop: asyncio.Event) -> None:
         """Tidy up again and again; returns when the event is set."""

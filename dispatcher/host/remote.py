@@ -88,7 +88,6 @@ class RemoteGroup:
         self._attachment: Attachment | None = None
         self._connection: _Connection | None = None
         self._keeper: asyncio.Task[None] | None = None
-        self._closing = False
         self._down = ""  # why requests can't be asked, as a sentence
         self._over = False  # that will not change any more
         self._counter = 0
@@ -110,7 +109,6 @@ class RemoteGroup:
 
     async def close(self) -> None:
         """End the connection, with what was said on it; the device stays in its group unless it was detached."""
-        self._closing = True
         if self._keeper is not None:
             self._keeper.cancel()
             with contextlib.suppress(asyncio.CancelledError):

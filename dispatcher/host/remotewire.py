@@ -28,6 +28,8 @@ from toolkit.wire.vocabulary import IDENTITY_SIZE, MAX_REPLY, ProtocolError, pac
 VERSION = 2
 # Where hooks find the coordinator of their machine.
 DEFAULT_SOCKET = "/run/lavabox/coordinator"
+# What stands behind that for the socket where it tells how its groups are.
+CONTROL_SUFFIX = ".control"
 # Bytes of a message: the largest reply, or the largest request (MAX_REQUEST is less), and the rest.
 MAX_MESSAGE = MAX_REPLY + 4096
 # Bytes of a hello.

@@ -75,6 +75,11 @@ class Device:
     attachment: Attachment | None = None
 
     @property
+    def connected(self) -> bool:
+        """Whether its console has a connection."""
+        return self.attachment is not None and self.attachment.connected
+
+    @property
     def over(self) -> bool:
         """Whether nothing will come of it any more."""
         return self.ended is not None
@@ -135,7 +140,7 @@ class TerminalRun:
         self._time_is_over: float | None = None
         self._failure: BaseException | None = None
         # Otherwise the status area shows what they do, or whoever works in them sees it.
-        silent = not view.live and not isinstance(display, ConsoleDisplay)
+        silent = isinstance(view, Plain) and not isinstance(display, ConsoleDisplay)
         self._hangs = Hangs(engine, watch, display.message, tells_silence=silent, must_end=must_end)
         self._timer = Timer(self._handle_timeout)
 
@@ -204,9 +209,7 @@ class TerminalRun:
     def _said(self, device: Device) -> str:
         """How the device got on, for the table."""
         if device.state is State.RUNNING and not self._must_end:
-            attachment = device.attachment
-            connected = attachment is not None and attachment.connected
-            return ("connected" if connected else "not connected") + self._after(device)
+            return ("connected" if device.connected else "not connected") + self._after(device)
         said = device.how or device.state.value
         if device.state is State.SUCCEEDED and device.counts.failed:
             said = counted(device.counts.failed, "failed result")
@@ -225,6 +228,8 @@ class TerminalRun:
         if device.interactive:
             return not self.timed_out
         if device.state in (State.RUNNING, State.STOPPED):
+            if self.timed_out and not device.connected:
+                return False
             return self.left or not self._must_end
         return device.state is State.SUCCEEDED
 
@@ -302,7 +307,12 @@ class TerminalRun:
         for device in self.devices.values():
             if not device.over:
                 what = ", and ".join(waits.get(device.name, ["waits for no other device"]))
-                self._display.notice(device.name, f"is still running, and {what}")
+                said = (
+                    f"is still running, and {what}"
+                    if device.connected
+                    else "has no connection to its console"
+                )
+                self._display.notice(device.name, said)
         self._stop.set()
 
     async def _tidy_up(self) -> None:

@@ -68,7 +68,9 @@ def lay_out(role: Role, folder: Path, shell: str, new_uuid: Callable[[], str], c
         )
     number = 0
     for stage, action in enumerate(role.actions):
-        lines.append(f"if mkdir {shlex.quote(str(folder / f'begun-{stage}'))} 2>/dev/null; then")
+        # With nothing but the shell's own commands: the device may have stand-ins for all others.
+        begun = shlex.quote(str(folder / f"begun-{stage}"))
+        lines.append(f"if [ ! -e {begun} ]; then : >{begun} || exit")
         lines += [_requested(request, folder) for request in action.requests]
         if action.definitions:
             directory = folder / str(stage)
@@ -77,7 +79,9 @@ def lay_out(role: Role, folder: Path, shell: str, new_uuid: Callable[[], str], c
             lines += [
                 f"lava-test-runner {shlex.quote(str(directory))} || {{ status=1; : >{failed}; }}",
                 # As in LAVA, nothing more is done on a device where an installation has failed.
-                f"cat {shlex.quote(str(directory))}/results/*/install_return_code 2>/dev/null | grep -qv '^0$' && exit 1",
+                f"for file in {shlex.quote(str(directory))}/results/*/install_return_code; do",
+                '    [ ! -e "$file" ] || { read -r code <"$file"; [ "$code" = 0 ]; } || exit 1',
+                "done",
             ]
         lines.append("fi")
     (folder / "start.sh").write_text("\n".join([*lines, "exit $status", ""]), errors="surrogateescape")

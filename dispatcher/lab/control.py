@@ -152,7 +152,7 @@ def connect(path: str, request: Mapping[str, Any]) -> tuple[socket.socket, dict[
     except OSError as error:
         connection.close()
         raise SetupError(
-            f"{path}: {error.strerror or error}; is `lavabox serve LAB.toml` running, and may you use it?"
+            f"{path}: {error.strerror or error}; is `lavabox serve LAB.toml` or `lavabox coordinator` running, and may you use it?"
         ) from error
     except BaseException:
         connection.close()

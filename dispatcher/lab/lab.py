@@ -19,7 +19,6 @@ from dispatcher.consoles import ConsoleError
 from dispatcher.consoles.opening import lasting_console
 from dispatcher.errors import UsageError
 from dispatcher.files import told as explained
-from dispatcher.group.wording import command
 from dispatcher.grouplog import GroupLogError
 from dispatcher.host.attachment import Attachment
 from dispatcher.host.dispatcher import Dispatcher
@@ -217,41 +216,8 @@ class Lab:
     def status(self) -> dict[str, Any]:
         """The lab as it is now, as JSON can carry it."""
         now = self._loop.time()
-        waits: dict[tuple[str, str], list[dict[str, Any]]] = {}
-        groups = []
-        for hosted in self.groups.groups.values():
-            state = hosted.engine.state
-            coordinator = state.coordinator
-            gone = coordinator.gone
-            for wait in coordinator.open_waits():
-                waits.setdefault((hosted.name, wait.waiting.device), []).append(
-                    {
-                        "command": command(wait.waiting).strip("`"),
-                        "for": wait.missing,
-                        "more": wait.more,
-                        "seconds": round(max(0.0, hosted.engine.epoch + now - wait.waiting.time), 1),
-                    }
-                )
-            groups.append(
-                {
-                    "name": hosted.name,
-                    "awaited": coordinator.awaited,
-                    "dead_end": hosted.dead_end,
-                    "results": state.results.counts._asdict(),
-                    "events": state.changes,
-                    "members": [
-                        {
-                            "name": name,
-                            "alias": hosted.members[name].alias if name in hosted.members else name,
-                            "role": role,
-                            "left": name in gone,
-                            "log_bytes": state.bytes_of(name),
-                            "waits": waits.get((hosted.name, name), []),
-                        }
-                        for name, role in coordinator.members
-                    ],
-                }
-            )
+        groups = self.groups.status(now)
+        waits = {(group["name"], one["name"]): one["waits"] for group in groups for one in group["members"]}
         devices = [
             {
                 "name": device.config.name,

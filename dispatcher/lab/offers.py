@@ -254,7 +254,7 @@ class Offers:
         self._servers: list[asyncio.Server] = []
         self._link: TerminalLink | None = None
 
-    async def open_port(self, host: str, port: int, *, writes: bool, telnet: bool = False) -> int:
+    async def open_port(self, host: str, port: int, *, writes: bool, telnet: bool) -> int:
         """Offer the console on a TCP port; returns its number. Raises OSError."""
         device = self._device
         loop = asyncio.get_running_loop()

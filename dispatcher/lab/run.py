@@ -35,7 +35,7 @@ def read_lab(path: Path) -> LabConfig:
         raise UsageError(f"{path}: {error}") from error
 
 
-def run_lab(path: Path, http: str | None = None) -> int:
+def run_lab(path: Path, http: str | None) -> int:
     """Serve the lab until interrupted; returns the exit status. Raises UsageError or SetupError.
 
     :param http: where the pages are, instead of what the file says.

@@ -62,7 +62,8 @@ def _rest_of_marker(seen: int) -> bytes:
 # A marker, with or without lines inside, or what may yet become one.
 _MARKER = re.compile(_ESCAPE + _rest_of_marker(1))
 # Frames in a row with nothing inside that is not of their alphabet.
-_FRAMES = re.compile(rb"(?:\x1b\]5282;[\w-]{%d,%d}+\x1b\\)++" % (CHECK_SIZE, MAX_FRAME), re.ASCII)
+_FRAMES = re.compile(rb"(?:\x1b\]5282;[A-Za-z0-9_-]{%d,%d}+\x1b\\)++" % (CHECK_SIZE, MAX_FRAME))
+_CONTENTS, _BETWEEN = slice(len(MARKER), -len(TERMINATOR)), TERMINATOR + MARKER
 # The ways in which a frame ends: its terminator, another frame's marker, a terminator with lines inside.
 _END = re.compile(rb"\x1b(?:\\|(\]5282;)|[^\x1b]*?\n\\)")
 # Frames that are broken off soon by the marker of another, and those without room for a check, in a row.
@@ -176,19 +177,29 @@ class Demultiplexer:
         text = 0  # where the output begins that has no event yet
         searched, self._searched = 0 if position else self._searched, 0
         marker, content = _find_marker(data, position)
+        comment = -1  # where the next line of ours may begin
         fresh = self._fresh and position == 0
         while True:
             if 0 <= marker < position:
                 marker, content = _find_marker(data, position)
+            if comment < position and (comment := data.find(LINE_MARKER[:1], position)) < 0:
+                comment = len(data)
             limit = len(data) if marker < 0 else marker
-            echo = self._echoes.find(data, position, limit, fresh=fresh, final=final)
-            event: Event | None = None
+            echo = None
+            if comment < limit or self._echoes.awaited:
+                echo = self._echoes.find(data, position, limit, fresh=fresh, final=final)
             if echo is not None:
                 start, end = echo
-                if end >= 0:
-                    event = Echo(data[start:end])
-                    self._echoes.take(event.raw)
-            elif marker >= 0:
+                if end < 0:
+                    break
+                if start > text:
+                    events.append(Output(data[text:start]))
+                events.append(Echo(data[start:end]))
+                self._echoes.take(events[-1].raw)
+                text = position = end
+                searched, fresh = 0, True
+                continue
+            if marker >= 0:
                 start = marker
                 frames = _FRAMES.match(data, start)
                 if frames is not None:
@@ -196,7 +207,7 @@ class Demultiplexer:
                         events.append(Output(data[text:start]))
                     _read_frames(frames.group(), events)
                     text = position = frames.end()
-                    searched = 0
+                    searched, fresh = 0, not isinstance(events[-1], Damaged)
                     continue
                 event, end = self._frame(data, start, content, searched)
             else:
@@ -238,7 +249,7 @@ class Demultiplexer:
         stop, after = end.span()
         frame = data[content:stop]
         whole = content - start == len(MARKER)
-        body = None if end.lastindex else decode_frame(frame)
+        body = None if end.lastindex or b"\n" in frame else decode_frame(frame)
         if whole and body is not None and after - stop == len(TERMINATOR):
             return Frame(data[start:after], body), after
         if whole and (end.lastindex or len(frame) < CHECK_SIZE) and (junk := _JUNK.match(data, start)):
@@ -259,7 +270,7 @@ class Demultiplexer:
 def _read_frames(frames: bytes, events: list[Event]) -> None:
     """Append the events of frames in a row; those that are damaged become one."""
     damaged: list[bytes] = []
-    for content in frames[len(MARKER) : -len(TERMINATOR)].split(TERMINATOR + MARKER):
+    for content in frames[_CONTENTS].split(_BETWEEN):
         body = decode_frame(content)
         if body is None:
             damaged.append(content)
@@ -273,7 +284,7 @@ def _read_frames(frames: bytes, events: list[Event]) -> None:
 
 
 def _damaged(contents: list[bytes]) -> Damaged:
-    return Damaged(MARKER + (TERMINATOR + MARKER).join(contents) + TERMINATOR, b"")
+    return Damaged(MARKER + _BETWEEN.join(contents) + TERMINATOR, b"")
 
 
 def _find_marker(data: bytes, position: int) -> tuple[int, int]:

@@ -28,17 +28,23 @@ MAX_SIGNAL = 8192
 MAX_SHOWN = 200
 # So many malformed ones in a row, which nothing but a flood has, are found as one.
 MANY = 64
+# Behind so many malformed ones that came one by one, rows that kernel messages cut are looked for in so many bytes.
+ROW, STRETCH = 8, 32768
 
 Item = TypeVar("Item")
 
 # What a kernel message begins with: a time stamp, the level before it in syslog's format, the
 # caller behind it. And what may yet become that, at the end of the data.
-_STAMP = re.compile(rb"(?:<\d{1,3}>)?\[ {0,11}\d{1,8}\.\d{6}\][ \[]")
+_STAMP = re.compile(rb"(?:\[|<\d{1,3}>\[) {0,11}\d{1,8}\.\d{6}\][ \[]")
 _STAMP_BEGUN = re.compile(
     rb"(?:<(?:\Z|\d{1,3}(?:\Z|>)))?"
     rb"(?:\Z|\[ {0,11}(?:\Z|\d{1,8}(?:\Z|\.(?:\d{0,6}\Z|\d{6}\]\Z))))"
 )
 _LINES = rb"(?:%b[^\n]*\n)++" % _STAMP.pattern
+# A bracket with which neither a message begins nor a text.
+_BRACKET = rb"(?:<(?![L\[\d]|<\d|<?\Z)|\[(?! {0,11}(?:\d|\Z)))"
+# A message with no text of a grammar in it.
+_MESSAGE = re.compile(rb"(%b[^<\n]*+\n)" % _STAMP.pattern)
 
 
 def _beginning_of(text: bytes) -> bytes:
@@ -73,12 +79,29 @@ class Grammar(Generic[Item]):
         # Texts in a row that are malformed for certain: another one begins in them, or they have a line break or a
         # word that is none; and what stands between them. Of a marker with `>` in it, the first part ends a text,
         # so none begins in another one.
-        self.nests = b">" not in marker
-        another = rb"|(?=%b)" % re.escape(marker) if self.nests else b""
+        whole = re.escape(marker)
+        head, end, tail = map(re.escape, marker.partition(b">"))
+        self.nests = not end
+        another = rb"|(?=%b)" % whole if self.nests else b""
+        begun_anew = rb"|%b>(?:%b(?=%b))?" % (head, tail, whole) if end else b""
+        no_word = rb"(?!\s*+(?:%b)[\s>])" % b"|".join(map(re.escape, self.words))
+
+        def one_malformed(inside: bytes, between: bytes) -> bytes:
+            return rb"%b(?:%b(?:\n%b)|%b%b(?:>%b))%b" % (
+                *(whole, inside, another, no_word, inside, begun_anew, between),
+            )
+
         self.malformed = re.compile(
-            rb"(?:%b(?:[^\[<>\n]{0,4096}+(?:\n%b)|(?!\s*+(?:%b)[\s>])[^\[<>\n]{0,4096}+>)[^\[<]{0,4096}+){%d,}+"
-            % (re.escape(marker), another, b"|".join(map(re.escape, self.words)), MANY)
+            rb"(?:%b){%d,}+" % (one_malformed(rb"[^\[<>\n]{0,4096}+", rb"[^\[<]{0,4096}+"), MANY)
         )
+        # The same, of texts without kernel messages: also with brackets that begin nothing.
+        self.one_malformed = re.compile(
+            one_malformed(
+                rb"[^\[<>\n]{0,4096}+(?:%b[^\[<>\n]{0,64}+){0,32}+" % _BRACKET,
+                rb"[^\[<]{0,4096}+(?:%b[^\[<]{0,64}+)*+" % _BRACKET,
+            )
+        )
+        self.malformed_and_brackets = re.compile(rb"(?:%b){%d,}+" % (self.one_malformed.pattern, MANY))
         # What simply belongs to a text: up to its end, a line break, a kernel message, another one. What begins
         # none of these within two or three characters is told first, as it may come by the thousand.
         self.plain = re.compile(
@@ -146,6 +169,7 @@ class TextScanner(Generic[Item]):
         self._text = bytearray()
         self._pieces: list[tuple[int, int]] = []
         self._another = 0
+        self._few_until = 0  # the offset before which no row that messages cut is looked for
 
     def receive_data(self, data: bytes) -> list[Item | Malformed]:
         """Take output in any chunking; returns the signals that end in it."""
@@ -180,10 +204,10 @@ class TextScanner(Generic[Item]):
         if match is None:
             return len(data)
         start, end = match.span()
-        many = None if self._inside_message else self._grammar.malformed.match(data, start)
+        many = self._find_many(data, start, found)
         if many is not None:
-            found.append(self._first_of(many.group(), self._offset(data, start)))
-            return many.end()
+            found.append(many[0])
+            return many[1]
         if end - start == 1 and (strays := _STRAYS.match(data, start)):
             found += TextScanner(self._grammar, self._offset(data, start), inside_message=True).receive_data(
                 strays.group()
@@ -193,13 +217,42 @@ class TextScanner(Generic[Item]):
             return self._hold(data, start)
         return self._take(data, start, end)
 
+    def _find_many(
+        self, data: bytes, start: int, found: list[Item | Malformed]
+    ) -> tuple[Malformed, int] | None:
+        """Malformed ones in a row that begin here, and where they end; None if there are not so many."""
+        if self._inside_message:
+            return None
+        many = self._grammar.malformed.match(data, start)
+        if many is not None:
+            return self._first_of(many.group(), self._offset(data, start)), many.end()
+        if not found or not isinstance(found[-1], Malformed):
+            return None
+        offset = self._offset(data, start)
+        row = [item.offset for item in found[-ROW:] if isinstance(item, Malformed)]
+        if len(row) < ROW or row[-1] - row[0] > ROW * STRETCH // MANY or offset < self._few_until:
+            return None
+        # Texts and, between them, messages.
+        pieces = _MESSAGE.split(data[start : start + STRETCH])
+        text, end = b"".join(pieces[::2]), min(len(data), start + STRETCH)
+        many = self._grammar.malformed_and_brackets.match(text)
+        if many is None:
+            self._few_until = self._offset(data, end)
+            return None
+        rest = len(text) - many.end()
+        while rest > len(pieces[-1]):
+            rest -= len(pieces[-1])
+            end -= len(pieces.pop()) + len(pieces.pop())
+        return self._first_of(many.group(), offset), end - rest
+
     def _first_of(self, many: bytes, offset: int) -> Malformed:
-        """Malformed ones in a row."""
         marker = self._grammar.marker
         second = many.index(marker, len(marker)) + len(marker)
         (first,) = TextScanner(self._grammar, offset, inside_message=True).receive_data(many[:second])
         assert isinstance(first, Malformed)
-        return replace(first, count=many.count(marker))
+        one = self._grammar.one_malformed
+        count = many.count(marker) if self._grammar.nests else len(one.findall(many))
+        return replace(first, count=count)
 
     def _read_signal(self, data: bytes, position: int, found: list[Item | Malformed]) -> int:
         plain = self._grammar.plain.match(data, position)
@@ -220,13 +273,11 @@ class TextScanner(Generic[Item]):
             self._drop(len(self._text))
             return position + 1
         if self._begun and character == b"<":
-            flood = self._grammar.nests and not self._inside_message
-            many = self._grammar.malformed.match(data, position) if flood else None
+            many = self._find_many(data, position, found) if self._grammar.nests else None
             if many is not None:
-                found.append(self._malformed("another one begins in it"))
-                found.append(self._first_of(many.group(), self._offset(data, position)))
+                found += self._malformed("another one begins in it"), many[0]
                 self._drop(len(self._text))
-                return many.end()
+                return many[1]
             self._another = len(self._text)
         return self._add(data, position, position + 1, found)
 

@@ -3,6 +3,7 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 from dispatcher.errors import SetupError
@@ -27,7 +28,8 @@ if [ ! -p "$power" ]; then
     exit 69
 fi
 echo reboot >"$power" || exit 75
-while :; do sleep 1000; done
+# (Not a stand-in of the device.)
+while :; do command -p sleep 1000; done
 """
 _REBOOTERS = ("lava-reboot", "reboot")
 
@@ -46,6 +48,8 @@ def install_box(box: Path | None, state: Path) -> Path:
     try:
         done = subprocess.run(
             [box.absolute(), "--install", "-s", folder],
+            # The devices' own may be one that this machine has not.
+            env={**os.environ, "LAVABOX_PYTHON": sys.executable},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -63,7 +63,7 @@ _NO_PYTHON, _NO_SHELL = 43, 44
 _PYTHON_CHECK = """\
 import sys
 if sys.version_info < (3, 6):
-    sys.exit("its python3 is Python %d.%d, and 3.6 or later is needed" % sys.version_info[:2])
+    sys.exit("its Python is %d.%d, and 3.6 or later is needed" % sys.version_info[:2])
 missing = []
 for name in "_socket _struct binascii fcntl select termios".split():
     try:
@@ -71,12 +71,16 @@ for name in "_socket _struct binascii fcntl select termios".split():
     except ImportError:
         missing.append(name)
 if missing:
-    sys.exit("its python3 has no %s; a small image has this in a package of its own, such as python3-minimal's "
+    sys.exit("its Python has no %s; a small image has this in a package of its own, such as python3-minimal's "
              "libpython3-stdlib (Debian) or python3-io (Yocto)" % ", ".join(missing))
 """
 _TRY = (
-    f"command -v python3 >/dev/null || {{ echo there is no python3 in $PATH; exit {_NO_PYTHON}; }}\n"
-    f'python3 -c "$2" || exit {_NO_PYTHON}\n'
+    "python=${LAVABOX_PYTHON:-python3}\n"
+    'command -v "$python" >/dev/null || {\n'
+    '    echo "there is no $python in $PATH; LAVABOX_PYTHON=PROGRAM names another"\n'
+    f"    exit {_NO_PYTHON}\n"
+    "}\n"
+    f'"$python" -c "$2" || exit {_NO_PYTHON}\n'
     f'command -v "$1" >/dev/null || exit {_NO_SHELL}'
 )
 

@@ -27,6 +27,11 @@ mount -t proc lavabox /proc
 ip -batch - <<END
 $network
 END
+# What leads out of the lab is refused at once, and not only once a second: who asks a name server there need not wait.
+for setting in ipv4/ip_forward=1 ipv6/conf/all/forwarding=1 ipv4/icmp_ratelimit=0 ipv6/icmp/ratelimit=0; do
+    { echo "${setting#*=}" >"/proc/sys/net/${setting%=*}"; } 2>/dev/null || :
+done
+for family in -4 -6; do ip $family route add unreachable default metric 9999 2>/dev/null || :; done
 # A file system for each device here, where it outlasts the device's mount namespace: a reboot ends that.
 for space in $spaces; do
     mkdir -p "$top/$space"

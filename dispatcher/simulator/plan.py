@@ -114,6 +114,21 @@ def _planned(name: str, role: str, command: str | Path, directory: Path) -> Plan
     return PlannedDevice(name, role, command, folder)
 
 
+def check_interpreter(script: Path, name: str) -> None:
+    """Raises UsageError if no shell could start the script, as a CR ends its `#!` line: shells say "not found" then."""
+    try:
+        with open(script, "rb") as file:
+            first = file.readline(256)
+    except OSError:
+        return
+    if first.startswith(b"#!") and first.endswith(b"\r\n"):
+        interpreter = os.fsdecode(first[2:-1].strip(b" "))
+        raise UsageError(
+            f"{name}: its lines end with CR LF, so its interpreter would be {interpreter!r}; "
+            f"remove the CRs: `sed -i 's/\\r$//' {name}`"
+        )
+
+
 def _at_its_script(command: str, directory: Path) -> tuple[str, Path]:
     """The command as it reads in the folder of the script that it starts, and that folder.
 
@@ -136,4 +151,5 @@ def _at_its_script(command: str, directory: Path) -> tuple[str, Path]:
         if "/" not in word:
             return command, directory
         raise UsageError(f"{word} is not executable; run `chmod +x {word}`, or write 'sh {word}'")
+    check_interpreter(script, word)
     return f"./{shlex.quote(script.name)}{command[match.end() :]}", script.parent

@@ -99,11 +99,11 @@ def probe(state: Path, environment: Mapping[str, str]) -> PrivateTmp | str:
     private = PrivateTmp((unshare, *user, "--mount", "--propagation", "private"), state, real)
     trial = Path(tempfile.mkdtemp(prefix="trial-", dir=state.parent))
     (trial / "folder").mkdir()
-    why = _attempt(private.wrap(["true"], trial / "folder", [state], trial), environment)
+    why = _attempt(private.wrap(["/bin/sh", "-c", ":"], trial / "folder", [state], trial), environment)
     if why is not None:
         # The file system of temporary files may be one that no overlay writes to, such as an overlay.
         private = replace(private, layered=False)
-        why = _attempt(private.wrap(["true"], Path("/"), [state]), environment)
+        why = _attempt(private.wrap(["/bin/sh", "-c", ":"], Path("/"), [state]), environment)
     return why or private
 
 

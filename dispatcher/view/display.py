@@ -40,7 +40,7 @@ _CONTROL = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
     r"(?:(?<=\x1b)\[(?:(?P<colour>[0-9;:]{0,32}m)|(?P<sequence>[0-?]*[ -/]*[@-~])))?"
 )
-_ASCII_CONTROL = bytes([*range(9), *range(11, 32), 127])
+_ASCII_CONTROL = bytes([*range(9), *range(10, 32), 127])
 # A CR belongs to the end of its line; on its own it begins the line anew, as progress displays do.
 _CARRIAGE_RETURNS = re.compile(r"\r++\n?")
 
@@ -96,15 +96,15 @@ class Display:
         text = screen.text + screen.decoder.decode(data)
         # What a CR at the end means, the next character tells.
         settled = text.rstrip("\r")
-        lines, ended, rest = _with_line_feeds(settled).rpartition("\n")
-        shown = self._shown(screen, lines, ended=True) if ended else ""
+        lines, rest = self._lines(settled)
+        shown = self._shown(screen, lines, ended=True) if lines else ""
         while len(rest) > MAX_LINE:
-            shown += self._shown(screen, rest[:MAX_LINE], ended=False)
+            shown += self._shown(screen, self._cleaned_lines(rest[:MAX_LINE]), ended=False)
             rest = rest[MAX_LINE:]
         if shown:
             self._write(shown)
         screen.text = rest + text[len(settled) :][:1]
-        if ended or not rest:
+        if lines or not rest:
             self._due.pop(device, None)
         if rest:
             self._due.setdefault(device, now + PARTIAL_LINE_DELAY)
@@ -124,7 +124,7 @@ class Display:
         screen = self._screens[device]
         text = screen.text.rstrip("\r")
         if text:
-            self._write(self._shown(screen, text, ended=False))
+            self._write(self._shown(screen, self._cleaned_lines(text), ended=False))
         # A line end that comes in two parts stays one.
         screen.text = screen.text[len(text) :]
 
@@ -174,22 +174,35 @@ class Display:
             ]
             self._write("  ".join(cells).rstrip() + "\n")
 
-    def _shown(self, screen: _Screen, text: str, *, ended: bool) -> str:
+    def _lines(self, text: str) -> tuple[list[str], str]:
+        """The lines that end in a text, without what controls a terminal; and what stands behind them, as it is."""
+        end = "\r\n" if "\r" in text else "\n"
+        *lines, rest = text.split(end)
+        # Most text has nothing to clean but its line ends.
+        if text.isascii() and _controls(text) == len(end) * len(lines):
+            return lines, rest
+        whole, ended, rest = _with_line_feeds(text).rpartition("\n")
+        return self._cleaned_lines(whole) if ended else [], rest
+
+    def _cleaned_lines(self, text: str) -> list[str]:
+        lines = _cleaned(text, colour=self._colour).split("\n")
+        return [line + _RESET if "\x1b" in line else line for line in lines]
+
+    def _shown(self, screen: _Screen, lines: list[str], *, ended: bool) -> str:
         """Lines as they are to be written; `ended` is whether the last of them is whole."""
-        text = _cleaned(text, colour=self._colour)
-        if "\x1b" in text:
-            text = "\n".join([line + _RESET if "\x1b" in line else line for line in text.split("\n")])
         continued, screen.continued = screen.continued, not ended
         shown = ""
         if continued:
-            first, more, text = text.partition("\n")
+            first, *lines = lines
             # The end of a line that was shown already is nothing to show.
             shown = f"{screen.prefix} + {first}\n" if first else ""
-            if not more:
+            if not lines:
                 return shown
-        # There may be a great many lines, so all are done at once. A NUL, which none has any more, begins each.
-        text = "\0" + text.replace("\n", "\n\0") + "\n"
-        return shown + text.replace("\0\n", f"{screen.prefix} |\n").replace("\0", f"{screen.prefix} | ")
+        # There may be a great many lines, so all are done at once.
+        if "" in lines:
+            lines = [f" {line}" if line else "" for line in lines]
+            return f"{shown}{screen.prefix} |" + f"\n{screen.prefix} |".join(lines) + "\n"
+        return f"{shown}{screen.prefix} | " + f"\n{screen.prefix} | ".join(lines) + "\n"
 
     def _coloured(self, colour: str, text: str) -> str:
         return f"{colour}{text}{_RESET}" if self._colour and colour else text
@@ -207,10 +220,14 @@ def harmless(text: str, *, colour: bool) -> str:
 
 def _cleaned(text: str, *, colour: bool) -> str:
     """As `harmless`, but for line feeds, which stay."""
-    # Most text has nothing to clean.
-    if text.isascii() and len(text.encode().translate(None, _ASCII_CONTROL)) == len(text):
+    if text.isascii() and not _controls(text):
         return text
     return _CONTROL.sub(lambda match: _visible(match, colour), text)
+
+
+def _controls(text: str) -> int:
+    """How many control characters there are in a text of ASCII, line ends among them and tabs not."""
+    return len(text) - len(text.encode().translate(None, _ASCII_CONTROL))
 
 
 def _with_line_feeds(text: str) -> str:

@@ -221,7 +221,6 @@ def _cut(text: str, width: int) -> str:
 class Plain:
     """Writes at once what there is; for everything that is no terminal."""
 
-    live = False
     colour = False
 
     def __init__(self, write: Callable[[str], object], flush: Callable[[], object]) -> None:
@@ -242,8 +241,6 @@ class Plain:
 
 class LiveView:
     """Writes lines to a terminal, and keeps the status area below them."""
-
-    live = True
 
     def __init__(
         self,

@@ -1,12 +1,8 @@
-"""A console in your own pexpect script: what reaches it is started by `lavabox hook`, which answers lava-* commands."""
-
 import sys
 
 import pexpect
 
-board = pexpect.spawn(
-    "lavabox", ["hook", "--name", "board", "--role", "client", "--", *sys.argv[1:]], timeout=60
-)
+board = pexpect.spawn("lavabox", ["hook", "--name", "board", "--", *sys.argv[1:]], timeout=60)
 board.expect("ready")
 board.sendline("lava-send address ip=10.0.0.1 && echo sent by $(lava-self)")
 board.expect("sent by board")

@@ -45,8 +45,10 @@ def test_mistakes(name: str, tmp_path: Path) -> None:
     assert process.text == f"{sentence}\nTry `{program} --help`.\n"
 
 
-@pytest.mark.parametrize("option", ["-h", "--help"])
-@pytest.mark.parametrize("command", ["", "sim", "serve", "flow", "box"])
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [("", "-h"), *((command, "--help") for command in ("", "sim", "serve", "flow", "box"))],
+)
 def test_help(command: str, option: str, tmp_path: Path) -> None:
     with Lavabox(*command.split(), option, cwd=tmp_path) as process:
         assert process.finish() == 0

@@ -1011,7 +1011,9 @@ def test_a_new_engine_goes_on_from_the_log(lab: Lab) -> None:
     assert wait.reply == (OK, [["client-2", b"k", b"v"]])
 
 
-def test_time_outs_are_kept_over_a_restart(lab: Lab) -> None:
+@pytest.mark.parametrize("before", [0.0, 3600.0], ids=["as it was", "set back"])
+def test_time_outs_are_kept_over_a_restart_whatever_the_clock(lab: Lab, before: float) -> None:
+    lab.now = before
     lab.ask("client-1", "wait", b"x", 10_000)
     second = again(lab.log.events)
     second.pass_time(9.9)
@@ -1033,16 +1035,6 @@ def test_waits_that_expired_meanwhile_end_at_once(lab: Lab) -> None:
     second.pass_time(0)
     assert second.open_waits() == []
     assert second.events(Released)[0].status == NO
-
-
-def test_a_clock_that_was_set_back_lets_no_wait_last_longer(lab: Lab) -> None:
-    lab.now = 3600.0
-    lab.ask("client-1", "wait", b"x", 10_000)
-    second = again(lab.log.events)
-    second.pass_time(9.9)
-    assert second.open_waits() == [b"x"]
-    second.pass_time(0.2)
-    assert second.open_waits() == []
 
 
 def test_a_device_of_the_log_that_is_not_there_now_is_one_of_the_group(lab: Lab) -> None:
@@ -1249,6 +1241,7 @@ def lines_of_one_exchange(devices: int) -> int:
 
 
 def test_what_an_exchange_costs_does_not_depend_on_how_many_devices_there_are() -> None:
-    few, some, many = (lines_of_one_exchange(devices) for devices in (10, 100, 1000))
+    # The first one may fill what the standard library remembers.
+    _, few, some, many = (lines_of_one_exchange(devices) for devices in (10, 10, 100, 1000))
     # The same work, but for the depth of a heap.
     assert few == some == many

@@ -4,8 +4,10 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -144,6 +146,31 @@ def test_a_lock_comes_back_however_its_command_or_device_ends(box: Path, tmp_pat
     _, lines = run(box, tmp_path, a=a, b=b)
     assert said(lines, "b") == ["b got power"], lines
     assert said(lines, "a")[-1:] == ["a got later"], lines
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.parametrize("console", ["/dev/tty", "file 0"])
+def test_a_lock_comes_back_where_another_user_has_the_terminal(
+    box: Path, tmp_path: Path, console: str
+) -> None:
+    """What gives it back cannot open the terminal by its name."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as public:
+        os.chmod(public, 0o755)
+        Path(public, "own").mkdir()
+        os.chown(Path(public, "own"), 65534, 65534)
+        for name in ("lava-lock", "lava-send", "lava-wait"):
+            shutil.copy(box, Path(public, name))
+        become = "setpriv --reuid=65534 --regid=65534 --clear-groups"
+        start, stdin = ("", "/dev/null") if console == "/dev/tty" else ("setsid ", "/dev/tty")
+        a = f"""
+            PATH={public}:$PATH LAVA_MULTI_NODE_CACHE={public}/own/cache
+            {start}{become} lava-lock power -- 'lava-send has; sleep 0.2' <>{stdin} &
+            {become} lava-wait started
+            kill -9 $!
+            {become} lava-wait got"""
+        b = "lava-wait has; lava-send started; lava-lock --timeout 20 power && echo got; lava-send got"
+        _, lines = run(box, tmp_path, a=a, b=b)
+    assert said(lines, "b") == ["got"], lines
 
 
 def test_a_dead_end_through_a_lock_is_explained(box: Path, tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ def _coordinator(folder: Path) -> Iterator[int]:
         for line in process.stdout:
             if "port" in line:
                 port = int(line.split()[-1])
-            if "hooks come to" in line:
+            if "hooks connect to" in line:
                 break
         yield port
     finally:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The agent and its commands as processes, on ptys that an engine serves.
 
-The timers and the states of the link are tested without them: tests/wire/test_device_link.py.
+The timers and the states of the link are tested without them: tests/toolkit/wire/test_device_link.py.
 """
 
 from __future__ import annotations

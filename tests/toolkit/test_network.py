@@ -623,7 +623,7 @@ def test_a_file_that_cannot_be_replaced_is_written_into(
     hosts.write_text("x" * 10_000 + "\n")
     inode = hosts.stat().st_ino
 
-    def rename(source: str, target: str) -> None:
+    def rename(source: str, target: str, **folders: int) -> None:
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "rename", rename)

@@ -217,6 +217,93 @@ def test_a_named_file_may_be_anybodys_and_behind_a_link_of_ours(shared: Path, se
 
 
 @needs_root
+def test_a_private_folder_is_not_one_that_another_user_can_exchange(shared: Path, secret: Path) -> None:
+    """Between the look at it and the use of what is in it by its path."""
+    (shared / "ours").mkdir()
+    Folder(str(shared / "ours"), private=True).close()
+    shared.chmod(0o777)
+    with pytest.raises(Refused, match=r"others can rename ours in .*: its folder belongs to"):
+        Folder(str(shared / "ours"), private=True)
+    shared.chmod(0o755)
+    os.chown(shared, STRANGER, STRANGER)
+    with pytest.raises(Refused, match=r"others can rename ours in .*: its folder belongs to user 1234"):
+        Folder(str(shared / "ours"), private=True)
+    Folder(str(shared / "ours")).close()
+
+
+# Names of a file that lead to root's secret file, and not to what was meant.
+
+
+def a_link_in_a_folder_of_his(shared: Path, secret: Path) -> Path:
+    a_foreign_folder(shared / "his", secret)
+    a_link(shared / "his" / "file", secret)
+    return shared / "his" / "file"
+
+
+def a_link_of_ours_to_a_link_of_his(shared: Path, secret: Path) -> Path:
+    a_link(shared / "his", secret)
+    (shared / "ours").symlink_to("his")
+    return shared / "ours"
+
+
+def a_folder_that_is_a_link_of_his(shared: Path, secret: Path) -> Path:
+    a_link_to_a_folder(shared / "his", secret)
+    return shared / "his" / secret.name
+
+
+def another_name_in_a_sticky_folder(shared: Path, secret: Path) -> Path:
+    """Where fs.protected_hardlinks is off, as in the kernel without a distribution."""
+    another_name_of_a_file(shared / "file", secret)
+    return shared / "file"
+
+
+def another_name_where_all_can_write(shared: Path, secret: Path) -> Path:
+    shared.chmod(0o777)
+    return another_name_in_a_sticky_folder(shared, secret)
+
+
+def a_link_of_the_kernel(shared: Path, secret: Path) -> Path:
+    """The folder of a process of his, in /proc."""
+    (shared / "his").symlink_to("/proc/self/root")
+    os.lchown(shared / "his", STRANGER, STRANGER)
+    return Path(f"{shared}/his{secret}")
+
+
+WAYS = [
+    *(a_link_in_a_folder_of_his, a_link_of_ours_to_a_link_of_his, a_folder_that_is_a_link_of_his),
+    *(another_name_in_a_sticky_folder, another_name_where_all_can_write, a_link_of_the_kernel),
+]
+
+
+@needs_root
+@pytest.mark.parametrize("way", WAYS, ids=name_of)
+def test_no_way_of_another_user_leads_to_a_named_file(
+    way: Callable[[Path, Path], Path], shared: Path, secret: Path
+) -> None:
+    path = way(shared, secret)
+    with pytest.raises(Refused):
+        open_named(str(path), sharedfiles.PIPES)
+    with pytest.raises(CommandError, match=r"is a link, and belongs to user 1234|it has another name, and"):
+        hostsfile.replace_block(str(path), [b"10.0.0.1\tx\n"])
+    assert b"10.0.0.1" not in secret.read_bytes()
+
+
+def test_what_a_shell_hands_on_is_read(tmp_path: Path) -> None:
+    """/dev/fd/N: links that the kernel alone can follow, also to what has no name."""
+    reader, writer = os.pipe()
+    os.write(writer, b"piped")
+    os.close(writer)
+    with open(open_named(f"/dev/fd/{reader}", sharedfiles.PIPES), "rb") as file:
+        assert file.read() == b"piped"
+    os.close(reader)
+    (tmp_path / "file").write_bytes(b"written")
+    with (tmp_path / "file").open("rb") as opened:
+        (tmp_path / "file").unlink()
+        with open(open_named(f"/proc/self/fd/{opened.fileno()}"), "rb") as file:
+            assert file.read() == b"written"
+
+
+@needs_root
 def test_a_hosts_file_behind_a_planted_link(shared: Path, secret: Path) -> None:
     a_link(shared / "hosts", secret)
     with pytest.raises(CommandError, match="user 1234"):

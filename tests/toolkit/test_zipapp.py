@@ -366,8 +366,13 @@ def test_a_variable_names_the_interpreter(box: Path, interpreter: Path, tmp_path
     listed = run("/bin/sh", box, "--list", env=environ)
     assert (listed.returncode, listed.stdout, listed.stderr) == (0, LIST, "")
     (tmp_path / "python3.x").symlink_to(interpreter)
-    listed = run("/bin/sh", box, "--list", env={"PATH": str(tmp_path), "LAVABOX_PYTHON": "python3.x"})
-    assert listed.stdout == LIST
+    for value in ("python3.x", "python3.x\r"):
+        listed = run("/bin/sh", box, "--list", env={"PATH": str(tmp_path), "LAVABOX_PYTHON": value})
+        assert listed.stdout == LIST
+    # One that is not there is not replaced by another.
+    started = run(box, "--list", env={"PATH": f"{tmp_path}:/usr/bin:/bin", "LAVABOX_PYTHON": "python3.y"})
+    assert (started.returncode, started.stdout) == (127, "")
+    assert "and there is no python3.y: LAVABOX_PYTHON=PROGRAM names another" in started.stderr
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,9 @@ def _start_keeper(name: bytes, context: "Context") -> "Callable[[], object]":
 
     from toolkit.console import find
 
-    console = find(context.environ).path
+    port = find(context.environ)
+    # One that can't be opened by a name is found again as it was found now.
+    console = context.environ.get("LAVA_CONSOLE", "") if port.inherited else port.path
     read_end, write_end = os.pipe()
     if os.fork():
         os.close(read_end)
@@ -109,11 +111,13 @@ def _keep(name: bytes, request: bytes, console: str, pipe: int) -> None:
     from toolkit.agent import let_go_of_files
     from toolkit.context import Context
 
-    os.setsid()
+    # Of the same session: /dev/tty may be all that there is.
+    os.setpgid(0, 0)
     for number in (_signal.SIGINT, _signal.SIGHUP, _signal.SIGTERM):
         _signal.signal(number, _signal.SIG_IGN)
     # Whoever reads what COMMAND prints does not wait for the keeper, and the agent sees when lava-lock ends.
-    let_go_of_files({pipe})
+    # File 0 may be all that there is of the console.
+    let_go_of_files({pipe, 0})
     if os.read(pipe, 1):
         return
     context = Context("lava-lock", {"LAVA_CONSOLE": console})

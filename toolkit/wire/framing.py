@@ -38,9 +38,8 @@ DOWN_SEED = binascii.crc32(b"L1<")
 _TO_URL = bytes.maketrans(b"+/", b"-_")
 # What is in the other alphabet only is in none.
 _FROM_URL = bytes.maketrans(b"-_+/=", b"+/!!!")
-# By the characters behind the last group of four: how many are missing, and which may be the last, as
-# it has bits to spare. One character alone carries nothing.
-_PADDING = (b"", b"=", b"==", b"=")
+# Which character may be the last, by how many there are behind the last group of four, as it has bits to spare.
+# One character alone carries nothing.
 _LAST = (ALPHABET, b"", b"AQgw", b"AEIMQUYcgkosw048")
 
 
@@ -50,13 +49,14 @@ def _encode(data: bytes) -> bytes:
 
 def _decode(text: bytes) -> "bytes | None":
     """The bytes behind `text`, or None where it is not the one way to write them."""
-    rest = len(text) % 4
+    size = len(text)
     try:
-        data = binascii.a2b_base64(text.translate(_FROM_URL) + _PADDING[rest])
+        # Padding that is not needed does no harm.
+        data = binascii.a2b_base64(text.translate(_FROM_URL) + b"==")
     except binascii.Error:
         return None
-    # What is in no alphabet a2b_base64 passes over.
-    if len(data) != len(text) * 3 // 4 or text[-1:] not in _LAST[rest]:
+    # What is in no alphabet a2b_base64 passes over. (To look for a number in bytes is fast.)
+    if len(data) != size * 3 // 4 or (size % 4 and text[-1] not in _LAST[size % 4]):
         return None
     return data
 

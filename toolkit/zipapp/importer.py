@@ -2,7 +2,8 @@
 """The long way of a command: imports modules out of the archive that the box is, and runs the command.
 
 Run by __main__.py, which has read the box: `data` is its content, and `decompress` the function of zlib, or what
-stands in its place. It may also have begun the command: `identity` is that of its first request then.
+stands in its place. It may also have begun the command: `identity` is that of its first request then. source.py
+may have found modules that were compiled before: `kept`.
 
 The modules are there as bytecode of one version of Python, and as source for all others; of each kind in
 two groups. zipimport, which wants an entry for each, takes three times as long.
@@ -24,18 +25,21 @@ if TYPE_CHECKING:
     data = b""
     decompress = bytes  # type: Callable[..., bytes]
     identity = None  # type: bytes | None
+    kept = b""
 
 
 class Box:
     """The archive, as an importer (PEP 451) of the modules in it.
 
     `path` is where it is; `version` the Python that it has bytecode for, such as "cpython-311"; `build` names
-    what it was built from.
+    what it was built from. `modules` are those that were read, as code or source, and `compiled` is whether some of
+    them were compiled here.
 
     :param decompress: as that of zlib.
+    :param kept: what was compiled before, in the form of `marshal`.
     """
 
-    def __init__(self, path: str, data: bytes, decompress: "Callable[..., bytes]") -> None:
+    def __init__(self, path: str, data: bytes, decompress: "Callable[..., bytes]", kept: bytes = b"") -> None:
         self.path = path
         self._decompress = decompress
         self._entries = {}  # type: dict[str, bytes]
@@ -51,7 +55,9 @@ class Box:
         kind = "bytecode" if magic == "".join(["%02x" % byte for byte in MAGIC_NUMBER]) else "source"
         # Most commands need the first alone.
         self._groups = [kind + "/rest", kind + "/front"]
-        self._modules = {}  # type: dict[str, CodeType | bytes]
+        self.modules = {}  # type: dict[str, CodeType | bytes]
+        self._kept = kept
+        self.compiled = False
 
     def _read(self, entry: str) -> "dict[str, Any]":
         return marshal.loads(self._decompress(self._entries[entry], -15))  # type: ignore[no-any-return]
@@ -64,9 +70,11 @@ class Box:
         stem = name.replace(".", "/")
         if stem.partition("/")[0] not in ("toolkit", "msgpack"):
             return None
+        if self._kept:
+            self.modules, self._kept = marshal.loads(self._kept), b""
         while True:
             for file in (stem + ".py", stem + "/__init__.py"):
-                if file in self._modules:
+                if file in self.modules:
                     package = file != stem + ".py"
                     where = self.path + "/" + file
                     spec = ModuleSpec(name, self, origin=where, is_package=package)  # type: ignore[arg-type]
@@ -74,7 +82,7 @@ class Box:
                     return spec
             if not self._groups:
                 return None
-            self._modules.update(self._read(self._groups.pop()))
+            self.modules = dict(self._read(self._groups.pop()), **self.modules)
 
     def create_module(self, spec: "ModuleSpec") -> None:
         """The usual one will do."""
@@ -85,10 +93,15 @@ class Box:
     def get_code(self, name: str) -> "CodeType":
         """The module, compiled."""
         file = self.find_spec(name).loader_state  # type: ignore[union-attr]
-        code = self._modules[file]
+        code = self.modules[file]
         if isinstance(code, bytes):
-            code = self._modules[file] = compile(code, file, "exec", 0, True, 2)
+            code = self.modules[file] = compile(code, file, "exec", 0, True, 2)
+            self.compiled = True
         return code
+
+    def importer(self) -> "CodeType":
+        """This file, compiled."""
+        return compile(self._decompress(self._entries["importer.py"], -15), "importer.py", "exec", 0, True, 2)
 
 
 def help_text(argv: "list[str]", box: Box) -> "str | None":
@@ -143,4 +156,4 @@ if __name__ == "__main__":
         posix._exit(127)
     # Absolute, since a command may change the directory.
     path = sys.argv[0]
-    run(Box(path if path[0] == "/" else posix.getcwd() + "/" + path, data, decompress), identity)
+    run(Box(path if path[0] == "/" else posix.getcwd() + "/" + path, data, decompress, kept), identity)

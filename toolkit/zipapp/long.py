@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Where the long way of a command begins: runs importer.py, for which it finds what inflates.
+"""Where the long way of a command begins: runs importer.py or source.py, for which it finds what inflates.
 
 Run by __main__.py, which has read the box: `data` is its content. Apart from that, since a thin client has no use
 for it, and would compile it each time.
@@ -19,10 +19,11 @@ def entry(name: bytes) -> bytes:
     return data[data.index(mark) + len(mark) :]
 
 
+kept = b""
 try:
     from zlib import decompress
 except ImportError:
     exec(entry(b"inflate.py").partition(b"PK\3\4")[0])
 if MAGIC_NUMBER + b"__main__" in data:
     exec(marshal.loads(decompress(entry(b"importer.bytecode"), -15)))
-exec(decompress(entry(b"importer.py"), -15))
+exec(decompress(entry(b"source.py"), -15))

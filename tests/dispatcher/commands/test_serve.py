@@ -314,6 +314,11 @@ REFUSED = {
     "no address": (("--console", "a:b="), 2, "write NAME:ROLE=URL"),
     "a name": (("--console", "a/:b=loop://"), 2, "can't have '/' in it"),
     "twice": (("--console", "a:b=loop://", "--console", "a:c=loop://"), 2, "two devices are called a"),
+    "a console twice": (
+        ("--console", "a:b=/dev/ttyS77", "--console", "c:d=/dev/../dev/ttyS77"),
+        2,
+        "a has this console already",
+    ),
     "a speed": (("--speed", "0", "--console", "a:b=loop://"), 2, "--speed 0"),
     "no such protocol": (("--console", "a:b=nosuch://"), 1, "there is no nosuch://"),
     "no command": (("--console", "a:b=exec:"), 1, "the command is missing"),
@@ -340,6 +345,12 @@ def test_one_console_that_can_not_be_opened_leaves_the_others_alone(address: str
         process.interrupt()
         assert process.finish() == 0
     assert "\nb       x     not connected  " in process.text
+
+
+def test_a_console_that_has_no_connection_when_the_time_is_over(tmp_path: Path) -> None:
+    with Lavabox("serve", "--timeout", "0.5", "--console", "a:x=/dev/nosuch", cwd=tmp_path) as process:
+        assert process.finish() == 1
+    assert "a ! has no connection to its console\n" in process.text
 
 
 def test_console_that_comes_later(tmp_path: Path) -> None:

@@ -494,6 +494,10 @@ def test_port_that_can_not_be_opened(address: str) -> None:
         ("nosuch://x", "exec:COMMAND"),
         ("/dev/null", "/dev/ttyUSB0"),
         ("/", "/dev/ttyUSB0"),
+        ("ttyUSB0", "/dev/ttyUSB0"),
+        ("EXEC:true", "exec:COMMAND"),
+        ("socket://host:0", "from 1 to 65535"),
+        ("socket://::1:7001", r"socket://\[ADDRESS\]:PORT"),
     ],
 )
 def test_address_that_can_be_none(address: str, advice: str) -> None:

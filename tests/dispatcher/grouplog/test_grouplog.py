@@ -70,6 +70,7 @@ class Reader:
             self._deliver,
             lambda *why, may_come=False: self.failed.append(why),
             self.notices.append,
+            lambda error: self.notices.append(str(error)),
         )
         return self
 

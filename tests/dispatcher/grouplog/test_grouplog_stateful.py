@@ -79,6 +79,7 @@ class Logs(RuleBasedStateMachine):
                 host.deliver,
                 lambda one, _, may_come=False: host.failed.append(one),
                 print,
+                print,
             )
         )
         self.hosts.append(host)

@@ -26,8 +26,8 @@ class Coordinator:
             *self._arguments,
             cwd=self.directory,
         )
-        self.process.until("hooks come to")
-        found = re.search(r"come to 127\.0\.0\.1 port (\d+)", self.process.text)
+        self.process.until("hooks connect to")
+        found = re.search(r"connect to 127\.0\.0\.1 port (\d+)", self.process.text)
         assert found is not None
         self.port = int(found[1])
 

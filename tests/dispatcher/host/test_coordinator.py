@@ -154,6 +154,29 @@ def test_dead_ends_are_told_and_fail_where_all_consoles_are_seen(tmp_path: Path)
         assert one.ask("lava_wait", messageID="never") == {"response": "wait"}
 
 
+def test_it_shows_who_waits_for_whom(coordinator: Coordinator) -> None:
+    async def story() -> None:
+        group = hooked(coordinator, "11", "server")
+        await group.open()
+        console = Console(group)
+        Job(coordinator.port, "g", "12", "client").ask("group_data")
+        await console.recorded(console.ask("wait", b"ready", None, False))
+        with Lavabox(
+            "status", "--control", f"{coordinator.socket}.control", cwd=coordinator.directory
+        ) as status:
+            assert status.finish() == 0
+        header, hook, other, of_group = status.text.splitlines()
+        assert hook.split()[:4] == ["11", "(board-11)", "server", "g"] and " hooked " in hook
+        assert "lava-wait ready for 12, 0" in hook
+        assert other.split()[1:5] == ["(board-12)", "client", "g", "elsewhere"] and header.startswith(
+            "device"
+        )
+        assert of_group == "group g: 2 devices; results: none"
+        await group.close()
+
+    asyncio.run(story())
+
+
 def test_groups_outlive_a_coordinator_that_is_killed(coordinator: Coordinator) -> None:
     one, two = two_jobs(coordinator)
     one.send("before", k="v")

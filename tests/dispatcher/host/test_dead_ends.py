@@ -264,8 +264,8 @@ done
 LINES = {
     "a fast line": ((), 10),
     "1200 baud": (("--baud", "1200"), 2),  # a round takes four seconds
-    "kernel messages and lost bytes": (("--faults", "printk=50,drop=5e-4,flip=2e-4", "--seed", "3"), 10),
-    "pauses": (("--faults", "delay=0.5,printk=10", "--seed", "4"), 10),
+    "kernel messages and lost bytes": (("--faults", "printk=50,drop=5e-4,flip=2e-4", "--seed", "3"), 5),
+    "pauses": (("--faults", "delay=0.5,printk=10", "--seed", "4"), 5),
 }
 
 

@@ -41,7 +41,7 @@ async def opened(path: Path) -> tuple[Group, FileGroupLog]:
     return of_log, log
 
 
-def test_what_a_group_keeps_is_frozen_from_time_to_time(
+def test_what_a_group_keeps_is_frozen_from_time_to_time_and_after_a_replay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(group, "SETTLE_AFTER", 100)
@@ -51,20 +51,6 @@ def test_what_a_group_keeps_is_frozen_from_time_to_time(
         for event in events():
             log.append(event)
         assert gc.get_freeze_count() > EVENTS
-        await of_log.close()
-
-    asyncio.run(body())
-
-
-def test_a_replay_is_frozen_and_the_collector_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(group, "SETTLE_AFTER", 100)
-
-    async def body() -> None:
-        of_log, log = await opened(tmp_path / "log")
-        for event in events():
-            log.append(event)
         await of_log.close()
         gc.unfreeze()
         of_log, _ = await opened(tmp_path / "log")

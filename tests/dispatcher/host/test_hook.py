@@ -691,7 +691,7 @@ def coordinator(tmp_path: Path) -> Iterator[str]:
         cwd=ROOT,
     )
     assert process.stdout is not None
-    assert b"hooks come to" in process.stdout.readline()
+    assert b"hooks connect to" in process.stdout.readline()
     yield path
     process.terminate()
     process.communicate(timeout=PATIENCE)

@@ -641,7 +641,7 @@ def test_a_job_of_lava_is_in_the_group_of_a_served_device(tmp_path: Path, comman
     text = 'lava = "127.0.0.1:0"\n[groups.g]\nsize = 2\n' + device("one", group="g")
     lab = Served(tmp_path, text, commands)
     with lab.process:
-        port = int(lab.process.text.split("come to 127.0.0.1 port ")[1].split()[0])
+        port = int(lab.process.text.split("connect to 127.0.0.1 port ")[1].split()[0])
         job = Job(port, "g", "12", "server")
         assert job.poll("group_data")["roles"] == {"one": "client", "12": "server"}
         assert job.send("ready", k="v") == {"response": "ack"}

@@ -351,6 +351,7 @@ def test_finds_what_lava_finds(names: list[bytes], between: bytes) -> None:
     assert said(data) == [(kinds[name], text.decode()) for name, text in LAVA_PATTERN.findall(data)]
 
 
+@example(pieces=[multinode.MARKER, b"[", multinode.MARKER, b">", multinode.MARKER, b">"])
 @settings(max_examples=200, deadline=None)
 @given(
     st.lists(
@@ -363,7 +364,9 @@ def test_finds_what_lava_finds(names: list[bytes], between: bytes) -> None:
                 b"<LAVA_MULTI_NODE> <LAVA_",
                 b"<LAVA_MULTI_NODE> <LAVA_SEND a>",
                 b"SEND b>",
-                *(b"\n", b" ", b"\t", b"x", b">", b"<", b"[", b"[    1.234567] x\n"),
+                *(b"<LAVA_SIG", b"NAL_", b"<LAVA_", b"TEST", b"EVENT a>", b"<6>[    1.234567] <X\n"),
+                *(b"\n", b" ", b"\t", b"x", b">", b"<", b"["),
+                *(b"[    1.234567] x\n", b"<6>[    1.234567] x\n"),
             ]
         ),
         max_size=30,
@@ -377,6 +380,7 @@ def test_malformed_ones_in_a_row_are_counted(grammar: Grammar[Any], pieces: list
     def told(many: int) -> tuple[list[Any], int]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(textsignals, "MANY", many)
+            patch.setattr(textsignals, "ROW", min(many, textsignals.ROW) // 2)
             scanner = TextScanner(Grammar(grammar.marker, grammar.words, grammar.read))
         found = scanner.receive_data(b"".join(pieces)) + scanner.flush()
         malformed = [item for item in found if isinstance(item, Malformed)]
@@ -388,3 +392,26 @@ def test_malformed_ones_in_a_row_are_counted(grammar: Grammar[Any], pieces: list
 def test_a_flood_of_malformed_ones_is_one() -> None:
     flood = b"<LAVA_SIGNAL_X>" * 1000
     assert Scanner(7).receive_data(flood) == [Malformed(b"<LAVA_SIGNAL_X", "there is no signal 'X'", 7, 1000)]
+    flood = b"<LAVA_MULTI_NODE> <LAVA_" * 1000
+    (malformed,) = multinode.RequestScanner().receive_data(flood)
+    assert isinstance(malformed, Malformed)
+    assert malformed.count == 500
+
+
+MESSAGE = b"<12>[    1.234567] usb 1-1: new device\r\n"
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        *(b"<LAVA_SIGNAL_X>"[:cut] + MESSAGE + b"<LAVA_SIGNAL_X>"[cut:] for cut in (1, 8, 13, 14)),
+        *(b"<<LAVA_SIGNAL_X>", b"<LAVA_SIGNAL_[ <>\n"),
+    ],
+)
+def test_a_flood_of_malformed_ones_with_brackets_is_a_few(one: bytes) -> None:
+    """Those of kernel messages, and such as begin nothing."""
+    flood = one * 1000
+    *malformed, last = Scanner(7).receive_data(flood + b"<LAVA_SIGNAL_STARTTC a>")
+    assert len(malformed) < 200
+    assert sum(item.count for item in malformed if isinstance(item, Malformed)) == 1000
+    assert last == Signal("case-start", ("a",), 7 + len(flood) + len(b"<LAVA_SIGNAL_STARTTC a>"))

@@ -328,6 +328,29 @@ def test_setup_and_path(sim: Simulator) -> None:
         assert re.findall(rf"{name} \| (.*)\n", text) == [*said, name]
 
 
+def test_stand_ins_do_not_keep_a_job_from_running(sim: Simulator) -> None:
+    """What is around the steps of a job uses no program of the device's PATH."""
+    for name in ("mkdir", "cat", "grep", "true", "sleep", "rm", "test"):
+        sim.script(f"stand-ins/{name}", "echo stand-in $0; exit 3")
+    (sim.folder / "d.yaml").write_text(
+        "metadata: {format: Lava-Test Test Definition 1.0, name: d}\n"
+        "install: {steps: [echo installed]}\n"
+        "run: {steps: ['[ $LAVABOX_BOOT = 2 ] || lava-reboot', 'echo ran']}\n"
+    )
+    (sim.folder / "e.yaml").write_text(
+        "metadata: {format: Lava-Test Test Definition 1.0, name: e}\nrun: {steps: [echo ran]}\n"
+    )
+    status, text = sim.run("e.yaml", "--path", "stand-ins", "--role", "a")
+    assert status == 0, text
+    assert "a-1 | ran\n" in text
+    _, text = sim.run("d.yaml", "--path", "stand-ins", "--role", "a")
+    assert "Booting Linux" in text
+    assert "a-1 | installed\n" in text
+    assert "stand-in" not in text.replace("/stand-ins", "")
+    status, text = sim.run("--role", "a=ls /tmp/mark || echo own tmp", PATH=f"stand-ins:{os.environ['PATH']}")
+    assert "share this machine's /tmp" not in text
+
+
 def test_setup_before_definitions(sim: Simulator) -> None:
     steps = "metadata: {format: Lava-Test Test Definition 1.0, name: d}\nrun: {steps: [cat /tmp/prepared]}\n"
     (sim.folder / "d.yaml").write_text(steps)
@@ -633,6 +656,18 @@ def test_many_devices(sim: Simulator) -> None:
     status, text = sim.run("--role", "a*20=lava-sync x; lava-group | wc -l; lava-sync y")
     assert status == 0
     assert text.count("| 20\n") == 20
+
+
+@pytest.mark.parametrize("options", [("--role", "a=./run.sh x"), ("--setup", "run.sh", "--role", "a=true")])
+def test_the_cr_of_an_interpreter_is_named(options: tuple[str, ...], sim: Simulator) -> None:
+    (sim.folder / "run.sh").write_bytes(b"#!/bin/sh -e\r\necho hello\r\n")
+    (sim.folder / "run.sh").chmod(0o755)
+    status, text = sim.run(*options)
+    assert status == 2
+    assert (
+        "run.sh: its lines end with CR LF, so its interpreter would be '/bin/sh -e\\r'; remove the CRs"
+        in text
+    )
 
 
 REFUSED = {

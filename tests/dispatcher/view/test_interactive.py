@@ -214,6 +214,8 @@ def test_a_dead_end_of_others(room: Room, term: str) -> None:
     waits = ("--role", "a=lava-wait-all x b; exit 4", "--role", "b=lava-wait-all y a; exit 4")
     with room.person(term, "--interactive", "c-1", "--role", "c", *waits) as person:
         person.until("dead end: ")
+        # With tmux, how a device ended is shown in its own window.
+        person.press(ESCAPE + b"n")
         person.until("ended with status 4")
         person.press(ESCAPE + b"q")
         assert person.finish() == 1

@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import nats
 import pytest
 from nats.aio.msg import Msg
 
@@ -137,19 +136,18 @@ async def publish(address: Address, payload: bytes, group: str = "group") -> Non
 )
 def test_what_is_not_known_yet_is_not_refused(address: Address, code: int, raised: type[Exception]) -> None:
     async def test() -> None:
-        lab, stream = Lab(address), await nats.connect(address.servers[0])
+        lab = Lab(address)
 
         async def answer(message: Msg) -> None:
             await message.respond(json.dumps({"error": {"err_code": code, "description": "so"}}).encode())
 
         await lab.connect()
         try:
-            await stream.subscribe(lab.subject("g"), cb=answer)
-            await stream.flush()
+            # On the same connection, so that the server knows of it when it gets the message.
+            await lab._client.subscribe(lab.subject("g"), cb=answer)
             with pytest.raises(raised, match="so"):
                 await lab.publish(lab.subject("g"), b"x", "identity", first=True)
         finally:
-            await stream.close()
             await lab.close()
 
     asyncio.run(test())

@@ -21,7 +21,7 @@ from toolkit.wire.vocabulary import (
     pack_request,
 )
 
-DOCUMENT = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
+DOCUMENT = (Path(__file__).parents[3] / "docs" / "protocol.md").read_text()
 VECTORS = json.loads(DOCUMENT.split("```json\n")[1].split("```")[0])
 
 
