@@ -105,9 +105,10 @@ exit 127
 # Run by the Python that the bytecode is for, and in a process of its own: marshal writes what is
 # shared with the rest of a process in another way, so that the bytes would depend on what else the
 # builder has imported. Columns (3.11 and later) take a fifth of the room, and serve nobody; line
-# numbers (3.10 and later) another seventh: whoever has to know them runs the source. Modules of a
-# group are written as one, so that what they have in common stands there once. A method has its own name
-# alone, without that of its class (3.11 and later): it is found by the file, and another hundredth.
+# numbers (3.10 and later) another seventh, with the first one of each function: whoever has to know them
+# runs the source. Modules of a group are written as one, so that what they have in common stands there once.
+# A method has its own name alone, without that of its class (3.11 and later): it is found by the file, and
+# another hundredth.
 COMPILE = """
 import marshal, sys
 from importlib.util import MAGIC_NUMBER
@@ -117,7 +118,7 @@ def lean(code):
     if sys.version_info < (3, 10):
         return code
     inner = [lean(item) if hasattr(item, "co_code") else item for item in code.co_consts]
-    less = {"co_linetable": b"", "co_consts": tuple(inner)}
+    less = {"co_linetable": b"", "co_firstlineno": 1, "co_consts": tuple(inner)}
     if sys.version_info >= (3, 11):
         less["co_qualname"] = code.co_name
     return code.replace(**less)
