@@ -169,6 +169,7 @@ class Engine:
         self._given_up: dict[bytes, str] = {}  # waits among these that nobody waits for any more, and why
         self._to_append: list[Event] = []
         self._failed: dict[bytes, Event] = {}  # to be appended again, at `_retry_at`
+        self._early: dict[bytes, Event] = {}  # of devices whose `Joined` is not in the log yet
         self._retry_at: float | None = None
         self._told_too_large = False
         self._outage = False  # the last append failed
@@ -306,7 +307,9 @@ class Engine:
         """
         identity = identity or self._identity()
         event = Reported(self.epoch + now, device, identity, kind, fields, position)
-        if self.state.known(identity) or identity in self._pending or identity in self._failed:
+        if self.state.known(identity) or any(
+            identity in known for known in (self._pending, self._failed, self._early)
+        ):
             return
         of_device = self._devices.get(device) or _Device("")
         try:
@@ -387,6 +390,11 @@ class Engine:
             elif ours and self.state.coordinator.abandoned and self.state.founded is not None:
                 # Whoever else sees that appends the same.
                 self._append(Ended(self.epoch + now, b"ended" + self.state.founded.identity), now)
+        if self._early and isinstance(event, Joined):
+            early, self._early = self._early, {}
+            for one in early.values():
+                if not self._is_over(one):
+                    self._append(one, now)
         if self._held and isinstance(event, Joined) and (here or not was_complete):
             held, self._held = self._held, []
             for request, call in held:
@@ -435,8 +443,8 @@ class Engine:
         if not self._outage:
             self._outage = True
             self._notices.append((None, f"the group log can't be written: {reason}; trying again"))
-        if not waited_for and not self._comes_again(event):
-            self._keep_failed(event)
+        if not waited_for and not self._comes_again(event) and not self._is_over(event):
+            self._keep(event, self._failed)
             self._retry_at = now + RETRY_PAUSE
 
     def break_off(self, sentence: str) -> None:
@@ -712,17 +720,30 @@ class Engine:
         if not isinstance(event, Resting):
             self.heard = now
         if self._failed and not self._comes_again(event):
-            self._keep_failed(event)
+            self._keep(event, self._failed)
+            return
+        if isinstance(event, Left | Lost | Reported) and self.state.role(event.device) is None:
+            # Its `Joined` is on the way, and may fail: before it, this means nothing to anybody.
+            self._keep(event, self._early)
             return
         self._pending[event.identity] = event
         self._to_append.append(event)
 
-    def _keep_failed(self, event: Event) -> None:
-        if len(self._failed) < MAX_UNAPPENDED:
-            self._failed[event.identity] = event
-            if len(self._failed) == MAX_UNAPPENDED:
+    def _keep(self, event: Event, kept: dict[bytes, Event]) -> None:
+        if len(kept) < MAX_UNAPPENDED:
+            kept[event.identity] = event
+            if len(kept) == MAX_UNAPPENDED:
                 sentence = f"{MAX_UNAPPENDED} events wait for the group log; further ones are lost"
                 self._notices.append((None, sentence))
+
+    def _is_over(self, event: Event) -> bool:
+        """Whether it says of a device whether that is there, and it is otherwise by now: that stands in the log, or will."""
+        if not isinstance(event, Joined | Lost):
+            return False
+        device = self._devices.get(event.device)
+        if isinstance(event, Lost):
+            return device is None or not device.lost
+        return device is not None and device.lost and self.state.role(event.device) is not None
 
     def _comes_again(self, event: Event) -> bool:
         """Whether its command asks for it again, or the next look at the devices' processes."""

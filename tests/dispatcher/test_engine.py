@@ -14,7 +14,18 @@ from hypothesis import strategies as st
 
 from dispatcher import engine as engine_module
 from dispatcher.engine import ABANDONED, IMPATIENT, MANY_CALLS, MAX_MALFORMED_SHOWN, RETRY_PAUSE
-from dispatcher.group.events import Ended, Event, Founded, Joined, Left, Released, Reported, Sent, Waiting
+from dispatcher.group.events import (
+    Ended,
+    Event,
+    Founded,
+    Joined,
+    Left,
+    Lost,
+    Released,
+    Reported,
+    Sent,
+    Waiting,
+)
 from dispatcher.group.operations import MAX_ID, OPERATIONS
 from tests.dispatcher.hosts import EPOCH, MEMBERS, Asked, Lab
 from toolkit.wire.vocabulary import INTERRUPTED, LINK_FAILED, MAX_DATA, MAX_REPLY, NO, OK, USAGE
@@ -558,6 +569,44 @@ def test_a_device_whose_joining_fails_is_told_and_joins_later(lab: Lab) -> None:
     lab.pass_time(RETRY_PAUSE)
     assert waiting.reply == (OK, ["late-1"])
     assert nothing_is_left(lab)
+
+
+def test_what_is_told_of_a_device_stands_behind_that_it_has_joined(lab: Lab) -> None:
+    """Also if the log does not take that, but what comes next: nobody could make sense of it."""
+    lab.log.holding = True
+    lab.join(lab.hosts[0], "late-1", "observer")
+    lab.report("late-1", "event", "one")
+    lab.engine.lose("late-1", "the connection is gone", lab.now)
+    lab.turn()
+    lab.log.failure = FULL
+    lab.log.deliver(lab.hosts, 1)
+    lab.log.failure, lab.log.holding = "", False
+    lab.pass_time(RETRY_PAUSE)
+    assert [type(event) for event in lab.log.events[-3:]] == [Joined, Reported, Lost]
+    assert [sentence for _, sentence in lab.notices if "ignored" in sentence] == []
+    assert nothing_is_left(lab)
+
+
+def test_that_a_device_is_lost_or_there_is_not_appended_again_once_it_is_over(lab: Lab) -> None:
+    def lose() -> None:
+        lab.engine.lose("client-1", "it boots", lab.now, boots=True)
+
+    def regain() -> None:
+        lab.engine.regain("client-1", lab.now)
+
+    for first, second, left in ((lose, regain, Joined), (regain, lose, Lost)):
+        lab.log.holding = True
+        first()
+        second()
+        lab.turn()
+        lab.log.failure = FULL
+        lab.log.deliver(lab.hosts, 1)
+        lab.log.failure, lab.log.holding = "", False
+        lab.pass_time(2 * RETRY_PAUSE)
+        assert [type(event) for event in lab.log.events[-1:]] == [left]
+        lose()
+        lab.turn()
+    assert len(lab.events(Joined)) == len(MEMBERS) + 1
 
 
 def test_what_a_device_asked_before_it_joined_goes_with_it(lab: Lab) -> None:
