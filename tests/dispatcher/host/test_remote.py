@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcher.engine import Answer
-from dispatcher.group.events import Reported
+from dispatcher.group.events import Lost, Reported
 from dispatcher.host import groups as groups_module
 from dispatcher.host.groups import GroupLogs, Groups
 from dispatcher.host.groupserver import GroupServer
@@ -336,6 +336,19 @@ def test_a_device_that_leaves_fails_the_waits_for_it_unless_it_comes_again(tmp_p
         await tidy_up(100.0)
         assert lab.groups.groups == {} and not (tmp_path / "logs" / "group.jsonl").exists()
         assert len(list((tmp_path / "logs" / "ended").iterdir())) == 1
+
+    in_lab(tmp_path, story)
+
+
+def test_a_device_that_boots_is_told_of(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        one = await lab.come("one")
+        lost: list[Lost] = []
+        lab.groups.readers.append(lambda name, event: lost.append(event) if isinstance(event, Lost) else None)
+        one.group.lose(one, "its console shows that it boots", boots=True)  # type: ignore[arg-type]
+        while not lost:
+            await asyncio.sleep(0)
+        assert lost[0].boots and lost[0].device == "one"
 
     in_lab(tmp_path, story)
 
