@@ -42,7 +42,7 @@ _STAMP_BEGUN = re.compile(
 )
 _LINES = rb"(?:%b[^\n]*\n)++" % _STAMP.pattern
 # A bracket with which neither a message begins nor a text.
-_BRACKET = rb"(?:<(?![L\[\d]|<\d|<?\Z)|\[(?! {0,11}(?:\d|\Z)))"
+_BRACKET = rb"(?:<(?![L\[]|<\d|<?\Z|\d{1,3}(?:>?\Z|>\[))|\[(?! {0,11}(?:\d|\Z)))"
 # A message with no text of a grammar in it.
 _MESSAGE = re.compile(rb"(%b[^<\n]*+\n)" % _STAMP.pattern)
 

@@ -10,6 +10,7 @@ from enum import Enum
 from pathlib import Path
 
 from dispatcher.errors import UsageError
+from dispatcher.files import open_regular
 from dispatcher.names import check_name, check_no_duplicates
 
 # More shells than this on one machine is a slip of the keyboard.
@@ -117,7 +118,7 @@ def _planned(name: str, role: str, command: str | Path, directory: Path) -> Plan
 def check_interpreter(script: Path, name: str) -> None:
     """Raises UsageError if no shell could start the script, as a CR ends its `#!` line: shells say "not found" then."""
     try:
-        with open(script, "rb") as file:
+        with open_regular(script) as file:
             first = file.readline(256)
     except OSError:
         return

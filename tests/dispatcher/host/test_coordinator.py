@@ -167,7 +167,7 @@ def test_it_shows_who_waits_for_whom(coordinator: Coordinator) -> None:
             assert status.finish() == 0
         header, hook, other, of_group = status.text.splitlines()
         assert hook.split()[:4] == ["11", "(board-11)", "server", "g"] and " hooked " in hook
-        assert "lava-wait ready for 12, 0" in hook
+        assert "lava-wait ready for 12, " in hook
         assert other.split()[1:5] == ["(board-12)", "client", "g", "elsewhere"] and header.startswith(
             "device"
         )

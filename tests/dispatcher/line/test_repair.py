@@ -59,6 +59,16 @@ def test_a_message_of_several_lines_among_others() -> None:
     assert (read, foreign) == (body, WORDS[0] + oops + WORDS[2])
 
 
+@pytest.mark.parametrize("order", [(0, 4, 1), (0, 1, 4), (4, 0, 4, 1, 4), (0, 4, 4, 1, 4, 2, 4)])
+def test_messages_with_and_without_time_stamps(order: tuple[int, ...]) -> None:
+    """Where one has a time stamp is nothing to guess, and its line has a part of the frame all the same."""
+    body, content = request(480)
+    messages = [(*WORDS, b"[   12.345678] usb 1-1: new\r\n")[number] for number in order]
+    places = [60 + 80 * number for number in range(len(order))]
+    read, foreign, _ = repair(cut(content, places, messages))
+    assert (read, foreign) == (body, b"".join(messages))
+
+
 def test_a_frame_that_lost_a_byte_stays_unread() -> None:
     for seed in range(20):
         _, content = request(400, seed)
