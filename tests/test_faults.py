@@ -86,7 +86,8 @@ def test_mixtures_are_of_all_faults():
     assert set(MIXTURES) == {field.name for field in fields(Faults)}
 
 
-@settings(max_examples=40, deadline=None)
+# The same mixtures each time: new ones are for the soak.
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(
     seed=st.integers(0, 2**32),
     faults=st.builds(Faults, **{name: st.sampled_from(values) for name, values in MIXTURES.items()}),
