@@ -232,7 +232,7 @@ def test_the_file_is_read_again_on_sighup(served: Served) -> None:
     served.process.until("again: 3 consoles")
     served.write(served.text.replace("console", "consle", 1))
     os.kill(served.process.pid, signal.SIGHUP)
-    served.process.until("the lab stays as it is")
+    served.process.until("the lab was not changed")
     assert "did you mean 'console'?" in served.process.text
     served.write(served.text)
     assert served.run("ctl", "reload").returncode == 0
