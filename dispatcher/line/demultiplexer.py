@@ -27,7 +27,7 @@ import re
 from dataclasses import dataclass
 
 from dispatcher.line.echoes import Echoes, common_size
-from dispatcher.line.repair import MAX_GUESSES, repair, salvage, without_echoes
+from dispatcher.line.repair import MAX_GUESSES, is_kernels, repair, salvage, without_echoes
 from toolkit.wire.framing import CHECK_SIZE, LINE_MARKER, MARKER, MAX_FRAME, TERMINATOR, decode_frame
 
 # A frame of 720 bytes, and a burst of kernel messages inside it.
@@ -263,7 +263,10 @@ class Demultiplexer:
             body, foreign, guesses = repair(frame)
             self._credit -= guesses
         if body is None:
-            return Damaged(data[start:after], inside + salvage(MARKER + frame, True) + broken), after
+            # Where lines stand in the terminator, its first character may also be that of a sequence in the output.
+            ended = not broken or is_kernels(broken)
+            rest = broken if ended else data[stop : stop + 1] + broken + data[after - 1 : after]
+            return Damaged(data[start:after], inside + salvage(MARKER + frame, ended) + rest), after
         return Frame(data[start:after], body, inside + foreign + broken), after
 
 

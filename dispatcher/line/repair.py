@@ -173,6 +173,11 @@ def without_echoes(text: bytes) -> bytes:
     return b"".join(line for line in text.splitlines(keepends=True) if not is_echo(line))
 
 
+def is_kernels(text: bytes) -> bool:
+    """Whether it begins as only a kernel message does."""
+    return _STAMP.match(text) is not None
+
+
 def is_echo(line: bytes) -> bool:
     return line.startswith(LINE_MARKER) and decode_line(line) is not None
 

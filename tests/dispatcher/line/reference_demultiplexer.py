@@ -117,7 +117,10 @@ def _frame(data: bytes, start: int, content: int) -> tuple[Event, int]:
                 body, foreign, _ = repair(data[content:position])
             if body is not None:
                 return Frame(data[start:end], body, inside + foreign + broken), end
-            return Damaged(data[start:end], inside + _text(data[content:position], True) + broken), end
+            # It may be no terminator, if that is cut, and not certainly by the kernel.
+            certain = not broken or WHOLE_STAMP.match(broken)
+            rest = broken if certain else b"\x1b" + broken + b"\\"
+            return Damaged(data[start:end], inside + _text(data[content:position], bool(certain)) + rest), end
     if len(data) < limit:
         raise OpenAtEnd
     return Output(marker), content

@@ -278,6 +278,19 @@ def adversarial(seed: int) -> bytes:
     return b"".join(parts)
 
 
+@pytest.mark.parametrize(
+    ("printed", "text"),
+    [
+        # A sequence in the output, and later a line that begins with a backslash.
+        (b"word\x1b[1m\r\nnext\r\n\\", b"A" * 40 + b"word\x1b[1m\r\nnext\r\n\\"),
+        (b"\x1b[   12.345678] message\r\n\\", b"[   12.345678] message\r\n"),
+    ],
+)
+def test_an_escape_behind_an_unreadable_frame_is_output_where_it_may_be(printed: bytes, text: bytes) -> None:
+    (event,) = demultiplexed([MARKER + b"A" * 40 + printed])
+    assert event.text == text
+
+
 @pytest.mark.parametrize("first", range(0, 1200, 100))
 def test_as_the_reference(first: int) -> None:
     """Whole, and in chunks, the events are those of a reader that goes through it byte by byte."""
