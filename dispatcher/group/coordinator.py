@@ -985,8 +985,9 @@ class Coordinator:
     def _end(self, request: Waiting, status: int, reason: str) -> Outcome:
         wait = self._waits.pop(request.identity, None)
         lost = self._lost.get(request.device)
-        if status == NO and lost is not None and lost.boots:
-            # Its command is not there any more, for all that is known.
+        if status == NO and lost is not None and lost.boots and request.time <= lost.time:
+            # Its command is not there any more, for all that is known. (A log that failed may have the loss behind
+            # what the device asked for later.)
             status, reason = INTERRUPTED, lost.reason
         if wait is not None:
             self._resting.pop(request.device, None)

@@ -90,7 +90,7 @@ class NaiveGroup:
                 status, blamed = 130, set()
             if isinstance(event, Released) and event.request == request.identity:
                 status = event.status
-            if status == 1 and isinstance(request, Waiting) and self.seems_to_boot(request.device):
+            if status == 1 and isinstance(request, Waiting) and self.seems_to_boot(request):
                 status, blamed = 130, set()
             if status is not None:
                 self.ended[request.identity] = (request.device, status)
@@ -103,9 +103,9 @@ class NaiveGroup:
     def take_back(self, request: bytes, status: int) -> None:
         self.ended[request] = (self.lent.pop(request), status)
 
-    def seems_to_boot(self, device: str) -> bool:
-        (*_, newest) = (event for event in self.log if getattr(event, "device", None) == device)
-        return isinstance(newest, Lost) and newest.boots
+    def seems_to_boot(self, request: Waiting) -> bool:
+        (*_, newest) = (event for event in self.log if getattr(event, "device", None) == request.device)
+        return isinstance(newest, Lost) and newest.boots and request.time <= newest.time
 
     def members(self) -> list[tuple[str, str]]:
         members = list(self.declared().members or ())
@@ -436,9 +436,10 @@ class CoordinatorMachine(RuleBasedStateMachine):
         else:
             self.apply(Taken(float(self.count), self.model.lent[lent], self.new_request(), lent))
 
-    @rule(device=member, boots=st.booleans())
-    def lose(self, device: str, boots: bool) -> None:
-        self.apply(Lost(float(self.count), device, fresh(), "connection lost", boots))
+    @rule(device=member, boots=st.booleans(), late=st.booleans())
+    def lose(self, device: str, boots: bool, late: bool) -> None:
+        """Late: it was before all that the device has asked for, and could not be appended then."""
+        self.apply(Lost(-1.0 if late else float(self.count), device, fresh(), "connection lost", boots))
 
     @rule(device=member, message_id=message_ids, names=st.lists(st.sampled_from(DEVICES), min_size=1))
     def wait_for_devices(self, device: str, message_id: bytes, names: list[str]) -> None:
