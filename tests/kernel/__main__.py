@@ -23,10 +23,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.kernel import image
-from tests.kernel.figures import Figures, check_messages, check_traces, count_frames, table
+from tests.kernel.figures import Figures, check_messages, check_traces, count_echoes, count_frames, table
 from tests.kernel.guest import QEMU, Guest, GuestError
 from tests.kernel.line import Line
-from tests.kernel.play import judge, power_cycle, report_results, restart_dispatcher, run_session, use_shell
+from tests.kernel.play import (
+    judge,
+    power_cycle,
+    report_results,
+    restart_dispatcher,
+    run_session,
+    use_shell,
+    wait_in_background,
+)
 from tests.kernel.serve import Serve
 
 FOLDER = Path("build", "kernel")
@@ -53,6 +61,7 @@ class Run:
     syncs: int = 100
     size: int = 20000  # bytes of the largest message
     shells: tuple[str, ...] = ()  # that commands are killed under
+    background: tuple[str, ...] = ()  # at whose prompts waits are in the background
     results: int = 0  # that each guest reports
     trouble: bool = False  # whether the dispatcher is killed, and a guest switched off
 
@@ -69,10 +78,17 @@ RUNS = (
         size=4000,
         shells=("bash --norc --noediting", "dash"),
     ),
+    Run(
+        "background",
+        "waits in the background of prompts",
+        noise=0.05,
+        syncs=0,
+        background=("bash --norc", "bash --norc --noediting", "dash", "busybox sh"),
+    ),
     Run("results", "1000 results, 50 kernel messages a second", noise=0.02, results=500),
 )
 # The last takes as long as all the others.
-USUAL = ("stamped", "unstamped", "overrun")
+USUAL = ("stamped", "unstamped", "overrun", "background")
 
 
 def main() -> int:
@@ -127,8 +143,10 @@ async def perform(run: Run, kernel: Path, initramfs: Path) -> Figures:
     folder.mkdir()
     figures = Figures(run.title)
     print(f"{run.title}:", flush=True)
+    guests: list[Guest] = []
     try:
         async with bench(run, folder, kernel, initramfs) as (serve, server, client):
+            guests += [server, client]
             try:
                 await play(run, folder, figures, serve, server, client)
             finally:
@@ -139,9 +157,11 @@ async def perform(run: Run, kernel: Path, initramfs: Path) -> Figures:
         figures.lose(str(error))
     if figures.leaked and STAMPS_OFF not in run.arguments:
         figures.lose(f"{figures.leaked} frames, or parts of them, came out as output")
-    for name in NAMES:
-        for error in check_traces((folder / f"{name}.log").read_bytes()):
-            figures.lose(f"{name}: {error}")
+    for guest in guests:
+        log = (folder / f"{guest.name}.log").read_bytes()
+        count_echoes(figures, bytes(guest.line.typed), log)
+        for error in check_traces(log):
+            figures.lose(f"{guest.name}: {error}")
     return figures
 
 
@@ -182,7 +202,7 @@ async def play(run: Run, folder: Path, figures: Figures, serve: Serve, server: G
     if run.results:
         with stopwatch(f"{2 * run.results} results"):
             await report_results(figures, (server, client), run.results, serve.group_log)
-    else:
+    elif run.syncs:
         with stopwatch(
             f"the examples, {run.syncs} syncs, {run.size} bytes at once, several commands at once"
         ):
@@ -190,6 +210,9 @@ async def play(run: Run, folder: Path, figures: Figures, serve: Serve, server: G
     for shell in run.shells:
         with stopwatch(f"{shell}: commands killed and interrupted"):
             await use_shell(figures, client, server, shell, serve.group_log)
+    for shell in run.background:
+        with stopwatch(f"{shell}: waits in the background"):
+            await wait_in_background(figures, client, shell)
     counts = [int((await guest.run("sh quiet.sh", QUIET))[1]) for guest in (server, client)]
     # Not before both are quiet: this takes a while, and nobody reads the lines meanwhile.
     for transcript in transcripts:

@@ -15,6 +15,8 @@ from toolkit.wire.vocabulary import ProtocolError
 # What the protocol must never leave in a log.
 TRACES = (MARKER, LINE_MARKER)
 _FRAME = re.compile(re.escape(MARKER) + rb"[A-Za-z0-9_-]*" + re.escape(TERMINATOR))
+# What may be a part of a line that was typed, and is long enough to tell.
+_WORD = re.compile(rb"[A-Za-z0-9_.-]{6,}")
 _MESSAGE = re.compile(rb"((?:noise \d{6}|\d{6}-noise-)[^\r\n]*)\r\n")
 
 
@@ -31,6 +33,8 @@ class Figures:
     messages: int = 0  # of the kernel
     leaked: int = 0  # frames, or parts of some, that came out as output
     overrun: int = 0  # bytes towards the devices that found no room
+    lines: int = 0  # that the dispatcher typed
+    echoes: int = 0  # parts of such lines that came out as output
     failed: int = 0  # commands that ended with an error which they should not have had
     lost: int = 0  # wrong answers; output and kernel messages that are not what was printed; hangs
     errors: list[str] = field(default_factory=list)
@@ -88,6 +92,12 @@ def _repeats(body: bytes, sent: dict[tuple[object, ...], int]) -> bool:
     repeats = end <= sent.get(key, 0)
     sent[key] = max(end, sent.get(key, 0))
     return repeats
+
+
+def count_echoes(figures: Figures, typed: bytes, log: bytes) -> None:
+    """Count the lines that the dispatcher typed, and how many words of its log are parts of them."""
+    figures.lines += typed.count(LINE_MARKER)
+    figures.echoes += sum(word in typed for word in _WORD.findall(without_kernel_messages(log)))
 
 
 def without_leaks(output: bytes, received: list[tuple[float, bytes]]) -> tuple[bytes, int]:

@@ -33,6 +33,7 @@ class Line:
 
     def __init__(self, capture: Path, baud: int | None, overrun: bool) -> None:
         self.received: list[tuple[float, bytes]] = []  # when, and what
+        self.typed = bytearray()  # by the dispatcher
         self.lost = 0  # bytes towards the guest
         self._baud = baud
         self._overrun = overrun
@@ -121,6 +122,7 @@ class Line:
         self._connected.set()
         with contextlib.suppress(ConnectionError):
             while data := await reader.read(_READ_SIZE):
+                self.typed += data
                 self._typed.put_nowait(data)
         self._connected.clear()
         self._disconnected.set()

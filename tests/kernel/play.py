@@ -16,6 +16,8 @@ from tests.kernel.serve import Serve
 # Seconds that the script may take.
 SESSION = 240.0
 _LOOK = 0.02
+# Waits that are in the background of a prompt, one every half second.
+_WAITS = 18
 # Seconds that a lava-wait runs before it is killed: while Python starts, while it says hello, while it waits.
 _LIVES = (0, 0.1, 0.2, 0.3, 0.4, 0.6, 1)
 
@@ -86,6 +88,17 @@ async def use_shell(figures: Figures, guest: Guest, other: Guest, shell: str, gr
 
     await _agent_is_killed(guest, other, mark, group_log)
     await guest.run("sh echo.sh", "@@ echo on\r\n")
+    await guest.run("exit", "")
+
+
+async def wait_in_background(figures: Figures, guest: Guest, shell: str) -> None:
+    """At the prompt of this shell: it sets modes while waits in its background ask, and end by their time-outs."""
+    figures.commands += _WAITS
+    await guest.run(shell, "")
+    waits = "lava-wait z$i --timeout 2 >/dev/null 2>&1 & sleep .5"
+    await guest.run(
+        f"for i in $(seq {_WAITS}); do {waits}; done; wait; echo waited-$((6*7))", "waited-42\r\n"
+    )
     await guest.run("exit", "")
 
 
