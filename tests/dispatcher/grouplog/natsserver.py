@@ -18,6 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from dispatcher.consoles.processes import MARK_VARIABLE
+
 # Seconds that a server may take; only a failure takes so long.
 PATIENCE = 60
 PROGRAM = Path(sys.executable).parent / "nats-server"
@@ -64,6 +66,8 @@ class NatsServer:
         """Start it, and wait until it can be connected to."""
         self._process = subprocess.Popen(
             [self.program, "-c", self.configuration],
+            # Who looks for the processes of devices below this one knows by that that it is none.
+            env={**os.environ, MARK_VARIABLE: "a server of tests"},
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             text=True,
