@@ -137,9 +137,10 @@ def _on_console(box: Path, folder: Path, version: str) -> list[Row]:
         script = f"PATH={folder}:{lab.commands}:$PATH {sys.executable} -c '{_ON_CONSOLE}' {IN_A_ROW} lava-self >{result}"
         board.start(script).wait(600)
         found = json.loads(result.read_text())
-    base = statistics.median(found["bare"])
+    # What others do meanwhile only adds to it.
+    base = min(found["bare"])
     return [
-        {"what": f"lava-self, {what}", "python": version, "value": statistics.median(found[what]) / base, "unit": "x bare"}
+        {"what": f"lava-self, {what}", "python": version, "value": min(found[what]) / base, "unit": "x bare"}
         for what in ("agent there", "agent started")
     ]  # fmt: skip
 
