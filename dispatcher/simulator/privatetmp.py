@@ -41,8 +41,8 @@ mkdir -m 1777 upper
 overlay lowerdir=/tmp,upperdir=upper,workdir=work tmp
 rm -f tmp/lava_multi_node_cache.txt tmp/lava_multi_node_network_cache.txt
 while [ "$1" != -- ]; do
-    # What has gone since it was found is nothing to fail for.
-    [ ! -e "$1" ] || mount --rbind "$1" "tmp${1#/tmp}"
+    # What has gone since it was found is nothing to fail for, nor what goes right now.
+    [ ! -e "$1" ] || said=$(mount --rbind "$1" "tmp${1#/tmp}" 2>&1) || [ ! -e "$1" ] || { echo "$said" >&2; exit 1; }
     shift
 done
 shift
