@@ -90,15 +90,14 @@ class DeviceConsole:
         self.role = role
         self._notice = notice
         self._unread = bytearray()
-        self._news = asyncio.Event()  # output, or the end
-        self._room = asyncio.Event()
+        self._news = asyncio.Event()  # output, a connection, room for what is typed, or the end
         self._over = ""  # why nothing more will come
         self._waited_for = False
-        self._connected = asyncio.Event()  # it was at least once
+        self._connected = False  # whether it was at least once
         self._attachment = Attachment(
             *(name, role, _Noted(open_console(address, speed), self._note_connection), group.group, [self]),
             token=lambda: secrets.randbits(32),
-            room=self._room.set,
+            room=self._news.set,
             ended=lambda reason, status: self._end(reason),
         )
         self._running = asyncio.get_running_loop().create_task(self._run())
@@ -118,10 +117,7 @@ class DeviceConsole:
 
         What is typed while a connection is lost is lost as well.
         """
-        await self._happens(self._connected.is_set)
-        while not self._attachment.type(data):
-            self._room.clear()
-            await self._room.wait()
+        await self._happens(lambda: self._connected and not self._over and self._attachment.type(data))
 
     async def close(self, reason: str = "is not needed any more") -> None:
         """End the console; the device leaves its group. May be called twice.
@@ -158,7 +154,7 @@ class DeviceConsole:
         self._news.set()
 
     def _note_connection(self) -> None:
-        self._connected.set()
+        self._connected = True
         self._news.set()
 
     async def _until(self, holds: Callable[[], bool]) -> None:

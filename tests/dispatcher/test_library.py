@@ -51,6 +51,8 @@ def test_ends_are_told(capsys: pytest.CaptureFixture[str]) -> None:
             assert await one.read() == b"me\r\n"
             with pytest.raises(EOFError, match=r"one: .*status 3"):
                 await one.until(b"more")
+            with pytest.raises(EOFError, match=r"one: .*status 3"):
+                await one.type(b"more\n")
             two = await consoles.open("exec:cat", "two")
             await two.close()
             with pytest.raises(EOFError, match="two: it was closed"):
