@@ -27,6 +27,7 @@ from dispatcher.consoles.processes import become_subreaper, everything_below, pr
 from dispatcher.consoles.pseudoterminal import Settings
 from dispatcher.consoles.ptyprocess import PtyProcess, ending_in_words
 from dispatcher.consoles.serialport import SerialPort
+from tests.dispatcher.grouplog.natsserver import end_common
 
 # Seconds that anything may take; only a failure takes so long.
 PATIENCE = 30
@@ -97,6 +98,7 @@ def shell(command: str, baud: int | None = None) -> PtyProcess:
 @pytest.fixture(autouse=True)
 def adopted() -> Iterator[None]:
     """Orphans of what is started here come to this process, as in a run."""
+    end_common()
     become_subreaper()
     yield
     reap_orphans([])

@@ -18,8 +18,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from dispatcher.consoles.processes import MARK_VARIABLE
-
 # Seconds that a server may take; only a failure takes so long.
 PATIENCE = 60
 PROGRAM = Path(sys.executable).parent / "nats-server"
@@ -66,8 +64,6 @@ class NatsServer:
         """Start it, and wait until it can be connected to."""
         self._process = subprocess.Popen(
             [self.program, "-c", self.configuration],
-            # Who looks for the processes of devices below this one knows by that that it is none.
-            env={**os.environ, MARK_VARIABLE: "a server of tests"},
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             text=True,
@@ -162,6 +158,13 @@ def common() -> NatsServer:
     atexit.register(folder.cleanup)
     atexit.register(server.kill)
     return server
+
+
+def end_common() -> None:
+    """End that server, if there is one: for tests that look at all processes below this one."""
+    if common.cache_info().currsize:
+        common().kill()
+        common.cache_clear()
 
 
 def url(folder: Path) -> str:

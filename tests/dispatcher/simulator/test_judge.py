@@ -14,7 +14,14 @@ import build_zipapp
 from dispatcher.consoles.processes import become_subreaper, reap_orphans
 from dispatcher.consoles.ptyprocess import PtyProcess
 from dispatcher.simulator.judge import Leader, doings
+from tests.dispatcher.grouplog.natsserver import end_common
 from tests.dispatcher.lavabox_process import PATIENCE, variables
+
+
+@pytest.fixture(autouse=True)
+def alone() -> None:
+    """No process of other tests is below this one."""
+    end_common()
 
 
 class Nobody:
