@@ -367,7 +367,7 @@ class Engine:
         if ours:
             self._outage = False
         given_up = self._given_up.pop(event.identity, None)
-        here = bool(self._devices) and getattr(event, "device", None) in self._devices
+        here = getattr(event, "device", None) in self._devices
         coordinator = self.state.coordinator
         was_complete = coordinator.complete
         if isinstance(event, Waiting | Sent | Joined) and not self.state.known(event.identity):
@@ -433,13 +433,8 @@ class Engine:
             # Nobody will wait there any more.
             self._given_up[identity] = sentence
         waited_for = self._fail_waiters(identity, sentence)
-        if isinstance(event, Joined):
-            held, self._held = self._held, []
-            for request, call in held:
-                if call.device == event.device and self.state.role(call.device) is None:
-                    self._answers.append(Answer(call.device, request, pack_reply(LINK_FAILED, sentence)))
-                else:
-                    self._held.append((request, call))
+        if isinstance(event, Joined) and self.state.role(event.device) is None:
+            self._fail_held(sentence, event.device)
         if not self._outage:
             self._outage = True
             self._notices.append((None, f"the group log can't be written: {reason}; trying again"))
@@ -450,10 +445,7 @@ class Engine:
     def break_off(self, sentence: str) -> None:
         """The log can't go on: what is asked, and what comes, ends with status 75 and this sentence."""
         self._broken = sentence
-        held, self._held = self._held, []
-        self._answers += [
-            Answer(call.device, request, pack_reply(LINK_FAILED, sentence)) for request, call in held
-        ]
+        self._fail_held(sentence)
         for identity in list(self._waiters.of_request):
             self._fail_waiters(identity, sentence)
 
@@ -532,6 +524,15 @@ class Engine:
 
     def _drop_held(self, device: str) -> None:
         self._held = [(request, call) for request, call in self._held if call.device != device]
+
+    def _fail_held(self, sentence: str, device: str | None = None) -> None:
+        """Tell the requests that are held, of this device or of all, that they are not in the log."""
+        held, self._held = self._held, []
+        for request, call in held:
+            if device in (None, call.device):
+                self._answers.append(Answer(call.device, request, pack_reply(LINK_FAILED, sentence)))
+            else:
+                self._held.append((request, call))
 
     def _carry_out(self, request: object, call: Call, now: float) -> None:
         if self.state.role(call.device) is None:
@@ -722,7 +723,7 @@ class Engine:
         if self._failed and not self._comes_again(event):
             self._keep(event, self._failed)
             return
-        if isinstance(event, Left | Lost | Reported) and self.state.role(event.device) is None:
+        if isinstance(event, Left | Lost | Reported) and not self.state.coordinator.joined(event.device):
             # Its `Joined` is on the way, and may fail: before it, this means nothing to anybody.
             self._keep(event, self._early)
             return
@@ -743,7 +744,7 @@ class Engine:
         device = self._devices.get(event.device)
         if isinstance(event, Lost):
             return device is None or not device.lost
-        return device is not None and device.lost and self.state.role(event.device) is not None
+        return device is not None and device.lost and self.state.coordinator.joined(event.device)
 
     def _comes_again(self, event: Event) -> bool:
         """Whether its command asks for it again, or the next look at the devices' processes."""

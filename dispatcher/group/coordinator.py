@@ -329,6 +329,10 @@ class Coordinator:
         lost = self._lost.get(device)
         return None if lost is None else lost.reason
 
+    def joined(self, device: str) -> bool:
+        """Whether the device has ever joined; one that was only declared has not."""
+        return device in self._joined
+
     def here(self, device: str) -> bool:
         """Whether the device has joined, and has not left."""
         return device in self._joined and device not in self._gone

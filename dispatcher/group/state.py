@@ -89,17 +89,16 @@ class GroupState:
             if self.founded is None:
                 raise ValueError("the log does not begin with the event that founds its group")
             raise ValueError("the group is founded twice")
+        if isinstance(event, Reported | Left) and not self.coordinator.joined(event.device):
+            raise ValueError(f"{event.device!r} never joined the group")
         outcomes = self.coordinator.apply_new(event)
         self.changes += 1
         if isinstance(event, _OF_SHARES):
             self._bytes[event.device] = self._bytes.get(event.device, 0) + size(event)
         elif isinstance(event, Founded):
             self.founded = event
-        if isinstance(event, _OF_RESULTS):
-            case = self.results.apply(event)
-            cases = [] if case is None else [case]
-        else:
-            cases = []
+        case = self.results.apply(event) if isinstance(event, _OF_RESULTS) else None
+        cases = [] if case is None else [case]
         if not cases and not outcomes:
             return _NOTHING
         waits = self.coordinator.failed

@@ -27,6 +27,7 @@ from dispatcher.group.events import (
     Waiting,
 )
 from dispatcher.group.operations import MAX_ID, OPERATIONS
+from dispatcher.group.state import GroupState
 from tests.dispatcher.hosts import EPOCH, MEMBERS, Asked, Lab
 from toolkit.wire.vocabulary import INTERRUPTED, LINK_FAILED, MAX_DATA, MAX_REPLY, NO, OK, USAGE
 
@@ -585,6 +586,42 @@ def test_what_is_told_of_a_device_stands_behind_that_it_has_joined(lab: Lab) -> 
     assert [type(event) for event in lab.log.events[-3:]] == [Joined, Reported, Lost]
     assert [sentence for _, sentence in lab.notices if "ignored" in sentence] == []
     assert nothing_is_left(lab)
+
+
+@pytest.mark.parametrize("then", ["leave", "report"])
+def test_a_declared_device_that_is_lost_at_once_has_joined_before_all_else(then: str) -> None:
+    """Its role is known before it has joined; the log takes neither that, nor that it is lost, at first."""
+    lab = Lab({}, log=[Founded(EPOCH, b"founded", (("a", "r"), ("b", "r")))])
+    (host,) = lab.hosts
+    lab.join(host, "a", "r")
+    lab.log.holding = True
+    lab.join(host, "b", "r")
+    lab.engine.lose("b", "the connection is gone", lab.now)
+    lab.turn()
+    lab.log.failure, lab.log.holding = FULL, False
+    lab.deliver()
+    lab.log.failure = ""
+    lab.pass_time(2 * RETRY_PAUSE)
+    assert lab.engine.state.coordinator.complete
+    if then == "leave":
+        lab.leave("b")
+    else:
+        lab.report("b", "event", "one")
+    assert [type(event) for event in lab.log.events[2:]] == [
+        Joined,
+        Lost,
+        Left if then == "leave" else Reported,
+    ]
+    assert nothing_is_left(lab)
+
+
+def test_what_comes_of_a_device_that_was_only_declared_is_no_event() -> None:
+    state = GroupState()
+    state.apply(Founded(0.0, b"founded", (("a", "r"),)))
+    for event in (Left(0.0, "a", b"1", "ended"), Reported(0.0, "a", b"2", "event", ("x",), 0)):
+        with pytest.raises(ValueError, match="'a' never joined"):
+            state.apply(event)
+    assert state.changes == 1
 
 
 def test_that_a_device_is_lost_or_there_is_not_appended_again_once_it_is_over(lab: Lab) -> None:
