@@ -196,7 +196,8 @@ class PseudoTerminal:
         """Type bytes; False if it is not open, or too many wait already: `Listener.drained` follows then."""
         if self._master is None:
             return False
-        if len(self._to_type) + len(data) > _TYPE_LIMIT:
+        # Where none wait, `drained` would never follow.
+        if self._to_type and len(self._to_type) + len(data) > _TYPE_LIMIT:
             self._refused = True
             return False
         busy = bool(self._to_type)

@@ -73,3 +73,15 @@ def test_a_device_waits_for_a_program_that_reads_nothing() -> None:
             assert len(await one.until(b"all\r\n")) == 5_000_007
 
     run(story())
+
+
+def test_more_is_typed_at_once_than_a_terminal_holds() -> None:
+    async def story() -> None:
+        async with Consoles() as consoles:
+            one = await consoles.open("exec:stty raw -echo; echo ready; head -c 300003 | wc -c; read x")
+            await one.until(b"ready")
+            await one.type(b"x" * 300_000)
+            await one.type(b"yyy")
+            await one.until(b"300003")
+
+    run(story())
