@@ -143,7 +143,8 @@ def as_text(status: dict[str, Any]) -> str:
                 rows.append((name, member["role"], group["name"], state, "-", "-", "-", waits))
     lines = columns(rows)
     for group in status["groups"]:
-        lines.append(f"group {shown(group['name'])}: {len(group['members'])} devices{_progress(group)}")
+        number = counted(len(group["members"]), "device")
+        lines.append(f"group {shown(group['name'])}: {number}{_progress(group)}")
         lines += [f"group {shown(group['name'])}: {shown(sentence)}" for sentence in group["dead_end"]]
     return "".join(f"{line}\n" for line in lines)
 

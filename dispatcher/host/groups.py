@@ -3,7 +3,7 @@
 
 A group begins when its first member comes, and ends when all of its members have left, when nobody
 has asked anything for a day, or when `Groups.end` is called. Who the members are reached by is of no concern here:
-`groupserver` has them behind a unix socket, `lavashell` behind LAVA's protocol.
+`groupserver` has them behind a unix socket, `lavaserver` behind LAVA's protocol.
 """
 
 from __future__ import annotations

@@ -308,6 +308,9 @@ class Lab:
         while left_out():
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
+            if not left_out():
+                # Somebody has removed them meanwhile: nobody needs the group.
+                break
             with contextlib.suppress(GroupLogError, ValueError):
                 await self._group(name)
                 async with self._lock:

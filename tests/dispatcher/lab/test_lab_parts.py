@@ -209,6 +209,30 @@ def test_logs_that_can_not_be_opened_or_break_are_tried_again(
     asyncio.run(story())
 
 
+def test_no_group_is_begun_for_devices_that_were_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lab_module, "FIRST_PAUSE", 0.05)
+    servers = Servers()
+    servers.up = False
+
+    async def story() -> None:
+        groups = Groups(GroupLogs(None, servers.log), lambda sentence: None)
+        devices = {"b1": DeviceConfig("b1", "exec:cat", group="b")}
+        lab = Lab(LabConfig(devices=devices), groups, lambda sentence: None)
+        await lab.start()
+        await lab.remove("b1")
+        servers.up = True
+        async with asyncio.timeout(20):
+            while lab._later:
+                await asyncio.sleep(0.001)
+        assert groups.groups == {}
+        await lab.close()
+        await groups.close()
+
+    asyncio.run(story())
+
+
 @pytest.mark.parametrize("answer", [b"hello\n", b"[1]\n", b"", b"[" * 100_000 + b"\n"])
 def test_whoever_answers_at_the_control_socket_without_being_a_lab_is_said(
     tmp_path: Path, answer: bytes
