@@ -11,13 +11,17 @@ from dispatcher.plan.shell.conditions import Status, judged, tokens_of_words
 from dispatcher.plan.shell.scripts import script
 from dispatcher.plan.shell.walker import Stop, Walker
 
-# The box's commands that scripts look for.
+# The box's commands.
 OF_THE_BOX = {
     *COMMANDS,
     *("lava-self", "lava-role", "lava-group", "lava-test-case", "lava-test-set", "lava-test-reference"),
     *("lava-test-raise", "lava-test-run-attach", "lava-test-case-attach", "lava-install-packages"),
     *("lava-echo-ipv4", "lava-target-ip", "lava-target-mac", "lava-target-storage", "lava-os-build"),
-    *("lava-background-process-start", "lava-background-process-stop"),
+    *("lava-background-process-start", "lava-background-process-stop", "lava-test-runner", "lava-test-shell"),
+    *("lava-test-event", "lava-test-feedback", "lava-test-case-metadata", "lava-common-functions"),
+    *("lava-installed-packages", "lava-add-keys", "lava-add-sources", "lava-echo-config", "lava-probe-ip"),
+    *("lava-probe-channel", "lava-start-vms", "lava-wait-for-vms"),
+    *("lava-vland-names", "lava-vland-self", "lava-vland-tags"),
 }
 _Builtin = Callable[[Walker, Sequence[Text], Place], Status]
 

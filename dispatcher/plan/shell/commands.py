@@ -142,7 +142,7 @@ def _run(walker: Walker, words: Sequence[Text], place: Place) -> Status:
     if name in _GOOD or name.startswith("lava-"):
         return Status.LIKELY
     if base in _COPIES:
-        walker.written += "\n".join(_named(walker, map(str, words[1:])))
+        walker.note_written("\n".join(_named(walker, map(str, words[1:]))))
     elif base in _LISTS:
         walker.named += "\n".join(_named(walker, map(str, words[1:])))
     elif base not in _HARMLESS:
@@ -165,11 +165,10 @@ def _note_what_it_may_run(walker: Walker, words: Sequence[Text], place: Place) -
     """Any program may run what its arguments name, what it reads, or a file that was written: su, flock, find, xargs,
     chroot, ssh, awk, docker, make."""
     given = [word for word in " ".join(map(str, words[1:])).split() if word]
-    content = " ".join(given) if any(map(MULTINODE.search, given)) else ""
-    content += walker.fed + walker.written
-    content += "\n".join(_named(walker, [*given, *_FILES_OF.get(str(words[0]), ())]))
-    if content:
-        walker.items.append(Unread(place, str(words[0]), content))
+    own = " ".join(given) if any(map(MULTINODE.search, given)) else ""
+    texts = [own, walker.fed, walker.written, *_named(walker, [*given, *_FILES_OF.get(str(words[0]), ())])]
+    if any(texts):
+        walker.items.append(Unread(place, str(words[0]), "\n".join(filter(None, texts))))
 
 
 def _named(walker: Walker, words: Iterable[str]) -> Iterator[str]:

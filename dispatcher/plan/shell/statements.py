@@ -101,7 +101,7 @@ def _pipeline(walker: Walker, node: Node) -> Status:
             text = text_of(child) if walker.more_than_calls(text_of(child), before) else text
     walker.named = ""
     if _WRITES.search(text_of(node)):
-        walker.written += text
+        walker.note_written(text)
     return Status.UNKNOWN if status is Status.YES else status
 
 
@@ -125,7 +125,7 @@ def _redirected(walker: Walker, node: Node) -> Status:
         text_of(child) for child in node.named_children if child.type in ("file_redirect", "heredoc_redirect")
     )
     if any(map(_INTO_A_FILE.search, targets)) and walker.more_than_calls(text_of(node), before):
-        walker.written += text_of(node)
+        walker.note_written(text_of(node))
     return status
 
 

@@ -94,7 +94,6 @@ class Walker:
         self._nodes = self._depth = self._nested = 0
         self.perhaps = self.repeatedly = self.background = self.timed = False
         self.traps = []
-        self.fed = self.written = self.named = ""
         try:
             self.run_shell(source)
         except (TooMuch, RecursionError):
@@ -268,6 +267,11 @@ class Walker:
             yield
         finally:
             self.fed = outer
+
+    def note_written(self, text: str) -> None:
+        """This text was written to a file."""
+        if text:
+            self.written += f"{text}\n"
 
     def more_than_calls(self, text: str, before: int) -> bool:
         """Whether commands with this text name more calls than they made; `before` is the number of items before them."""

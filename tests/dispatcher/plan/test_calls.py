@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What is read from shell text: calls, and what is left open about them."""
 
+import re
 from collections.abc import Mapping
 
 import pytest
@@ -11,7 +12,9 @@ from dispatcher.jobs.model import Place, Step
 from dispatcher.jobs.text import MAX_CHARACTERS, UNKNOWN, Text, known
 from dispatcher.plan.calls import Call, DeviceNames, Item, ScriptFile, Unread, Work
 from dispatcher.plan.programs import source_of
+from dispatcher.plan.shell.builtins import OF_THE_BOX
 from dispatcher.plan.shell.reading import read_script
+from toolkit.commands import COMMANDS
 
 GROUP = (("server-1", "server"), ("client-1", "client"), ("client-2", "client"))
 
@@ -408,3 +411,24 @@ def test_what_grows_is_bounded(script: str) -> None:
 
 def test_what_has_grown_too_much_is_not_known() -> None:
     assert shown(read(DOUBLING + "lava-send y v=$a")) == ["lava-send y v=*"]
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "flock lava-send run",
+        "flock one two",
+        "cp one x; cp two y; foo",
+        "printf lava-send >x; printf lava-wait >y; foo",
+    ],
+)
+def test_texts_that_a_program_may_run_stay_apart(script: str) -> None:
+    """Where the first ends without a line break."""
+    files = {"run": "lava-wait b\n", "one": "lava-send a", "two": "lava-wait b"}
+    (unread,) = [item for item in read(script, files=files) if isinstance(item, Unread) and item.content]
+    assert len(re.findall(r"\blava-(?:send|wait)\b", unread.content)) == 2
+
+
+def test_all_commands_of_the_box_are_known() -> None:
+    """No name that it lacks: `which` of that is not known."""
+    assert set(COMMANDS) == OF_THE_BOX
