@@ -135,21 +135,22 @@ def _typing(process: Process) -> str:
     return ", which waits for something to be typed" if reads else ""
 
 
-def _consoles(leaders: Mapping[str, Leader]) -> list[bytes]:
+def _consoles(leaders: Mapping[str, Leader]) -> re.Pattern[bytes]:
     """What tells the consoles of devices to their processes, as it stands in their environment."""
     entries = [entry for leader in leaders.values() for entry in environment(leader.pid)]
-    return [entry for entry in entries if entry.startswith(b"LAVA_CONSOLE=")]
+    consoles = [re.escape(entry) for entry in entries if entry.startswith(b"LAVA_CONSOLE=")]
+    return re.compile(rb"(?:%b)(?!\d)" % b"|".join(consoles or [rb"(?!)"]))
 
 
-def _names_one(pid: int, consoles: Sequence[bytes]) -> bool:
+def _names_one(pid: int, consoles: re.Pattern[bytes]) -> bool:
     try:
         words = _read(pid, "cmdline") + b"\0" + b"\0".join(environment(pid)) + b"\0"
     except OSError:
         return False
-    return any(re.search(re.escape(console) + rb"(?!\d)", words) for console in consoles)
+    return consoles.search(words) is not None
 
 
-def _doubt(table: Sequence[Process], consoles: Sequence[bytes]) -> str:
+def _doubt(table: Sequence[Process], consoles: re.Pattern[bytes]) -> str:
     """Which process a server may have started for a device, as a clause.
 
     :param consoles: what names the consoles of devices.
