@@ -24,8 +24,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Container
 
-# What the stat module calls S_IFMT, S_IFDIR, S_IFREG, S_IFLNK, S_IFIFO.
-_TYPE, _DIRECTORY, _REGULAR, _LINK, _FIFO = 0o170000, 0o040000, 0o100000, 0o120000, 0o010000
+# What the stat module calls S_IFMT, S_IFREG, S_IFLNK, S_IFIFO.
+_TYPE, _REGULAR, _LINK, _FIFO = 0o170000, 0o100000, 0o120000, 0o010000
 
 # As many links as the kernel follows in one path.
 _MAX_LINKS = 40

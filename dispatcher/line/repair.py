@@ -68,16 +68,16 @@ _ZEROS = bytes(MAX_FRAME)
 # Only a kernel message begins like this.
 _STAMP = re.compile(rb"<\d{1,3}>|\[ {0,11}\d{1,8}\.\d{6}\]")
 _BEFORE_STAMP = tuple(
-    (re.compile(rb"%b[A-Za-z0-9_\0\x11\x13-]+(?=%b)" % (re.escape(begin), _STAMP.pattern), re.ASCII), begin)
+    (re.compile(rb"%b[A-Za-z0-9_\0\x11\x13-]+(?=%b)" % (re.escape(begin), _STAMP.pattern)), begin)
     for begin in (b"\n", MARKER)
 )
 # What is longer at the beginning of a line than a word, if the frame has lost nothing.
 _LONG = tuple(
-    (re.compile(rb"%b([A-Za-z0-9_\0\x11\x13-]{%d,})" % (re.escape(begin), MAX_LOST + 1), re.ASCII), begin)
+    (re.compile(rb"%b([A-Za-z0-9_\0\x11\x13-]{%d,})" % (re.escape(begin), MAX_LOST + 1)), begin)
     for begin in (b"\n", MARKER)
 )
-_RUN = re.compile(rb"(?:\A|\n)([A-Za-z0-9_\0\x11\x13-]+)", re.ASCII)
-_LINE = re.compile(rb"#L1\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]{6}\r{0,2}\n", re.ASCII)
+_RUN = re.compile(rb"(?:\A|\n)([A-Za-z0-9_\0\x11\x13-]+)")
+_LINE = re.compile(rb"#L1\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]{6}\r{0,2}\n")
 
 
 def repair(content: bytes) -> tuple[bytes | None, bytes, int]:

@@ -108,13 +108,14 @@ def _keep(name: bytes, request: bytes, console: str, pipe: int) -> None:
     import os
     import time
 
-    from toolkit.agent import let_go_of_files
-    from toolkit.context import Context
-
     # Of the same session: /dev/tty may be all that there is.
     os.setpgid(0, 0)
     for number in (_signal.SIGINT, _signal.SIGHUP, _signal.SIGTERM):
         _signal.signal(number, _signal.SIG_IGN)
+    # Only now: without bytecode these take long to compile, and until here ^C ends the keeper.
+    from toolkit.agent import let_go_of_files
+    from toolkit.context import Context
+
     # Whoever reads what COMMAND prints does not wait for the keeper, and the agent sees when lava-lock ends.
     # File 0 may be all that there is of the console.
     let_go_of_files({pipe, 0})

@@ -23,7 +23,7 @@ try:
     folder = posix.environ.get(b"XDG_RUNTIME_DIR") or b"/run"
     file = posix.open(
         folder + b"/lavabox-" + sys.implementation.cache_tag.encode(),
-        posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_CLOEXEC,
+        posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK,
     )
     found = posix.fstat(file)
     # A regular file, which group and others cannot write to; of one name; our own.
