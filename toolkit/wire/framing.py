@@ -75,9 +75,9 @@ def encode_frame(body: bytes) -> bytes:
 def decode_frame(content: bytes) -> "bytes | None":
     """The body of what stood between marker and terminator, or None if it is damaged."""
     text = content[:-CHECK_SIZE]
-    if content[-CHECK_SIZE:] != check(text, UP_SEED):
-        return None
-    return _decode(text)
+    # Not by `check`: hosts read thousands of frames.
+    seal = binascii.b2a_base64(binascii.crc32(text, UP_SEED).to_bytes(4, "big"))[:CHECK_SIZE]
+    return _decode(text) if content[-CHECK_SIZE:].translate(_FROM_URL) == seal else None
 
 
 def encode_line(body: bytes) -> bytes:
