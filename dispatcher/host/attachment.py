@@ -25,7 +25,7 @@ from dispatcher.host.pulse import pulse_of
 from dispatcher.host.timer import Timer
 from dispatcher.line.channel import Alarm, Asked, Channel, Item, Output, TextHandle
 from dispatcher.line.legibility import Legibility
-from dispatcher.line.session import Cancelled, Cleared, Counters, Request, Suspected
+from dispatcher.line.session import Cancelled, Cleared, Counters, Rebooted, Request, Suspected
 from dispatcher.line.textpatterns import Pattern
 from dispatcher.line.textsignals import Found
 
@@ -392,6 +392,8 @@ class Attachment:
                     group.lose(self, "its console shows that it crashed or boots anew", boots=True)
                 case Cleared():
                     group.regain(self)
+                case Rebooted():
+                    group.reboot(self, item.reason)
                 case _:
                     if self._witness is not None:
                         self._witness.reported(item)

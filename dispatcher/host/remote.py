@@ -97,6 +97,7 @@ class RemoteGroup:
         self._reports: dict[int, bytes] = {}  # those that are not noted
         self._left: str | None = None
         self._lost: bytes | None = None  # the message that says why there is no connection to the device
+        self._rebooted: bytes | None = None  # the message that says that it has rebooted, until it is sent
         self._heard = -HEARD_PAUSE
         self._answers: list[Answer] = []
         self._awake = False
@@ -147,7 +148,11 @@ class RemoteGroup:
         self._send(encode("regain"))
 
     def reboot(self, attachment: Attachment, reason: str) -> None:
-        """What the device waited for has been cancelled; the group has nothing more to do."""
+        """None of the device's commands is there any more; `reason` is a clause."""
+        self._rebooted = encode("reboot", reason)
+        if self._connection is not None:
+            self._connection.send(self._rebooted)
+            self._rebooted = None
 
     def request(self, device: str, asked: Asked, now: float) -> None:
         """Ask the group; `Attachment.answer` follows."""
@@ -280,6 +285,10 @@ class RemoteGroup:
         self._number = number
         self._connection = connection
         self._down = ""
+        if self._rebooted is not None:
+            # Before what its commands have asked since.
+            connection.send(self._rebooted)
+            self._rebooted = None
         for message in self._reports.values():
             connection.send(message)
         for open_number, asked in self._open.items():
