@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-import build_zipapp
 from dispatcher.consoles.processes import become_subreaper, reap_orphans
 from dispatcher.consoles.ptyprocess import PtyProcess
 from dispatcher.simulator.judge import Leader, doings
@@ -86,8 +85,7 @@ sys.exit(main())
 """
 
 
-def test_silence_is_told_of_where_nobody_waits(tmp_path: Path) -> None:
-    box = build_zipapp.build(tmp_path / "lavabox")
+def test_silence_is_told_of_where_nobody_waits(box: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(
         [
             *(sys.executable, "-c", QUICK, "sim", "--box", str(box), "--timeout", "50"),
