@@ -561,5 +561,5 @@ class CoordinatorMachine(RuleBasedStateMachine):
             assert state(again, self.history) == state(self.coordinator, self.history)
 
 
-CoordinatorMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+CoordinatorMachine.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
 TestCoordinatorMachine = CoordinatorMachine.TestCase
