@@ -42,6 +42,7 @@ from dispatcher.group.events import (
     WaitKind,
     readable,
 )
+from dispatcher.group.misuse import Calls, Repetitions
 from dispatcher.group.operations import OPERATIONS, Call
 from dispatcher.group.results import Case, Counts
 from dispatcher.group.state import Change, GroupState, size
@@ -70,10 +71,6 @@ MAX_UNAPPENDED = 10_000
 ABANDONED = 120.0
 # The same for what a command got, where another one waits for that: mostly the first one was killed with its agent.
 IMPATIENT = 10.0
-# Calls of one wait, one right after the other, that are told of: so many, ten times as many, and so on. A pause
-# between two calls is longer than this, in seconds, also at 9600 baud.
-MANY_CALLS = 100
-NO_PAUSE = 0.5
 # Malformed signals that are shown of each device; all are counted.
 MAX_MALFORMED_SHOWN = 5
 
@@ -95,9 +92,7 @@ class _Device:
     full: bool = False  # whether the operator knows that its share of the log is used up
     malformed: int = 0
     lost: bool = False  # there is no connection, or it may boot, and the log says so
-    last_wait: Waiting | None = None
-    calls: int = 0  # of that wait, without a pause
-    told_calls: int = MANY_CALLS  # so many are told of next
+    calls: Calls = field(default_factory=Calls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,8 +176,7 @@ class Engine:
         self._answers: list[Answer] = []
         self._new_results: list[tuple[Case, Counts]] = []
         self._notices: list[tuple[str | None, str]] = []
-        # Messages that devices here have sent again, and that nobody has waited for so far.
-        self._sent_again: dict[bytes, dict[str, None]] = {}
+        self._repetitions = Repetitions()
 
     # -- devices -------------------------------------------------------------------------------
 
@@ -619,51 +613,15 @@ class Engine:
     def _warn(self, event: Waiting | Sent | Joined, here: bool, ours: bool) -> None:
         """Tell the operator of what a device should not have done; the event is not folded yet."""
         if isinstance(event, Waiting):
-            self._watch_waits(event, here)
+            if event.kind is not WaitKind.LOCK:
+                self._notices += self._repetitions.wait(event)
+                if here and (clause := self._devices[event.device].calls.add(event)):
+                    self._notices.append((event.device, clause))
         elif here and isinstance(event, Sent):
-            self._watch_repetition(event)
+            self._notices += self._repetitions.send(event, self.state.coordinator)
         elif here and not ours:
             sentence = "another host has a console of this device as well; let one of them have it"
             self._notices.append((event.device, sentence))
-
-    def _watch_repetition(self, event: Sent) -> None:
-        """Tell of a message that is sent again, where a wait finds other data by it than all that was sent."""
-        coordinator = self.state.coordinator
-        if coordinator.sent_before(event.device, event.message_id):
-            awaited = coordinator.awaited_by(event.message_id)
-            if awaited is None:
-                self._sent_again.setdefault(event.message_id, {})[event.device] = None
-            elif awaited is not WaitKind.NEXT:
-                self._tell_repetition(event.device, event.message_id)
-
-    def _tell_repetition(self, device: str, message_id: bytes) -> None:
-        text = f"sent '{shown(message_id)}' again: a repeated key replaces the earlier message, new keys add to it"
-        self._notices.append((device, text))
-
-    def _watch_waits(self, wait: Waiting, here: bool) -> None:
-        """Tell of what was sent again and is waited for now; and of a loop whose wait ends at once, each time."""
-        if wait.kind is WaitKind.LOCK:
-            return
-        for message_id in wait.ids:
-            for sender in self._sent_again.pop(message_id, ()):
-                if wait.kind is not WaitKind.NEXT:
-                    self._tell_repetition(sender, message_id)
-        if not here:
-            return
-        device = self._devices[wait.device]
-        last, device.last_wait = device.last_wait, wait
-        same = last is not None and (wait.kind, wait.ids, wait.whom) == (last.kind, last.ids, last.whom)
-        # (Each of the others waits for something new.)
-        if last is None or not same or wait.kind not in (WaitKind.WAIT, WaitKind.WAIT_ALL):
-            device.calls, device.told_calls = 1, MANY_CALLS
-        elif wait.time - last.time > NO_PAUSE:
-            device.calls = 1
-        else:
-            device.calls += 1
-            if device.calls == device.told_calls:
-                device.told_calls *= 10
-                text = f"has called {command(wait)} {device.calls} times without a pause: in a loop that should end?"
-                self._notices.append((wait.device, text))
 
     def _tell(self, event: Event, change: Change, ours: bool) -> None:
         """Tell what an event has brought: results, refusals, waits that have failed."""

@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dispatcher import engine as engine_module
-from dispatcher.engine import ABANDONED, IMPATIENT, MANY_CALLS, MAX_MALFORMED_SHOWN, RETRY_PAUSE
+from dispatcher.engine import ABANDONED, IMPATIENT, MAX_MALFORMED_SHOWN, RETRY_PAUSE
 from dispatcher.group.events import (
     Ended,
     Event,
@@ -26,6 +26,7 @@ from dispatcher.group.events import (
     Sent,
     Waiting,
 )
+from dispatcher.group.misuse import MANY_CALLS
 from dispatcher.group.operations import MAX_ID, OPERATIONS
 from dispatcher.group.state import GroupState
 from tests.dispatcher.hosts import EPOCH, MEMBERS, Asked, Lab
