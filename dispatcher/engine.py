@@ -349,14 +349,13 @@ class Engine:
 
     # -- the log -------------------------------------------------------------------------------
 
-    def receive_event(self, event: Event, now: float) -> None:
-        """Take the next event of the log, one's own or another host's.
+    def receive_event(self, event: Event, now: float) -> bool:
+        """Take the next event of the log, one's own or another host's; returns False if it can't be in a log there.
 
         Those that were in the log when it was opened come before any device has joined here.
         """
         if not self._at_work:
-            self._apply(event, now, ours=False)
-            return
+            return self._apply(event, now, ours=False) is not None
         ours = self._pending.pop(event.identity, None) is not None
         if ours:
             self._outage = False
@@ -368,7 +367,7 @@ class Engine:
             self._warn(event, here, ours)
         change = self._apply(event, now, ours)
         if change is None:
-            return
+            return False
         if here and isinstance(event, Waiting):
             self._watch_time(event, now)
         for outcome in change.outcomes:
@@ -393,6 +392,7 @@ class Engine:
             held, self._held = self._held, []
             for request, call in held:
                 self._carry_out(request, call, now)
+        return True
 
     def _apply(self, event: Event, now: float, ours: bool) -> Change | None:
         """Fold the event, and tell of what came of it; returns None for one that can't be in a log there."""
@@ -427,7 +427,7 @@ class Engine:
             # Nobody will wait there any more.
             self._given_up[identity] = sentence
         waited_for = self._fail_waiters(identity, sentence)
-        if isinstance(event, Joined) and self.state.role(event.device) is None:
+        if isinstance(event, Joined) and not self.state.coordinator.joined(event.device):
             self._fail_held(sentence, event.device)
         if not self._outage:
             self._outage = True
@@ -529,7 +529,7 @@ class Engine:
                 self._held.append((request, call))
 
     def _carry_out(self, request: object, call: Call, now: float) -> None:
-        if self.state.role(call.device) is None:
+        if not self.state.coordinator.joined(call.device):
             # Its `Joined` is still on the way, and nothing of it may overtake that.
             self._held.append((request, call))
             return
