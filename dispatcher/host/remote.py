@@ -89,7 +89,6 @@ class RemoteGroup:
         self._connection: _Connection | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._down = ""  # why requests can't be asked, as a sentence
-        self._over = False  # that will not change any more
         self._counter = 0
         self._open: dict[int, Asked] = {}
         self._numbers: dict[object, int] = {}
@@ -233,22 +232,22 @@ class RemoteGroup:
         self._wake()
 
     async def _keep(self) -> None:
-        """Connect again, whenever the connection is lost."""
-        while not self._over:
+        """Connect again, whenever the connection is lost, until the group refuses the device."""
+        while True:
             assert self._connection is not None
             # The future outlives this task: `close` waits for it, too.
             reason = await asyncio.shield(self._connection.lost)
             self._connection = None
             self._notice(f"the connection to the group ({self.path}) is lost: {reason}; trying again")
             since, pause = self._loop.time(), FIRST_PAUSE
-            while self._connection is None and not self._over:
+            while self._connection is None:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
                 try:
                     await self._connect()
                 except GroupRefused as error:
-                    self._over = True
                     self._fail(str(error))
+                    return
                 except GroupUnreachable as error:
                     if not self._down and self._loop.time() - since > PATIENCE:
                         self._fail(f"the group can't be reached: {error}")
