@@ -95,7 +95,7 @@ def test_silence_is_told_of_where_nobody_waits(box: Path, tmp_path: Path) -> Non
     ), line
 
 
-def test_a_server_that_hides_a_dead_end_is_named(tmp_path: Path) -> None:
+def test_a_server_that_hides_a_dead_end_is_named(box: Path, tmp_path: Path) -> None:
     server = f"{sys.executable} -c 'import socket; socket.create_server((\"127.0.0.1\", 0)).accept()' & "
     line = first_line_with(
         "perhaps", box, tmp_path, "--role", f"a={server} lava-wait x", "--role", "b=lava-wait y"
