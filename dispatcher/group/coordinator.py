@@ -552,7 +552,7 @@ class Coordinator:
 
     def apply_new(self, event: Event) -> list[Outcome]:
         """`apply`, of an event whose identity is not known."""
-        if isinstance(event, _OF_MEMBERS) and event.device not in self._roles:
+        if isinstance(event, _OF_MEMBERS) and event.device not in self._joined:
             raise ValueError(f"{event.device!r} never joined the group")
         device = getattr(event, "device", "")
         if self.failed:

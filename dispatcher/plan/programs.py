@@ -55,6 +55,7 @@ def devices_of(job: Job) -> list[tuple[str, Role]]:
 
 def _items(role: Role, names: DeviceNames, files_of: FilesOf) -> list[Item]:
     items: list[Item] = []
+    written: list[str] = []
     if role.starts_after is not None:
         text = f"lava-wait-all {START_ID} {role.starts_after}"
         items.append(Call(role.place, text, CallKind.WAIT_ALL, known(START_ID), known(role.starts_after)))
@@ -62,9 +63,9 @@ def _items(role: Role, names: DeviceNames, files_of: FilesOf) -> list[Item]:
         items += map(_requested, action.requests)
         # As in LAVA, everything is installed before the first definition runs.
         for definition in action.definitions:
-            items += _walked(role, definition, definition.install, names, files_of)
+            items += _walked(role, definition, definition.install, names, files_of, written)
         for definition in action.definitions:
-            items += _walked(role, definition, definition.steps, names, files_of)
+            items += _walked(role, definition, definition.steps, names, files_of, written)
     return items
 
 
@@ -82,12 +83,22 @@ def _requested(request: Request) -> Call:
 
 
 def _walked(
-    role: Role, definition: Definition, steps: Sequence[Step], names: DeviceNames, files_of: FilesOf
+    role: Role,
+    definition: Definition,
+    steps: Sequence[Step],
+    names: DeviceNames,
+    files_of: FilesOf,
+    written: list[str],
 ) -> list[Item]:
     if not steps:
         return []
     return read_script(
-        source_of(steps), names, files_of(definition), dict(definition.parameters), dict(role.environment)
+        source_of(steps),
+        names,
+        files_of(definition),
+        dict(definition.parameters),
+        dict(role.environment),
+        written,
     )
 
 

@@ -27,11 +27,20 @@ mount -t proc lavabox /proc
 ip -batch - <<END
 $network
 END
-# What leads out of the lab is refused at once, and not only once a second: who asks a name server there need not wait.
-for setting in ipv4/ip_forward=1 ipv6/conf/all/forwarding=1 ipv4/icmp_ratelimit=0 ipv6/icmp/ratelimit=0; do
-    { echo "${setting#*=}" >"/proc/sys/net/${setting%=*}"; } 2>/dev/null || :
+# What leads out of the lab is refused at once, each time: who asks a name server there need not wait.
+for setting in ipv4/ip_forward=1 ipv6/conf/all/forwarding=1 ipv4/icmp_ratemask=0 ipv6/icmp/ratemask= ipv6/icmp/ratelimit=0; do
+    { echo "${setting#*=}" >"/proc/sys/net/${setting%%=*}"; } 2>/dev/null || :
 done
 for family in -4 -6; do ip $family route add unreachable default metric 9999 2>/dev/null || :; done
+# Nobody tells a UDP socket that there is no route, and that at most once a second; that a port is closed is told always.
+# So UDP alone finds each address here. For IPv4 that has to be the table "local"; table 1 is what it was.
+ip -6 route add local default dev lo table 1 2>/dev/null && ip -6 rule add iif lab ipproto udp lookup 1 2>/dev/null || :
+if ip rule add pref 1 iif lab ipproto udp lookup local 2>/dev/null; then
+    ip route show table local | sed 's/^/route add table 1 /' | ip -batch -
+    ip rule add pref 2 lookup 1
+    ip rule del pref 0
+    ip route add local default dev lo table local
+fi
 # A file system for each device here, where it outlasts the device's mount namespace: a reboot ends that.
 for space in $spaces; do
     mkdir -p "$top/$space"

@@ -21,7 +21,9 @@ def redirect(walker: Walker, node: Node) -> None:
             if child.type.endswith("redirect"):
                 redirect(walker, child)
             else:
-                walker.words().text([child])
+                where = walker.scope.path(walker.words().text([child]))
+                if where is not None and ">" in text_of(node).partition(text_of(child))[0]:
+                    walker.changed.add(where)
 
 
 def assignment(walker: Walker, node: Node) -> Status:

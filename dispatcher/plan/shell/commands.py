@@ -3,7 +3,7 @@
 
 import posixpath
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from tree_sitter import Node
@@ -16,7 +16,7 @@ from dispatcher.plan.shell.builtins import BUILTINS, exists
 from dispatcher.plan.shell.conditions import Status
 from dispatcher.plan.shell.grammar import text_of
 from dispatcher.plan.shell.scope import Function
-from dispatcher.plan.shell.scripts import SYSTEM, program, script
+from dispatcher.plan.shell.scripts import SYSTEM, program, script, texts_run
 from dispatcher.plan.shell.walker import MULTINODE, Stop, Walker
 
 _SHELLS = ("sh", "bash", "dash", "ash", "ksh", "mksh", "zsh")
@@ -40,8 +40,26 @@ _RUNNERS: dict[str, tuple[str, int]] = {
     "busybox": ("", 0),
     "unbuffer": ("", 0),
 }
-# Files that a program reads without being told.
-_FILES_OF = {"make": ("Makefile", "makefile", "GNUmakefile")}
+# Files that a program reads without being told; "./*": all of its folder.
+_MAKEFILES = ("Makefile", "makefile", "GNUmakefile")
+_FILES_OF = {
+    **dict.fromkeys(("make", "gmake", "remake"), _MAKEFILES),
+    **{
+        "ninja": ("build.ninja",),
+        "just": ("justfile", "Justfile"),
+        "task": ("Taskfile.yml",),
+        "ant": ("build.xml",),
+    },
+    **{
+        "ctest": ("CMakeLists.txt",),
+        "npm": ("package.json",),
+        "yarn": ("package.json",),
+        "tox": ("tox.ini",),
+    },
+    **dict.fromkeys(("pytest", "py.test", "avocado", "bats", "prove", "docker", "podman"), ("./*",)),
+}
+# They run what stands in a folder, or what their input names.
+_RUN_ALL = ("run-parts", "find", "xargs", "parallel")
 # Programs that only look at text, and run none of it.
 _HARMLESS = {
     "grep",
@@ -56,12 +74,9 @@ _HARMLESS = {
     "tee",
     "pgrep",
 }
-_HARMLESS |= {"chmod", "stat", "diff", "wc", "man", "dpkg", "rpm", "basename", "dirname"}
-# Those that put a file where it may be run from, and those that print names of files.
+_HARMLESS |= {"chmod", "stat", "diff", "wc", "man", "dpkg", "rpm", "basename", "dirname", "ls"}
+# Those that put a file where it may be run from.
 _COPIES = {"cp", "mv", "ln", "install"}
-_LISTS = {"ls"}
-# From the first character of a pattern on.
-_PATTERN = re.compile(r"[^/]*[*?\[].*")
 # What a call costs beside its own visit, in visits of nodes: each device of the role plays it, and it has a row in
 # the table.
 _OF_A_CALL = 9
@@ -71,9 +86,8 @@ _GOOD = set(["echo", "printf", "mkdir", "sleep", "touch", "rm", "cat", "date", "
 
 def command(walker: Walker, node: Node) -> Status:
     """A command with its arguments, and assignments that hold for it alone."""
-    with walker.feeding(
-        "".join(text_of(child) for child in node.children if child.type == "herestring_redirect")
-    ):
+    given = "".join(text_of(child) for child in node.children if child.type == "herestring_redirect")
+    with walker.feeding(texts_run(walker, given)):
         return _command(walker, node)
 
 
@@ -139,12 +153,13 @@ def _run(walker: Walker, words: Sequence[Text], place: Place) -> Status:
     found = _in_path(walker, name)
     if found is not None:
         return script(walker, found, list(words[1:]), place)
+    if name == "lava-background-process-start":
+        return _background(walker, words, place)
     if name in _GOOD or name.startswith("lava-"):
         return Status.LIKELY
+    _note_changed(walker, base, words[1:])
     if base in _COPIES:
-        walker.note_written("\n".join(_named(walker, map(str, words[1:]))))
-    elif base in _LISTS:
-        walker.named += "\n".join(_named(walker, map(str, words[1:])))
+        walker.note_written(texts_run(walker, " ".join(map(str, words[1:]))))
     elif base not in _HARMLESS:
         _note_what_it_may_run(walker, words, place)
     return Status.UNKNOWN
@@ -161,32 +176,34 @@ def _without_folder(walker: Walker, words: Sequence[Text]) -> Sequence[Text]:
     return [known(base), *words[1:]]
 
 
+def _note_changed(walker: Walker, name: str, words: Sequence[Text]) -> None:
+    """The files of the definition that a program changes, or puts others in the place of."""
+    in_place = any(str(word).startswith(("-i", "--in-place")) for word in words)
+    if name == "tee" or (name == "sed" and in_place):
+        changed = list(words)
+    elif name in _COPIES and words:
+        folder = str(words[-1])
+        changed = [
+            words[-1],
+            *(known(posixpath.join(folder, posixpath.basename(str(one)))) for one in words[:-1]),
+        ]
+    else:
+        return
+    walker.changed.update(where for where in map(walker.scope.path, changed) if where is not None)
+
+
 def _note_what_it_may_run(walker: Walker, words: Sequence[Text], place: Place) -> None:
     """Any program may run what its arguments name, what it reads, or a file that was written: su, flock, find, xargs,
     chroot, ssh, awk, docker, make."""
-    given = [word for word in " ".join(map(str, words[1:])).split() if word]
-    own = " ".join(given) if any(map(MULTINODE.search, given)) else ""
-    texts = [own, walker.fed, walker.written, *_named(walker, [*given, *_FILES_OF.get(str(words[0]), ())])]
-    if any(texts):
+    name, given = posixpath.basename(str(words[0])), " ".join(map(str, words[1:]))
+    files = " ".join(_FILES_OF.get(name, ()))
+    texts = [walker.fed, *walker.written, texts_run(walker, f"{given} {files}")]
+    functions = walker.scope.functions.keys() & walker.scope.exported & set(given.split())
+    texts += [text_of(walker.scope.functions[function].body) for function in sorted(functions)]
+    # What it runs is not said here, but that it is run by a shell.
+    unsaid = name in _RUN_ALL and (name == "run-parts" or any(word.exact in _SHELLS for word in words[1:]))
+    if any(texts) or unsaid:
         walker.items.append(Unread(place, str(words[0]), "\n".join(filter(None, texts))))
-
-
-def _named(walker: Walker, words: Iterable[str]) -> Iterator[str]:
-    """The texts of the files with calls that these words name, alone, by a pattern or with their folder."""
-    for word in words:
-        place = _PATTERN.sub("", word.strip("'\";")) or "."
-        where = None if word.startswith("-") else walker.scope.path(known(place))
-        if where is not None:
-            file = walker.read_file(where)
-            # A folder of what is read here holds nothing new.
-            if (
-                file is None
-                and where != "."
-                and not any(one.startswith(f"{where}/") for one in walker.scripts)
-            ):
-                file = walker.read_file(f"{where}/")
-            if file is not None and MULTINODE.search(file.text):
-                yield file.text
 
 
 def _in_path(walker: Walker, name: str) -> Text | None:
@@ -307,12 +324,16 @@ def _run_shell(walker: Walker, words: Sequence[Text], place: Place) -> Status:
 
 def _run_interpreter(walker: Walker, words: Sequence[Text], place: Place) -> Status:
     if walker.fed or walker.written:
-        walker.items.append(Unread(place, str(words[0]), walker.fed + walker.written))
-    for word in words[1:]:
+        walker.items.append(
+            Unread(place, str(words[0]), "\n".join(filter(None, [walker.fed, *walker.written])))
+        )
+    for number, word in enumerate(words[1:], 1):
         text = str(word)
         if MULTINODE.search(text):
             walker.items.append(Unread(place, str(words[0])))
             break
+        if text == "-m" and number + 1 < len(words):
+            return _run_module(walker, words[number + 1 :], place)
         if not text.startswith("-"):
             where = walker.scope.path(word)
             file = None if where is None else walker.read_file(where)
@@ -321,6 +342,18 @@ def _run_interpreter(walker: Walker, words: Sequence[Text], place: Place) -> Sta
             if text.endswith((".py", ".pl")):
                 walker.items.append(Unread(place, text))
             break
+    return Status.UNKNOWN
+
+
+def _run_module(walker: Walker, words: Sequence[Text], place: Place) -> Status:
+    """`python3 -m MODULE`: of the definition, or a program such as pytest."""
+    folder = str(words[0]).replace(".", "/")
+    for path in (f"{folder}.py", f"{folder}/__main__.py"):
+        where = walker.scope.path(known(path))
+        file = None if where is None else walker.read_file(where)
+        if file is not None:
+            return program(walker, path, file.text, place)
+    _note_what_it_may_run(walker, words, place)
     return Status.UNKNOWN
 
 
@@ -333,6 +366,18 @@ def _lock(walker: Walker, words: Sequence[Text], place: Place) -> Status:
         names = [word for word in words[1 : marks[0]] if not str(word).startswith("-")]
         _note(walker, [known("lava-unlock"), *names[-1:]], place)
     return status
+
+
+def _background(walker: Walker, words: Sequence[Text], place: Place) -> Status:
+    """`lava-background-process-start NAME --cmd COMMAND`."""
+    marks = [number for number, word in enumerate(words) if word.exact == "--cmd"]
+    if marks:
+        outer, walker.background = walker.background, True
+        try:
+            _run_inner(walker, list(words[marks[0] + 1 :]), place, "lava-background-process-start")
+        finally:
+            walker.background = outer
+    return Status.LIKELY
 
 
 def _test_case(walker: Walker, words: Sequence[Text], place: Place) -> Status:

@@ -16,11 +16,13 @@ def read_script(
     read_file: ReadFile,
     variables: Mapping[str, str],
     environment: Mapping[str, str],
+    written: list[str],
 ) -> list[Item]:
     """What a script does, in order. It begins in the definition's folder.
 
     :param variables: of its shell; what that runs does not have them, but has those of `environment`.
+    :param written: texts with calls that were written to files of the device; this script's are added.
     """
-    walker = Walker(names, read_file, VISITS, substitute)
+    walker = Walker(names, read_file, VISITS, substitute, written)
     walker.run(source, variables, environment)
     return walker.items

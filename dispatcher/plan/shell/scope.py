@@ -64,7 +64,8 @@ class Scope:
     def for_script(self, name: Text, arguments: list[Text] | None) -> "Scope":
         """What a script finds that is run from here."""
         handed = {key: value for key, value in self.variables.items() if key in self.exported}
-        return Scope(name, arguments, handed, set(handed), {}, self.folder)
+        functions = {key: value for key, value in self.functions.items() if key in self.exported}
+        return Scope(name, arguments, handed, {*handed, *functions}, functions, self.folder)
 
     def value(self, name: str) -> Text | None:
         """Of a variable or a parameter such as 1, @ or #; None if it is not set here."""

@@ -3,6 +3,7 @@
 
 import posixpath
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 
 from dispatcher.jobs.model import Place
@@ -14,12 +15,15 @@ from dispatcher.plan.shell.walker import MULTINODE, Stop, Walker
 
 # Text of a program in another language that may make calls: lava-send, or "lava-" + name.
 _MAY_CALL = re.compile(rf"{MULTINODE.pattern}|\blava-(?![a-z])")
-# A module that a Python program imports, and what may be the name of a file.
-_NAMES = re.compile(
-    r"""^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+)?import[ \t]+([\w.]+)|["']([\w./-]{1,200})["']""", re.MULTILINE
-)
+# What may be the name of a file in the text of a program: a module that a Python program imports, what a Makefile
+# includes, a word in quotes, and a word with a dot or a slash in it.
+_IMPORTS = re.compile(r"^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+)?import[ \t]+([\w.]+)", re.MULTILINE)
+_INCLUDES = re.compile(r"^[ \t]*[-s]?include[ \t]+(.*)", re.MULTILINE)
+_NAMES = re.compile(r"""["']([\w+-]{1,200})["']|([\w+-]{0,200}[./][\w./+-]{0,200})""")
+# From the first character of a pattern on.
+_PATTERN = re.compile(r"[^/]*[*?\[].*")
 # Files that are looked for.
-_MOST_NAMED = 200
+_MOST_NAMED = 1000
 # Folders of programs that make no calls.
 SYSTEM = ("/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin")
 
@@ -30,14 +34,19 @@ def script(walker: Walker, path: Text, arguments: list[Text], place: Place, sour
     file = None if where is None else walker.read_file(where)
     text = str(path).replace(FOLDER + "/", "")
     if file is None:
+        if walker.written:
+            walker.items.append(Unread(place, text, "\n".join(walker.written)))
         # What a script reads from the system are settings.
-        if (
+        elif (
             not (sourced and str(path).startswith("/") and not text.startswith("*"))
             and posixpath.dirname(str(path)) not in SYSTEM
         ):
             walker.items.append(Unread(place, text))
             if not sourced and not walker.perhaps:
                 walker.note_work(text, place, len(walker.items))
+        return Status.UNKNOWN
+    if where in walker.changed:
+        walker.items.append(Unread(place, text, "\n".join([file.text, *walker.written])))
         return Status.UNKNOWN
     walker.scripts.add(where or "")
     if not sourced and not _is_shell(file.text):
@@ -84,30 +93,66 @@ def _sourced(walker: Walker, source: Source, path: Text, arguments: list[Text]) 
 
 def program(walker: Walker, text: str, content: str, place: Place) -> Status:
     """A file in another language than the shell's."""
-    content = _with_what_it_names(walker, posixpath.dirname(text), content)
-    if _MAY_CALL.search(content):
-        walker.items.append(Unread(place, text, content))
+    near = files_behind(walker, _names_in(content, posixpath.dirname(text)))
+    if near or _MAY_CALL.search(content):
+        walker.items.append(Unread(place, text, "\n".join([content, *near])))
     walker.note_work(text, place, len(walker.items))
     return Status.UNKNOWN
 
 
-def _with_what_it_names(walker: Walker, folder: str, content: str) -> str:
-    """The text of a program with that of the files that it imports, or names in quotes."""
-    texts, names, seen = [content], [content], set[str]()
-    while names:
-        for package, module, quoted in _NAMES.findall(names.pop()):
-            parts = f"{package}.{module}".strip(".").split(".")
-            near = ["/".join(parts) + ".py", "/".join(parts[:-1]) + ".py"] if package or module else [quoted]
-            for name in (posixpath.join(one, name) for name in near for one in (folder, ".")):
-                where = walker.scope.path(known(name))
-                if where is None or where in seen or len(seen) >= _MOST_NAMED:
-                    continue
-                seen.add(where)
-                file = walker.read_file(where)
-                if file is not None:
-                    texts.append(file.text)
-                    names.append(file.text)
-    return "\n".join(texts)
+def texts_run(walker: Walker, text: str, *, own: bool = True) -> str:
+    """What may be run of a text that a program gets: itself, if there are calls in it, and the files that it names.
+
+    :param own: whether its own calls count.
+    """
+    words = [(name, "") for word in text.split() for name in (word, *_around_equals(word))]
+    words += _names_in(text, "")
+    texts = [text] if own and MULTINODE.search(text) else []
+    return "\n".join([*texts, *files_behind(walker, words)])
+
+
+def files_behind(walker: Walker, names: Iterable[tuple[str, str]]) -> list[str]:
+    """The texts with calls of the files that these words may name, alone, by a pattern or with their folder; and of
+    the files that are named in one of them.
+
+    :param names: each with the folder of the file that has it.
+    """
+    found, seen, waiting = list[str](), set[tuple[str | None, bool]](), list(names)
+    while waiting and len(seen) < _MOST_NAMED:
+        word, folder = waiting.pop()
+        for path in dict.fromkeys((posixpath.join(folder, word), word)):
+            place = _PATTERN.sub("", path.strip("'\";")) or "."
+            where = None if word.startswith("-") else walker.scope.path(known(place))
+            whole = path.endswith("/*")
+            if where is None or (where, whole) in seen:
+                continue
+            seen.add((where, whole))
+            file = walker.read_file(where)
+            if file is not None:
+                waiting += _names_in(file.text, posixpath.dirname(place))
+            # A folder of what is read here holds nothing new, unless all of it is meant.
+            elif whole or (where != "." and not any(one.startswith(f"{where}/") for one in walker.scripts)):
+                file = walker.read_file(f"{where}/")
+            if file is not None and _MAY_CALL.search(file.text):
+                found.append(file.text)
+    walker.spend(len(seen) // 20)
+    return found
+
+
+def _around_equals(word: str) -> list[str]:
+    """`--file=x.mk` names x.mk."""
+    _, equals, behind = word.partition("=")
+    return [behind] if equals else []
+
+
+def _names_in(text: str, folder: str) -> list[tuple[str, str]]:
+    """What may be names of files in the text of a file in this folder."""
+    names = [name for found in _NAMES.findall(text) for name in found if name]
+    names += [name for line in _INCLUDES.findall(text) for name in line.split()]
+    for package, module in _IMPORTS.findall(text):
+        parts = f"{package}.{module}".strip(".").split(".")
+        names += ["/".join(parts) + ".py", "/".join(parts[:-1]) + ".py"]
+    return [(name, folder) for name in dict.fromkeys(names)][:_MOST_NAMED]
 
 
 def _is_shell(text: str) -> bool:

@@ -8,18 +8,22 @@ from fnmatch import fnmatchcase
 from tree_sitter import Node
 
 from dispatcher.jobs.text import EMPTY, Text, known
+from dispatcher.plan.calls import Unread
 from dispatcher.plan.shell import commands, loops
 from dispatcher.plan.shell.assignments import assignment, declaration, redirect, unset
 from dispatcher.plan.shell.conditions import Status, Token, judged
 from dispatcher.plan.shell.grammar import text_of
 from dispatcher.plan.shell.scope import Function
+from dispatcher.plan.shell.scripts import texts_run
 from dispatcher.plan.shell.walker import Visit, Walker
 from dispatcher.plan.shell.words import between
 
-# Redirections that hold what a command reads.
-_INPUTS = ("heredoc_redirect",)
+# A redirection of input from a file.
+_FROM_A_FILE = re.compile(r"<\s*([^\s<>&(].*)", re.DOTALL)
 # A redirection of output into what may be a script; a log is none.
 _INTO_A_FILE = re.compile(r">\s*(?!&|/dev/|\S*\.(?:log|txt)\b)[^\s>&]")
+
+_FOR_SERVICES = re.compile(r">\s*[\"']?/(?:etc|var/spool)/")
 
 # Programs that write what they read to a file.
 _WRITES = re.compile(r"\b(?:tee|dd|install)\b(?!\s+\S*\.(?:log|txt)\b)")
@@ -96,10 +100,10 @@ def _pipeline(walker: Walker, node: Node) -> Status:
     status, text, before = Status.YES, "", len(walker.items)
     for child in node.named_children:
         if child.type != "comment":
-            with walker.feeding(text + walker.named):
+            with walker.feeding(text):
                 status = walker.apart([child])
-            text = text_of(child) if walker.more_than_calls(text_of(child), before) else text
-    walker.named = ""
+            more = walker.more_than_calls(text_of(child), before)
+            text = texts_run(walker, text_of(child), own=more) or text
     if _WRITES.search(text_of(node)):
         walker.note_written(text)
     return Status.UNKNOWN if status is Status.YES else status
@@ -115,18 +119,31 @@ def _subshell(walker: Walker, node: Node) -> Status:
 
 def _redirected(walker: Walker, node: Node) -> Status:
     status, before = Status.YES, len(walker.items)
-    with walker.feeding("".join(text_of(child) for child in node.named_children if child.type in _INPUTS)):
+    with walker.feeding("".join(_input(walker, child) for child in node.named_children)):
         for child in node.named_children:
             if child.type.endswith("redirect"):
                 redirect(walker, child)
             else:
                 status = walker.visit(child)
-    targets = (
+    targets = [
         text_of(child) for child in node.named_children if child.type in ("file_redirect", "heredoc_redirect")
-    )
-    if any(map(_INTO_A_FILE.search, targets)) and walker.more_than_calls(text_of(node), before):
-        walker.note_written(text_of(node))
+    ]
+    if any(map(_INTO_A_FILE.search, targets)):
+        more = walker.more_than_calls(text_of(node), before)
+        written = texts_run(walker, text_of(node), own=more)
+        walker.note_written(written)
+        # A service of the device may run it, such as cron.
+        if written and any(map(_FOR_SERVICES.search, targets)):
+            walker.items.append(Unread(walker.source.place(node), "a file for a service", written))
     return status
+
+
+def _input(walker: Walker, node: Node) -> str:
+    """What may be run of what a redirection feeds: of a here-document, or a file."""
+    if node.type == "heredoc_redirect":
+        return texts_run(walker, text_of(node))
+    match = _FROM_A_FILE.match(text_of(node)) if node.type == "file_redirect" else None
+    return "" if match is None else texts_run(walker, match[1], own=False)
 
 
 def _function(walker: Walker, node: Node) -> Status:

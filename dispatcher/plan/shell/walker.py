@@ -56,7 +56,12 @@ class Walker:
     """
 
     def __init__(
-        self, names: DeviceNames, read_file: ReadFile, visits: Mapping[str, Visit], substitute: Substitute
+        self,
+        names: DeviceNames,
+        read_file: ReadFile,
+        visits: Mapping[str, Visit],
+        substitute: Substitute,
+        written: list[str],
     ) -> None:
         self.items: list[Item] = []
         self.names = names
@@ -74,11 +79,11 @@ class Walker:
         self.timed = False
         self.traps: list[tuple[Text, bool, Place]] = []
         # Text with calls in it that is no command here: what programs get on their input now, and what was written
-        # to a file, from which they may run it.
+        # to a file, by this definition or an earlier one, from which they may run it.
         self.fed = ""
-        self.written = ""
-        # That of files whose names were printed.
-        self.named = ""
+        self.written = written
+        # Files that were changed or made, from the definition's folder: what they hold then is not known.
+        self.changed: set[str] = set()
         # The files that were read, from the definition's folder.
         self.scripts: set[str] = set()
 
@@ -261,8 +266,8 @@ class Walker:
 
     @contextmanager
     def feeding(self, text: str) -> Iterator[None]:
-        """What is visited has this text as input; only one with calls matters."""
-        outer, self.fed = self.fed, text if MULTINODE.search(text) else self.fed
+        """What is visited has this text as input, if it is not empty."""
+        outer, self.fed = self.fed, text or self.fed
         try:
             yield
         finally:
@@ -270,8 +275,8 @@ class Walker:
 
     def note_written(self, text: str) -> None:
         """This text was written to a file."""
-        if text:
-            self.written += f"{text}\n"
+        if text and text not in self.written:
+            self.written.append(text)
 
     def more_than_calls(self, text: str, before: int) -> bool:
         """Whether commands with this text name more calls than they made; `before` is the number of items before them."""

@@ -30,7 +30,7 @@ def read(
 
     names = DeviceNames(device, dict(GROUP)[device], GROUP)
     steps = [Step(script, Place("test.yaml", 10))]
-    return read_script(source_of(steps), names, read_file, parameters or {}, {})
+    return read_script(source_of(steps), names, read_file, parameters or {}, {}, [])
 
 
 def shown(items: list[Item]) -> list[str]:
@@ -312,6 +312,10 @@ def test_what_other_programs_may_run(name: str) -> None:
 def test_text_that_nobody_runs_is_none_of_it() -> None:
     quiet = "echo 'lava-wait x failed' >> all.log; lava-send x | tee out; echo lava-send x | grep y; iperf3 -c z; find ."
     assert shown(read(quiet, files=UNSEEN)) == ["lava-send x"]
+
+
+def test_what_is_listed_is_not_fed_to_a_later_pipeline() -> None:
+    assert shown(read("ls sub/*.sh; echo x | foo; lava-send x", files=UNSEEN)) == ["lava-send x"]
 
 
 def test_scripts_find_themselves() -> None:

@@ -330,6 +330,69 @@ def test_what_others_run_is_named_and_is_no_error(form: str, call: str) -> None:
     assert "Not read" in "\n".join(expected_table(expected, "role").remarks)
 
 
+# Scripts that send 'x' by what no shell text here says.
+SENT_UNSEEN = {
+    "an include of a makefile": "make go",
+    "what a recipe runs": "cd m2 && make",
+    "a makefile by an option": "make -s --file=rules.mk go",
+    "a folder by an option": "make --directory=m2",
+    "a script behind a script": "su nobody -c ./outer.sh",
+    "in the text of a program": "awk '{system(\"./calls.sh\")}' f; socat TCP-L:1 EXEC:./calls.sh",
+    "all files of a folder": "find . -name '*.sh' -exec sh {} \\;",
+    "whatever is read": "xargs -n1 sh < list",
+    "a file on the input": "docker exec -i box sh < calls.sh",
+    "named on the input": "echo ./calls.sh | at now",
+    "changed in place": "sed -i.bak -e s/@ID@/x/ template.sh; ./template.sh",
+    "overwritten": "echo 'lava-send x' > template.sh; sh template.sh",
+    "appended": "printf 'lava-send x\\n' >> template.sh; sh template.sh",
+    "another in its place": "cp calls.sh template.sh; sh template.sh",
+    "written by tee": "echo lava-send x | tee template.sh; sh template.sh",
+    "sourced from where it was written": "cat > /tmp/e.sh <<E\nlava-send x\nE\n. /tmp/e.sh",
+    "in a system's folder": "install -m 755 calls.sh /usr/bin/say; /usr/bin/say",
+    "for a service": "echo '* * * * * root ./calls.sh' > /etc/cron.d/x",
+    "a module": "python3 -m tool",
+    "a test of a folder": "python3 -m pytest",
+    "an expect script": "expect test.expect",
+    "a function for other shells": "f() { lava-send x; }; export -f f; echo 1 | xargs bash -c f",
+    "a background process": "lava-background-process-start s --cmd ./calls.sh",
+}
+SENDING_FILES = {
+    "calls.sh": "#!/bin/sh\nlava-send x\n",
+    "./": "os.system('lava-send x')",
+    "outer.sh": "#!/bin/sh\n./calls.sh\n",
+    "template.sh": "#!/bin/sh\nlava-send @ID@\n",
+    "Makefile": "include rules.mk\nall:\n\techo\n",
+    "rules.mk": "-include deep/more.mk\n",
+    "deep/more.mk": "go:\n\tlava-send x\n",
+    "m2/Makefile": "t:\n\t./run.sh\n",
+    "m2/run.sh": "#!/bin/sh\nlava-send x\n",
+    "m2/": "lava-send x\n",
+    "tool.py": "import helper\n",
+    "helper.py": "os.system('lava-send x')\n",
+    "test.expect": "spawn ./calls.sh\n",
+}
+
+
+@pytest.mark.parametrize("name", SENT_UNSEEN)
+def test_what_is_run_unseen_is_no_error(name: str) -> None:
+    found = lint({"a": SENT_UNSEEN[name], "b": "lava-wait x"}, SENDING_FILES)
+    assert [entry for entry in brief(found) if entry[1] != "note"] == []
+
+
+def test_what_one_definition_writes_another_runs() -> None:
+    place = Place("job.yaml", 9)
+    first = Definition("f", place, steps=(Step("echo 'lava-send x' > /usr/bin/say", place),))
+    second = Definition("s", place, steps=(Step("say", place),))
+    a = Role("a", 1, place, (model.TestAction(place, (), (first, second)),))
+    wait = Definition("w", place, steps=(Step("lava-wait x", place),))
+    b = Role("b", 1, place, (model.TestAction(place, (), (wait,)),))
+    assert findings(play(Job("j", place, (a, b)))) == []
+    # But not what another device writes.
+    a = Role("a", 1, place, (model.TestAction(place, (), (first,)),))
+    b = Role("b", 1, place, (model.TestAction(place, (), (second, wait)),))
+    assert [finding.rule for finding in findings(play(Job("j", place, (a, b))))] == ["never-sent"]
+
+
 def test_programs_that_only_look_at_text_are_no_riddle() -> None:
     expected = play({"a": "grep -q lava-send x.sh\nsed -i s/lava-wait/x/ y\nlava-sync x", "b": "lava-sync y"})
     assert [entry[0] for entry in brief(findings(expected)) if entry[1] == "error"] == ["sync-left-out"] * 2
