@@ -194,10 +194,13 @@ def _doubt(table: Sequence[Process], consoles: re.Pattern[bytes]) -> str:
 
 def _shown(process: Process) -> str:
     try:
-        text = _read(process.pid, "cmdline").replace(b"\0", b" ").decode(errors="replace").strip()
+        argv = _read(process.pid, "cmdline").split(b"\0")[:-1]
     except OSError:
-        text = ""
-    text = " ".join(text.split()) or process.name
+        argv = []
+    if _is_box(argv) and (words := _words_of_box(argv)):
+        # As it was called, and not the Python that runs it.
+        argv = [os.path.basename(words[0]), *words[1:]]
+    text = " ".join(b" ".join(argv).decode(errors="replace").split()) or process.name
     return f"`{text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 3] + '...'}`"
 
 
@@ -260,9 +263,7 @@ def _that_does_more(processes: Sequence[Process], waits: Sequence[Waiting]) -> P
 
 def _command(argv: Sequence[bytes]) -> _Command | None:
     """The waiting command that a process is, if it is one: the box, called by a link or with a name."""
-    words = argv[6:] if _is_box(argv) else argv[1:]
-    if words and not os.path.basename(words[0]).startswith(b"lava-"):
-        words = words[1:]
+    words = _words_of_box(argv)
     if not words:
         return None
     name, arguments = os.path.basename(words[0]), words[1:]
@@ -270,6 +271,12 @@ def _command(argv: Sequence[bytes]) -> _Command | None:
         return _Command(WaitKind.WAIT_ALL, [*arguments[1:], NETWORK_ID])
     kind = _KINDS.get(name)
     return None if kind is None else _Command(kind, arguments)
+
+
+def _words_of_box(argv: Sequence[bytes]) -> Sequence[bytes]:
+    """The command that the box was called for, and its arguments."""
+    words = argv[6:] if _is_box(argv) else argv[1:]
+    return words if not words or os.path.basename(words[0]).startswith(b"lava-") else words[1:]
 
 
 def _is_box(argv: Sequence[bytes]) -> bool:

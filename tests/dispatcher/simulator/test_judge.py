@@ -48,6 +48,10 @@ DOINGS = {
         "runs `/bin/sh -c read x </dev/tty; true`, which waits for something to be typed",
     ),
     "the newest program": ("sleep 1233 & sh -c 'exec sleep 1234'; true", "runs `sleep 1234`"),
+    "a command of the box": (
+        "exec python3 -E -s -S -c 'import time; time.sleep(1000)' /bin/lava-wait y z",
+        "runs `lava-wait y z`",
+    ),
     "a long command": ("sleep 1000 " + "0 " * 50 + "; true", f"runs `sleep 1000 {'0 ' * 23}...`"),
 }
 
