@@ -492,6 +492,7 @@ class Device:
         """Its console ends, and the device comes back later. (One stays, or the group would be over.)"""
         if self.here and self is not self.world.devices[0]:
             assert self.host is not None
+            self.world.counts["departures"] += 1
             self._end_commands()
             self.world.locks.drop(self)
             self.lose_line()
@@ -619,6 +620,7 @@ class Device:
                 self.start("taken", command.identity, lent=command)
         elif command.status == OK and command.operation == "taken":
             assert command.lent is not None
+            world.counts[f"taken by {command.lent.operation}"] += 1
             if command.lent.operation == "lock":
                 world.locks.claim(command.lent)
                 world.at(world.now + 3 * world.random.random(), partial(self._unlock, command.lent))
@@ -911,6 +913,7 @@ class World:
             f"no progress: {[(c.operation, self.now - c.started) for c in open_commands]}"
         )
         self.counts["commands"] = len(self.all_commands)
+        self.counts["signals"] = self.signals
         for device in self.devices:
             counters = device.channel.counters
             for each in fields(counters):
