@@ -57,13 +57,13 @@ demo: build ## run a test on three simulated devices, and draw it
 	@echo "Who waited for whom, to look at in a browser: build/flow.html"
 
 test: $(STAMP) ## run all tests
-	$(VENV)/bin/python -m pytest --numprocesses=4 $(PYTEST_ARGUMENTS)
+	$(VENV)/bin/python -m pytest --numprocesses=4 --dist worksteal $(PYTEST_ARGUMENTS)
 
 check: $(STAMP) ## lint, format, types and tests
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/python -m pytest --numprocesses=4 $(PYTEST_ARGUMENTS)
+	$(VENV)/bin/python -m pytest --numprocesses=4 --dist worksteal $(PYTEST_ARGUMENTS)
 
 bench: build ## measure what the documents state; SECTIONS="console wire" for a part
 	$(VENV)/bin/python -m bench --documents $(SECTIONS)

@@ -70,6 +70,7 @@ NOT_COMPRESSED = ("__main__.py", "__main__.bytecode", "long.py", "inflate.py", "
 FRONT = (
     *("toolkit/__init__", "toolkit/cli", "toolkit/context", "toolkit/arguments", "toolkit/reports"),
     *(
+        "toolkit/call",
         "toolkit/thin",
         "toolkit/errand",
         "toolkit/client",

@@ -33,7 +33,8 @@ def _start() -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as name:
         box = build_zipapp.build(Path(name) / "lavabox")
         for row in startup.rows(box, [Path(sys.executable).resolve()]):
-            yield Row(f"{row['what']} ({row['python']})".replace(" ()", ""), row["value"], row["unit"])
+            title = f"{row['what']} ({row['python']})".replace(" ()", "")
+            yield Row(title, row["value"], row["unit"], row.get("lava"))
 
 
 # Name, title, rows.
@@ -45,6 +46,7 @@ SECTIONS: dict[str, tuple[str, Callable[[], Iterable[Row]]]] = {
     "engine": ("The engine", engine.rows),
     "events": ("A group of very many events", events.rows),
     "lab": ("A lab of many consoles", lab.rows),
+    "coordinator": ("A coordinator that speaks LAVA's protocol", lab.request_rows),
     "flow": ("The page of a flow", flow.rows),
     "lava": ("Results over a bad line", lava.rows),
 }
@@ -123,7 +125,8 @@ def _document(measured: dict[str, Any]) -> str:
     parts = [
         "# Figures\n\nWritten by `make bench` (`python -m bench --documents`); what was tried to better them, and what was "
         "not, is in [performance.md](performance.md). Times differ from machine to machine and from run to run, and with "
-        "the load; the ratios say more. LAVA's side is measured where Debian's `lava-dispatcher` is installed.\n\n"
+        "the load; the ratios say more. LAVA's side is measured where Debian's `lava-dispatcher` and `lava-coordinator` are installed "
+        "([performance.md](performance.md#beside-lava) says how); where it is empty, LAVA has no such thing or can not do it.\n\n"
         "![The figures that users feel, as bars](images/bench.svg)\n"
     ]
     machine = None

@@ -5,6 +5,9 @@ A device prints a file with `cat`. What is measured is everything from the pty o
 display. The floor is a program that only reads the pty into a file. A command is measured on its device,
 from its start to its end, while others send without end: plain text, and the worst that is known. On a busy machine
 that says more of the machine, so there is also what one turn of the loop costs that serves all of these others.
+
+LAVA's side is its dispatcher (bench/lavaprograms.py): it reads the console by pexpect, looks for signals and requests, and
+logs each line in YAML, and shows nothing.
 """
 
 import asyncio
@@ -21,6 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import build_zipapp
+from bench import lavaprograms
 from bench.puregroup import Nobody
 from bench.row import Row
 from dispatcher.consoles.ptyprocess import PtyProcess
@@ -34,6 +38,8 @@ from dispatcher.view.display import Display
 
 # Bytes that the device prints.
 SIZE = 40_000_000
+# And for LAVA, which takes longer.
+LAVA_SIZE = 4_000_000
 # Commands beside a flood, and who floods.
 COMMANDS = 15
 NEIGHBOURS = 4
@@ -57,8 +63,10 @@ def rows() -> Iterator[Row]:
         yield Row("a pty, read into a file and nothing else", _floor(text), "MB/s")
         for what, shown in (("logged", None), ("logged and shown", folder / "shown")):
             wall, cpu = asyncio.run(_watch(text, ConsoleLogs(folder / "logs", ["d"], keep=False), shown))
-            yield Row(f"a console demultiplexed, {what}", SIZE / 1e6 / wall, "MB/s")
-            yield Row(f"the same, {what}", SIZE / 1e6 / cpu, "MB/CPU s")
+            theirs = _lava(folder) if shown is None else None
+            lava = (None, None) if theirs is None else theirs
+            yield Row(f"a console demultiplexed, {what}", SIZE / 1e6 / wall, "MB/s", lava[0])
+            yield Row(f"the same, {what}", SIZE / 1e6 / cpu, "MB/CPU s", lava[1])
         box = build_zipapp.build(folder / "lavabox")
         for what, flood in (("quiet", None), *FLOODS.items()):
             times = _beside(folder, box, flood)
@@ -98,6 +106,16 @@ def _floor(text: Path) -> float:
     os.waitpid(pid, 0)
     os.close(fd)
     return SIZE / 1e6 / took
+
+
+def _lava(folder: Path) -> tuple[float, float] | None:
+    """Megabytes in a second, and in one of processor time, that LAVA's dispatcher reads and logs."""
+    text = folder / "lava-text"
+    text.write_bytes(_text(LAVA_SIZE))
+    outcomes = lavaprograms.run(folder / "lava", {"d": f"cat {text}"}, 0.1)
+    if outcomes is None:
+        return None
+    return LAVA_SIZE / 1e6 / outcomes["d"].seconds, LAVA_SIZE / 1e6 / outcomes["d"].processor
 
 
 class _Tap:

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A lab in one process, and LAVA's coordinator protocol: `python -m bench.lab [consoles ...]`.
 
-With a lava-coordinator beside it: `python -m bench.lab --lava-coordinator PROGRAM`, where PROGRAM is called with
-a port, and serves LAVA's protocol there.
+Beside lava-coordinator, where that is installed (bench/lavaprograms.py).
 """
 
 import argparse
@@ -19,8 +18,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from bench import lavaprograms
 from bench.row import Row
 from dispatcher.errors import SetupError
 from dispatcher.lab.control import call
@@ -29,8 +29,9 @@ from toolkit.wire.device_link import DeviceLink
 from toolkit.wire.vocabulary import pack_request
 
 CLIENTS = (1, 10, 50, 200, 1000)
-# Requests of each number of clients.
+# Requests of all clients together, and for the rows, which have LAVA's side too: it takes the longest with 50 clients.
 REQUESTS = 1000
+ROW_CLIENTS, ROW_REQUESTS = (1, 50), 500
 # Seconds that an idle lab is looked at.
 IDLE = 10.0
 # How often lava-self is asked.
@@ -201,17 +202,12 @@ def rows() -> Iterator[Row]:
 
 
 @contextmanager
-def coordinator(program: str | None) -> Iterator[tuple[int, "subprocess.Popen[bytes]"]]:
+def coordinator() -> Iterator[int]:
+    """`lavabox coordinator`, and its port for LAVA's protocol."""
     (port,) = free_ports(1)
     with tempfile.TemporaryDirectory() as folder:
-        command = (
-            [program, str(port)]
-            if program
-            else [
-                *(sys.executable, "-m", "dispatcher", "coordinator"),
-                *("--socket", f"{folder}/socket", "--lava", f"127.0.0.1:{port}"),
-            ]
-        )
+        command = [sys.executable, "-m", "dispatcher", "coordinator"]
+        command += ["--socket", f"{folder}/socket", "--lava", f"127.0.0.1:{port}"]
         process = subprocess.Popen(
             command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=Path(__file__).parent.parent
         )
@@ -222,7 +218,7 @@ def coordinator(program: str | None) -> Iterator[tuple[int, "subprocess.Popen[by
                     break
                 except OSError:
                     time.sleep(0.1)
-            yield port, process
+            yield port
         finally:
             process.kill()
             process.wait()
@@ -242,15 +238,52 @@ async def one_request(port: int, request: dict[str, Any]) -> str:
         writer.close()
 
 
-async def measure_requests(port: int, clients: int) -> tuple[float, int, float]:
-    """Requests a second, failures, and the 99th percentile in milliseconds."""
+class Requests(NamedTuple):
+    """What came of the requests of some clients: those answered in a second, failures, and milliseconds."""
+
+    rate: float
+    failures: int
+    median: float
+    slowest: float
+
+
+def ours(clients: int, requests: int) -> Requests:
+    """Requests to `lavabox coordinator`."""
+    with coordinator() as port:
+        return asyncio.run(measure_requests(port, clients, requests))
+
+
+def of_lava(clients: int, requests: int) -> Requests | None:
+    """Requests to lava-coordinator, where that is installed."""
+    with tempfile.TemporaryDirectory() as folder, lavaprograms.coordinator(Path(folder), 1) as configured:
+        return None if configured is None else asyncio.run(measure_requests(configured[1], clients, requests))
+
+
+def request_rows() -> Iterator[Row]:
+    """Requests of LAVA's protocol, each on a connection of its own."""
+    for clients in ROW_CLIENTS:
+        here, lava = ours(clients, ROW_REQUESTS), of_lava(clients, ROW_REQUESTS)
+        title = f"a coordinator with {clients} client{'s' if clients > 1 else ''}"
+        for place, (what, unit) in enumerate(
+            (
+                ("answers", "requests/s"),
+                (f"of {ROW_REQUESTS} requests without an answer", "requests"),
+                ("a request, median", "ms"),
+                ("a request, 99th percentile", "ms"),
+            )
+        ):
+            yield Row(f"{title}: {what}", here[place], unit, None if lava is None else lava[place])
+
+
+async def measure_requests(port: int, clients: int, requests: int) -> Requests:
+    """Requests to a port, in turn from each of so many clients at a time."""
     head = {"group_name": f"g{clients}", "role": "r", "hostname": "h", "group_size": clients}
     times: list[float] = []
     failures = 0
 
     async def client(number: int) -> None:
         nonlocal failures
-        for turn in range(max(1, REQUESTS // clients)):
+        for turn in range(max(1, requests // clients)):
             request = {
                 **head,
                 "request": "lava_send" if turn else "group_data",
@@ -269,24 +302,24 @@ async def measure_requests(port: int, clients: int) -> tuple[float, int, float]:
     await asyncio.gather(*(client(number) for number in range(clients)))
     seconds = time.monotonic() - began
     times.sort()
-    return len(times) / seconds, failures, 1000 * times[int(len(times) * 0.99)]
+    median, slowest = (1000 * times[int(len(times) * part)] for part in (0.5, 0.99))
+    return Requests((len(times) - failures) / seconds, failures, median, slowest)
 
 
 def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("consoles", nargs="*", type=int, default=LABS)
-    parser.add_argument("--lava-coordinator", metavar="PROGRAM")
     arguments = parser.parse_args()
-    programs = [("lavabox coordinator", None)]
-    if arguments.lava_coordinator:
-        programs.append(("lava-coordinator", arguments.lava_coordinator))
-    print(f"{'LAVA protocol':22} {'clients':>8} {'requests/s':>11} {'failed':>7} {'p99 ms':>9}")
-    for name, program in programs:
+    print(f"{'LAVA protocol':22} {'clients':>8} {'answers/s':>11} {'failed':>7} {'p99 ms':>9}")
+    for name, measure in (("lavabox coordinator", ours), ("lava-coordinator", of_lava)):
         for clients in CLIENTS:
-            with coordinator(program) as (port, _):
-                rate, failures, slowest = asyncio.run(measure_requests(port, clients))
-            print(f"{name:22} {clients:8} {rate:11.0f} {failures:7} {slowest:9.1f}", flush=True)
+            found = measure(clients, REQUESTS)
+            if found is not None:
+                print(
+                    f"{name:22} {clients:8} {found.rate:11.0f} {found.failures:7} {found.slowest:9.1f}",
+                    flush=True,
+                )
     for count in arguments.consoles:
         figures = asyncio.run(measure_lab(count))
         print(

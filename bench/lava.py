@@ -3,10 +3,8 @@
 
 Both run on a simulated device, over the same bad line, one after the other. LAVA's
 `lava-test-case` prints signals; what its dispatcher would record of them is what the pattern
-in its source finds in the console's log. FOLDER is LAVA's `lava_dispatcher`, from Debian's package:
-
-    apt-get download lava-dispatcher && dpkg -x lava-dispatcher_*.deb lava
-    python -m bench.lava lava/usr/lib/python3/dist-packages/lava_dispatcher
+in its source finds in the console's log. FOLDER is LAVA's `lava_dispatcher`, where it is not Debian's, which
+bench/lavaprograms.py finds.
 """
 
 import argparse
@@ -21,9 +19,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from bench.lavaprograms import dispatcher, scripts
 from bench.row import Row
 
-INSTALLED = Path("/usr/lib/python3/dist-packages/lava_dispatcher")
 # For `python -m bench lava`.
 RESULTS = 200
 FAULTS = "printk=50"
@@ -114,28 +112,18 @@ def row(title: str, count: int, cases: list[tuple[str, str]]) -> str:
     return f"| {title} | {right} | {len(cases) - right} | {count - right} |"
 
 
-def scripts_of(lava: Path, folder: Path) -> Path:
-    """LAVA's scripts, made ready to run as its dispatcher does: with an interpreter."""
-    folder.mkdir()
-    for script in (lava / "lava_test_shell").iterdir():
-        if script.is_file():
-            copy = folder / script.name
-            copy.write_text("#!/bin/sh\n" + script.read_text())
-            copy.chmod(0o755)
-    return folder
-
-
 def rows() -> Iterator[Row]:
     """What is recorded of RESULTS results; nothing where LAVA is not installed."""
-    source = INSTALLED / "actions" / "test" / "shell.py"
-    if not source.is_file():
+    lava = dispatcher()
+    if lava is None:
         return
+    source = lava / "actions" / "test" / "shell.py"
     wanted = Counter((f"case-{number}", str(number)) for number in range(1, RESULTS + 1))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
         _, ours = run(folder, "lavabox", RESULTS, FAULTS, None)
-        log, _ = run(folder, "lava", RESULTS, FAULTS, scripts_of(INSTALLED, folder / "scripts"))
+        log, _ = run(folder, "lava", RESULTS, FAULTS, scripts(lava, folder / "scripts"))
         theirs = of_signals(log, signal_pattern(source))
     title = f"recorded of {RESULTS} results, at 50 kernel messages a second"
     yield Row(title, (wanted & Counter(ours)).total(), "results", (wanted & Counter(theirs)).total())
@@ -145,13 +133,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m bench.lava", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", nargs="?", type=Path, default=INSTALLED, help="default: %(default)s")
+    parser.add_argument("folder", nargs="?", type=Path, default=dispatcher(), help="default: %(default)s")
     parser.add_argument("--results", type=int, default=1000, help="how many (default: %(default)s)")
     parser.add_argument("--faults", default=FAULTS, help="of the line (default: %(default)s)")
     arguments = parser.parse_args()
+    if arguments.folder is None:
+        parser.error("Debian's lava-dispatcher is not installed; install it, or name the folder")
     source = arguments.folder / "actions" / "test" / "shell.py"
     if not source.is_file():
-        parser.error(f"{arguments.folder} is not LAVA's; --help says how to get it")
+        parser.error(f"{arguments.folder} is not LAVA's lava_dispatcher: there is no actions/test/shell.py")
     count: int = arguments.results
     print(f"{count} results, {arguments.faults}\n\n| | recorded | wrong | missing |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory() as name:
@@ -159,8 +149,8 @@ def main() -> None:
         folder.chmod(0o755)
         _, cases = run(folder, "lavabox", count, arguments.faults, None)
         print(row("lavabox: frames", count, cases), flush=True)
-        scripts = scripts_of(arguments.folder, folder / "scripts")
-        log, cases = run(folder, "lava", count, arguments.faults, scripts)
+        commands = scripts(arguments.folder, folder / "scripts")
+        log, cases = run(folder, "lava", count, arguments.faults, commands)
         print(row("LAVA's script, LAVA's pattern", count, of_signals(log, signal_pattern(source))))
         print(row("LAVA's script, lavabox reading its text signals", count, cases))
 

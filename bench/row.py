@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 # Units of which more is better.
-_MORE = ("MB/s", "MB/CPU s", "results")
+_MORE = ("MB/s", "MB/CPU s", "requests/s", "results")
 
 
 @dataclass(frozen=True, slots=True)

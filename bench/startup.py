@@ -5,6 +5,9 @@ Processor time, which other processes disturb less than the clock; the shell tha
 it, and of `lava-self` the agent's share. The box has bytecode for the Python that runs this; on any other it runs
 from source. Where valgrind is installed, instructions are counted too, in user space and in the process of the
 command alone: they hardly vary.
+
+LAVA's side, where it is installed (bench/lavaprograms.py): the processor time of its shell scripts, which start other
+programs, to the same bare interpreter. Once by dash with Debian's programs, and once by busybox with its own.
 """
 
 import argparse
@@ -18,9 +21,10 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import build_zipapp
+from bench import lavaprograms
 from tests.consoles import Lab
 from toolkit.commands import COMMANDS, SOURCED
 
@@ -40,12 +44,17 @@ class Row(TypedDict):
     python: str
     value: float
     unit: str
+    # The same of LAVA's own programs, where they are installed.
+    lava: NotRequired[float | None]
 
+
+# Commands whose start is measured with an agent there.
+FREQUENT = ("lava-self", "lava-send id k=v", "lava-wait m", "lava-test-case ok --result pass")
 
 # Runs on the device's console: what the commands, and the agent that is there, take of the processor.
 _ON_CONSOLE = """
 import json, os, resource, sys, time
-count, command, bare = int(sys.argv[1]), sys.argv[2:3], ["python3", "-I", "-S", "-c", "pass"]
+count, commands, bare = int(sys.argv[1]), sys.argv[2:], ["python3", "-I", "-S", "-c", "pass"]
 def run(argv):
     quiet = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
     os.waitpid(os.posix_spawnp(argv[0], argv, os.environ, file_actions=quiet), 0)
@@ -63,7 +72,7 @@ def agent():
         except OSError:
             continue
     return 0.0
-found = {"bare": [], "agent there": [], "agent started": []}
+found = {"bare": [], "started": [], **{command: [] for command in commands}}
 for _ in range(count):
     before = children()
     run(bare)
@@ -72,14 +81,15 @@ for _ in range(5):
     while agent():
         time.sleep(0.1)
     before = children()
-    run(command)
-    found["agent started"].append(children() - before + agent())
+    run(commands[0].split())
+    found["started"].append(children() - before + agent())
 for _ in range(5):
-    run(command)
-    before = children() + agent()
-    for _ in range(count):
-        run(command)
-    found["agent there"].append((children() + agent() - before) / count)
+    for command in commands:
+        run(command.split())
+        before = children() + agent()
+        for _ in range(count):
+            run(command.split())
+        found[command].append((children() + agent() - before) / count)
 print(json.dumps(found))
 """
 
@@ -131,18 +141,59 @@ def _helps(folder: Path, environ: Mapping[str, str], version: str) -> list[Row]:
 
 
 def _on_console(box: Path, folder: Path, version: str) -> list[Row]:
-    """`lava-self` on a pty, with a dispatcher that answers, in this process and so not counted."""
-    with Lab(box, folder, {"a": "server"}) as lab:
+    """Commands on a pty, with a dispatcher that answers, in this process and so not counted."""
+    with Lab(box, folder, {"a": "server", "b": "client"}) as lab:
+        lab["b"].run("lava-send m k=v")
         board, result = lab["a"], folder / "result"
-        script = f"PATH={folder}:{lab.commands}:$PATH {sys.executable} -c '{_ON_CONSOLE}' {IN_A_ROW} lava-self >{result}"
+        commands = " ".join(f"'{command}'" for command in FREQUENT)
+        script = f"PATH={folder}:{lab.commands}:$PATH {sys.executable} -c '{_ON_CONSOLE}' {IN_A_ROW} {commands} >{result}"
         board.start(script).wait(600)
         found = json.loads(result.read_text())
     # What others do meanwhile only adds to it.
-    base = min(found["bare"])
+    ours = {what: min(times) / min(found["bare"]) for what, times in found.items()}
+    dash, busybox = (_of_lava(folder / shell, shell) for shell in ("dash", "busybox"))
+    started: Row = {
+        "what": "lava-self, agent started",
+        "python": version,
+        "value": ours["started"],
+        "unit": "x bare",
+    }
     return [
-        {"what": f"lava-self, {what}", "python": version, "value": min(found[what]) / base, "unit": "x bare"}
-        for what in ("agent there", "agent started")
+        started,
+        *(
+            {"what": f"{command}, agent there{by}", "python": version, "value": ours[command], "unit": "x bare", "lava": lava.get(command)}
+            for command in FREQUENT
+            for by, lava in (("", dash), ("; LAVA's by busybox", busybox))
+        ),
     ]  # fmt: skip
+
+
+def _of_lava(folder: Path, shell: str) -> dict[str, float]:
+    """LAVA's commands, by a shell, to the bare interpreter; nothing where one of them is not installed."""
+    program = shutil.which(shell)
+    lava = lavaprograms.dispatcher()
+    if program is None or lava is None:
+        return {}
+    folder.mkdir()
+    # busybox is the shell, and grep, sed and so on, by its links alone.
+    path = "/usr/bin:/bin"
+    if shell == "busybox":
+        tools = folder / "tools"
+        tools.mkdir()
+        subprocess.run([program, "--install", "-s", tools], check=True)
+        path, program = str(tools), str(tools / "sh")
+    scripts = lavaprograms.scripts(lava, folder / "bin", program)
+    answer = folder / "answer"
+    answer.write_text("<LAVA_WAIT_COMPLETE a:k=v>\n")
+    environ = {"PATH": f"{scripts}:{path}", "LAVABOX_DEVICE": "a", "LAVA_RESULT_DIR": str(folder)}
+    lines = {command: [str(scripts / command.split()[0]), *command.split()[1:]] for command in FREQUENT}
+    lines["bare"] = [str(folder.parent / "python3"), *BARE]
+    times: dict[str, list[float]] = {command: [] for command in lines}
+    for _ in range(RUNS):
+        for command, line in lines.items():
+            # What the dispatcher would type is there already.
+            times[command].append(_processor_time(line, environ, answer))
+    return {command: min(values) / min(times["bare"]) for command, values in times.items()}
 
 
 def _at_once(box: Path, folder: Path) -> Row:
@@ -153,10 +204,6 @@ def _at_once(box: Path, folder: Path) -> Row:
         lab["a"].start(f"for i in $(seq {AT_ONCE}); do {one} & done; wait").wait(ALL_AT_ONCE)
     done = statuses.read_text().split().count("0")
     return {"what": f"{AT_ONCE} commands at once: failed", "python": "", "value": AT_ONCE - done, "unit": ""}
-
-
-# Commands that are counted with an agent there.
-FREQUENT = ("lava-self", "lava-send id k=v", "lava-wait m", "lava-test-case ok --result pass")
 
 
 def _instructions(box: Path, folder: Path, environ: Mapping[str, str], version: str) -> list[Row]:
@@ -195,10 +242,12 @@ def _counted(what: str, version: str, said: str) -> Row:
     return {"what": what, "python": version, "value": int(count), "unit": "instructions"}
 
 
-def _processor_time(argv: list[str], environ: Mapping[str, str]) -> float:
+def _processor_time(argv: list[str], environ: Mapping[str, str], stdin: Path | None = None) -> float:
     """Seconds, of the process and of those that it waited for."""
-    quiet = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
-    pid = os.posix_spawn(argv[0], argv, environ, file_actions=quiet)
+    files = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
+    if stdin is not None:
+        files.append((os.POSIX_SPAWN_OPEN, 0, str(stdin), os.O_RDONLY, 0))
+    pid = os.posix_spawn(argv[0], argv, environ, file_actions=files)
     _, status, usage = os.wait4(pid, 0)
     if status:
         raise RuntimeError(f"{' '.join(argv)} ended with status {os.waitstatus_to_exitcode(status)}")
@@ -207,10 +256,12 @@ def _processor_time(argv: list[str], environ: Mapping[str, str]) -> float:
 
 def print_table(found: Sequence[Row]) -> None:
     """The rows, for people."""
-    print("| what | Python | |\n|---|---|---|")
+    print("| what | Python | | LAVA |\n|---|---|---|---|")
     for row in found:
         digits = 2 if row["unit"] == "x bare" else 1 if row["unit"] == "ms" else 0
-        print(f"| {row['what']} | {row['python']} | {row['value']:.{digits}f} {row['unit']} |")
+        lava = row.get("lava")
+        theirs = "" if lava is None else f"{lava:.{digits}f} {row['unit']}"
+        print(f"| {row['what']} | {row['python']} | {row['value']:.{digits}f} {row['unit']} | {theirs} |")
 
 
 def main() -> None:

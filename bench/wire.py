@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Bytes on the wire for a command, and the time of a sync; on real ptys, with the built box."""
+"""Bytes on the wire for a command, and the time of a sync; on real ptys, with the built box.
+
+LAVA's side: its own commands on such ptys, handled by its dispatcher and its coordinator (bench/lavaprograms.py).
+"""
 
 import os
 import pty
@@ -15,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import build_zipapp
+from bench import lavaprograms
 from bench.puregroup import PureGroup
 from bench.row import Row
 from dispatcher.consoles.processes import become_subreaper
@@ -78,55 +82,92 @@ def rows() -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         bench = Bench(folder)
-        yield from _bytes(bench)
+        yield from _bytes(bench, folder)
         yield from _sync(bench, folder)
         # An agent that is still there would find its folder gone.
         time.sleep(LINGER)
 
 
-def _bytes(bench: Bench) -> Iterator[Row]:
+# Seconds between two polls of LAVA's dispatcher where that does not matter; it takes no less.
+_SHORT_DELAY = 0.1
+
+
+def _bytes(bench: Bench, folder: Path) -> Iterator[Row]:
     greeting = [
         2 * one - two
         for one, two in zip(bench.run("lava-self"), bench.run("lava-self; lava-self"), strict=True)
     ]
-    big = "v" * 4096
-    for title, agents, shares, commands in (
-        ("`lava-self`", 1, 1, ["lava-self"]),
-        ("`lava-send id k=v`", 1, 1, ["lava-send id k=v"]),
-        ("`lava-sync id` of two devices, for each", 2, 2, ["lava-sync id", "lava-sync id"]),
-        ("`lava-send id k=` and 4 KiB", 1, 1, [f"lava-send id k={big}"]),
-        ("`lava-wait id` that gets 4 KiB, and that send", 2, 1, [f"lava-send id k={big}", "lava-wait id"]),
-    ):
+    short, long = "v" * 2048, "v" * 4096
+    for number, (title, agents, shares, requests, commands) in enumerate(
+        (
+            ("`lava-self`", 1, 1, 0, ["lava-self"]),
+            ("`lava-send id k=v`", 1, 1, 1, ["lava-send id k=v"]),
+            ("`lava-sync id` of two devices, for each", 2, 2, 2, ["lava-sync id", "lava-sync id"]),
+            ("`lava-send id k=` and 2 KiB", 1, 1, 1, [f"lava-send id k={short}"]),
+            ("`lava-wait id` that gets 2 KiB, and that send", 2, 1, 2, [f"lava-send id k={short}", "lava-wait id"]),
+            ("`lava-send id k=` and 4 KiB", 1, 1, 1, [f"lava-send id k={long}"]),
+            ("`lava-wait id` that gets 4 KiB, and that send", 2, 1, None, [f"lava-send id k={long}", "lava-wait id"]),
+        )
+    ):  # fmt: skip
         up, down = (count // shares for count in bench.run(*commands))
         bare = up + down - agents // shares * sum(greeting)
-        yield Row(f"{title}: frames up {up}, lines down {down}, together", up + down, "bytes")
-        yield Row(f"{title}: without the agent's greeting", bare, "bytes")
+        lava = None if requests is None else _lava_bytes(folder / f"lava{number}", commands, requests)
+        if lava is not None:
+            lava /= shares
+        yield Row(f"{title}: frames up {up}, lines down {down}, together", up + down, "bytes", lava)
+        yield Row(f"{title}: without the agent's greeting", bare, "bytes", lava)
+
+
+def _lava_bytes(folder: Path, commands: list[str], requests: int) -> float | None:
+    """What LAVA's commands print and what is typed to them; None where it has not got all of the requests.
+
+    (It looks for a request in the last 4000 characters. Who waits for one that is longer waits for ever.)
+    """
+    outcomes = lavaprograms.run(folder, {f"panda{n:02}": c for n, c in enumerate(commands)}, _SHORT_DELAY)
+    if outcomes is None or sum(outcome.requests for outcome in outcomes.values()) != requests:
+        return None
+    return sum(outcome.up + outcome.down for outcome in outcomes.values())
 
 
 _SYNC = """
 i=0
-while [ $i -lt 5 ]; do
+while [ $i -lt {rounds} ]; do
     lava-sync before$i; echo "enter $i $(date +%s.%N)"; lava-sync it$i; echo "leave $i $(date +%s.%N)"
     i=$((i+1))
 done
 """
+# LAVA's take two polls each, of three seconds.
+_ROUNDS, _LAVA_ROUNDS = 5, 2
 
 
 def _sync(bench: Bench, folder: Path) -> Iterator[Row]:
     """Both command starts included."""
     lavabox = [sys.executable, "-m", "dispatcher", "sim", "--box", str(bench.box)]
     environ = {**os.environ, "PATH": f"{bench.bin}:{os.environ['PATH']}"}
+    delay = lavaprograms.poll_delay()
     for count in (2, 10, 50):
         logs = folder / f"logs{count}"
-        run = [*lavabox, "--log-dir", str(logs), "--role", f"node*{count}={_SYNC}"]
+        role = f"node*{count}={_SYNC.format(rounds=_ROUNDS)}"
+        run = [*lavabox, "--log-dir", str(logs), "--role", role]
         subprocess.run(run, check=True, env=environ, stdout=subprocess.DEVNULL)
-        text = "".join(path.read_text() for path in logs.glob("*.log"))
-        spans = []
-        for number in range(5):
-            times = {
-                word: [float(t) for t in re.findall(rf"^{word} {number} ([\d.]+)", text, re.MULTILINE)]
-                for word in ("enter", "leave")
-            }
-            spans.append(max(times["leave"]) - max(times["enter"]))
+        took = _span("".join(path.read_text() for path in logs.glob("*.log")), _ROUNDS)
+        lava = None
+        if delay is not None:
+            devices = {f"node-{number}": _SYNC.format(rounds=_LAVA_ROUNDS) for number in range(count)}
+            outcomes = lavaprograms.run(folder / f"lava-sync{count}", devices, delay)
+            if outcomes is not None:
+                lava = _span("".join(outcome.log for outcome in outcomes.values()), _LAVA_ROUNDS)
         title = f"`lava-sync` of {count} devices, from the last in to the last out"
-        yield Row(title, statistics.median(spans) * 1000, "ms")
+        yield Row(title, took, "ms", lava)
+
+
+def _span(text: str, rounds: int) -> float:
+    """Milliseconds from the last "enter" to the last "leave", the median of all rounds."""
+    spans = []
+    for number in range(rounds):
+        times = {
+            word: [float(t) for t in re.findall(rf"^{word} {number} ([\d.]+)", text, re.MULTILINE)]
+            for word in ("enter", "leave")
+        }
+        spans.append(max(times["leave"]) - max(times["enter"]))
+    return statistics.median(spans) * 1000

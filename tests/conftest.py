@@ -4,6 +4,7 @@ was run on is said, also by several processes; and the box, and two boards with 
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,13 @@ from hypothesis import HealthCheck, settings
 import build_zipapp
 from tests.consoles import Board, Lab
 
-settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("patient")
+# The same examples each time, so that a run tells of the change alone.
+settings.register_profile(
+    "same", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+)
+# `--hypothesis-profile=search`: others each time.
+settings.register_profile("search", settings.get_profile("same"), derandomize=False)
+settings.load_profile("same")
 
 
 def _start_afresh() -> None:
@@ -32,6 +38,10 @@ def _start_afresh() -> None:
     os.umask(0o022)
     for name in [name for name in os.environ if name.startswith(("LAVA_", "GIT_", "LC_"))]:
         del os.environ[name]
+    # Hundreds of tests start `lavabox`, and each would compile its sources; what it prints is seen as a user sees it.
+    for name in ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"):
+        os.environ.pop(name, None)
+    sys.dont_write_bytecode = False
     os.environ |= {
         "TERM": "xterm",
         "LANG": "C.UTF-8",

@@ -11,8 +11,12 @@ at every step:
   unless a byte of a frame was damaged on the way,
 * once only: no request takes effect twice, and none that was acknowledged not at all,
 * nothing is typed outside a lease, and nothing at all to a device at rest,
+* a lock is never had by two devices at once, by what their own commands believe,
 * progress: once the faults stop, every command ends within a bounded time,
-* at the end all hosts know the same of their group, and it is what the log holds.
+* at the end all hosts know the same of their group, and it is what the log holds,
+* and what the plain rules (group_rules.py) make of it: which wait ended well, who got which message or lock,
+* messages of `lava-wait --next` were printed by the commands that took them in order, without a gap, each once,
+* each text signal in the output is in the results, once.
 
 The same seed gives the same run. Nothing is looked at before it is due: each device and each host
 knows when its next byte arrives or its next deadline is over, and whoever does something to it says so (`stir`).
@@ -23,16 +27,20 @@ from __future__ import annotations
 import heapq
 import math
 import random
+import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from functools import partial
 
+from group_rules import Rules
+
 from dispatcher.engine import Engine
-from dispatcher.group.events import Event, Founded
+from dispatcher.group.events import Event, Founded, Sent
 from dispatcher.group.state import GroupState
 from dispatcher.line.channel import Asked, Channel, Item, Output
-from dispatcher.line.session import Cancelled, Cleared, Request, Suspected
+from dispatcher.line.session import Cancelled, Cleared, Rebooted, Request, Suspected
+from dispatcher.line.textsignals import MARKER, Malformed, Signal
 from toolkit.wire.device_link import DeviceLink
 from toolkit.wire.framing import LINE_KILL
 from toolkit.wire.packets import LEASE, LINK_TIMEOUT
@@ -50,6 +58,19 @@ from toolkit.wire.vocabulary import (
 AGENT_STAYS = 2.0
 # Why a device is lost that prints what a boot loader or a crash does.
 BOOTS = "its console shows that it crashed or boots anew"
+# Lines that show it.
+BOOT_SIGNS = (b"U-Boot 2026.01", b"[    0.000000] Linux version 6.12.1", b"Kernel panic - not syncing: Oops")
+# What lends to a command what it gets, until that has taken it.
+LENDING = ("wait-next", "lock")
+OPERATIONS = (
+    *("self", "group", "send", "send", "send", "wait", "wait-any", "wait-next", "wait-next"),
+    *("wait-all", "wait-devices", "sync", "sync-some", "sync-some", "lock", "lock", "event"),
+)
+IDS = [b"m%d" % number for number in range(12)]
+LOCKS = (b"l0", b"l1", b"l2")
+# A whole signal, and kernel messages that have cut one.
+SIGNAL = re.compile(rb"<LAVA_SIGNAL_TESTCASE TEST_CASE_ID=(t\d+) RESULT=pass>")
+KERNEL_LINES = re.compile(rb"\[ *\d+\.\d{6}\] [^\n]*\n")
 WORDS = b"noise usb eth0: link up, 1000Mbps ADDRCONF(NETDEV_UP) 0x7f Call Trace: #L1. \x1b[1m ok".split(b" ")
 
 
@@ -76,6 +97,8 @@ class Faults:
     restart: float = 0.0  # of a host's dispatcher, the group's log being kept
     baud: int = 115200
     outage: float = 0.0  # the line is silent for up to 3 s
+    leave: float = 0.0  # devices leave, and come back
+    members: bool = False  # the devices are declared, and some come late
     log_delay: float = 0.0  # seconds, at most, to the log and again from it
     log_failure: float = 0.0  # probability that an event is not appended
     log_double: float = 0.0  # probability that it is delivered twice
@@ -113,23 +136,80 @@ MIXTURES: dict[str, tuple[float, ...]] = {
     "restart": _OFTEN,
     "baud": (9600, 115200, 3_000_000),
     "outage": (0.0, 0.05),
+    "leave": (0.0, 0.0, 0.05),
+    "members": (False, True),
     "log_delay": (0.0, 0.0, 0.01, 0.3, 2.0),
     "log_failure": (0.0, 0.0, 0.02, 0.1),
     "log_double": (0.0, 0.0, 0.1),
 }
 
 
-@dataclass
+def _told(message: Sent) -> list[object]:
+    """A message as a lava-wait --next gets it."""
+    return [message.device, *(item for pair in message.data for item in pair)]
+
+
+@dataclass(eq=False)
 class Command:
     device: Device
     identity: bytes
     operation: str
+    arguments: tuple[object, ...]
     message: bytes
     started: float
+    boot: int
+    lent: Command | None = None  # the one whose gain this one takes
+    link: DeviceLink | None = None
     tag: int = 0
     status: int | None = None
     values: list[object] = field(default_factory=list)
-    accepted: bool = False
+
+    @property
+    def name(self) -> bytes:
+        """The id or lock that it is about."""
+        name = self.arguments[0]
+        assert isinstance(name, bytes)
+        return name
+
+    @property
+    def of_command(self) -> bool:
+        """Whether it is a lava-lock with COMMAND, whose keeper gives the lock back."""
+        return self.operation == "lock" and self.arguments[1] is True
+
+    @property
+    def key(self) -> bytes:
+        """The identity in the log."""
+        return self.identity + self.device.name.encode()
+
+
+class Locks:
+    """Which commands believe that their device has a lock, from `taken` until they begin to give it back."""
+
+    def __init__(self) -> None:
+        self._claims: dict[bytes, Command] = {}
+
+    def claim(self, lock: Command) -> None:
+        """Raises AssertionError if another device believes that it has this lock."""
+        if lock.started <= lock.device.unlocked.get(lock.name, -1.0):
+            return  # a lava-unlock of its device was on the way, which may have given this back
+        for other in self._claims.values():
+            assert other.name != lock.name or other.device is lock.device, (
+                f"{lock.device.name} and {other.device.name} have a lock"
+            )
+        self._claims[lock.identity] = lock
+
+    def unclaim(self, lock: Command) -> None:
+        self._claims.pop(lock.identity, None)
+
+    def drop(self, device: Device, name: bytes | None = None, *, of_commands: bool = False) -> None:
+        """A device has its locks no more: all, the one of this name, or those of a COMMAND."""
+        for claim in list(self._claims.values()):
+            if (
+                claim.device is device
+                and name in (None, claim.name)
+                and (claim.arguments[1] or not of_commands)
+            ):
+                self.unclaim(claim)
 
 
 class Line:
@@ -218,6 +298,15 @@ class Device:
         self.heard = -1e9  # when the host last got a fresh byte of it
         self.clean = True  # nothing was damaged, killed or cut so far
         self.replayed = False  # an old log was printed, perhaps with a boot in it
+        self.here = False  # it has joined, and not left
+        self.unlocked: dict[bytes, float] = {}  # when the newest lava-unlock of a lock ended; inf: it has not
+        self.scanned = 0  # how far `output` was looked through for signals
+        self.found: Counter[str] = Counter()  # what this channel made of them
+        self.malformed = 0  # the same
+        self.reported: Counter[str] = Counter()  # what all channels did
+        self.may_lose: Counter[str] = (
+            Counter()
+        )  # reported to a dispatcher that ended before they were in the log
 
     def stir(self) -> None:
         """Something was done to it, or to its channel."""
@@ -241,18 +330,23 @@ class Device:
                 self.link.handle_timeout(now)
             self._settle()
         self._write_frames()
-        self.due = min(self._deadlines())
+        self.due = self._next_due()
 
-    def _deadlines(self) -> Iterator[float]:
-        yield self.up.next()
-        yield self.down.next()
-        yield _or_never(self.channel.next_timeout())
-        if self.link is not None:
-            yield _or_never(self.link.next_timeout())
-            if self.link.wants_to_send:
-                yield max(self.world.now, self.up.free - 0.25)
-            if self.idle_since is not None:
-                yield self.idle_since + AGENT_STAYS
+    def _next_due(self) -> float:
+        due = min(self.up.next(), self.down.next())
+        deadline = self.channel.next_timeout()
+        if deadline is not None and deadline < due:
+            due = deadline
+        if self.link is None:
+            return due
+        deadline = self.link.next_timeout()
+        if deadline is not None and deadline < due:
+            due = deadline
+        if self.link.wants_to_send:
+            due = min(due, max(self.world.now, self.up.free - 0.25))
+        if self.idle_since is not None:
+            due = min(due, self.idle_since + AGENT_STAYS)
+        return due
 
     # -- what the device does
 
@@ -324,12 +418,22 @@ class Device:
         self.raw += data
         self.up.push(data)
 
-    def start(self, operation: str, *arguments: object) -> Command:
+    def signal(self) -> None:
+        """A result by a text signal, which a kernel message may cut."""
+        world = self.world
+        world.signals += 1
+        text = b"<LAVA_SIGNAL_TESTCASE TEST_CASE_ID=t%d RESULT=pass>\r\n" % world.signals
+        if world.faults.stamps and world.random.random() * 50 < world.faults.printk:
+            cut = world.random.randrange(1, len(text) - 2)
+            text = text[:cut] + self._printk() + text[cut:]
+        self.say(text)
+
+    def start(self, operation: str, *arguments: object, lent: Command | None = None) -> Command:
         identity = self.world.random.randbytes(8)
         if operation == "event":
             arguments = (identity.hex(),)
         message = pack_request(identity, operation, *arguments)
-        command = Command(self, identity, operation, message, self.world.now)
+        command = Command(self, identity, operation, arguments, message, self.world.now, self.boot, lent)
         self.world.all_commands.append(command)
         self._submit(command)
         return command
@@ -338,7 +442,7 @@ class Device:
         self.idle_since = None
         if self.link is None:
             self.link = DeviceLink(self.world.random.getrandbits(32), self.boot, self.world.faults.baud)
-        command.tag = self.link.submit(command.message, self.world.now)
+        command.link, command.tag = self.link, self.link.submit(command.message, self.world.now)
         self.commands[command.tag] = command
 
     def _end_agent(self) -> None:
@@ -349,9 +453,13 @@ class Device:
     def cancel(self) -> None:
         """`kill -9` of a command."""
         if self.commands and self.link:
-            tag = self.world.random.choice(list(self.commands))
-            self.commands.pop(tag).status = -9
-            self.link.cancel(tag, self.world.now)
+            command = self.commands.pop(self.world.random.choice(list(self.commands)))
+            command.status = -9
+            self.link.cancel(command.tag, self.world.now)
+            if command.lent is not None and command.lent.link is self.link:
+                self.link.cancel(command.lent.tag, self.world.now)
+            if command.lent is not None and command.lent.of_command:
+                self.world.at(self.world.now, partial(self._unlock, command.lent))
 
     def turn_round(self) -> None:
         """Ctrl-Z, bg, fg: the shell reads, or again only the agent."""
@@ -369,15 +477,53 @@ class Device:
             self._submit(command)
 
     def reboot(self) -> None:
+        """It boots anew; a host that has powered it knows."""
+        self._end_commands()
+        self.boot = self.world.random.getrandbits(32)
+        self.up.free = self.world.now
+        if self.world.random.random() < 0.5:
+            assert self.host is not None
+            self._hear(self.channel.end_links("it was powered"))
+            self.host.engine.reboot(self.name, "it was powered", self.world.now)
+            self.host.stir()
+        self.say(b"\r\n%b\r\n" % self.world.random.choice(BOOT_SIGNS))
+
+    def leave(self) -> None:
+        """Its console ends, and the device comes back later. (One stays, or the group would be over.)"""
+        if self.here and self is not self.world.devices[0]:
+            assert self.host is not None
+            self.world.counts["departures"] += 1
+            self._end_commands()
+            self.world.locks.drop(self)
+            self.lose_line()
+            self.close_channel()
+            self.here = False
+            self.host.engine.leave(self.name, "has left", self.world.now)
+            self.host.stir()
+            self.world.at(self.world.now + 1 + 5 * self.world.random.random(), self.come)
+
+    def come(self) -> None:
+        assert self.host is not None
+        self.here = True
+        self.host.engine.join(self.name, self.role, self.world.now)
+        self.host.stir()
+
+    def _end_commands(self) -> None:
         for command in self.commands.values():
             command.status = -1
         self.commands = {}
+        self.world.locks.drop(self, of_commands=True)
         self._end_agent()
         self.input = b""
         self.clean = False
-        self.boot = self.world.random.getrandbits(32)
-        self.up.free = self.world.now
-        self.say(b"\r\nU-Boot 2026.01\r\n")
+
+    def lose_line(self) -> None:
+        """What was on the line is gone: it is no longer due. What the host holds back may come out all the same."""
+        self.up.queue.clear()
+        self.down.queue.clear()
+        self.clean = False
+        self.frame_bytes += len(self.printed) - self.checked[0]
+        self.printed = self.printed[: self.checked[0]]
 
     def replay(self) -> None:
         if len(self.raw) > 100:
@@ -416,6 +562,7 @@ class Device:
         """The host's dispatcher ends: what its channel held back comes out; another one will have its own."""
         self.clean = False
         self._hear(self.channel.close(self.world.now))
+        self.check_signals()
         self.channel = self.world.new_channel()
 
     # -- what comes to the device
@@ -453,12 +600,74 @@ class Device:
                 command.status, command.values = unpack_reply(reply)
                 self.world.counts[f"status {command.status}"] += 1
                 self.world.finished(command)
+                self._go_on(command)
         if not self.link.idle:
             self.idle_since = None
         elif self.idle_since is None:
             self.idle_since = self.world.now
         elif self.world.now >= self.idle_since + AGENT_STAYS:
             self._end_agent()
+
+    def _go_on(self, command: Command) -> None:
+        """What a command does behind its reply."""
+        world = self.world
+        if command.status == OK and command.operation in LENDING:
+            if world.faults.cancel and world.random.random() < 0.1:
+                command.status = -9  # killed before it has done anything with it
+                assert self.link is not None
+                self.link.cancel(command.tag, world.now)
+            else:
+                self.start("taken", command.identity, lent=command)
+        elif command.status == OK and command.operation == "taken":
+            assert command.lent is not None
+            world.counts[f"taken by {command.lent.operation}"] += 1
+            if command.lent.operation == "lock":
+                world.locks.claim(command.lent)
+                world.at(world.now + 3 * world.random.random(), partial(self._unlock, command.lent))
+        elif command.operation == "unlock" and command.status != LINK_FAILED:
+            if not any(
+                (other.operation, other.arguments) == ("unlock", command.arguments)
+                for other in self.commands.values()
+            ):
+                self.unlocked[command.name] = world.now
+        elif (
+            command.lent is not None
+            and command.status in (LINK_FAILED, NO_DISPATCHER)
+            and (command.operation != "taken" or command.lent.of_command)
+        ):
+            # A script, and the keeper of a COMMAND, try again.
+            world.at(world.now + 1, partial(self._unlock, command.lent))
+
+    def _unlock(self, lock: Command) -> None:
+        name, for_command = lock.arguments[:2]
+        if for_command and lock.boot == self.boot and self.here:
+            self.world.locks.unclaim(lock)
+            self.start("unlock-of", name, lock.identity, lent=lock)
+        elif not for_command and self.here:
+            self.world.locks.drop(self, lock.name)
+            self.unlocked[lock.name] = math.inf
+            self.start("unlock", name, lent=lock)
+        self.stir()
+
+    def check_signals(self) -> None:
+        """All signals that stand in the output of this channel were found, and no other ones."""
+        text = bytes(self.output[self.scanned :])
+        self.scanned = len(self.output)
+        lost = Counter(one.decode() for one in SIGNAL.findall(text)) - self.found
+        assert not lost, f"{self.name}: signals in the output that nobody found: {lost}"
+        if self.clean:
+            text = KERNEL_LINES.sub(b"", text)
+            assert self.found == Counter(one.decode() for one in SIGNAL.findall(text))
+            assert self.found.total() + self.malformed == text.count(MARKER)
+        self.reported += self.found
+        if not (self.world.mixture.damaging or self.replayed):
+            assert max(self.reported.values(), default=1) == 1, f"{self.name}: a signal was found twice"
+        self.found, self.malformed = Counter(), 0
+
+    def recorded(self) -> Counter[str]:
+        """The results of its signals in the log; a wait that fails has one, too."""
+        cases = self.world.log.state.results.cases
+        return Counter(c.id for c in cases if c.device == self.name and not c.id.startswith("multinode-"))
 
     def _check_output(self) -> None:
         """`printed`, as far as it must be out, is in `output`, in order."""
@@ -486,9 +695,9 @@ class Device:
 class Log:
     """The group's log: one order for all, that of arrival; each host reads it at its own pace."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, members: tuple[tuple[str, str], ...] | None) -> None:
         self.world = world
-        self.events: list[Event] = [Founded(0.0, b"founded")]
+        self.events: list[Event] = [Founded(0.0, b"founded", members)]
         self.state = GroupState()  # what the log says
         self.state.apply(self.events[0])
         self.on_the_way: list[tuple[float, int, Host, Event]] = []
@@ -542,7 +751,8 @@ class Host:
             self._receive(event)
         for device in devices:
             device.host = self
-            self.engine.join(device.name, device.role, world.now)
+            if device.here:
+                self.engine.join(device.name, device.role, world.now)
 
     def _receive(self, event: Event) -> None:
         self.read += 1
@@ -590,6 +800,16 @@ class Host:
             elif isinstance(item, Cleared):
                 self.engine.regain(device.name, now)
                 self.stir()
+            elif isinstance(item, Rebooted):
+                self.engine.reboot(device.name, item.reason, now)
+                self.stir()
+            elif isinstance(item, Signal | Malformed):
+                if isinstance(item, Malformed):
+                    device.malformed += item.count
+                elif item.kind == "result" and item.fields[0] is not None:
+                    device.found[item.fields[0]] += 1
+                self.engine.report(device.name, item.kind, item.fields, item.offset, now)
+                self.stir()
 
 
 class World:
@@ -597,16 +817,25 @@ class World:
 
     def __init__(self, seed: int, faults: Faults, devices: int = 3, hosts: int = 2) -> None:
         self.random = random.Random(seed)
-        self.faults = faults
+        self.faults = self.mixture = faults
         self.now = 0.0
         self.counts: Counter[str] = Counter()
         self.notices: list[tuple[str | None, str]] = []
         self.all_commands: list[Command] = []
-        self.log = Log(self)
+        self.locks = Locks()
+        self.signals = 0  # text signals that were printed
+        self.messages = 0  # sent
+        roles = ("server", "client", "client")
+        members = tuple((f"d{i}", roles[i % 3]) for i in range(devices))
+        self.log = Log(self, members if faults.members else None)
         self.actions: list[tuple[float, int, Callable[[], None]]] = []
         self._number = 0
-        roles = ("server", "client", "client")
-        self.devices = [Device(self, f"d{i}", roles[i % 3]) for i in range(devices)]
+        self.devices = [Device(self, name, role) for name, role in members]
+        for device in self.devices:
+            if faults.members and self.random.random() < 0.5:
+                self.at(10 * self.random.random(), device.come)
+            else:
+                device.here = True
         self.hosts: list[Host] = []
         for number in range(hosts):
             self.hosts.append(Host(self, self.devices[number::hosts]))
@@ -615,14 +844,16 @@ class World:
         return Channel(lambda: self.random.getrandbits(32), self.log.state.number)
 
     def finished(self, command: Command) -> None:
-        identity = command.identity + command.device.name.encode()
-        changes = command.operation in ("send", "wait", "wait-all", "sync", "event")
-        if command.status == OK and changes:
-            assert self.log.state.known(identity), "acknowledged, but not in the log"
+        if command.status == OK and command.operation not in ("self", "group"):
+            assert self.log.state.known(command.key), "acknowledged, but not in the log"
         if command.operation == "self" and command.status == OK:
             assert command.values == [command.device.name], "another device's answer"
+        if command.operation == "group" and self.mixture.members:
+            assert command.status != OK or len(command.values) == len(self.devices), "not all have come"
         if command.status == OK and command.operation == "wait":
             assert all(v[0] != command.device.name for v in command.values if isinstance(v, list))
+        if command.operation in LENDING and command.values == ["its command has stopped asking"]:
+            return  # for so long nobody took what it was lent: its agent was killed, or nothing came through
         if command.device.replayed and command.status == INTERRUPTED:
             # It seemed to boot anew, and for too long none of its frames came through.
             assert command.values in ([BOOTS], ["the device crashed or booted anew"])
@@ -644,8 +875,9 @@ class World:
                 self.at(time, partial(self._act, action, device))
 
     def _act(self, action: Callable[[Device], None], device: Device) -> None:
-        action(device)
-        device.stir()
+        if device.here:
+            action(device)
+            device.stir()
 
     # -- the run
 
@@ -654,6 +886,7 @@ class World:
         end = self.now + seconds
         self.every(commands, self._command, end)
         self.every(5.0, lambda device: device.say(self._text()), end)
+        self.every(0.5, Device.signal, end)
         self.every(self.faults.printk, lambda device: device.say(device._printk()), end)
         self.every(self.faults.cancel, Device.cancel, end)
         self.every(self.faults.background, Device.turn_round, end)
@@ -661,6 +894,7 @@ class World:
         self.every(self.faults.reboot, Device.reboot, end)
         self.every(self.faults.replay, Device.replay, end)
         self.every(self.faults.outage, self._outage, end)
+        self.every(self.faults.leave, Device.leave, end)
         time = end
         if self.faults.restart:
             time = self.now + self.random.expovariate(self.faults.restart)
@@ -669,6 +903,11 @@ class World:
             time += self.random.expovariate(self.faults.restart)
         self.advance(end)
         self.faults = self.faults.calm()
+        for device in self.devices:
+            # A reboot is known by then.
+            if device.here:
+                device.start("self")
+                device.stir()
         # A wait's own time-out of 20 s, the link's patience, and a margin.
         self.advance(end + 20 + 2 * LINK_TIMEOUT + LEASE)
         open_commands = [c for c in self.all_commands if c.status is None]
@@ -676,12 +915,18 @@ class World:
             f"no progress: {[(c.operation, self.now - c.started) for c in open_commands]}"
         )
         self.counts["commands"] = len(self.all_commands)
+        self.counts["signals"] = self.signals
         for device in self.devices:
             counters = device.channel.counters
             for each in fields(counters):
                 self.counts["host " + each.name] += getattr(counters, each.name)
             assert device.checked[0] == len(device.printed), f"{device.name}: output lost"
+            device.check_signals()
+            lost = device.reported - device.may_lose - device.recorded()
+            assert not lost, f"{device.name}: signals that were found, and are not in the log: {lost}"
+            assert not device.recorded() - device.reported, f"{device.name}: a signal is in the log twice"
         self._compare()
+        self._compare_with_rules()
         return self.counts
 
     def _compare(self) -> None:
@@ -696,12 +941,46 @@ class World:
             assert host.engine.state.results.remarks == state.results.remarks
             coordinator = host.engine.state.coordinator
             assert coordinator.waits() == state.coordinator.waits() == [], "waits that nobody ends"
+            assert coordinator.lent() == state.coordinator.lent() == [], "lent, and nobody takes it back"
             for device in self.devices:
-                for number in range(12):
-                    arguments = (device.name, b"m%d" % number)
+                for message_id in IDS:
+                    arguments = (device.name, message_id)
                     assert coordinator.data_for(*arguments) == state.coordinator.data_for(*arguments)
         senseless = [sentence for _, sentence in self.notices if "makes no sense" in sentence]
         assert not senseless, senseless
+
+    def _compare_with_rules(self) -> None:
+        """The group did as its rules say, and each command was told that."""
+        rules, places = Rules(), dict[bytes, int]()
+        for event in self.log.events:
+            rules.apply(event)
+            places.setdefault(event.identity, len(places))
+        coordinator = self.log.state.coordinator
+        for device in self.devices if not self.mixture.restart else ():
+            # (A dispatcher does not know in which boot another one was.)
+            assert not coordinator.claims_of_commands(device.name), f"{device.name}: a COMMAND's lock is left"
+        for request, well in rules.fulfilled.items():
+            outcome = coordinator.outcome(request)
+            assert outcome is not None
+            assert (outcome.status == OK) == well, outcome
+        assert not rules.open
+        for lock in LOCKS:
+            assert coordinator.holder(lock) == rules.holders.get(lock)
+        printed: dict[tuple[str, bytes], list[object]] = {}
+        for command in sorted(self.all_commands, key=lambda one: places.get(one.key, -1)):
+            if command.status == OK and command.operation == "wait-any":
+                assert command.values[0] == rules.chosen[command.key], "not the first one of --any"
+            if command.status == OK and command.operation == "wait-next":
+                assert command.values == [_told(rules.given[command.key])], "not the next one"
+            if command.operation == "taken":
+                assert command.status != OK or rules.fulfilled[command.key], "taken, and not in the log"
+                lent = command.lent
+                assert lent is not None
+                if rules.fulfilled.get(command.key) and lent.operation == "wait-next":
+                    printed.setdefault((command.device.name, lent.name), []).extend(lent.values)
+        for (name, message_id), values in printed.items():
+            sent = [_told(message) for message in rules.sent[message_id] if message.device != name]
+            assert values == sent[: len(values)], f"{name}: --next of {message_id!r} has gaps"
 
     def advance(self, until: float) -> None:
         while True:
@@ -712,10 +991,14 @@ class World:
             self._turn()
 
     def _next(self) -> float:
-        times = [*(device.due for device in self.devices), *(host.due for host in self.hosts)]
-        if self.actions:
-            times.append(self.actions[0][0])
-        return min(*times, self.log.next())
+        time = self.log.next()
+        if self.actions and self.actions[0][0] < time:
+            time = self.actions[0][0]
+        for device in self.devices:
+            time = min(time, device.due)
+        for host in self.hosts:
+            time = min(time, host.due)
+        return time
 
     def _turn(self) -> None:
         while self.actions and self.actions[0][0] <= self.now:
@@ -736,33 +1019,35 @@ class World:
     def _command(self, device: Device) -> None:
         if len(device.commands) >= 16:
             return
-        message_id = b"m%d" % self.random.randrange(12)
-        timeout = self.random.choice((500, 5000, 20000))
-        size = self.random.choice((0, 5, 5, 5, 600, 3000))
-        operation = self.random.choice(("self", "send", "send", "wait", "wait-all", "sync", "event"))
+        rng = self.random
+        ids = rng.sample(IDS, 3)
+        timeout = rng.choice((500, 5000, 20000))
+        size = rng.choice((0, 5, 5, 5, 600, 3000))
+        operation = rng.choice(OPERATIONS)
+        self.messages += 1
         arguments: dict[str, tuple[object, ...]] = {
-            "self": (),
-            "send": (message_id, [b"k", b"v" * size] if size else []),
-            "wait": (message_id, timeout),
-            "wait-all": (message_id, self.random.choice((None, "client")), timeout),
-            "sync": (message_id, timeout),
+            "send": (ids[0], [b"k", b"%d" % self.messages + b"v" * size] if size else []),
+            "wait": (ids[0], timeout),
+            "wait-any": (ids, timeout, False),
+            "wait-next": (ids[0], timeout, False),
+            "wait-all": (ids[0], rng.choice((None, "client")), timeout),
+            "wait-devices": (ids[0], [each.name for each in rng.sample(self.devices, 2)], timeout, False),
+            "sync": (ids[0], timeout),
+            "sync-some": (ids[0], rng.choice((2, 2, 3, "client")), timeout, False),
+            "lock": (rng.choice(LOCKS), rng.random() < 0.5, timeout, False),
         }
         device.start(operation, *arguments.get(operation, ()))
 
     def _outage(self, device: Device) -> None:
         device.silent_until = self.now + self.random.random() * 3
-        device.up.queue.clear()
-        device.down.queue.clear()
-        device.clean = False
-        # What was on the line is gone: it is no longer due. What the host holds back may come out all the same.
-        device.frame_bytes += len(device.printed) - device.checked[0]
-        device.printed = device.printed[: device.checked[0]]
+        device.lose_line()
 
     def _restart(self) -> None:
         """One host's dispatcher ends, and begins again with what is in the log."""
         old = self.random.choice(self.hosts)
         for device in old.devices.values():
             device.close_channel()
+            device.may_lose |= device.reported - device.recorded()
             device.stir()
         self.counts["restarts"] += 1
         # What it was about to append gets into the log, or is gone with it.

@@ -1,40 +1,55 @@
 # SPDX-License-Identifier: MIT
 """A command's side, the long way: how it asks the agent, and through it the dispatcher."""
 
-from . import console
-from .meeting import meet
+from .context import Context
 from .thin import ACTED, converse, receive
 from .wire.vocabulary import INTERRUPTED, LINK_FAILED, NO_DISPATCHER, CommandError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket as Socket
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
+
+    from .console import Console
 
 # An agent that is killed is replaced, and the request sent again, so often.
 TRIES = 5
 
 
-def ask(message: bytes, environ: "Mapping[str, str]") -> "tuple[bytes, Callable[[], None]]":
-    """The packed reply to a packed request, and what to call once that is done with.
+class Client(Context):
+    """The context of a command that is a process of its own. It starts the agent where there is none."""
 
-    A command that ends before gives back what the reply gave to it. Raises CommandError where there is no reply.
-    """
-    port = console.find(environ)
-    try:
-        for _ in range(TRIES):
-            reply = _ask(port, message)
-            if reply is not None:
-                return reply
-    finally:
-        port.close()
-    raise CommandError(
-        LINK_FAILED, "the agent for %s ended %d times before it had a reply" % (port.path, TRIES)
-    )
+    _let_go = None  # type: Callable[[], None] | None
+
+    def take(self) -> None:
+        Context.take(self)
+        if self._let_go is not None:
+            self._let_go()
+
+    def _ask(self, message: bytes, borrows: bool) -> bytes:
+        from .console import find
+
+        port = find(self.environ)
+        try:
+            for _ in range(TRIES):
+                answer = _ask(port, message)
+                if answer is not None:
+                    reply, let_go = answer
+                    if borrows:
+                        # Where the command ends before, what the reply gave goes back.
+                        self._let_go = let_go
+                    else:
+                        let_go()
+                    return reply
+        finally:
+            port.close()
+        raise CommandError(
+            LINK_FAILED, "the agent for %s ended %d times before it had a reply" % (port.path, TRIES)
+        )
 
 
-def _ask(port: console.Console, message: bytes) -> "tuple[bytes, Callable[[], None]] | None":
-    """The same, or None if the agent ended before it had a reply."""
+def _ask(port: "Console", message: bytes) -> "tuple[bytes, Callable[[], None]] | None":
+    """The packed reply, and what to call once that is done with; or None if the agent ended before it had a reply."""
     agent = _connect(port)
 
     def let_go() -> None:
@@ -57,8 +72,10 @@ def _ask(port: console.Console, message: bytes) -> "tuple[bytes, Callable[[], No
     return reply, let_go  # type: ignore[return-value]
 
 
-def _connect(port: console.Console) -> "Socket":
+def _connect(port: "Console") -> "Socket":
     """A connection to the console's agent, which is started if there is none."""
+    from .meeting import meet
+
     while True:
         try:
             agent, elected = meet(port.key())

@@ -8,12 +8,12 @@ from .wire.vocabulary import IDENTITY_SIZE, OK, CommandError, pack_request, unpa
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from typing import Any
 
 
 class Context:
-    """What a command works with, as a process of its own.
+    """What a command works with. Who asks the dispatcher for it, a subclass knows: Client or Errand.
 
     :param name: the command's name, for messages.
     :param environ: the environment.
@@ -26,7 +26,6 @@ class Context:
         self.environ = environ
         self._identity = identity
         self.borrowed = b""  # identity of the request that has borrowed something
-        self._let_go: "Callable[[], None] | None" = None
 
     def write(self, data: "bytes | str") -> None:
         """Print an answer; raises OSError where that fails."""
@@ -52,8 +51,6 @@ class Context:
     def take(self) -> None:
         """Tell the dispatcher that what was borrowed is safe. Raises CommandError: it has gone back, or nobody knows."""
         self.request("taken", self.borrowed)
-        if self._let_go is not None:
-            self._let_go()
 
     def _exchange(self, borrows: bool, operation: str, arguments: "tuple[object, ...]") -> "list[Any]":
         from .entropy import random_bytes
@@ -70,14 +67,8 @@ class Context:
         return values
 
     def _ask(self, message: bytes, borrows: bool) -> bytes:
-        from .client import ask
-
-        reply, let_go = ask(message, self.environ)
-        if borrows:
-            self._let_go = let_go
-        else:
-            let_go()
-        return reply
+        """The packed reply to a packed request; raises CommandError where there is none."""
+        raise NotImplementedError
 
     def replace(self, path: str, content: bytes) -> None:
         """Put a new file in the place of another; raises OSError."""

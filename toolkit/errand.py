@@ -7,7 +7,7 @@ that it has had so far. So commands are written as if they could wait.
 """
 
 from .arguments import to_bytes
-from .cli import environment, meant, run, without_cr
+from .call import environment, meant, run, without_cr
 from .commands import NEED_ONLY_CONTEXT
 from .context import Context
 from .thin import ERR, ERRAND, FILE, OUT, STATUS

@@ -3,6 +3,9 @@
 
 import sys
 
+# What a shell reports for a command that it does not find.
+NOT_FOUND = 127
+
 # Of each module, the package in Yocto, which splits Python more finely than others.
 _YOCTO = {"_socket": "python3-io", "termios": "python3-io", "select": "python3-io", "fcntl": "python3-fcntl"}
 

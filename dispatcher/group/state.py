@@ -89,8 +89,6 @@ class GroupState:
             if self.founded is None:
                 raise ValueError("the log does not begin with the event that founds its group")
             raise ValueError("the group is founded twice")
-        if isinstance(event, Reported | Left) and not self.coordinator.joined(event.device):
-            raise ValueError(f"{event.device!r} never joined the group")
         outcomes = self.coordinator.apply_new(event)
         self.changes += 1
         if isinstance(event, _OF_SHARES):

@@ -65,7 +65,7 @@ class Observer(Protocol):
 class Group:
     """A group; call `open` first, then attach consoles to it.
 
-    :param readers: are given each event of the log, after the engine.
+    :param readers: are given each event of the log, after the engine, but for those that can't be in a log there.
     """
 
     def __init__(
@@ -208,9 +208,9 @@ class Group:
             self._observer.result(case, counts)
 
     def _receive_event(self, event: Event) -> None:
-        self.engine.receive_event(event, self._loop.time())
-        for reader in self._readers:
-            reader(event)
+        if self.engine.receive_event(event, self._loop.time()):
+            for reader in self._readers:
+                reader(event)
         self._unsettled += 1
         if self._opening:
             if not self._unsettled % TELL_AFTER:

@@ -41,6 +41,7 @@ MARKER_TIME = 0.25
 GUESSES_PER_SECOND = 20_000.0
 
 _ESCAPE = MARKER[:1]
+_MARKER_SIZE, _TERMINATOR_SIZE = len(MARKER), len(TERMINATOR)
 _LINE_FEED = 0x0A
 # What a kernel message with a time stamp begins with, or may yet begin with. Without this sign
 # one is not looked for behind an ESC, and behind ESC ] only if that begins no sequence of others.
@@ -63,6 +64,7 @@ def _rest_of_marker(seen: int) -> bytes:
 _MARKER = re.compile(_ESCAPE + _rest_of_marker(1))
 # Frames in a row with nothing inside that is not of their alphabet.
 _FRAMES = re.compile(rb"(?:\x1b\]5282;[A-Za-z0-9_-]{%d,%d}+\x1b\\)++" % (CHECK_SIZE, MAX_FRAME))
+_AROUND = _MARKER_SIZE + _TERMINATOR_SIZE
 _CONTENTS, _BETWEEN = slice(len(MARKER), -len(TERMINATOR)), TERMINATOR + MARKER
 # The ways in which a frame ends: its terminator, another frame's marker, a terminator with lines inside.
 _END = re.compile(rb"\x1b(?:\\|(\]5282;)|[^\x1b]*?\n\\)")
@@ -174,45 +176,59 @@ class Demultiplexer:
 
     def _scan(self, data: bytes, position: int, events: list[Event], final: bool) -> int:
         """Append the events of `data`; returns where that begins which may yet become a frame or an echo."""
+        size = len(data)
         text = 0  # where the output begins that has no event yet
         searched, self._searched = 0 if position else self._searched, 0
-        marker, content = _find_marker(data, position)
+        marker = content = -2  # where the next candidate begins, and its marker ends; -1 if there is none
         comment = -1  # where the next line of ours may begin
         fresh = self._fresh and position == 0
+        awaited = self._echoes.awaited
         while True:
-            if 0 <= marker < position:
-                marker, content = _find_marker(data, position)
+            if marker < position and marker != -1:
+                marker = data.find(_ESCAPE, position)
+                content = marker + _MARKER_SIZE
+                if marker >= 0 and not data.startswith(MARKER, marker):
+                    marker, content = _find_marker(data, marker)
             if comment < position and (comment := data.find(LINE_MARKER[:1], position)) < 0:
-                comment = len(data)
-            limit = len(data) if marker < 0 else marker
-            echo = None
-            if comment < limit or self._echoes.awaited:
+                comment = size
+            limit = size if marker < 0 else marker
+            if comment < limit or awaited:
                 echo = self._echoes.find(data, position, limit, fresh=fresh, final=final)
-            if echo is not None:
-                start, end = echo
-                if end < 0:
-                    break
-                if start > text:
-                    events.append(Output(data[text:start]))
-                events.append(Echo(data[start:end]))
-                self._echoes.take(events[-1].raw)
-                text = position = end
-                searched, fresh = 0, True
-                continue
-            if marker >= 0:
-                start = marker
-                frames = _FRAMES.match(data, start)
-                if frames is not None:
+                if echo is not None:
+                    start, end = echo
+                    if end < 0:
+                        break
                     if start > text:
                         events.append(Output(data[text:start]))
-                    _read_frames(frames.group(), events)
-                    text = position = frames.end()
-                    searched, fresh = 0, not isinstance(events[-1], Damaged)
+                    events.append(Echo(data[start:end]))
+                    self._echoes.take(events[-1].raw)
+                    awaited = self._echoes.awaited
+                    text = position = end
+                    searched, fresh = 0, True
                     continue
-                event, end = self._frame(data, start, content, searched)
-            else:
-                start = len(data) if final else self._echoes.beginning(data, position)
+            start, tried = marker, -1
+            if start < 0:
+                start = size if final else self._echoes.beginning(data, position)
                 break
+            if start > text and content - start == _MARKER_SIZE:
+                # As nearly all are: one by itself, and whole.
+                stop = tried = data.find(TERMINATOR, content, content + MAX_FRAME)
+                body = decode_frame(data[content:stop]) if stop >= 0 else None
+                if body is not None:
+                    events.append(Output(data[text:start]))
+                    text = position = stop + _TERMINATOR_SIZE
+                    events.append(Frame(data[start:text], body))
+                    searched, fresh = 0, True
+                    continue
+            frames = _FRAMES.match(data, start)
+            if frames is not None:
+                if start > text:
+                    events.append(Output(data[text:start]))
+                text = position = frames.end()
+                _read_frames(frames.group(), events)
+                searched, fresh = 0, not isinstance(events[-1], Damaged)
+                continue
+            event, end = self._frame(data, start, content, searched, tried)
             searched = 0
             if end < 0:
                 break
@@ -230,10 +246,12 @@ class Demultiplexer:
         self._fresh = fresh
         return start
 
-    def _frame(self, data: bytes, start: int, content: int, searched: int) -> tuple[Event | None, int]:
+    def _frame(
+        self, data: bytes, start: int, content: int, searched: int, tried: int
+    ) -> tuple[Event | None, int]:
         """The frame whose marker ends at `content`, and where it ends: -1 while that is open.
 
-        None where it is no frame: then only its marker is done with.
+        None where it is no frame: then only its marker is done with. It is not whole with a terminator at `tried`.
         """
         if content < 0:
             return None, -1
@@ -249,7 +267,7 @@ class Demultiplexer:
         stop, after = end.span()
         frame = data[content:stop]
         whole = content - start == len(MARKER)
-        body = None if end.lastindex or b"\n" in frame else decode_frame(frame)
+        body = None if end.lastindex or stop == tried or b"\n" in frame else decode_frame(frame)
         if whole and body is not None and after - stop == len(TERMINATOR):
             return Frame(data[start:after], body), after
         if whole and (end.lastindex or len(frame) < CHECK_SIZE) and (junk := _JUNK.match(data, start)):
@@ -272,30 +290,24 @@ class Demultiplexer:
 
 def _read_frames(frames: bytes, events: list[Event]) -> None:
     """Append the events of frames in a row; those that are damaged become one."""
-    damaged: list[bytes] = []
+    start = end = 0
     for content in frames[_CONTENTS].split(_BETWEEN):
+        begin = end
+        end += len(content) + _AROUND
         body = decode_frame(content)
         if body is None:
-            damaged.append(content)
             continue
-        if damaged:
-            events.append(_damaged(damaged))
-            damaged = []
-        events.append(Frame(MARKER + content + TERMINATOR, body))
-    if damaged:
-        events.append(_damaged(damaged))
-
-
-def _damaged(contents: list[bytes]) -> Damaged:
-    return Damaged(MARKER + _BETWEEN.join(contents) + TERMINATOR, b"")
+        if start < begin:
+            events.append(Damaged(frames[start:begin], b""))
+        events.append(Frame(frames[begin:end], body))
+        start = end
+    if start < end:
+        events.append(Damaged(frames[start:], b""))
 
 
 def _find_marker(data: bytes, position: int) -> tuple[int, int]:
     """Where a marker begins and ends, which is -1 where the data ends in it; both are -1 if there is none."""
-    start = data.find(_ESCAPE, position)
-    if start < 0 or data.startswith(MARKER, start):
-        return start, start + len(MARKER)
-    match = _MARKER.search(data, start)
+    match = _MARKER.search(data, position)
     while match is not None:
         start, content = match.span()
         if match.lastindex is not None:

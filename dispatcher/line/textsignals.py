@@ -82,6 +82,11 @@ class Grammar(Generic[Item]):
         whole = re.escape(marker)
         head, end, tail = map(re.escape, marker.partition(b">"))
         self.nests = not end
+        # A text as nearly all are: with a word that is one, and nothing inside that may be more than text.
+        self.simple = re.compile(
+            rb"%b((?:%b)(?=[\s>])[^\[<>\n]{0,%d}+)>"
+            % (whole, b"|".join(map(re.escape, self.words)), MAX_SIGNAL)
+        )
         another = rb"|(?=%b)" % whole if self.nests else b""
         begun_anew = rb"|%b>(?:%b(?=%b))?" % (head, tail, whole) if end else b""
         no_word = rb"(?!\s*+(?:%b)[\s>])" % b"|".join(map(re.escape, self.words))
@@ -115,7 +120,10 @@ class Grammar(Generic[Item]):
 _STRAYS = re.compile(rb"(?:<%b(?=<%b|[^L<\[]))+" % (_LINES, _STAMP.pattern))
 
 
-@dataclass(frozen=True, slots=True)
+# Frozen classes would take three times as long to make: nobody changes what was found.
+
+
+@dataclass(slots=True)
 class Signal:
     """`kind` and `fields` as in `events.Reported`.
 
@@ -127,7 +135,7 @@ class Signal:
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Malformed:
     """What begins as a signal and is none: its first bytes, and a reason for a person.
 
@@ -204,6 +212,11 @@ class TextScanner(Generic[Item]):
         if match is None:
             return len(data)
         start, end = match.span()
+        simple = self._grammar.simple.match(data, start)
+        if simple is not None and (size := simple.end() - start) <= MAX_SIGNAL:
+            offset = self._offset(data, start)
+            found += self._read(simple[1], offset, offset + size)
+            return simple.end()
         many = self._find_many(data, start, found)
         if many is not None:
             found.append(many[0])
@@ -331,17 +344,17 @@ class TextScanner(Generic[Item]):
         return self._end - len(data) + position
 
     def _whole(self, end: int) -> list[Item | Malformed]:
-        text = bytes(self._text[len(self._grammar.marker) :])
-        found: list[Item | Malformed] = []
-        try:
-            item = self._grammar.read(text, self._pieces[0][1], end)
-        except ValueError as error:
-            found.append(self._malformed(str(error)))
-        else:
-            if item is not None:
-                found.append(item)
+        found = self._read(bytes(self._text[len(self._grammar.marker) :]), self._pieces[0][1], end)
         self._drop(len(self._text))
         return found
+
+    def _read(self, text: bytes, start: int, end: int) -> list[Item | Malformed]:
+        """What a whole text says that stands there in the output."""
+        try:
+            item = self._grammar.read(text, start, end)
+        except ValueError as error:
+            return [Malformed((self._grammar.marker + text)[:MAX_SHOWN], str(error), start)]
+        return [] if item is None else [item]
 
     def _malformed(self, reason: str, size: int = MAX_SHOWN) -> Malformed:
         return Malformed(bytes(self._text[: min(size, MAX_SHOWN)]), reason, self._pieces[0][1])
@@ -378,7 +391,7 @@ def _read(text: bytes, start: int, end: int) -> Signal | None:
     if name not in _READERS:
         raise ValueError(f"there is no signal '{name[:40].decode(errors='backslashreplace')}'")
     kind, values = _READERS[name](rest)
-    fields = tuple(None if value is None else value.decode("utf-8", "surrogateescape") for value in values)
+    fields = tuple([None if value is None else value.decode("utf-8", "surrogateescape") for value in values])
     check_report(kind, fields)
     return Signal(kind, fields, end if kind == "case-start" else start)
 

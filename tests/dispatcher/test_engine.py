@@ -13,7 +13,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dispatcher import engine as engine_module
-from dispatcher.engine import ABANDONED, IMPATIENT, MANY_CALLS, MAX_MALFORMED_SHOWN, RETRY_PAUSE
+from dispatcher.engine import ABANDONED, IMPATIENT, MAX_MALFORMED_SHOWN
+from dispatcher.group import appends
+from dispatcher.group.appends import RETRY_PAUSE
 from dispatcher.group.events import (
     Ended,
     Event,
@@ -23,11 +25,15 @@ from dispatcher.group.events import (
     Lost,
     Released,
     Reported,
+    Resting,
     Sent,
+    Taken,
+    Unlocked,
     Waiting,
+    WaitKind,
 )
+from dispatcher.group.misuse import MANY_CALLS
 from dispatcher.group.operations import MAX_ID, OPERATIONS
-from dispatcher.group.state import GroupState
 from tests.dispatcher.hosts import EPOCH, MEMBERS, Asked, Lab
 from toolkit.wire.vocabulary import INTERRUPTED, LINK_FAILED, MAX_DATA, MAX_REPLY, NO, OK, USAGE
 
@@ -50,7 +56,7 @@ def nothing_is_left(lab: Lab) -> bool:
         or engine._borrowers.of_request
         or engine._borrowers.by_handle
         or engine._borrowed
-        or engine._pending
+        or engine._appends.pending
         or engine._given_up
         or engine._held
     )
@@ -507,7 +513,7 @@ def test_what_no_command_waits_for_is_appended_again_until_it_is_there(lab: Lab)
 
 
 def test_what_is_kept_for_later_is_bounded(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "MAX_UNAPPENDED", 3)
+    monkeypatch.setattr(appends, "MAX_UNAPPENDED", 3)
     lab.log.failure = FULL
     for number in range(10):
         lab.report("server-1", "event", str(number))
@@ -615,13 +621,49 @@ def test_a_declared_device_that_is_lost_at_once_has_joined_before_all_else(then:
     assert nothing_is_left(lab)
 
 
-def test_what_comes_of_a_device_that_was_only_declared_is_no_event() -> None:
-    state = GroupState()
-    state.apply(Founded(0.0, b"founded", (("a", "r"),)))
-    for event in (Left(0.0, "a", b"1", "ended"), Reported(0.0, "a", b"2", "event", ("x",), 0)):
-        with pytest.raises(ValueError, match="'a' never joined"):
-            state.apply(event)
-    assert state.changes == 1
+OF_DEVICES: list[Event] = [
+    Sent(0.0, "d", b"sent", b"x", ()),
+    *(
+        Waiting(0.0, "d", kind.value.encode(), kind, b"x", whom, None, confirms=confirms)
+        for kind in WaitKind
+        for whom in (None, "nosuch", ("nosuch",), 5)
+        for confirms in (False, True)
+    ),
+    Taken(0.0, "d", b"taken", b"of a"),
+    Unlocked(0.0, "d", b"unlocked", b"lock"),
+    Unlocked(0.0, "d", b"unlocked", b"lock", b"of a"),
+    Lost(0.0, "d", b"lost", "it boots", boots=True),
+    Left(0.0, "d", b"left", "ended"),
+    Reported(0.0, "d", b"reported", "result", ("t", "fail", None, None), 0),
+    Resting(0.0, b"resting", (b"of d", b"of a"), ""),
+    Released(0.0, b"released", b"of d", 1, "timed out"),
+]
+
+
+@pytest.mark.parametrize("at_work", [False, True])
+@pytest.mark.parametrize("members", [None, (("a", "r"), ("d", "r"))])
+def test_what_another_host_says_of_a_device_that_has_not_joined_does_no_harm(
+    members: tuple[tuple[str, str], ...] | None, at_work: bool
+) -> None:
+    for event in OF_DEVICES:
+        log: list[Event] = [
+            Founded(EPOCH, b"founded", members),
+            Joined(0.0, "a", b"joined", "r"),
+            Waiting(0.0, "a", b"of a", WaitKind.LOCK, b"lock", None, None, confirms=True),
+        ]
+        lab = Lab({"a": "r"} if at_work else {}, log=log)
+        before = lab.engine.state.changes
+        of_device = not isinstance(event, Released | Resting)
+        for _ in range(2):  # the second one may find what the first one has left
+            assert lab.engine.receive_event(event, lab.now) != of_device
+        # A wait that began all the same would fail now.
+        lab.engine.receive_event(Released(0.0, b"end", event.identity, 1, "timed out"), lab.now)
+        lab.turn()
+        told = [sentence for _, sentence in lab.notices]
+        refused = "ignored an invalid event of the group log: 'd' never joined the group"
+        assert told == [refused, refused] * of_device
+        assert lab.engine.state.changes == before + 1 + (not of_device)
+        assert lab.engine.state.coordinator.holder(b"lock") == "a"
 
 
 def test_that_a_device_is_lost_or_there_is_not_appended_again_once_it_is_over(lab: Lab) -> None:

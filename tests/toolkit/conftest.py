@@ -102,6 +102,8 @@ def _candidates() -> list[str]:
     candidates = [sys.executable, *filter(None, map(shutil.which, names))]
     if shutil.which("pyenv"):
         root = subprocess.run(["pyenv", "root"], capture_output=True, text=True, check=True).stdout.strip()
+        # Its wrappers take long, and start what is listed here.
+        candidates = [candidate for candidate in candidates if Path(candidate).parent != Path(root, "shims")]
         candidates += map(str, Path(root, "versions").glob("*/bin/python3"))
     return [candidate for candidate in candidates if os.access(candidate, os.X_OK)]
 

@@ -114,14 +114,14 @@ def _keep(name: bytes, request: bytes, console: str, pipe: int) -> None:
         _signal.signal(number, _signal.SIG_IGN)
     # Only now: without bytecode these take long to compile, and until here ^C ends the keeper.
     from toolkit.agent import let_go_of_files
-    from toolkit.context import Context
+    from toolkit.client import Client
 
     # Whoever reads what COMMAND prints does not wait for the keeper, and the agent sees when lava-lock ends.
     # File 0 may be all that there is of the console.
     let_go_of_files({pipe, 0})
     if os.read(pipe, 1):
         return
-    context = Context("lava-lock", {"LAVA_CONSOLE": console})
+    context = Client("lava-lock", {"LAVA_CONSOLE": console})
     for _ in range(_TRIES):
         try:
             context.request("unlock-of", name, request)

@@ -20,7 +20,6 @@ from pathlib import Path
 
 import pytest
 
-import build_zipapp
 from dispatcher.commands.serve import parse_consoles
 from dispatcher.errors import UsageError
 from dispatcher.group.events import Event, Founded, Joined, Reported, Waiting, WaitKind, to_json
@@ -28,10 +27,9 @@ from tests.dispatcher.lavabox_process import PATIENCE, Lavabox, variables
 
 
 @pytest.fixture(scope="module")
-def commands(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def commands(box: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the lava-* commands."""
     folder = tmp_path_factory.mktemp("commands")
-    box = build_zipapp.build(folder / "lavabox")
     subprocess.run([box, "--install", "-s", folder], check=True)
     # For the box to be started by.
     (folder / "python3").symlink_to(Path(sys.executable).resolve())

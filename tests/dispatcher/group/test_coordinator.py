@@ -510,13 +510,6 @@ PLAYS = {
         wait a y as w
         join b server -> a!1
     """,
-    "nobody is left to send when the last one joins": """
-        found a:r b:r
-        join b r
-        leave b
-        wait a x
-        join a r -> a!1
-    """,
     "who was not declared takes no member's place": """
         found a:r b:r
         join a r

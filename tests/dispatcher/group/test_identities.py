@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""The identities of a group: as a dict has them, in a fraction of its memory."""
+"""The identities of a group: as a dict has them, in a fraction of its memory and without its pauses."""
 
 import random
 import sys
-from array import array
 
+import pytest
+
+from dispatcher.group import identities as module
 from dispatcher.group.identities import Identities
 
 
@@ -36,7 +38,21 @@ def test_many_take_little_memory() -> None:
     identities: Identities[None] = Identities()
     for number in range(50_000):
         identities[chance.randbytes(8) + b"d%d" % (number % 10)] = f"d{number % 10}"
-    assert len(identities._newest) + len(identities._others) < 3000
-    chunks = [chunk for numbers in identities._settled.values() for chunk in numbers._chunks]
-    assert all(isinstance(chunk, array) for chunk in chunks)
-    assert sum(map(sys.getsizeof, chunks)) < 50_000 * 20
+    assert not identities._others
+    assert sum(map(sys.getsizeof, identities._strings.values())) < 50_000 * (20 + 60)
+
+
+def test_what_stands_across_the_borders_of_others_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_STRINGS", 1)
+    identities: Identities[None] = Identities()
+    for known in (b"12345678d", b"abcdefghd"):
+        identities[known] = "d"
+    (string,) = identities._strings.values()
+    for begin in range(len(string)):
+        for end in range(begin + 8, len(string) + 1):
+            part = bytes(string[begin:end])
+            assert (
+                (part in identities)
+                == (part in (b"12345678d", b"abcdefghd"))
+                == (identities.get(part) == "d")
+            )

@@ -284,7 +284,7 @@ def test_nor_is_one_on_a_busy_machine(box: Path, tmp_path: Path) -> None:
     script.write_text(CHAIN)
     busy = [subprocess.Popen(["/bin/sh", "-c", "while :; do :; done"]) for _ in range(6)]
     try:
-        status, text = run(box, tmp_path, "--role", f"peer*3=sh {script} 10")
+        status, text = run(box, tmp_path, "--role", f"peer*3=sh {script} 4")
     finally:
         for process in busy:
             process.kill()

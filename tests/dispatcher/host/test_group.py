@@ -14,6 +14,7 @@ from dispatcher.group.events import Event, Founded, Joined, Sent
 from dispatcher.grouplog.file import FileGroupLog
 from dispatcher.host import group
 from dispatcher.host.group import Group
+from dispatcher.report.flow.model import Fold
 
 EVENTS = 500
 
@@ -57,5 +58,18 @@ def test_what_a_group_keeps_is_frozen_from_time_to_time_and_after_a_replay(
         assert gc.get_freeze_count() > EVENTS
         assert gc.isenabled()
         await of_log.close()
+
+    asyncio.run(body())
+
+
+def test_an_event_that_can_not_be_in_the_log_there_is_given_to_no_reader(tmp_path: Path) -> None:
+    async def body() -> None:
+        flow, log = Fold(), FileGroupLog(tmp_path / "log")
+        of_log = Group(Engine(b"host 001"), log, Nobody(), [flow.apply])
+        await of_log.open(Founded(0.0, b"founded"))
+        for event in (Sent(0.0, "stranger", b"s", b"id", ()), *events()):
+            log.append(event)
+        await of_log.close()
+        assert list(flow.flow.devices) == ["d"]
 
     asyncio.run(body())

@@ -462,7 +462,7 @@ def test_what_is_too_much_for_a_table_is_left_out_and_said(monkeypatch: pytest.M
     )
 
 
-MANY = 20_000
+MANY = 10_000
 BARRIER = range(1500)
 
 
@@ -484,7 +484,7 @@ BARRIER = range(1500)
     ids=["results", "devices", "open waits", "barrier"],
 )
 def test_long_logs(events: list[Event], form: str) -> None:
-    """Each would take minutes if the time grew with the square of the length."""
+    """Each would take a minute or more if the time grew with the square of the length."""
     fold_ = Fold()
     for event in (joined("a", "a"), joined("b", "b"), *events):
         fold_.apply(event)

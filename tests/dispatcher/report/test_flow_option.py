@@ -13,13 +13,13 @@ DEVICES = (
 )
 
 
-def run(folder: Path, *arguments: str) -> tuple[int, str]:
-    with Lavabox("sim", *arguments, cwd=folder) as process:
+def run(box: Path, folder: Path, *arguments: str) -> tuple[int, str]:
+    with Lavabox("sim", "--box", str(box), *arguments, cwd=folder) as process:
         return process.finish(), process.text
 
 
-def test_a_run_is_drawn_in_every_form(tmp_path: Path) -> None:
-    status, text = run(tmp_path, "--flow", "flow.html", "--group-log", "group.log", *DEVICES)
+def test_a_run_is_drawn_in_every_form(box: Path, tmp_path: Path) -> None:
+    status, text = run(box, tmp_path, "--flow", "flow.html", "--group-log", "group.log", *DEVICES)
     assert status == 0, text
     page = (tmp_path / "flow.html").read_text()
     assert "<title>Flow of server-1, client-1 and client-2</title>" in page
@@ -28,19 +28,19 @@ def test_a_run_is_drawn_in_every_form(tmp_path: Path) -> None:
         assert process.finish() == 0
         assert "client (2 devices)" in process.text
         assert "lava-send ready port=5201" in process.text
-    status, text = run(tmp_path, "--flow", "flow.md", *DEVICES)
+    status, text = run(box, tmp_path, "--flow", "flow.md", *DEVICES)
     assert status == 0
     assert (
         (tmp_path / "flow.md").read_text().startswith("| time | `server-1 (server)` | `client (2 devices)` |")
     )
-    status, text = run(tmp_path, "--flow", "-", *DEVICES)
+    status, text = run(box, tmp_path, "--flow", "-", *DEVICES)
     assert status == 0
     assert text.index("| time") > text.index("\ndevice ")
 
 
-def test_a_run_that_hangs_is_drawn_too(tmp_path: Path) -> None:
+def test_a_run_that_hangs_is_drawn_too(box: Path, tmp_path: Path) -> None:
     devices = ("--role", "a=lava-wait never", "--role", "b=lava-wait-all never a")
-    status, text = run(tmp_path, "--timeout", "5", "--flow", "flow.txt", *devices)
+    status, text = run(box, tmp_path, "--timeout", "5", "--flow", "flow.txt", *devices)
     assert status == 1, text
     flow = (tmp_path / "flow.txt").read_text()
     assert "lava-wait never" in flow
@@ -56,9 +56,11 @@ def test_a_run_that_hangs_is_drawn_too(tmp_path: Path) -> None:
         ("folder.html", 1, "--flow: folder.html is a folder"),
     ],
 )
-def test_what_can_not_be_written_is_said_first(path: str, status: int, sentence: str, tmp_path: Path) -> None:
+def test_what_can_not_be_written_is_said_first(
+    path: str, status: int, sentence: str, box: Path, tmp_path: Path
+) -> None:
     (tmp_path / "folder.html").mkdir()
-    got, text = run(tmp_path, "--flow", path, "--role", "a=echo began")
+    got, text = run(box, tmp_path, "--flow", path, "--role", "a=echo began")
     assert got == status
     assert sentence in text
     assert "began" not in text

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-import build_zipapp
 from dispatcher.consoles.processes import become_subreaper, reap_orphans
 from dispatcher.consoles.ptyprocess import PtyProcess
 from dispatcher.simulator.judge import Leader, doings
@@ -91,19 +90,19 @@ sys.exit(main())
 """
 
 
-def test_silence_is_told_of_where_nobody_waits(tmp_path: Path) -> None:
+def test_silence_is_told_of_where_nobody_waits(box: Path, tmp_path: Path) -> None:
     line = first_line_with(
-        "nothing has happened", tmp_path, "--role", "a=read x", "--role", "b=sleep 1000; true"
+        "nothing has happened", box, tmp_path, "--role", "a=read x", "--role", "b=sleep 1000; true"
     )
     assert re.search(
         r": a-1 runs .*`, which waits for something to be typed; b-1 runs `sleep 1000`\n", line
     ), line
 
 
-def test_a_server_that_hides_a_dead_end_is_named(tmp_path: Path) -> None:
+def test_a_server_that_hides_a_dead_end_is_named(box: Path, tmp_path: Path) -> None:
     server = f"{sys.executable} -c 'import socket; socket.create_server((\"127.0.0.1\", 0)).accept()' & "
     line = first_line_with(
-        "perhaps", tmp_path, "--role", f"a={server} lava-wait x", "--role", "b=lava-wait y"
+        "perhaps", box, tmp_path, "--role", f"a={server} lava-wait x", "--role", "b=lava-wait y"
     )
     assert re.search(
         r"perhaps a dead end: .*`lava-wait .* But a-1 has `.*socket.*` \(process \d+\), which may do something yet\. "
@@ -112,9 +111,8 @@ def test_a_server_that_hides_a_dead_end_is_named(tmp_path: Path) -> None:
     ), line
 
 
-def first_line_with(words: str, folder: Path, *arguments: str) -> str:
+def first_line_with(words: str, box: Path, folder: Path, *arguments: str) -> str:
     """The first line with these words that a simulation prints, which is then stopped."""
-    box = build_zipapp.build(folder / "lavabox")
     process = subprocess.Popen(
         [sys.executable, "-c", QUICK, "sim", "--box", str(box), "--timeout", "50", *arguments],
         cwd=folder,

@@ -3,12 +3,11 @@
 
 from pathlib import Path
 
-import build_zipapp
 from tests.cluster import Lab3, check_log, leader_killed
 
 
-def test_the_leader_of_three_servers_is_killed(tmp_path: Path) -> None:
-    lab = Lab3(tmp_path, build_zipapp.build(tmp_path / "lavabox"), hosts=2, devices_each=2)
+def test_the_leader_of_three_servers_is_killed(box: Path, tmp_path: Path) -> None:
+    lab = Lab3(tmp_path, box, hosts=2, devices_each=2)
     try:
         lab.rounds(1)
         steps = leader_killed(lab)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-import build_zipapp
 from tests.dispatcher.grouplog.natsserver import NatsServer, url
 from tests.dispatcher.host.coordinator_process import Coordinator
 from tests.dispatcher.host.lavaclient import Job
@@ -28,9 +27,15 @@ def lab(tmp_path: Path) -> str:
     return url(tmp_path)
 
 
-def test_a_group_on_three_hosts(lab: str, tmp_path: Path) -> None:
+@pytest.fixture
+def sim(box: Path) -> tuple[str, ...]:
+    """`lavabox sim` with the box of all tests: each run would build one."""
+    return ("sim", "--box", str(box))
+
+
+def test_a_group_on_three_hosts(lab: str, tmp_path: Path, sim: tuple[str, ...]) -> None:
     (tmp_path / "members").write_text("server  # on the first host\n\nclient*2\nlast:client\n")
-    options = ("sim", "--group-log", lab, "--group", "k7", "--members", "members", "--timeout", "120")
+    options = (*sim, "--group-log", lab, "--group", "k7", "--members", "members", "--timeout", "120")
     setup = "export LAVA_MULTI_NODE_CACHE=$PWD/$(lava-self).cache; "
     with (
         Lavabox(*options, "--role", f"server={SERVER}", cwd=tmp_path) as one,
@@ -64,11 +69,12 @@ def test_a_group_on_three_hosts(lab: str, tmp_path: Path) -> None:
     assert (status, "has no group k7" in text) == (1, True)
 
 
-def test_every_kind_of_dispatcher_in_one_group(lab: str, tmp_path: Path) -> None:
+def test_every_kind_of_dispatcher_in_one_group(
+    lab: str, tmp_path: Path, box: Path, sim: tuple[str, ...]
+) -> None:
     """A hook alone, a hook and a dispatcher of LAVA's at a coordinator, a console of a served lab, a simulator."""
     commands = tmp_path / "bin"
     commands.mkdir()
-    box = build_zipapp.build(tmp_path / "box")
     subprocess.run([box, "--install", "-s", commands], check=True, stdout=subprocess.DEVNULL)
     script = tmp_path / "script"
     script.write_text(
@@ -94,7 +100,7 @@ def test_every_kind_of_dispatcher_in_one_group(lab: str, tmp_path: Path) -> None
         there = ("--coordinator", coordinator.socket, "--group", "g", "--name", "there")
         with (
             Lavabox(*hook, *there, "--", "sh", str(script), "there", cwd=tmp_path) as hooked_there,
-            Lavabox("sim", *group, "--device", f"sim:r=sh {script} sim", cwd=tmp_path) as simulated,
+            Lavabox(*sim, *group, "--device", f"sim:r=sh {script} sim", cwd=tmp_path) as simulated,
         ):
             assert len(job.poll("lava_wait_all", messageID="here", waitrole=None)["message"]) == 5
             assert job.poll("lava_sync", messageID="end")["response"] == "ack"
@@ -145,8 +151,10 @@ def test_a_dead_end_over_every_kind_of_dispatcher(lab: str, tmp_path: Path, box:
                 assert "dead end: " in process.text and "status 1" in process.text
 
 
-def test_devices_on_another_host_learn_that_a_run_was_stopped(lab: str, tmp_path: Path) -> None:
-    options = ("sim", "--group-log", lab, "--group", "g", "--group-size", "2", "--timeout", "120")
+def test_devices_on_another_host_learn_that_a_run_was_stopped(
+    lab: str, tmp_path: Path, sim: tuple[str, ...]
+) -> None:
+    options = (*sim, "--group-log", lab, "--group", "g", "--group-size", "2", "--timeout", "120")
     with (
         Lavabox(*options, "--role", "a=lava-sync x; echo synced; sleep 1000", cwd=tmp_path) as one,
         Lavabox(*options, "--role", "b=lava-sync x; lava-wait y", cwd=tmp_path) as two,
@@ -158,8 +166,10 @@ def test_devices_on_another_host_learn_that_a_run_was_stopped(lab: str, tmp_path
         assert "b-1 | lava-wait: a-1 ended without sending 'y'" in two.text
 
 
-def test_devices_on_two_hosts_that_wait_for_each_other(lab: str, tmp_path: Path) -> None:
-    options = ("sim", "--group-log", lab, "--group", "g", "--group-size", "2", "--timeout", "120")
+def test_devices_on_two_hosts_that_wait_for_each_other(
+    lab: str, tmp_path: Path, sim: tuple[str, ...]
+) -> None:
+    options = (*sim, "--group-log", lab, "--group", "g", "--group-size", "2", "--timeout", "120")
     with (
         Lavabox(*options, "--role", "a=lava-wait x || echo over; lava-sync end", cwd=tmp_path) as one,
         Lavabox(*options, "--role", "b=lava-wait y || echo over; lava-sync end", cwd=tmp_path) as two,
@@ -174,14 +184,14 @@ def test_devices_on_two_hosts_that_wait_for_each_other(lab: str, tmp_path: Path)
     assert "lavabox: dead end: " in one.text + two.text
 
 
-def test_clocks_that_differ_by_an_hour(lab: str, tmp_path: Path) -> None:
+def test_clocks_that_differ_by_an_hour(lab: str, tmp_path: Path, sim: tuple[str, ...]) -> None:
     """Waits have their own time-outs; and what needs all devices waits for those of the other host."""
     (tmp_path / "late").mkdir()
     (tmp_path / "late" / "sitecustomize.py").write_text(
         "import time\nreal = time.time\ntime.time = lambda: real() + 3600\n"
     )
     late = {"PYTHONPATH": str(tmp_path / "late")}
-    options = ("sim", "--group-log", lab, "--group", "g", "--group-size", "2", "--timeout", "120")
+    options = (*sim, "--group-log", lab, "--group", "g", "--group-size", "2", "--timeout", "120")
     script = (
         "echo asking; lava-role list; lava-group; lava-wait --timeout 1 never || echo status $?; "
         "lava-wait go; echo went; lava-wait --timeout 600 over; lava-sync end"
@@ -208,8 +218,8 @@ def test_clocks_that_differ_by_an_hour(lab: str, tmp_path: Path) -> None:
     assert (told["state"], [device["state"] for device in told["devices"]]) == ("ended", ["ended"] * 2)
 
 
-def test_declarations_that_contradict_each_other(lab: str, tmp_path: Path) -> None:
-    options = ("sim", "--group-log", lab, "--group", "g")
+def test_declarations_that_contradict_each_other(lab: str, tmp_path: Path, sim: tuple[str, ...]) -> None:
+    options = (*sim, "--group-log", lab, "--group", "g")
     status, _ = lavabox(tmp_path, *options, "--group-size", "2", "--timeout", "1", "--role", "a=lava-sync x")
     assert status == 1
     status, text = lavabox(tmp_path, *options, "--group-size", "3", "--role", "b=true")
@@ -220,8 +230,10 @@ def test_declarations_that_contradict_each_other(lab: str, tmp_path: Path) -> No
     assert "/g: the group was founded with no members, not with the members c:d" in text
 
 
-def test_a_group_that_has_not_ended_is_not_removed_by_mistake(lab: str, tmp_path: Path) -> None:
-    lavabox(tmp_path, "sim", "--group-log", lab, "--group", "g", "--role", "a=true")
+def test_a_group_that_has_not_ended_is_not_removed_by_mistake(
+    lab: str, tmp_path: Path, sim: tuple[str, ...]
+) -> None:
+    lavabox(tmp_path, *sim, "--group-log", lab, "--group", "g", "--role", "a=true")
     status, text = lavabox(tmp_path, "group", "rm", lab, "g")
     assert (status, text) == (1, "lavabox group: g has not ended; --force removes it all the same\n")
     status, text = lavabox(tmp_path, "group", "rm", lab, "g", "--force")
@@ -230,41 +242,41 @@ def test_a_group_that_has_not_ended_is_not_removed_by_mistake(lab: str, tmp_path
 
 
 REFUSED = {
-    "no group": (("sim", "--group-log", "nats://h/lab"), "which group of nats://h/lab? Add --group NAME"),
+    "no group": (("--group-log", "nats://h/lab"), "which group of nats://h/lab? Add --group NAME"),
     "a group in the lab": (
-        ("sim", "--group-log", "nats://h/lab/g"),
+        ("--group-log", "nats://h/lab/g"),
         "--group-log nats://h:4222/lab --group g",
     ),
-    "no lab": (("sim", "--group-log", "nats://h", "--group", "g"), "the name of the lab is missing"),
-    "a lab": (("sim", "--group-log", "nats://h/a.b", "--group", "g"), "letters, digits, '-' and '_'"),
-    "a name": (("sim", "--group-log", "nats://h/a", "--group", "*"), "letters, digits, '-' and '_'"),
-    "no host": (("sim", "--group-log", "nats://h,,i/a", "--group", "g"), "'' is no host"),
-    "a port": (("sim", "--group-log", "nats://h:x/a", "--group", "g"), "write nats://HOST"),
+    "no lab": (("--group-log", "nats://h", "--group", "g"), "the name of the lab is missing"),
+    "a lab": (("--group-log", "nats://h/a.b", "--group", "g"), "letters, digits, '-' and '_'"),
+    "a name": (("--group-log", "nats://h/a", "--group", "*"), "letters, digits, '-' and '_'"),
+    "no host": (("--group-log", "nats://h,,i/a", "--group", "g"), "'' is no host"),
+    "a port": (("--group-log", "nats://h:x/a", "--group", "g"), "write nats://HOST"),
     "a password": (
-        ("sim", "--group-log", "nats://u:p@h/a", "--group", "g"),
+        ("--group-log", "nats://u:p@h/a", "--group", "g"),
         "a password on the command line can be seen by others",
     ),
-    "a scheme": (("sim", "--group-log", "redis://h/a"), "write nats://HOST/LAB, tls://HOST/LAB, or a file"),
-    "a group without servers": (("sim", "--group", "g"), "--group needs --group-log nats://"),
-    "a size": (("sim", "--group-size", "0"), "a group has 1 to"),
-    "no such file": (("sim", "--members", "nosuch"), "--members nosuch: "),
-    "no members": (("sim", "--members", "empty"), "--members empty: it names no device"),
-    "a member": (("sim", "--members", "bad"), "--members bad: line 2: write NAME:ROLE or ROLE*COUNT"),
-    "twice": (("sim", "--members", "twice"), "two devices are called a-1"),
-    "two sizes": (("sim", "--members", "two", "--group-size", "3"), "with 2 devices contradict each other"),
+    "a scheme": (("--group-log", "redis://h/a"), "write nats://HOST/LAB, tls://HOST/LAB, or a file"),
+    "a group without servers": (("--group", "g"), "--group needs --group-log nats://"),
+    "a size": (("--group-size", "0"), "a group has 1 to"),
+    "no such file": (("--members", "nosuch"), "--members nosuch: "),
+    "no members": (("--members", "empty"), "--members empty: it names no device"),
+    "a member": (("--members", "bad"), "--members bad: line 2: write NAME:ROLE or ROLE*COUNT"),
+    "twice": (("--members", "twice"), "two devices are called a-1"),
+    "two sizes": (("--members", "two", "--group-size", "3"), "with 2 devices contradict each other"),
     "credentials": (
-        ("sim", "--group-log", "nats://h/a", "--group", "g", "--group-log-credentials", "bad"),
+        ("--group-log", "nats://h/a", "--group", "g", "--group-log-credentials", "bad"),
         "--group-log-credentials bad: ",
     ),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_refused(name: str, tmp_path: Path) -> None:
+def test_refused(name: str, tmp_path: Path, sim: tuple[str, ...]) -> None:
     for file, text in {"empty": "# none\n", "bad": "a\nb*x\n", "twice": "a\na-1:b\n", "two": "a*2\n"}.items():
         (tmp_path / file).write_text(text)
     arguments, sentence = REFUSED[name]
-    status, text = lavabox(tmp_path, *arguments, *(("--role", "a*2=true") if arguments[0] == "sim" else ()))
+    status, text = lavabox(tmp_path, *sim, *arguments, "--role", "a*2=true")
     assert (status, sentence in text) == (2, True), text
 
 
@@ -283,12 +295,12 @@ def credentials(folder: Path, user: str, password: str) -> tuple[str, str]:
     return "--group-log-credentials", user
 
 
-def test_accounts(accounts: NatsServer, tmp_path: Path) -> None:
+def test_accounts(accounts: NatsServer, tmp_path: Path, sim: tuple[str, ...]) -> None:
     farm = credentials(tmp_path, "farm", "change-me-1")
     watcher = credentials(tmp_path, "farm-watcher", "change-me-2")
     bench = credentials(tmp_path, "bench", "change-me-3")
     lab = f"nats://{accounts.host}/farm"
-    run = ("sim", "--group-log", lab, "--group", "g", "--role", "a*2=lava-sync x")
+    run = (*sim, "--group-log", lab, "--group", "g", "--role", "a*2=lava-sync x")
     status, text = lavabox(tmp_path, *run, *farm)
     assert status == 0, text
     # The watcher can read, and neither write nor remove.
