@@ -823,7 +823,7 @@ class Coordinator:
                     self._meet(message, device, times)
         return message
 
-    def _meet(self, message: _Message, device: str, times: int) -> tuple[_Need, _Need]:
+    def _meet(self, message: _Message, device: str, times: int) -> tuple[Any, Any]:
         """Note that the device has sent it so often; returns which needs, of all and of its role, it has met by that."""
         of_all, of_role = _same(None, times), _same(self._roles[device], times)
         met = message.met
