@@ -73,7 +73,7 @@ _MAX_ASKED = 3
 _MAX_PAIRS = 64
 
 # Events of devices that must have joined. A tuple: to make a union of them takes longer than to look.
-_OF_MEMBERS = (Sent, Waiting, Taken, Unlocked, Lost, Left, Reported)
+_OF_MEMBERS = (Waiting, Sent, Reported, Taken, Unlocked, Lost, Left)
 # What a wait needs: which devices, and how often each must have sent.
 _Need = tuple[Whom, int]
 # Needs without such a number. lava-wait: any message of any other device; lava-wait --next: a new one of any
@@ -186,7 +186,9 @@ class _Message:
     def __init__(self) -> None:
         self.awaited = False  # whether anybody ever waited for it
         self.times: dict[str, tuple[int, int]] = {}  # by device: how often it has sent it; those by lava-sync
-        self.met: dict[_Need, int] = {}  # how many devices have done what is needed
+        self.met: dict[
+            _Need, int
+        ] = {}  # how many devices have done what is needed; counted once it is awaited
         # Who has sent, and what, in turns; None: by a lava-sync.
         self.all: list[Any] = []
         self.first: tuple[Any, ...] = ()  # the number of its first message, and who sent it; that of another
@@ -578,10 +580,10 @@ class Coordinator:
             raise ValueError(f"{event.device!r} joins a group that has ended")
         match event:
             # The most frequent ones first: a log has a million of them.
-            case Sent():
-                return self._send(event)
             case Waiting():
                 return self._wait(event)
+            case Sent():
+                return self._send(event)
             case Reported():
                 outcomes: list[Outcome] = []
             case Taken():
@@ -827,6 +829,24 @@ class Coordinator:
             message = self._messages[message_id] = _Message()
         return message
 
+    def _awaited(self, message_id: bytes) -> _Message:
+        """The message that somebody waits for from now on."""
+        message = self._message(message_id)
+        if not message.awaited:
+            message.awaited = True
+            for device, (sent, _) in message.times.items():
+                for times in range(1, sent + 1):
+                    self._meet(message, device, times)
+        return message
+
+    def _meet(self, message: _Message, device: str, times: int) -> tuple[Any, Any]:
+        """Note that the device has sent it so often; returns which needs, of all and of its role, it has met by that."""
+        of_all, of_role = _same(None, times), _same(self._roles[device], times)
+        met = message.met
+        met[of_all] = met.get(of_all, 0) + 1
+        met[of_role] = met.get(of_role, 0) + 1
+        return of_all, of_role
+
     def _note(self, device: str, message_id: bytes) -> None:
         """Keep the id as one of the newest that the device has sent."""
         recent = self._recent.setdefault(device, {})
@@ -841,7 +861,7 @@ class Coordinator:
         outcomes: list[Outcome] = []
         # The most frequent ones first.
         if kind is WaitKind.SYNC:
-            message = self._message(event.message_id)
+            message = self._awaited(event.message_id)
             messages = (message,)
             if self._unmet and (event.message_id, event.device) in self._unmet:
                 # Timed out, killed, rebooted: it has been announced, and this takes its place.
@@ -852,7 +872,7 @@ class Coordinator:
         elif kind is WaitKind.LOCK:
             need = _LOCK
         else:
-            messages = tuple(map(self._message, event.ids))
+            messages = tuple(map(self._awaited, event.ids))
             match kind:
                 case WaitKind.WAIT:
                     need = _ANY_OTHER
@@ -862,8 +882,6 @@ class Coordinator:
                     need = _same(event.whom, 1)
                 case _:
                     assert_never(kind)
-        for message in messages:
-            message.awaited = True
         wait = _Wait(event, messages, need, self._waits_so_far)
         if isinstance(event.whom, tuple):
             wait.lacks = set(event.whom).difference(*(message.times for message in messages))
@@ -921,7 +939,7 @@ class Coordinator:
         for message in wait.messages:
             waits = message.waits
             if waits is None:
-                continue
+                continue  # its last one was taken
             if wait.need == _NEXT:
                 _take(waits.nexts, device, request)
             elif isinstance(whom, tuple):
@@ -967,50 +985,53 @@ class Coordinator:
         self._messages_so_far += 1
         if times == 1 and len(message.first) < 4:
             message.first += (self._messages_so_far, device)
-        of_all, of_role = _same(None, times), _same(self._roles[device], times)
-        met = message.met
-        met[of_all] = met.get(of_all, 0) + 1
-        met[of_role] = met.get(of_role, 0) + 1
+        if not message.awaited:
+            return []
+        needs = self._meet(message, device, times)
         waits = message.waits
         if waits is None:
             return []
-        touched: list[_Wait] = []
+        touched: list[_Wait] = []  # that may be fulfilled
+        fulfilled: list[_Wait] = []
         if times == 1:
-            touched += waits.by_need.get(_ANY_OTHER, {}).values()
-            for wait in waits.by_lack.pop(device, {}).values():
-                assert isinstance(wait.lacks, set)
-                wait.lacks.discard(device)
-                _take(self._by_lack, device, wait.waiting.identity)
-                touched.append(wait)
+            if _ANY_OTHER in waits.by_need:
+                touched += waits.by_need[_ANY_OTHER].values()
+            if device in waits.by_lack:
+                for wait in waits.by_lack.pop(device).values():
+                    assert isinstance(wait.lacks, set)
+                    wait.lacks.discard(device)
+                    _take(self._by_lack, device, wait.waiting.identity)
+                    touched.append(wait)
         if waits.nexts:
             # Of each device that waits for the next one, one wait gets this one.
             touched += [next(iter(those.values())) for name, those in waits.nexts.items() if name != device]
-        for need in (of_all, of_role):
+        by_need, met = waits.by_need, message.met
+        for need in needs:
             lacking = self._sizes[need[0]] - met[need]
-            if lacking <= 1 and self.complete and need in waits.by_need:
-                # Where one lacks, it can be only the one that waits.
-                touched += (
-                    wait
-                    for wait in waits.by_need[need].values()
-                    if not lacking or message.times_sent(wait.waiting.device) < times
-                )
-        touched += waits.by_need.get((met[of_all], times), {}).values()
-        return self._end_those(touched) if touched else []
-
-    def _end_those(self, waits: Iterable[_Wait]) -> list[Outcome]:
-        """End those of the waits that are fulfilled."""
-        fulfilled = [wait for wait in waits if self._fulfilled(wait)]
-        return _in_order([(wait, self._end(wait.waiting, OK, "")) for wait in fulfilled])
+            if lacking <= 1 and self.complete and need in by_need:
+                if not lacking:
+                    fulfilled += by_need[need].values()
+                    continue
+                # It can be only the one that waits.
+                touched += [
+                    wait for wait in by_need[need].values() if message.times_sent(wait.waiting.device) < times
+                ]
+        number = (met[needs[0]], times)
+        if number in by_need:
+            touched += by_need[number].values()
+        fulfilled += [wait for wait in touched if self._fulfilled(wait)]
+        return _in_order([(wait, self._end(wait.waiting, OK, "")) for wait in fulfilled]) if fulfilled else []
 
     def _end(self, request: Waiting, status: int, reason: str) -> Outcome:
         wait = self._waits.pop(request.identity, None)
-        lost = self._lost.get(request.device)
-        if status == NO and lost is not None and lost.boots and request.time <= lost.time:
+        lost = self._lost.get(request.device) if status == NO else None
+        if lost is not None and lost.boots and request.time <= lost.time:
             # Its command is not there any more, for all that is known. (A log that failed may have the loss behind
             # what the device asked for later.)
             status, reason = INTERRUPTED, lost.reason
         if wait is not None:
-            self._resting.pop(request.device, None)
+            if self._resting:
+                self._resting.pop(request.device, None)
             self._forget_places(wait)
             if status == OK:
                 self._give(wait)

@@ -10,8 +10,8 @@ from typing import Generic, TypeVar
 
 # Bytes that a command makes up.
 _RANDOM = 8
-# Strings, a power of two. Of a million events each has 16, which are searched in a tenth of a microsecond.
-_STRINGS = 1 << 16
+# Strings, at most. Of a million events each has 64, which are searched in a fraction of a microsecond.
+_STRINGS = 1 << 14
 
 _Value = TypeVar("_Value")
 

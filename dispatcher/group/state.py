@@ -21,7 +21,6 @@ from dispatcher.group.events import (
     Taken,
     Unlocked,
     Waiting,
-    Whom,
 )
 from dispatcher.group.results import Case, Results
 
@@ -83,25 +82,27 @@ class GroupState:
         Raises ValueError for an event that can't be in the log of a group at this place: the first one is no
         `Founded`, or a device never joined. The state is then as before.
         """
-        if self.coordinator.known(event.identity):
+        coordinator = self.coordinator
+        if coordinator.known(event.identity):
             return _NOTHING
-        if (self.founded is None) != isinstance(event, Founded):
-            if self.founded is None:
+        kind = type(event)
+        if self.founded is None:
+            if not isinstance(event, Founded):
                 raise ValueError("the log does not begin with the event that founds its group")
+        elif kind is Founded:
             raise ValueError("the group is founded twice")
-        outcomes = self.coordinator.apply_new(event)
+        outcomes = coordinator.apply_new(event)
         self.changes += 1
         if isinstance(event, _OF_SHARES):
             self._bytes[event.device] = self._bytes.get(event.device, 0) + size(event)
         elif isinstance(event, Founded):
             self.founded = event
-        case = self.results.apply(event) if isinstance(event, _OF_RESULTS) else None
+        case = self.results.apply(event) if kind in _OF_RESULTS else None
+        if case is None and not coordinator.failed:
+            # Nearly always: a log has a million of them.
+            return Change(outcomes, [], []) if outcomes else _NOTHING
         cases = [] if case is None else [case]
-        if not cases and not outcomes:
-            return _NOTHING
-        waits = self.coordinator.failed
-        if not waits:
-            return Change(outcomes, [], cases)
+        waits = coordinator.failed
         failed = [
             (wait, outcome.reason) for outcome in outcomes if (wait := waits.get(outcome.request)) is not None
         ]
@@ -112,21 +113,19 @@ class GroupState:
 def size(event: Asked) -> int:
     """What the event takes, at most, in bytes of memory."""
     match event:
+        case Waiting():
+            number = EVENT_BYTES + len(event.message_id)
+            if event.or_ids:
+                number += sum(map(len, event.or_ids))
+            return number + PAIR_BYTES * len(event.whom) if isinstance(event.whom, tuple) else number
         case Sent():
             number = EVENT_BYTES + len(event.message_id)
             for key, value in event.data:
                 number += PAIR_BYTES + len(key) + len(value)
             return number
-        case Waiting():
-            more = sum(map(len, event.or_ids)) if event.or_ids else 0
-            return EVENT_BYTES + len(event.message_id) + more + _size_of_whom(event.whom)
         case Taken():
             return EVENT_BYTES
         case Unlocked():
             return EVENT_BYTES + len(event.name)
         case Reported():
             return EVENT_BYTES + 4 * sum([len(field) for field in event.fields if field])
-
-
-def _size_of_whom(whom: Whom) -> int:
-    return PAIR_BYTES * len(whom) if isinstance(whom, tuple) else 0
