@@ -930,7 +930,12 @@ class Coordinator:
         whom, times = wait.need
         _take(self._of_device, device, request)
         if wait.need == _LOCK:
-            _take(self._locks[wait.waiting.message_id].queue, device, request)
+            lock = self._locks[wait.waiting.message_id]
+            _take(lock.queue, device, request)
+            if device in lock.queue:
+                # Its place is that of the next one, behind devices that have asked between the two.
+                in_order = sorted(lock.queue.items(), key=lambda entry: next(iter(entry[1].values())).number)
+                lock.queue = dict(in_order)
         elif isinstance(whom, tuple):
             for name in wait.lacks:
                 _take(self._by_lack, name, request)

@@ -616,6 +616,18 @@ PLAYS = {
         unlock c power as u2 -> 3
         unlock c power as u3 -> u3!1
     """,
+    "a device whose first wait for a lock has ended waits behind those that asked before its next one": """
+        join a client
+        join b client
+        join c client
+        lock a power as 1 -> 1
+        lock b power as 2
+        lock c power as 3
+        lock b power as 4
+        release 2 1 -> 2!1
+        unlock a power as u1 -> 3
+        unlock c power as u2 -> 4
+    """,
     "a device that has a lock goes on at once": """
         join a r
         join b r
