@@ -126,7 +126,7 @@ def _document(measured: dict[str, Any]) -> str:
         "# Figures\n\nWritten by `make bench` (`python -m bench --documents`); what was tried to better them, and what was "
         "not, is in [performance.md](performance.md). Times differ from machine to machine and from run to run, and with "
         "the load; the ratios say more. LAVA's side is measured where Debian's `lava-dispatcher` and `lava-coordinator` are installed "
-        "([performance.md](performance.md#beside-lava) says how); where it is empty, LAVA has no such thing.\n\n"
+        "([performance.md](performance.md#beside-lava) says how); where it is empty, LAVA has no such thing or can not do it.\n\n"
         "![The figures that users feel, as bars](images/bench.svg)\n"
     ]
     machine = None

@@ -10,7 +10,10 @@ from bench.row import Row
 GROUPS = (
     ("Console output, more is better", ("a pty, read", "a console demultiplexed")),
     ("`lava-sync`, less is better", ("`lava-sync` of",)),
-    ("One command, against the bare interpreter: less is better", ("lava-self, agent", "--help, median")),
+    (
+        "One command, against the bare interpreter: less is better",
+        ("lava-self, agent started", "lava-self, agent there (", "--help, median"),
+    ),
     ("A wait and the send that ends it, less is better", ("a wait and",)),
 )
 _WIDTH, _LABEL, _BAR, _STEP = 860, 430, 300, 22

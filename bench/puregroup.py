@@ -7,7 +7,7 @@ from dispatcher.engine import Engine
 from dispatcher.group.events import Event, Founded
 from dispatcher.group.results import Case, Counts
 from dispatcher.line.channel import Alarm, Asked, Channel, Item, Output, TextHandle
-from dispatcher.line.session import Cancelled, Cleared, Request, Suspected
+from dispatcher.line.session import Cancelled, Cleared, Rebooted, Request, Suspected
 
 
 class Nobody:
@@ -80,6 +80,8 @@ class PureGroup:
                     self.engine.lose(name, "its console shows that it crashed or boots anew", now, boots=True)
                 case Cleared():
                     self.engine.regain(name, now)
+                case Rebooted():
+                    self.engine.reboot(name, item.reason, now)
                 case _:
                     self.engine.report(name, item.kind, item.fields, item.offset, now)
         self._turn(now)

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
+from dispatcher.group.appends import Appends
 from dispatcher.group.configuration import Configuration
 from dispatcher.group.coordinator import Outcome
 from dispatcher.group.deadend import DEAD_END, DeadEnd, find, too_large
@@ -42,6 +43,7 @@ from dispatcher.group.events import (
     WaitKind,
     readable,
 )
+from dispatcher.group.misuse import Calls, Repetitions
 from dispatcher.group.operations import OPERATIONS, Call
 from dispatcher.group.results import Case, Counts
 from dispatcher.group.state import Change, GroupState, size
@@ -59,21 +61,11 @@ from toolkit.wire.vocabulary import (
 
 # Bytes that one device may put into the group's log, which is kept for the life of its group.
 MAX_BYTES = 256 * 1024 * 1024
-# Events that commands ask for.
-_ANSWERED = (Sent, Waiting, Taken, Unlocked)
-# Seconds after which an append that failed, and that no command waits for, is tried again; and how many
-# of them are kept.
-RETRY_PAUSE = 1.0
-MAX_UNAPPENDED = 10_000
 # Seconds after which a wait that no command asks for any more, or what a command got and has not taken, is
 # given up: as long as a command that is there may be without its link, once before the answer and once after it.
 ABANDONED = 120.0
 # The same for what a command got, where another one waits for that: mostly the first one was killed with its agent.
 IMPATIENT = 10.0
-# Calls of one wait, one right after the other, that are told of: so many, ten times as many, and so on. A pause
-# between two calls is longer than this, in seconds, also at 9600 baud.
-MANY_CALLS = 100
-NO_PAUSE = 0.5
 # Malformed signals that are shown of each device; all are counted.
 MAX_MALFORMED_SHOWN = 5
 
@@ -95,9 +87,7 @@ class _Device:
     full: bool = False  # whether the operator knows that its share of the log is used up
     malformed: int = 0
     lost: bool = False  # there is no connection, or it may boot, and the log says so
-    last_wait: Waiting | None = None
-    calls: int = 0  # of that wait, without a pause
-    told_calls: int = MANY_CALLS  # so many are told of next
+    calls: Calls = field(default_factory=Calls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,14 +155,13 @@ class Engine:
         self._waiters = _Waiters()
         self._borrowers = _Waiters()  # who was told of a message or lock, and has not taken it yet
         self._held: list[tuple[object, Call]] = []  # what waits until devices have joined
-        self._pending: dict[bytes, Event] = {}  # to be appended, or on the way
-        self._given_up: dict[bytes, str] = {}  # waits among these that nobody waits for any more, and why
-        self._to_append: list[Event] = []
-        self._failed: dict[bytes, Event] = {}  # to be appended again, at `_retry_at`
-        self._early: dict[bytes, Event] = {}  # of devices whose `Joined` is not in the log yet
-        self._retry_at: float | None = None
+        self._notices: list[tuple[str | None, str]] = []
+        tell = self._notices.append
+        # (No reference back to the engine: what has been frozen, and stands in a circle, would never be freed.)
+        self._appends = Appends(host, self.state.coordinator.joined, lambda sentence: tell((None, sentence)))
+        # Waits on their way into the log that nobody waits for any more, and why.
+        self._given_up: dict[bytes, str] = {}
         self._told_too_large = False
-        self._outage = False  # the last append failed
         self._broken = ""  # why the log can't go on, as a sentence
         self._at_work = False  # something was asked or appended here; until then all events are of the past
         self._time_outs: list[tuple[float, bytes]] = []
@@ -180,9 +169,7 @@ class Engine:
         self._doubts: list[tuple[float, bytes]] = []  # waits that may be given up then
         self._answers: list[Answer] = []
         self._new_results: list[tuple[Case, Counts]] = []
-        self._notices: list[tuple[str | None, str]] = []
-        # Messages that devices here have sent again, and that nobody has waited for so far.
-        self._sent_again: dict[bytes, dict[str, None]] = {}
+        self._repetitions = Repetitions()
 
     # -- devices -------------------------------------------------------------------------------
 
@@ -227,7 +214,7 @@ class Engine:
         """None of the device's commands is there any more; `reason` is a clause."""
         self._drop_held(device)
         coordinator = self.state.coordinator
-        ending = {event.request for event in self._pending.values() if isinstance(event, Released)}
+        ending = {event.request for event in self._appends.pending if isinstance(event, Released)}
         lent = [wait for wait in coordinator.lent() if wait.device == device]
         for wait in (*coordinator.waits_of(device), *lent):
             if wait.identity not in ending:
@@ -236,7 +223,7 @@ class Engine:
             # Its COMMAND has ended with all others.
             time, name = self.epoch + now, claim.message_id
             self._append(Unlocked(time, device, self._identity(), name, claim.identity), now)
-        for event in self._pending.values():
+        for event in self._appends.pending:
             if isinstance(event, Waiting) and event.device == device:
                 self._given_up[event.identity] = reason
 
@@ -286,7 +273,7 @@ class Engine:
         identity = self._waiters.drop(request) or self._borrowers.drop(request)
         if identity is None:
             return
-        if identity in self._pending:
+        if self._appends.is_pending(identity):
             # Not before it is in the log: what comes too early there does nothing.
             self._given_up[identity] = reason
         elif self._ends_by_release(identity):
@@ -307,9 +294,7 @@ class Engine:
         """
         identity = identity or self._identity()
         event = Reported(self.epoch + now, device, identity, kind, fields, position)
-        if self.state.known(identity) or any(
-            identity in known for known in (self._pending, self._failed, self._early)
-        ):
+        if self.state.known(identity) or identity in self._appends:
             return
         of_device = self._devices.get(device) or _Device("")
         try:
@@ -335,8 +320,7 @@ class Engine:
 
     def events_to_append(self) -> list[Event]:
         """What to append to the group log, in this order. Each comes back by `receive_event` or `append_failed`."""
-        events, self._to_append = self._to_append, []
-        return events
+        return self._appends.take()
 
     def answers(self) -> list[Answer]:
         """Answers to requests."""
@@ -350,7 +334,8 @@ class Engine:
 
     def notices(self) -> list[tuple[str | None, str]]:
         """What an operator should see, as `(device, sentence)`; None: it is about the group."""
-        notices, self._notices = self._notices, []
+        notices = self._notices[:]
+        self._notices.clear()
         return notices
 
     # -- the log -------------------------------------------------------------------------------
@@ -362,9 +347,7 @@ class Engine:
         """
         if not self._at_work:
             return self._apply(event, now, ours=False) is not None
-        ours = self._pending.pop(event.identity, None) is not None
-        if ours:
-            self._outage = False
+        ours = self._appends.came(event.identity)
         given_up = self._given_up.pop(event.identity, None)
         here = getattr(event, "device", None) in self._devices
         coordinator = self.state.coordinator
@@ -389,9 +372,8 @@ class Engine:
             elif ours and self.state.coordinator.abandoned and self.state.founded is not None:
                 # Whoever else sees that appends the same.
                 self._append(Ended(self.epoch + now, b"ended" + self.state.founded.identity), now)
-        if self._early and isinstance(event, Joined):
-            early, self._early = self._early, {}
-            for one in early.values():
+        if isinstance(event, Joined):
+            for one in self._appends.early():
                 if not self._is_over(one):
                     self._append(one, now)
         if self._held and isinstance(event, Joined) and (here or not was_complete):
@@ -422,7 +404,7 @@ class Engine:
         :param reason: a clause that says what happened.
         :param may_come: whether it may come out of the log all the same, later.
         """
-        event = self._pending.pop(identity, None)
+        event = self._appends.fail(identity)
         if event is None:
             return
         self._given_up.pop(identity, None)
@@ -435,12 +417,9 @@ class Engine:
         waited_for = self._fail_waiters(identity, sentence)
         if isinstance(event, Joined) and not self.state.coordinator.joined(event.device):
             self._fail_held(sentence, event.device)
-        if not self._outage:
-            self._outage = True
-            self._notices.append((None, f"the group log can't be written: {reason}; trying again"))
-        if not waited_for and not self._comes_again(event) and not self._is_over(event):
-            self._keep(event, self._failed)
-            self._retry_at = now + RETRY_PAUSE
+        self._appends.note_outage(reason)
+        if not waited_for and not self._appends.comes_again(event) and not self._is_over(event):
+            self._appends.keep(event, now)
 
     def break_off(self, sentence: str) -> None:
         """The log can't go on: what is asked, and what comes, ends with status 75 and this sentence."""
@@ -454,17 +433,14 @@ class Engine:
     def next_timeout(self) -> float | None:
         """When `handle_timeout` has to be called."""
         times = [heap[0][0] for heap in (self._time_outs, self._doubts) if heap]
-        if self._retry_at is not None:
-            times.append(self._retry_at)
+        if self._appends.retry_at is not None:
+            times.append(self._appends.retry_at)
         return min(times, default=None)
 
     def handle_timeout(self, now: float) -> None:
         """Let waits end whose time is over, and append again what could not be appended."""
-        if self._retry_at is not None and now >= self._retry_at:
-            self._retry_at = None
-            failed, self._failed = self._failed, {}
-            for event in failed.values():
-                self._append(event, now)
+        for event in self._appends.due(now):
+            self._append(event, now)
         while self._time_outs and self._time_outs[0][0] <= now:
             _, request = heapq.heappop(self._time_outs)
             if self.state.coordinator.wait(request) is not None:
@@ -501,7 +477,7 @@ class Engine:
 
     def rest(self, waits: Iterable[Waiting], doubt: str, now: float) -> None:
         """Tell other hosts that the devices which have these waits open do nothing else; see `Resting`."""
-        if not any(isinstance(event, Resting) for event in self._pending.values()):
+        if not any(isinstance(event, Resting) for event in self._appends.pending):
             requests = tuple(wait.identity for wait in waits)
             self._append(Resting(self.epoch + now, self._identity(), requests, doubt), now)
 
@@ -559,7 +535,7 @@ class Engine:
         self._given_up.pop(done.identity, None)
         if self.state.known(done.identity):
             self._answer_waiters(done.identity)
-        elif done.identity not in self._pending and done.identity not in self._failed:
+        elif done.identity not in self._appends:
             self._append(done, now)
 
     def _answer_waiters(self, identity: bytes) -> None:
@@ -619,51 +595,15 @@ class Engine:
     def _warn(self, event: Waiting | Sent | Joined, here: bool, ours: bool) -> None:
         """Tell the operator of what a device should not have done; the event is not folded yet."""
         if isinstance(event, Waiting):
-            self._watch_waits(event, here)
+            if event.kind is not WaitKind.LOCK:
+                self._notices += self._repetitions.wait(event)
+                if here and (clause := self._devices[event.device].calls.add(event)):
+                    self._notices.append((event.device, clause))
         elif here and isinstance(event, Sent):
-            self._watch_repetition(event)
+            self._notices += self._repetitions.send(event, self.state.coordinator)
         elif here and not ours:
             sentence = "another host has a console of this device as well; let one of them have it"
             self._notices.append((event.device, sentence))
-
-    def _watch_repetition(self, event: Sent) -> None:
-        """Tell of a message that is sent again, where a wait finds other data by it than all that was sent."""
-        coordinator = self.state.coordinator
-        if coordinator.sent_before(event.device, event.message_id):
-            awaited = coordinator.awaited_by(event.message_id)
-            if awaited is None:
-                self._sent_again.setdefault(event.message_id, {})[event.device] = None
-            elif awaited is not WaitKind.NEXT:
-                self._tell_repetition(event.device, event.message_id)
-
-    def _tell_repetition(self, device: str, message_id: bytes) -> None:
-        text = f"sent '{shown(message_id)}' again: a repeated key replaces the earlier message, new keys add to it"
-        self._notices.append((device, text))
-
-    def _watch_waits(self, wait: Waiting, here: bool) -> None:
-        """Tell of what was sent again and is waited for now; and of a loop whose wait ends at once, each time."""
-        if wait.kind is WaitKind.LOCK:
-            return
-        for message_id in wait.ids:
-            for sender in self._sent_again.pop(message_id, ()):
-                if wait.kind is not WaitKind.NEXT:
-                    self._tell_repetition(sender, message_id)
-        if not here:
-            return
-        device = self._devices[wait.device]
-        last, device.last_wait = device.last_wait, wait
-        same = last is not None and (wait.kind, wait.ids, wait.whom) == (last.kind, last.ids, last.whom)
-        # (Each of the others waits for something new.)
-        if last is None or not same or wait.kind not in (WaitKind.WAIT, WaitKind.WAIT_ALL):
-            device.calls, device.told_calls = 1, MANY_CALLS
-        elif wait.time - last.time > NO_PAUSE:
-            device.calls = 1
-        else:
-            device.calls += 1
-            if device.calls == device.told_calls:
-                device.told_calls *= 10
-                text = f"has called {command(wait)} {device.calls} times without a pause: in a loop that should end?"
-                self._notices.append((wait.device, text))
 
     def _tell(self, event: Event, change: Change, ours: bool) -> None:
         """Tell what an event has brought: results, refusals, waits that have failed."""
@@ -720,22 +660,7 @@ class Engine:
         self._at_work = True
         if not isinstance(event, Resting):
             self.heard = now
-        if self._failed and not self._comes_again(event):
-            self._keep(event, self._failed)
-            return
-        if isinstance(event, Left | Lost | Reported) and not self.state.coordinator.joined(event.device):
-            # Its `Joined` is on the way, and may fail: before it, this means nothing to anybody.
-            self._keep(event, self._early)
-            return
-        self._pending[event.identity] = event
-        self._to_append.append(event)
-
-    def _keep(self, event: Event, kept: dict[bytes, Event]) -> None:
-        if len(kept) < MAX_UNAPPENDED:
-            kept[event.identity] = event
-            if len(kept) == MAX_UNAPPENDED:
-                sentence = f"{MAX_UNAPPENDED} events wait for the group log; further ones are lost"
-                self._notices.append((None, sentence))
+        self._appends.add(event)
 
     def _is_over(self, event: Event) -> bool:
         """Whether it says of a device whether that is there, and it is otherwise by now: that stands in the log, or will."""
@@ -745,11 +670,6 @@ class Engine:
         if isinstance(event, Lost):
             return device is None or not device.lost
         return device is not None and device.lost and self.state.coordinator.joined(event.device)
-
-    def _comes_again(self, event: Event) -> bool:
-        """Whether its command asks for it again, or the next look at the devices' processes."""
-        of_command = isinstance(event, _ANSWERED) and not event.identity.startswith(self._host)
-        return of_command or isinstance(event, Resting)
 
     def _identity(self) -> bytes:
         self._counter += 1

@@ -39,7 +39,7 @@ from dispatcher.engine import Engine
 from dispatcher.group.events import Event, Founded, Sent
 from dispatcher.group.state import GroupState
 from dispatcher.line.channel import Asked, Channel, Item, Output
-from dispatcher.line.session import Cancelled, Cleared, Request, Suspected
+from dispatcher.line.session import Cancelled, Cleared, Rebooted, Request, Suspected
 from dispatcher.line.textsignals import MARKER, Malformed, Signal
 from toolkit.wire.device_link import DeviceLink
 from toolkit.wire.framing import LINE_KILL
@@ -157,6 +157,7 @@ class Command:
     arguments: tuple[object, ...]
     message: bytes
     started: float
+    boot: int
     lent: Command | None = None  # the one whose gain this one takes
     link: DeviceLink | None = None
     tag: int = 0
@@ -169,6 +170,11 @@ class Command:
         name = self.arguments[0]
         assert isinstance(name, bytes)
         return name
+
+    @property
+    def of_command(self) -> bool:
+        """Whether it is a lava-lock with COMMAND, whose keeper gives the lock back."""
+        return self.operation == "lock" and self.arguments[1] is True
 
     @property
     def key(self) -> bytes:
@@ -192,8 +198,8 @@ class Locks:
             )
         self._claims[lock.identity] = lock
 
-    def unclaim(self, lock: Command) -> bool:
-        return self._claims.pop(lock.identity, None) is not None
+    def unclaim(self, lock: Command) -> None:
+        self._claims.pop(lock.identity, None)
 
     def drop(self, device: Device, name: bytes | None = None, *, of_commands: bool = False) -> None:
         """A device has its locks no more: all, the one of this name, or those of a COMMAND."""
@@ -427,7 +433,7 @@ class Device:
         if operation == "event":
             arguments = (identity.hex(),)
         message = pack_request(identity, operation, *arguments)
-        command = Command(self, identity, operation, arguments, message, self.world.now, lent)
+        command = Command(self, identity, operation, arguments, message, self.world.now, self.boot, lent)
         self.world.all_commands.append(command)
         self._submit(command)
         return command
@@ -452,6 +458,8 @@ class Device:
             self.link.cancel(command.tag, self.world.now)
             if command.lent is not None and command.lent.link is self.link:
                 self.link.cancel(command.lent.tag, self.world.now)
+            if command.lent is not None and command.lent.of_command:
+                self.world.at(self.world.now, partial(self._unlock, command.lent))
 
     def turn_round(self) -> None:
         """Ctrl-Z, bg, fg: the shell reads, or again only the agent."""
@@ -484,6 +492,7 @@ class Device:
         """Its console ends, and the device comes back later. (One stays, or the group would be over.)"""
         if self.here and self is not self.world.devices[0]:
             assert self.host is not None
+            self.world.counts["departures"] += 1
             self._end_commands()
             self.world.locks.drop(self)
             self.lose_line()
@@ -611,6 +620,7 @@ class Device:
                 self.start("taken", command.identity, lent=command)
         elif command.status == OK and command.operation == "taken":
             assert command.lent is not None
+            world.counts[f"taken by {command.lent.operation}"] += 1
             if command.lent.operation == "lock":
                 world.locks.claim(command.lent)
                 world.at(world.now + 3 * world.random.random(), partial(self._unlock, command.lent))
@@ -620,12 +630,18 @@ class Device:
                 for other in self.commands.values()
             ):
                 self.unlocked[command.name] = world.now
-        elif command.operation in ("unlock", "unlock-of") and command.lent is not None:
+        elif (
+            command.lent is not None
+            and command.status in (LINK_FAILED, NO_DISPATCHER)
+            and (command.operation != "taken" or command.lent.of_command)
+        ):
+            # A script, and the keeper of a COMMAND, try again.
             world.at(world.now + 1, partial(self._unlock, command.lent))
 
     def _unlock(self, lock: Command) -> None:
         name, for_command = lock.arguments[:2]
-        if for_command and self.world.locks.unclaim(lock):
+        if for_command and lock.boot == self.boot and self.here:
+            self.world.locks.unclaim(lock)
             self.start("unlock-of", name, lock.identity, lent=lock)
         elif not for_command and self.here:
             self.world.locks.drop(self, lock.name)
@@ -784,6 +800,9 @@ class Host:
             elif isinstance(item, Cleared):
                 self.engine.regain(device.name, now)
                 self.stir()
+            elif isinstance(item, Rebooted):
+                self.engine.reboot(device.name, item.reason, now)
+                self.stir()
             elif isinstance(item, Signal | Malformed):
                 if isinstance(item, Malformed):
                     device.malformed += item.count
@@ -833,6 +852,8 @@ class World:
             assert command.status != OK or len(command.values) == len(self.devices), "not all have come"
         if command.status == OK and command.operation == "wait":
             assert all(v[0] != command.device.name for v in command.values if isinstance(v, list))
+        if command.operation in LENDING and command.values == ["its command has stopped asking"]:
+            return  # for so long nobody took what it was lent: its agent was killed, or nothing came through
         if command.device.replayed and command.status == INTERRUPTED:
             # It seemed to boot anew, and for too long none of its frames came through.
             assert command.values in ([BOOTS], ["the device crashed or booted anew"])
@@ -882,6 +903,11 @@ class World:
             time += self.random.expovariate(self.faults.restart)
         self.advance(end)
         self.faults = self.faults.calm()
+        for device in self.devices:
+            # A reboot is known by then.
+            if device.here:
+                device.start("self")
+                device.stir()
         # A wait's own time-out of 20 s, the link's patience, and a margin.
         self.advance(end + 20 + 2 * LINK_TIMEOUT + LEASE)
         open_commands = [c for c in self.all_commands if c.status is None]
@@ -889,6 +915,7 @@ class World:
             f"no progress: {[(c.operation, self.now - c.started) for c in open_commands]}"
         )
         self.counts["commands"] = len(self.all_commands)
+        self.counts["signals"] = self.signals
         for device in self.devices:
             counters = device.channel.counters
             for each in fields(counters):
@@ -929,13 +956,16 @@ class World:
             rules.apply(event)
             places.setdefault(event.identity, len(places))
         coordinator = self.log.state.coordinator
+        for device in self.devices if not self.mixture.restart else ():
+            # (A dispatcher does not know in which boot another one was.)
+            assert not coordinator.claims_of_commands(device.name), f"{device.name}: a COMMAND's lock is left"
         for request, well in rules.fulfilled.items():
             outcome = coordinator.outcome(request)
             assert outcome is not None
             assert (outcome.status == OK) == well, outcome
         assert not rules.open
-        for name in LOCKS:
-            assert coordinator.holder(name) == rules.holders.get(name)
+        for lock in LOCKS:
+            assert coordinator.holder(lock) == rules.holders.get(lock)
         printed: dict[tuple[str, bytes], list[object]] = {}
         for command in sorted(self.all_commands, key=lambda one: places.get(one.key, -1)):
             if command.status == OK and command.operation == "wait-any":
@@ -948,9 +978,9 @@ class World:
                 assert lent is not None
                 if rules.fulfilled.get(command.key) and lent.operation == "wait-next":
                     printed.setdefault((command.device.name, lent.name), []).extend(lent.values)
-        for (device, message_id), values in printed.items():
-            sent = [_told(message) for message in rules.sent[message_id] if message.device != device]
-            assert values == sent[: len(values)], f"{device}: --next of {message_id!r} has gaps"
+        for (name, message_id), values in printed.items():
+            sent = [_told(message) for message in rules.sent[message_id] if message.device != name]
+            assert values == sent[: len(values)], f"{name}: --next of {message_id!r} has gaps"
 
     def advance(self, until: float) -> None:
         while True:

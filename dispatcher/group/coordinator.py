@@ -37,6 +37,7 @@ the first devices that lack, and counts the others.
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from enum import Enum
 from functools import lru_cache
 from itertools import islice
 from typing import Any, NamedTuple, assert_never
@@ -250,6 +251,15 @@ class _Wait:
     lacks: set[str] | frozenset[str] = frozenset()
 
 
+class _Stage(Enum):
+    """How far a group has come."""
+
+    OPEN = "it was not said who belongs to it, or how many"
+    GATHERING = "of those who were declared some have still to join"
+    COMPLETE = "all who were declared have joined"
+    ENDED = "all of them have left, and nobody joins it any more"
+
+
 class Coordinator:
     """The state of a group; `apply` is the only way to change it."""
 
@@ -265,7 +275,7 @@ class Coordinator:
         # Every other identity that is known: how it ended, or just whose it is where that was well.
         self._known: Identities[Outcome] = Identities()
         self._waits_so_far = 0
-        self._declared = False  # whether it was said who belongs to the group, or how many
+        self._stage = _Stage.OPEN
         self._size = 0  # how many devices the group is to have, at least
         self._expected: set[str] = set()  # declared members that have still to join
         self._joined: set[str] = set()
@@ -275,8 +285,6 @@ class Coordinator:
         self._held: dict[str, dict[bytes, None]] = {}  # the locks that each device has
         self._given: dict[bytes, int] = {}  # by lava-wait --next: the place of the message it got
         self._lent: dict[bytes, _Wait] = {}  # fulfilled waits by request, until what they got is taken
-        self._ended = False
-        self.complete = True  # whether all devices that were declared when the group began have joined
         self._recent: dict[str, dict[bytes, None]] = {}  # ids by the device that sent them, newest last
         self._departures: list[str] = []  # devices in the order in which they left, each time
         # The open waits by the device that waits; those by name by the device that they lack; those for any other;
@@ -293,6 +301,11 @@ class Coordinator:
         return list(self._roles.items())
 
     @property
+    def complete(self) -> bool:
+        """Whether all devices that were declared when the group began have joined."""
+        return self._stage is not _Stage.GATHERING
+
+    @property
     def awaited(self) -> str:
         """Who has still to join, as in "waiting for ..."; "" if the group is complete."""
         if self.complete:
@@ -303,17 +316,17 @@ class Coordinator:
     @property
     def declared(self) -> bool:
         """Whether it was said when the group began who belongs to it, or how many."""
-        return self._declared
+        return self._stage is not _Stage.OPEN
 
     @property
     def ended(self) -> bool:
         """Whether the group is over, and nobody joins it any more."""
-        return self._ended
+        return self._stage is _Stage.ENDED
 
     @property
     def abandoned(self) -> bool:
         """Whether all devices have left of a group that was declared, and was complete."""
-        return self._declared and self.complete and len(self._gone) == len(self._roles)
+        return self.declared and self.complete and len(self._gone) == len(self._roles)
 
     @property
     def gone(self) -> frozenset[str]:
@@ -561,7 +574,7 @@ class Coordinator:
             self._lost.pop(device, None)
         if self._resting:
             self._resting.pop(device, None)
-        if isinstance(event, Joined) and self._ended:
+        if isinstance(event, Joined) and self.ended:
             raise ValueError(f"{event.device!r} joins a group that has ended")
         match event:
             # The most frequent ones first: a log has a million of them.
@@ -595,7 +608,8 @@ class Coordinator:
                 outcomes = []
             case Ended():
                 outcomes = []
-                self._ended = self.abandoned
+                if self.abandoned:
+                    self._stage = _Stage.ENDED
             case _:
                 assert_never(event)
         self._known[event.identity] = device
@@ -606,8 +620,9 @@ class Coordinator:
             self._enter(name, role)
             self._expected.add(name)
         self._size = event.size or 0
-        self._declared = event.size is not None or event.members is not None
-        self._see_whether_complete()
+        if event.size is not None or event.members is not None:
+            self._stage = _Stage.GATHERING
+            self._see_whether_complete()
         return []
 
     def _join(self, event: Joined) -> list[Outcome]:
@@ -623,7 +638,8 @@ class Coordinator:
         return [self._end(waiting, *how) for waiting, how in judged if how is not None]
 
     def _see_whether_complete(self) -> None:
-        self.complete = not self._expected and len(self._joined) >= self._size
+        if not self.complete and not self._expected and len(self._joined) >= self._size:
+            self._stage = _Stage.COMPLETE
 
     def _enter(self, device: str, role: str) -> None:
         if device not in self._roles:

@@ -16,6 +16,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
 from typing import Protocol
 
 from dispatcher.consoles import Console, ConsoleError
@@ -25,7 +26,7 @@ from dispatcher.host.pulse import pulse_of
 from dispatcher.host.timer import Timer
 from dispatcher.line.channel import Alarm, Asked, Channel, Item, Output, TextHandle
 from dispatcher.line.legibility import Legibility
-from dispatcher.line.session import Cancelled, Cleared, Counters, Request, Suspected
+from dispatcher.line.session import Cancelled, Cleared, Counters, Rebooted, Request, Suspected
 from dispatcher.line.textpatterns import Pattern
 from dispatcher.line.textsignals import Found
 
@@ -93,6 +94,14 @@ class Tap(Protocol):
         """Something about the device or its console."""
 
 
+class _Connection(Enum):
+    """How a console is connected."""
+
+    NEVER = "was not connected so far"
+    CONNECTED = "is connected"
+    LOST = "was connected, and is not"
+
+
 class Attachment:
     """The console of one device.
 
@@ -128,8 +137,8 @@ class Attachment:
         self.name = name
         self.role = role
         self.console = console
-        self.connected = False
         self.trouble = ""  # why there is no connection
+        self._connection = _Connection.NEVER
         self._group = group
         self._taps = list(taps)
         self._witness = witness
@@ -152,6 +161,11 @@ class Attachment:
         self._pulse = pulse_of(self._loop)
         group.attach(self, role)
         self._pulse.listen(self._went_on)
+
+    @property
+    def connected(self) -> bool:
+        """Whether the console has a connection, or had one when it ended."""
+        return self._connection is _Connection.CONNECTED
 
     @property
     def counters(self) -> Counters:
@@ -180,16 +194,14 @@ class Attachment:
                 if self.trouble:
                     self.trouble = ""
                     self._group.regain(self)
-                    self.tell("connected again" if self._was_connected else "connected")
-                self.connected = self._was_connected = True
+                    self.tell("connected" if self._connection is _Connection.NEVER else "connected again")
+                self._connection = _Connection.CONNECTED
                 self._legibility = Legibility()
                 pause = FIRST_PAUSE
                 await self._first_of(self._over, self._lost)
             if not self._over.is_set():
                 await self._first_of(self._over, timeout=pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
-
-    _was_connected = False
 
     async def _first_of(self, *events: asyncio.Event, timeout: float | None = None) -> None:
         tasks = [asyncio.ensure_future(event.wait()) for event in events]
@@ -330,7 +342,8 @@ class Attachment:
         self._leave(reason)
 
     def _trouble(self, sentence: str) -> None:
-        self.connected = False
+        if self.connected:
+            self._connection = _Connection.LOST
         if self.trouble != sentence:
             self.trouble = sentence
             self._group.lose(self, sentence)
@@ -392,6 +405,8 @@ class Attachment:
                     group.lose(self, "its console shows that it crashed or boots anew", boots=True)
                 case Cleared():
                     group.regain(self)
+                case Rebooted():
+                    group.reboot(self, item.reason)
                 case _:
                     if self._witness is not None:
                         self._witness.reported(item)

@@ -22,6 +22,8 @@ SETTLE_BESIDE_SERVERS = 1.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 2.0
 # Seconds after which it is said that other hosts do not tell what their devices do.
 UNSURE_AFTER = 10.0
+# Seconds of silence after which it is said that devices do something beside their waits.
+BUSY_AFTER = 30.0
 
 
 class Found(Protocol):
@@ -38,6 +40,10 @@ class Found(Protocol):
     @property
     def servers(self) -> bool:
         """Whether a server of this machine may just be starting something for one of them."""
+
+    @property
+    def busy(self) -> str:
+        """Which processes keep others from being idle, as a clause; empty if that is not known."""
 
 
 Look = Callable[[Mapping[str, Sequence[Waiting]]], Found]
@@ -124,8 +130,7 @@ class SimulatorWatch:
         at_rest = presumed & own
         if not at_rest:
             self._seen = None
-            self._look_later(now)
-            return None
+            return self._beside(found, suspects, waits, now)
         of_presumed = [wait.identity for wait in waits if wait.device in presumed]
         seen = {name: idle[name] for name in at_rest}, of_presumed
         if seen != self._seen:
@@ -144,16 +149,27 @@ class SimulatorWatch:
         elif now >= self._seen_since + UNSURE_AFTER:
             stuck, doubt = presumed, unknown(presumed & elsewhere - told.keys())
         else:
-            self._look_later(now)
-            return None
+            return self._beside(found, suspects, waits, now)
         if not doubt:
             self._seen = None
             return self._engine.find_dead_end(stuck, now)
+        return self._in_doubt(stuck, doubt, (of_presumed, bool(stuck & elsewhere - told.keys())), now)
+
+    def _beside(
+        self, found: Found, suspects: Set[str], waits: Sequence[Waiting], now: float
+    ) -> DeadEnd | None:
+        """No dead end, as long as a process may do something: that is said after a silence."""
+        if found.busy and now >= self._engine.heard + BUSY_AFTER:
+            return self._in_doubt(suspects, found.busy, [wait.identity for wait in waits], now)
         self._look_later(now)
-        doubted = of_presumed, bool(stuck & elsewhere - told.keys())
-        if doubted == self._doubted:
+        return None
+
+    def _in_doubt(self, stuck: Set[str], doubt: str, about: object, now: float) -> DeadEnd | None:
+        """Once about the same."""
+        self._look_later(now)
+        if about == self._doubted:
             return None
-        self._doubted = doubted
+        self._doubted = about
         dead_end = self._engine.find_dead_end(stuck, now)
         return None if dead_end is None else replace(dead_end, doubt=doubt)
 

@@ -288,6 +288,8 @@ class Connection(asyncio.Protocol):
                 engine.lose(member.name, fields[0], now, boots=fields[1])
             case "regain":
                 engine.regain(member.name, now)
+            case "reboot":
+                engine.reboot(member.name, fields[0], now)
             case "leave":
                 # Not as long as there is another hook of it.
                 if member.connections == 1:

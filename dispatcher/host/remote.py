@@ -89,7 +89,6 @@ class RemoteGroup:
         self._connection: _Connection | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._down = ""  # why requests can't be asked, as a sentence
-        self._over = False  # that will not change any more
         self._counter = 0
         self._open: dict[int, Asked] = {}
         self._numbers: dict[object, int] = {}
@@ -97,6 +96,7 @@ class RemoteGroup:
         self._reports: dict[int, bytes] = {}  # those that are not noted
         self._left: str | None = None
         self._lost: bytes | None = None  # the message that says why there is no connection to the device
+        self._rebooted: bytes | None = None  # the message that says that it has rebooted, until it is sent
         self._heard = -HEARD_PAUSE
         self._answers: list[Answer] = []
         self._awake = False
@@ -147,7 +147,11 @@ class RemoteGroup:
         self._send(encode("regain"))
 
     def reboot(self, attachment: Attachment, reason: str) -> None:
-        """What the device waited for has been cancelled; the group has nothing more to do."""
+        """None of the device's commands is there any more; `reason` is a clause."""
+        self._rebooted = encode("reboot", reason)
+        if self._connection is not None:
+            self._connection.send(self._rebooted)
+            self._rebooted = None
 
     def request(self, device: str, asked: Asked, now: float) -> None:
         """Ask the group; `Attachment.answer` follows."""
@@ -228,22 +232,22 @@ class RemoteGroup:
         self._wake()
 
     async def _keep(self) -> None:
-        """Connect again, whenever the connection is lost."""
-        while not self._over:
+        """Connect again, whenever the connection is lost, until the group refuses the device."""
+        while True:
             assert self._connection is not None
             # The future outlives this task: `close` waits for it, too.
             reason = await asyncio.shield(self._connection.lost)
             self._connection = None
             self._notice(f"the connection to the group ({self.path}) is lost: {reason}; trying again")
             since, pause = self._loop.time(), FIRST_PAUSE
-            while self._connection is None and not self._over:
+            while self._connection is None:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
                 try:
                     await self._connect()
                 except GroupRefused as error:
-                    self._over = True
                     self._fail(str(error))
+                    return
                 except GroupUnreachable as error:
                     if not self._down and self._loop.time() - since > PATIENCE:
                         self._fail(f"the group can't be reached: {error}")
@@ -280,6 +284,10 @@ class RemoteGroup:
         self._number = number
         self._connection = connection
         self._down = ""
+        if self._rebooted is not None:
+            # Before what its commands have asked since.
+            connection.send(self._rebooted)
+            self._rebooted = None
         for message in self._reports.values():
             connection.send(message)
         for open_number, asked in self._open.items():

@@ -13,6 +13,7 @@
     leave   reason
     lose    reason, boots
     regain
+    reboot  reason
 
 The first message of each side is hello; and welcome, refused, or unavailable, which may be over soon. `number` is what
 the asker calls a request on this connection; it is answered with nil once it is recorded, and with its packed reply. A
@@ -25,7 +26,7 @@ from typing import Any
 
 from toolkit.wire.vocabulary import IDENTITY_SIZE, MAX_REPLY, ProtocolError, pack, unpack
 
-VERSION = 2
+VERSION = 3
 # Where hooks find the coordinator of their machine.
 DEFAULT_SOCKET = "/run/lavabox/coordinator"
 # What stands behind that for the socket where it tells how its groups are.
@@ -99,6 +100,7 @@ TO_GROUP: dict[str, tuple[_Check, ...]] = {
     "leave": (_is_reason,),
     "lose": (_is_reason, _is_yes_or_no),
     "regain": (),
+    "reboot": (_is_reason,),
 }
 FROM_GROUP: dict[str, tuple[_Check, ...]] = {
     "welcome": (_is_count, _is_count),

@@ -59,6 +59,13 @@ class State(Enum):
     TIMED_OUT = "stopped at a time-out"  # the same, as its time was over
 
 
+class Ending(Enum):
+    """Why a run ends before all its devices have, if neither a signal nor a failure ended it."""
+
+    TIMED_OUT = "its time was over"
+    LEFT = "somebody who works interactively has had enough"
+
+
 @dataclass(slots=True, eq=False)
 class Device:
     """A device of the run, and how it got on."""
@@ -118,10 +125,8 @@ class TerminalRun:
         patterns: Mapping[str, Pattern] | None = None,
     ) -> None:
         self.devices = {device.name: device for device in devices}
-        self.stopped_by: signal.Signals | None = None
-        self.timed_out = False
         self.log_failed = False
-        self.left = False  # somebody who works interactively has had enough
+        self._ending: Ending | signal.Signals | None = None
         self._engine = engine
         self._display = display
         self._logs = logs
@@ -185,6 +190,11 @@ class TerminalRun:
         if self._failure is not None:
             raise self._failure
 
+    @property
+    def stopped_by(self) -> signal.Signals | None:
+        """The signal that ended the run."""
+        return self._ending if isinstance(self._ending, signal.Signals) else None
+
     def rows(self) -> list[Row]:
         """The table of the devices, after the run."""
         return [
@@ -226,11 +236,11 @@ class TerminalRun:
         if self._engine.dead_ends[device.name]:
             return False
         if device.interactive:
-            return not self.timed_out
+            return self._ending is not Ending.TIMED_OUT
         if device.state in (State.RUNNING, State.STOPPED):
-            if self.timed_out and not device.connected:
+            if self._ending is Ending.TIMED_OUT and not device.connected:
                 return False
-            return self.left or not self._must_end
+            return self._ending is Ending.LEFT or not self._must_end
         return device.state is State.SUCCEEDED
 
     # Starting and ending
@@ -262,7 +272,7 @@ class TerminalRun:
             raise SetupError(f"{error}; change that, or name a new file with --group-log") from error
 
     def _quit(self) -> None:
-        self.left = True
+        self._ending = self._ending or Ending.LEFT
         self._stop.set()
 
     def _stop_by(self, number: signal.Signals) -> None:
@@ -270,7 +280,7 @@ class TerminalRun:
             # The user has lost patience.
             send_signal(everything_below(), signal.SIGKILL)
             return
-        self.stopped_by = number
+        self._ending = number
         self._stop.set()
 
     def _fail(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
@@ -280,7 +290,7 @@ class TerminalRun:
     def _give_up(self, error: BaseException) -> None:
         """The run ends: nobody looks any more, or there is a fault in here."""
         if isinstance(error, BrokenPipeError):
-            self.stopped_by = self.stopped_by or signal.SIGPIPE
+            self._ending = self.stopped_by or signal.SIGPIPE
         elif self._failure is None:
             self._failure = error
         self._stop.set()
@@ -298,7 +308,9 @@ class TerminalRun:
         self._after_end(device)
 
     def _time_out(self, seconds: float) -> None:
-        self.timed_out = True
+        if self._stop.is_set():
+            return
+        self._ending = Ending.TIMED_OUT
         self._display.message(f"timed out: the run was ended after {seconds:g} s")
         waits: dict[str, list[str]] = {}
         for wait in self._engine.state.coordinator.open_waits():
@@ -318,16 +330,17 @@ class TerminalRun:
     async def _tidy_up(self) -> None:
         if isinstance(self._display, ConsoleDisplay):
             await self._display.close()
+        timed_out = self._ending is Ending.TIMED_OUT
         stopped = [
             device for device in self.devices.values() if device.state is State.RUNNING and self._must_end
         ]
         for device in stopped:
-            device.state = State.TIMED_OUT if self.timed_out else State.STOPPED
-            device.how = "stopped at the time-out" if self.timed_out else "stopped"
+            device.state = State.TIMED_OUT if timed_out else State.STOPPED
+            device.how = "stopped at the time-out" if timed_out else "stopped"
         closing = (device.attachment.close() for device in stopped if device.attachment is not None)
         await asyncio.gather(*closing, return_exceptions=True)
         # Before one leaves, or the others' waits for it would fail.
-        status, why = (NO, "the run timed out") if self.timed_out else (INTERRUPTED, "the run was stopped")
+        status, why = (NO, "the run timed out") if timed_out else (INTERRUPTED, "the run was stopped")
         for device in stopped:
             self._engine.end_waits(device.name, status, why, self._loop.time())
         for device in stopped:

@@ -26,6 +26,7 @@ from dispatcher.line.session import (
     Cancelled,
     Cleared,
     Counters,
+    Rebooted,
     Received,
     Request,
     Session,
@@ -89,7 +90,7 @@ class Alarm:
     sentence: str
 
 
-Item = Output | Asked | Cancelled | Suspected | Cleared | Found | Alarm
+Item = Output | Asked | Cancelled | Suspected | Cleared | Rebooted | Found | Alarm
 
 
 class Channel:

@@ -64,6 +64,7 @@ def _rest_of_marker(seen: int) -> bytes:
 _MARKER = re.compile(_ESCAPE + _rest_of_marker(1))
 # Frames in a row with nothing inside that is not of their alphabet.
 _FRAMES = re.compile(rb"(?:\x1b\]5282;[A-Za-z0-9_-]{%d,%d}+\x1b\\)++" % (CHECK_SIZE, MAX_FRAME))
+_AROUND = _MARKER_SIZE + _TERMINATOR_SIZE
 _CONTENTS, _BETWEEN = slice(len(MARKER), -len(TERMINATOR)), TERMINATOR + MARKER
 # The ways in which a frame ends: its terminator, another frame's marker, a terminator with lines inside.
 _END = re.compile(rb"\x1b(?:\\|(\]5282;)|[^\x1b]*?\n\\)")
@@ -205,13 +206,13 @@ class Demultiplexer:
                     text = position = end
                     searched, fresh = 0, True
                     continue
-            start = marker
+            start, tried = marker, -1
             if start < 0:
                 start = size if final else self._echoes.beginning(data, position)
                 break
             if start > text and content - start == _MARKER_SIZE:
                 # As nearly all are: one by itself, and whole.
-                stop = data.find(TERMINATOR, content, content + MAX_FRAME)
+                stop = tried = data.find(TERMINATOR, content, content + MAX_FRAME)
                 body = decode_frame(data[content:stop]) if stop >= 0 else None
                 if body is not None:
                     events.append(Output(data[text:start]))
@@ -227,7 +228,7 @@ class Demultiplexer:
                 _read_frames(frames.group(), events)
                 searched, fresh = 0, not isinstance(events[-1], Damaged)
                 continue
-            event, end = self._frame(data, start, content, searched)
+            event, end = self._frame(data, start, content, searched, tried)
             searched = 0
             if end < 0:
                 break
@@ -245,10 +246,12 @@ class Demultiplexer:
         self._fresh = fresh
         return start
 
-    def _frame(self, data: bytes, start: int, content: int, searched: int) -> tuple[Event | None, int]:
+    def _frame(
+        self, data: bytes, start: int, content: int, searched: int, tried: int
+    ) -> tuple[Event | None, int]:
         """The frame whose marker ends at `content`, and where it ends: -1 while that is open.
 
-        None where it is no frame: then only its marker is done with.
+        None where it is no frame: then only its marker is done with. It is not whole with a terminator at `tried`.
         """
         if content < 0:
             return None, -1
@@ -264,7 +267,7 @@ class Demultiplexer:
         stop, after = end.span()
         frame = data[content:stop]
         whole = content - start == len(MARKER)
-        body = None if end.lastindex or b"\n" in frame else decode_frame(frame)
+        body = None if end.lastindex or stop == tried or b"\n" in frame else decode_frame(frame)
         if whole and body is not None and after - stop == len(TERMINATOR):
             return Frame(data[start:after], body), after
         if whole and (end.lastindex or len(frame) < CHECK_SIZE) and (junk := _JUNK.match(data, start)):
@@ -287,17 +290,18 @@ class Demultiplexer:
 
 def _read_frames(frames: bytes, events: list[Event]) -> None:
     """Append the events of frames in a row; those that are damaged become one."""
-    start = position = 0
+    start = end = 0
     for content in frames[_CONTENTS].split(_BETWEEN):
-        end = position + len(content) + (_MARKER_SIZE + _TERMINATOR_SIZE)
+        begin = end
+        end += len(content) + _AROUND
         body = decode_frame(content)
-        if body is not None:
-            if start < position:
-                events.append(Damaged(frames[start:position], b""))
-            events.append(Frame(frames[position:end], body))
-            start = end
-        position = end
-    if start < position:
+        if body is None:
+            continue
+        if start < begin:
+            events.append(Damaged(frames[start:begin], b""))
+        events.append(Frame(frames[begin:end], body))
+        start = end
+    if start < end:
         events.append(Damaged(frames[start:], b""))
 
 

@@ -12,8 +12,9 @@ output or behind a frame, where the part before it has ended.
 from __future__ import annotations
 
 import re
+from bisect import bisect
 
-from toolkit.wire.framing import CHECK_SIZE, DOWN_SEED, LINE_KILL, LINE_MARKER, MAX_LINE, check
+from toolkit.wire.framing import ALPHABET, CHECK_SIZE, DOWN_SEED, LINE_KILL, LINE_MARKER, MAX_LINE, check
 
 # So many typed lines are remembered, for so many seconds.
 MAX_TYPED = 64
@@ -33,6 +34,9 @@ _LINE = re.compile(
     rb"#L1\.([A-Za-z0-9_-]{0,%d}+)(?:\Z()|\.(?:([A-Za-z0-9_-]{6})\r{0,2}(?:\n|\Z())|[A-Za-z0-9_-]{0,5}\Z()))"
     % (MAX_LINE - len(LINE_KILL + LINE_MARKER + b".\n") - CHECK_SIZE)
 )
+# What the end of a line looks like, where that is no break.
+_LINE_END = re.compile(rb"\.[A-Za-z0-9_-]{%d}" % CHECK_SIZE)
+_IN_LINES = LINE_MARKER + ALPHABET
 _LINE_BREAK = re.compile(rb"\r{0,2}(?:\n|\Z())")
 # Of a kernel message, or what may yet become one.
 _STAMP = re.compile(rb"(?:<\d{0,3}(?:\Z|>))?(?:\Z()|\[ {0,11}(?:\Z()|\d{1,8}(?:\Z()|\.\d{0,6}(?:\Z()|\]))))")
@@ -44,6 +48,9 @@ class Echoes:
     def __init__(self) -> None:
         # What may yet be echoed, and until when.
         self._typed: list[tuple[float, bytes]] = []
+        # The same lines by their ends, and in the order of their beginnings.
+        self._ends: dict[bytes, bytes] = {}
+        self._sorted: list[bytes] = []
         # What may follow on the part that came last: it may be one of several lines.
         self._rests: list[bytes] = []
 
@@ -51,11 +58,11 @@ class Echoes:
         """A line, as `encode_line` made it, is typed now."""
         marker = line.find(LINE_MARKER)
         if marker >= 0:
-            self._typed = [*self._typed[1 - MAX_TYPED :], (now + ECHO_TIME, line[marker:].rstrip(b"\n"))]
+            self._await([*self._typed[1 - MAX_TYPED :], (now + ECHO_TIME, line[marker:].rstrip(b"\n"))])
 
     def forget_old(self, now: float) -> None:
         if self._typed and self._typed[0][0] < now:
-            self._typed = [typed for typed in self._typed if typed[0] >= now]
+            self._await([typed for typed in self._typed if typed[0] >= now])
             if not self._typed:
                 self._rests = []
 
@@ -64,12 +71,13 @@ class Echoes:
         if not self._typed:
             return
         echo = echo.rstrip(b"\r\n")
-        for typed in self._typed:
-            if echo.endswith(typed[1][-END_SIZE:]):
-                # It has come; no part of it will come again.
-                self._typed.remove(typed)
-                self._rests = []
-                return
+        come = self._ends.get(echo[-END_SIZE:])
+        if come is not None:
+            # No part of it will come again.
+            number = [line for _, line in self._typed].index(come)
+            self._await(self._typed[:number] + self._typed[number + 1 :])
+            self._rests = []
+            return
         whole = (line for _, line in self._typed) if echo.startswith(_CUT_BEGINNING) else self._rests
         self._rests = [line[len(echo) :] for line in whole if line.startswith(echo) and line != echo]
 
@@ -90,7 +98,7 @@ class Echoes:
         if first >= 0 and _CUT.search(data, first, limit) is not None:
             found.append(_find_line(data, position, limit, final))
             found.append(self._find_beginning(data, position, limit, final))
-        found += [_find_end(data, position, limit, line, final) for _, line in self._typed]
+        found.append(self._find_end(data, position, limit, final))
         found += [_find_rest(data, position, limit, rest, fresh, final) for rest in self._rests]
         # Of those that begin at one place the longest, or one that may become that.
         return min(
@@ -106,6 +114,8 @@ class Echoes:
 
     def beginning(self, data: bytes, position: int) -> int:
         """Where at the end of `data` something begins that may become an echo; its size if nowhere."""
+        if data[-1:] not in _IN_LINES:
+            return len(data)
         size = next((n for n in (3, 2, 1) if data.endswith(LINE_MARKER[:n], position)), 0)
         for _, line in self._typed:
             while size < len(data) - position and data[len(data) - size - 1 :] in line:
@@ -116,12 +126,29 @@ class Echoes:
         found = data.find(_CUT_BEGINNING, position, limit)
         while found >= 0:
             part = data[found : min(limit, found + MAX_LINE)]
-            size = max(common_size(part, line) for _, line in self._typed)
+            # The line that has most in common is one of those that it would stand between.
+            place = bisect(self._sorted, part)
+            size = max(common_size(part, line) for line in self._sorted[max(0, place - 1) : place + 1])
             end = _end(data, limit, found + size, size >= BEGINNING_SIZE, final)
             if end is not None:
                 return found, end
             found = data.find(_CUT_BEGINNING, found + 1, limit)
         return None
+
+    def _find_end(self, data: bytes, position: int, limit: int, final: bool) -> tuple[int, int] | None:
+        """The end of a line, and as much of it as stands before that."""
+        for match in _LINE_END.finditer(data, position, limit):
+            line = self._ends.get(match.group())
+            if line is not None:
+                end = match.end()
+                size = common_size(data[max(position, end - len(line)) : end][::-1], line[::-1])
+                return end - size, _behind_break(data, limit, end, final)
+        return None
+
+    def _await(self, typed: list[tuple[float, bytes]]) -> None:
+        self._typed = typed
+        self._ends = {line[-END_SIZE:]: line for _, line in typed}
+        self._sorted = sorted(self._ends.values())
 
 
 def _end(data: bytes, limit: int, end: int, enough: bool, final: bool) -> int | None:
@@ -149,16 +176,6 @@ def _find_line(data: bytes, position: int, limit: int, final: bool) -> tuple[int
             return match.span()
         match = _LINE.search(data, match.start() + 1, limit)
     return None
-
-
-def _find_end(data: bytes, position: int, limit: int, line: bytes, final: bool) -> tuple[int, int] | None:
-    """The end of this line, and as much of it as stands before that."""
-    found = data.find(line[-END_SIZE:], position, limit)
-    if found < 0:
-        return None
-    end = found + END_SIZE
-    size = common_size(data[position:end][: -len(line) - 1 : -1], line[::-1])
-    return end - size, _behind_break(data, limit, end, final)
 
 
 def _find_rest(
@@ -191,8 +208,6 @@ def _behind_break(data: bytes, limit: int, end: int, final: bool) -> int:
 
 def common_size(one: bytes, other: bytes) -> int:
     """How many bytes at the beginning of both are the same."""
-    size = 0
-    for size, (a, b) in enumerate(zip(one, other, strict=False)):
-        if a != b:
-            return size
-    return min(len(one), len(other))
+    size = min(len(one), len(other))
+    differing = int.from_bytes(one[:size], "big") ^ int.from_bytes(other[:size], "big")
+    return size - (differing.bit_length() + 7) // 8

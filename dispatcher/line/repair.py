@@ -120,18 +120,19 @@ def salvage(damaged: bytes, ended: bool) -> bytes:
 
     :param ended: a terminator was found, so what comes last belongs to the frame.
     """
+    content = damaged[len(MARKER) :]
     if ended and b"\n" not in damaged:
-        content = damaged[len(MARKER) :]
         if len(content) <= MAX_FRAME and not content.translate(None, ALPHABET):
             return b""
         # Bytes have changed, but none was lost, and none has come in.
         return b"" if len(content) == _length(content) else content
-    longest = _longest_word(damaged[len(MARKER) :]) if ended else MAX_WORD
     if b"[" in damaged or b"<" in damaged:
         for pattern, replacement in _BEFORE_STAMP:
             damaged = pattern.sub(replacement, damaged)
-    for pattern, replacement in _LONG:
-        damaged = pattern.sub(partial(_end_of_run, replacement, longest), damaged)
+    if len(damaged) > MAX_LOST:
+        longest = _longest_word(content) if ended else MAX_WORD
+        for pattern, replacement in _LONG:
+            damaged = pattern.sub(partial(_end_of_run, replacement, longest), damaged)
     if ended:
         last = damaged.rfind(b"\n") + 1
         if len(damaged) - last <= MAX_FRAME and not damaged[last:].translate(None, ALPHABET):

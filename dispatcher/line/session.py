@@ -47,6 +47,8 @@ ANSWER_HOLD = 0.1
 ABANDONED = 2 * packets.LINK_TIMEOUT
 # The same after a sign that the device crashed or boots anew, for a command that asks every few seconds.
 DOUBT = 2.5 * packets.POLL_INTERVAL
+# Why what an earlier boot had open is over.
+REBOOTED = "the device rebooted"
 # After the host was stopped: seconds in which what is read counts as old and is not answered; and seconds after
 # which a command counts as dead that has not asked again. One that rests asks every 30 s.
 STALE = 1.0
@@ -157,7 +159,14 @@ class Cleared:
     """A command that was in doubt since `Suspected` has asked again."""
 
 
-SessionEvent = Received | Cancelled | Suspected | Cleared
+@dataclass(frozen=True, slots=True)
+class Rebooted:
+    """A command of another boot has asked; `reason` is a clause. What the commands before it had open is cancelled."""
+
+    reason: str
+
+
+SessionEvent = Received | Cancelled | Suspected | Cleared | Rebooted
 
 
 @dataclass(slots=True)
@@ -207,9 +216,11 @@ class Session:
         self._links.move_to_end(link.token)
         if link.boot and link.boot not in self._boots[-1:]:
             # Only now: a HELLO may come out of an old log, but who knows the token is alive.
-            self._boots = [*self._boots[-MAX_BOOTS:], link.boot]
             old = [other for other in self._links.values() if other.boot not in (0, link.boot)]
-            self._end_links(old, "the device rebooted")
+            self._end_links(old, REBOOTED)
+            if self._boots:
+                self._events.append(Rebooted(REBOOTED))
+            self._boots = [*self._boots[-MAX_BOOTS:], link.boot]
         if packet[0] == packets.REQUEST:
             self._on_request(link, packet, now)
         elif packet[0] == packets.POLL:

@@ -105,8 +105,13 @@ class Workshop:
         environment[POWER_VARIABLE] = str(power)
         if self.lab is not None:
             environment = self.lab.device_environment(environment)
-        first = map(str, (self.commands, *self.paths))
-        environment["PATH"] = os.pathsep.join([*first, environment.get("PATH", os.defpath)])
+        path = environment.get("PATH", os.defpath)
+        if "LAVABOX_PYTHON" not in environment and any(
+            (folder / "python3").exists() for folder in self.paths
+        ):
+            # The box does not run by a stand-in.
+            environment["LAVABOX_PYTHON"] = self._python(path)
+        environment["PATH"] = os.pathsep.join([str(self.commands), *map(str, self.paths), path])
         # What a serial console is taken for where nobody has said.
         environment["TERM"] = "vt100"
         environment["PWD"] = str(device.directory)
@@ -115,3 +120,12 @@ class Workshop:
             folder.mkdir(parents=True)
             environment |= {variable: str(folder / name) for variable, name in _CACHES.items()}
         return environment
+
+    def _python(self, path: str) -> str:
+        """Where a device has its Python."""
+        image = None if self.lab is None else self.lab.image
+        folders = [folder for folder in path.split(os.pathsep) if folder]
+        found = (
+            f"{folder}/python3" for folder in folders if os.path.lexists(f"{image or ''}{folder}/python3")
+        )
+        return next(found, "python3")

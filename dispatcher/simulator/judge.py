@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 from dispatcher.consoles.processes import Process, descendants, environment, mark_of, process_table
 from dispatcher.group.events import Waiting, WaitKind
+from dispatcher.group.wording import enumerated
 from toolkit.wire.vocabulary import NETWORK_ID
 
 # Owns what is marked, and of no device that can be looked at: a tool of ours, a device to type to.
@@ -86,11 +87,13 @@ class Found(NamedTuple):
     :param idle: those that do nothing but wait, with their processes.
     :param doubt: a clause that says which process may yet do something for one of them; empty if there is none.
     :param servers: whether there is a server that may be about to start something for one of them.
+    :param busy: a clause that says which processes keep others from being idle; empty if that is not known.
     """
 
     idle: Mapping[str, frozenset[int]]
     doubt: str = ""
     servers: bool = False
+    busy: str = ""
 
 
 def idle_devices(
@@ -103,22 +106,34 @@ def idle_devices(
     :param servers: whether devices can reach the servers of this machine.
     """
     table = process_table()
+    owned = _by_device(leaders, table)
+    if isinstance(owned, Process):
+        return Found(
+            {}, busy=f"{_shown(owned)} (process {owned.pid}) may be of any device, and do something yet"
+        )
     idle: dict[str, frozenset[int]] = {}
-    for name, own in (_by_device(leaders, table) or {}).items():
+    busy: list[str] = []
+    for name in waits.keys() & owned.keys():
+        own = owned[name]
         try:
-            if name in waits and _only_wait(own, waits[name]):
+            if (process := _that_does_more(own, waits[name])) is not None:
+                busy.append(f"{name} has {_shown(process)} (process {process.pid})")
+            else:
                 idle[name] = frozenset(process.pid for process in own)
-        except OSError:
+        except (OSError, _Unseen):
             continue  # a process has ended meanwhile, or can't be looked into
+    clause = f"{enumerated(sorted(busy))}, which may do something yet" if busy else ""
     if not servers or not idle:
-        return Found(idle)
-    return Found(idle, _doubt(table, _consoles(leaders)), any(process.name in _SERVERS for process in table))
+        return Found(idle, busy=clause)
+    to_start = any(process.name in _SERVERS for process in table)
+    return Found(idle, _doubt(table, _consoles(leaders)), to_start, clause)
 
 
 def doings(leaders: Mapping[str, Leader]) -> dict[str, str]:
     """What runs on each device, as a clause: the process that was started last of those that wait for no other."""
     found = {}
-    for name, own in (_by_device(leaders, process_table()) or {}).items():
+    owned = _by_device(leaders, process_table())
+    for name, own in {} if isinstance(owned, Process) else owned.items():
         parents = {process.parent for process in own}
         last = max(own, key=lambda one: (one.pid not in parents, one.started, one.pid), default=None)
         if last is not None:
@@ -179,15 +194,18 @@ def _doubt(table: Sequence[Process], consoles: re.Pattern[bytes]) -> str:
 
 def _shown(process: Process) -> str:
     try:
-        text = _read(process.pid, "cmdline").replace(b"\0", b" ").decode(errors="replace").strip()
+        argv = _read(process.pid, "cmdline").split(b"\0")[:-1]
     except OSError:
-        text = ""
-    text = " ".join(text.split()) or process.name
+        argv = []
+    if _is_box(argv) and (words := _words_of_box(argv)):
+        # As it was called, and not the Python that runs it.
+        argv = [os.path.basename(words[0]), *words[1:]]
+    text = " ".join(b" ".join(argv).decode(errors="replace").split()) or process.name
     return f"`{text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 3] + '...'}`"
 
 
-def _by_device(leaders: Mapping[str, Leader], table: Sequence[Process]) -> dict[str, list[Process]] | None:
-    """The live processes of each device, without agents; None if there is one of which nothing tells whose it is."""
+def _by_device(leaders: Mapping[str, Leader], table: Sequence[Process]) -> dict[str, list[Process]] | Process:
+    """The live processes of each device, without agents; or one of which nothing tells whose it is."""
     sessions = {leader.pid: name for name, leader in leaders.items()}
     marks = {leader.mark: name for name, leader in leaders.items()}
     owners: dict[int, str | None] = {}
@@ -204,7 +222,7 @@ def _by_device(leaders: Mapping[str, Leader], table: Sequence[Process]) -> dict[
         if owner == _SOMEBODY_ELSE or _is_agent(process):
             continue
         if owner is None:
-            return None
+            return process
         found[owner].append(process)
     return found
 
@@ -216,8 +234,12 @@ def _is_agent(process: Process) -> bool:
         return False  # it has ended meanwhile
 
 
-def _only_wait(processes: Sequence[Process], waits: Sequence[Waiting]) -> bool:
-    """Whether these processes do nothing but wait in the commands of these waits. Raises OSError."""
+class _Unseen(Exception):
+    """No process is in a wait."""
+
+
+def _that_does_more(processes: Sequence[Process], waits: Sequence[Waiting]) -> Process | None:
+    """The one of these processes that does more than to wait in the commands of these waits. Raises OSError and _Unseen."""
     parents = {process.parent for process in processes}
     unmatched = list(waits)
     for process in processes:
@@ -229,19 +251,19 @@ def _only_wait(processes: Sequence[Process], waits: Sequence[Waiting]) -> bool:
             # `flock FILE lava-wait x` names the command that its child is. And `lava-lock NAME -- COMMAND` has what it
             # waited for: one process waits for COMMAND, one for a pipe.
             if not _waits_for_others(process.pid, has_children, _is_box(argv)):
-                return False
+                return process
             continue
         if waiting is None or _asleep_in(process.pid) not in _FOR_THE_AGENT:
-            return False
+            return process
         unmatched.remove(waiting)
-    return not unmatched
+    if unmatched:
+        raise _Unseen
+    return None
 
 
 def _command(argv: Sequence[bytes]) -> _Command | None:
     """The waiting command that a process is, if it is one: the box, called by a link or with a name."""
-    words = argv[6:] if _is_box(argv) else argv[1:]
-    if words and not os.path.basename(words[0]).startswith(b"lava-"):
-        words = words[1:]
+    words = _words_of_box(argv)
     if not words:
         return None
     name, arguments = os.path.basename(words[0]), words[1:]
@@ -249,6 +271,12 @@ def _command(argv: Sequence[bytes]) -> _Command | None:
         return _Command(WaitKind.WAIT_ALL, [*arguments[1:], NETWORK_ID])
     kind = _KINDS.get(name)
     return None if kind is None else _Command(kind, arguments)
+
+
+def _words_of_box(argv: Sequence[bytes]) -> Sequence[bytes]:
+    """The command that the box was called for, and its arguments."""
+    words = argv[6:] if _is_box(argv) else argv[1:]
+    return words if not words or os.path.basename(words[0]).startswith(b"lava-") else words[1:]
 
 
 def _is_box(argv: Sequence[bytes]) -> bool:

@@ -13,7 +13,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dispatcher import engine as engine_module
-from dispatcher.engine import ABANDONED, IMPATIENT, MANY_CALLS, MAX_MALFORMED_SHOWN, RETRY_PAUSE
+from dispatcher.engine import ABANDONED, IMPATIENT, MAX_MALFORMED_SHOWN
+from dispatcher.group import appends
+from dispatcher.group.appends import RETRY_PAUSE
 from dispatcher.group.events import (
     Ended,
     Event,
@@ -30,6 +32,7 @@ from dispatcher.group.events import (
     Waiting,
     WaitKind,
 )
+from dispatcher.group.misuse import MANY_CALLS
 from dispatcher.group.operations import MAX_ID, OPERATIONS
 from tests.dispatcher.hosts import EPOCH, MEMBERS, Asked, Lab
 from toolkit.wire.vocabulary import INTERRUPTED, LINK_FAILED, MAX_DATA, MAX_REPLY, NO, OK, USAGE
@@ -53,7 +56,7 @@ def nothing_is_left(lab: Lab) -> bool:
         or engine._borrowers.of_request
         or engine._borrowers.by_handle
         or engine._borrowed
-        or engine._pending
+        or engine._appends.pending
         or engine._given_up
         or engine._held
     )
@@ -510,7 +513,7 @@ def test_what_no_command_waits_for_is_appended_again_until_it_is_there(lab: Lab)
 
 
 def test_what_is_kept_for_later_is_bounded(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "MAX_UNAPPENDED", 3)
+    monkeypatch.setattr(appends, "MAX_UNAPPENDED", 3)
     lab.log.failure = FULL
     for number in range(10):
         lab.report("server-1", "event", str(number))

@@ -54,8 +54,8 @@ try:
             data = file.read()
 
         # It lies in the archive as it is, behind its name. (Which must not stand here as it does there.)
-        text = data[data.index(b"\0\0%s.py" % b"long") + 9 :]
-        exec(text[: text.index(b"PK\3\4")])
+        at = data.index(b"\0\0%s.py" % b"long") + 9
+        exec(data[at : data.index(b"PK\3\4", at)])
 except KeyboardInterrupt:
     status = 130
 posix._exit(status)  # type: ignore[arg-type]

@@ -42,15 +42,16 @@ class Box:
     def __init__(self, path: str, data: bytes, decompress: "Callable[..., bytes]", kept: bytes = b"") -> None:
         self.path = path
         self._decompress = decompress
-        self._entries = {}  # type: dict[str, bytes]
+        self._entries = {}  # type: dict[str, memoryview]
+        view = memoryview(data)
         at = data.index(b"PK\3\4")
         while data[at : at + 4] == b"PK\3\4":
             # Before each entry: its compressed size, and the length of its name.
             size, name = int.from_bytes(data[at + 18 : at + 22], "little"), data[at + 26]
             start = at + 30 + name
-            self._entries[data[at + 30 : start].decode()] = data[start : start + size]
+            self._entries[data[at + 30 : start].decode()] = view[start : start + size]
             at = start + size
-        magic, self.version, build = self._entries["version"].decode().split()
+        magic, self.version, build = bytes(self._entries["version"]).decode().split()
         self.build = build.encode()
         kind = "bytecode" if magic == "".join(["%02x" % byte for byte in MAGIC_NUMBER]) else "source"
         # Most commands need the first alone.

@@ -46,7 +46,7 @@ def _codes(lengths: "list[int]") -> "Codes":
     return table, (1 << longest) - 1
 
 
-def decompress(data: bytes, bits: int) -> bytes:
+def decompress(data: "bytes | memoryview", bits: int) -> bytes:
     """The content of `data`, as zlib's function of that name gives it where `bits` is -15. Something else may follow."""
     out = bytearray()
     stream = _Stream(data)
@@ -66,7 +66,7 @@ def decompress(data: bytes, bits: int) -> bytes:
 class _Stream:
     """Bits, from the lowest one of the first byte on."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: "bytes | memoryview") -> None:
         self._data = data
         self._at = 0
         self._bits = 0
@@ -83,7 +83,7 @@ class _Stream:
         self._count -= count
         return value
 
-    def stored(self) -> bytes:
+    def stored(self) -> "bytes | memoryview":
         """A block that is not compressed: its length, twice, and then its bytes."""
         # (No more than a part of one byte has been read ahead.)
         size = int.from_bytes(self._data[self._at : self._at + 2], "little")

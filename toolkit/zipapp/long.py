@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     data = b""
 
 
-def entry(name: bytes) -> bytes:
-    """The archive, from the content of this entry on."""
+def entry(name: bytes) -> memoryview:
+    """The archive, from the content of this entry on. (To copy it would take longer than to inflate what is wanted.)"""
     mark = b"\0\0" + name
-    return data[data.index(mark) + len(mark) :]
+    return memoryview(data)[data.index(mark) + len(mark) :]
 
 
 kept = b""
 try:
     from zlib import decompress
 except ImportError:
-    exec(entry(b"inflate.py").partition(b"PK\3\4")[0])
+    exec(bytes(entry(b"inflate.py")).partition(b"PK\3\4")[0])
 if MAGIC_NUMBER + b"__main__" in data:
     exec(marshal.loads(decompress(entry(b"importer.bytecode"), -15)))
 exec(decompress(entry(b"source.py"), -15))

@@ -56,7 +56,8 @@ _FILES_OF = {
         "yarn": ("package.json",),
         "tox": ("tox.ini",),
     },
-    **dict.fromkeys(("pytest", "py.test", "avocado", "bats", "prove", "docker", "podman"), ("./*",)),
+    **dict.fromkeys(("pytest", "py.test", "tox", "nox", "avocado", "bats", "prove"), ("./*",)),
+    **dict.fromkeys(("docker", "podman", "docker-compose", "podman-compose"), ("./*",)),
 }
 # They run what stands in a folder, or what their input names.
 _RUN_ALL = ("run-parts", "find", "xargs", "parallel")
@@ -77,6 +78,8 @@ _HARMLESS = {
 _HARMLESS |= {"chmod", "stat", "diff", "wc", "man", "dpkg", "rpm", "basename", "dirname", "ls"}
 # Those that put a file where it may be run from.
 _COPIES = {"cp", "mv", "ln", "install"}
+# An option of sed and perl that changes files.
+_IN_PLACE = re.compile(r"-[a-zA-Z]*i|--in-place")
 # What a call costs beside its own visit, in visits of nodes: each device of the role plays it, and it has a row in
 # the table.
 _OF_A_CALL = 9
@@ -144,6 +147,7 @@ def _run(walker: Walker, words: Sequence[Text], place: Place) -> Status:
         return _runner(walker, base, words, place)
     if base in _SHELLS and (base == name or posixpath.dirname(name) in SYSTEM):
         return _run_shell(walker, words, place)
+    _note_changed(walker, base, words[1:])
     if _INTERPRETERS.fullmatch(base):
         return _run_interpreter(walker, words, place)
     if "/" in name:
@@ -157,7 +161,6 @@ def _run(walker: Walker, words: Sequence[Text], place: Place) -> Status:
         return _background(walker, words, place)
     if name in _GOOD or name.startswith("lava-"):
         return Status.LIKELY
-    _note_changed(walker, base, words[1:])
     if base in _COPIES:
         walker.note_written(texts_run(walker, " ".join(map(str, words[1:]))))
     elif base not in _HARMLESS:
@@ -178,8 +181,8 @@ def _without_folder(walker: Walker, words: Sequence[Text]) -> Sequence[Text]:
 
 def _note_changed(walker: Walker, name: str, words: Sequence[Text]) -> None:
     """The files of the definition that a program changes, or puts others in the place of."""
-    in_place = any(str(word).startswith(("-i", "--in-place")) for word in words)
-    if name == "tee" or (name == "sed" and in_place):
+    in_place = any(map(_IN_PLACE.match, map(str, words)))
+    if name == "tee" or (name in ("sed", "perl", "ruby") and in_place):
         changed = list(words)
     elif name in _COPIES and words:
         folder = str(words[-1])

@@ -18,13 +18,17 @@ _LANGUAGE = Language(tree_sitter_bash.language())
 _FIRST = 0xC0
 _SHIFTS = (18, 12, 6, 0)
 _BEYOND_ASCII = re.compile(r"[^\x00-\x7f]")
+# In `$a-$b/c` and "`a`/b" the grammar parts words; in ${a}-${b}/c and $(a)/b it does not.
+_VARIABLE = re.compile(r"(?<![\\$])\$([A-Za-z_]\w*|\d)")
+_BACKQUOTES = re.compile(r"(?<!\\)`([^`\\\n]*)`")
 _STAND_IN = re.compile(r"[\u00c0-\u00ff]{4}")
 
 
 @lru_cache(64)
 def parse(text: str) -> Node:
     """The root of the tree. Scripts read the same library again and again."""
-    stand_ins = _BEYOND_ASCII.sub(_to_stand_in, text)
+    braced = _VARIABLE.sub(r"${\1}", _BACKQUOTES.sub(r"$(\1)", text))
+    stand_ins = _BEYOND_ASCII.sub(_to_stand_in, braced)
     return Parser(_LANGUAGE).parse(stand_ins.encode()).root_node
 
 

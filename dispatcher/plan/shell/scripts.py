@@ -148,10 +148,12 @@ def _around_equals(word: str) -> list[str]:
 def _names_in(text: str, folder: str) -> list[tuple[str, str]]:
     """What may be names of files in the text of a file in this folder."""
     names = [name for found in _NAMES.findall(text) for name in found if name]
-    names += [name for line in _INCLUDES.findall(text) for name in line.split()]
+    # What a variable stands for may be any file there.
+    names += ["./*" if "$" in name else name for line in _INCLUDES.findall(text) for name in line.split()]
     for package, module in _IMPORTS.findall(text):
         parts = f"{package}.{module}".strip(".").split(".")
-        names += ["/".join(parts) + ".py", "/".join(parts[:-1]) + ".py"]
+        paths = ("/".join(parts), "/".join(parts[:-1]))
+        names += [f"{path}{end}" for path in paths for end in (".py", "/__init__.py")]
     return [(name, folder) for name in dict.fromkeys(names)][:_MOST_NAMED]
 
 

@@ -8,6 +8,7 @@ import pytest
 from dispatcher.group.deadend import DeadEnd
 from dispatcher.group.events import Founded, Joined, Left, Released, Resting, Waiting
 from dispatcher.host.deadwatch import (
+    BUSY_AFTER,
     FIRST_PAUSE,
     LONGEST_PAUSE,
     SETTLE,
@@ -28,11 +29,13 @@ class Processes:
     def __init__(self) -> None:
         self.idle: dict[str, frozenset[int]] = {}
         self.doubt = ""
+        self.busy = ""
         self.looks = 0
 
     def look(self, waits: Mapping[str, Sequence[Waiting]]) -> Found:
         self.looks += 1
-        return Found({name: pids for name, pids in self.idle.items() if name in waits}, self.doubt)
+        idle = {name: pids for name, pids in self.idle.items() if name in waits}
+        return Found(idle, self.doubt, busy=self.busy)
 
 
 class Watched:
@@ -89,6 +92,22 @@ def test_processes_that_come_and_go_between_looks_are_not(watched: Watched) -> N
     assert watched.until(2.5 * SETTLE) == []
     # It is found when they stay the same.
     assert len(watched.until(10.0)) == 1
+
+
+def test_what_may_be_none_as_a_process_runs_is_told_of_once(watched: Watched) -> None:
+    wait_for_each_other(watched)
+    watched.processes.idle = {"s-1": frozenset({1})}
+    watched.processes.busy = "c-1 has `serve` (process 2), which may do something yet"
+    assert watched.until(BUSY_AFTER - 1) == []
+    ((time, dead_end),) = watched.until(500.0)
+    assert time < BUSY_AFTER + 3
+    (sentence,) = dead_end.told
+    assert sentence.startswith("perhaps a dead end: ")
+    assert sentence.endswith(f" But {watched.processes.busy}. The waits go on")
+    # When it has ended, it is one.
+    watched.processes.idle = IDLE
+    watched.processes.busy = ""
+    assert [dead_end.doubt for _, dead_end in watched.until(600.0)] == [""]
 
 
 def test_a_wait_that_takes_the_place_of_another_between_looks_is_looked_at_anew(watched: Watched) -> None:

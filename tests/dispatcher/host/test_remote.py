@@ -353,6 +353,25 @@ def test_a_device_that_boots_is_told_of(tmp_path: Path) -> None:
     in_lab(tmp_path, story)
 
 
+@pytest.mark.parametrize("connected", [True, False])
+def test_a_device_that_has_rebooted_has_no_lock_of_a_command(tmp_path: Path, connected: bool) -> None:
+    async def story(lab: Lab) -> None:
+        one, two = await lab.come("one"), await lab.come("two")
+        assert await one.reply(one.ask("lock", b"power", True, None, False)) == (OK, [])
+        wait = two.ask("lock", b"power", False, None, False)
+        await two.recorded(wait)
+        if not connected:
+            await lab.stop()
+            while not any("is lost" in text for text in lab.told):
+                await asyncio.sleep(0)
+        one.group.reboot(one, "the device rebooted")  # type: ignore[arg-type]
+        if not connected:
+            await lab.start()
+        assert await two.reply(wait) == (OK, [])
+
+    in_lab(tmp_path, story)
+
+
 def test_a_cancelled_wait_is_taken_out(tmp_path: Path) -> None:
     async def story(lab: Lab) -> None:
         one = await lab.come("one")

@@ -26,6 +26,7 @@ from dispatcher.line.session import (
     STALE,
     Cancelled,
     Cleared,
+    Rebooted,
     Received,
     Request,
     Session,
@@ -413,6 +414,10 @@ def test_a_new_boot_ends_what_the_old_one_began(host: Host, device: Device) -> N
     assert [(request.link.boot, reason) for request, reason in host.cancelled] == [
         (BOOT, "the device rebooted")
     ]
+    # Also what no request is open of any more, the lock of a COMMAND, is over: the group is told, once.
+    assert host.doubts == [Rebooted("the device rebooted")]
+    fresh.request(2, b"another")
+    assert len(host.doubts) == 1
     host.session.reply(host.requests[0][0], b"reply", 0.0)
     assert host.typed() == []
     # The old boot is over: its agents are not answered.
@@ -432,7 +437,7 @@ def test_an_unknown_boot_is_no_reboot(host: Host, device: Device) -> None:
             each.session = 0
             each.hello()
             assert each.session
-    assert host.cancelled == []
+    assert host.cancelled == host.doubts == []
 
 
 def test_two_links_do_not_touch_each_other(host: Host, device: Device) -> None:

@@ -6,10 +6,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from bench.demultiplexer import REQUESTS, SIGNALS, SIGNS, STREAMS
 from bench.worstcase import READERS, work_of
+from dispatcher.line.demultiplexer import Demultiplexer
+from dispatcher.line.echoes import MAX_TYPED
+from toolkit.wire.framing import encode_line
 
 STREAMS_OF = {
     "demultiplexer": STREAMS,
@@ -46,3 +52,14 @@ def test_the_work_for_each_byte_is_bounded(reader: str, name: str) -> None:
 def test_small_chunks_cost_a_look_at_what_is_held(reader: str, name: str) -> None:
     work = work_of(READERS[reader], stream(reader, name, 16_384), 64)
     assert work.scanned <= 800 * work.size
+
+
+def test_lines_that_may_be_echoed_are_looked_for_together() -> None:
+    def make() -> Callable[[bytes, float], Any]:
+        demultiplexer = Demultiplexer()
+        for number in range(MAX_TYPED):
+            demultiplexer.type_line(encode_line(number.to_bytes(4, "big")), 0.0)
+        return demultiplexer.receive_data
+
+    plain = stream("demultiplexer", "plain output", 32_768)
+    assert work_of(make, plain, 4096).scanned <= 10 * len(plain)

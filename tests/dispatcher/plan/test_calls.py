@@ -331,6 +331,22 @@ def test_scripts_find_themselves() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("A=1; B=2; C=3; lava-send $A-$B-$C", "lava-send 1-2-3"),
+        ("A=1; B=2; lava-send x-$A.$B/z", "lava-send x-1.2/z"),
+        ("lava-send $(lava-self)-`lava-role`-x", "lava-send server-1-server-x"),
+        ("set -- p q r; lava-send $1-$2-$3", "lava-send p-q-r"),
+        ("lava-send '\\$A' \\$A-x", "lava-send \\$A $A-x"),
+        ("export PATH=$PATH:$PWD/d; say", "lava-send said"),
+        ("PATH=$PATH:`pwd`/d; say", "lava-send said"),
+    ],
+)
+def test_words_of_several_expansions(script: str, expected: str) -> None:
+    assert shown(read(script, files={"d/say": "lava-send said\n"})) == [expected]
+
+
 def test_a_script_that_calls_itself_comes_to_an_end() -> None:
     items = read("./loop.sh", files=SCRIPTS)
     assert any(isinstance(item, Unread) for item in items)

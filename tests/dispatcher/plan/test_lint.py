@@ -333,6 +333,7 @@ def test_what_others_run_is_named_and_is_no_error(form: str, call: str) -> None:
 # Scripts that send 'x' by what no shell text here says.
 SENT_UNSEEN = {
     "an include of a makefile": "make go",
+    "an include by a variable": "make -f variable.mk",
     "what a recipe runs": "cd m2 && make",
     "a makefile by an option": "make -s --file=rules.mk go",
     "a folder by an option": "make --directory=m2",
@@ -342,6 +343,7 @@ SENT_UNSEEN = {
     "whatever is read": "xargs -n1 sh < list",
     "a file on the input": "docker exec -i box sh < calls.sh",
     "named on the input": "echo ./calls.sh | at now",
+    "changed in place by perl": "perl -pi -e s/@ID@/x/ template.sh; ./template.sh",
     "changed in place": "sed -i.bak -e s/@ID@/x/ template.sh; ./template.sh",
     "overwritten": "echo 'lava-send x' > template.sh; sh template.sh",
     "appended": "printf 'lava-send x\\n' >> template.sh; sh template.sh",
@@ -351,6 +353,7 @@ SENT_UNSEEN = {
     "in a system's folder": "install -m 755 calls.sh /usr/bin/say; /usr/bin/say",
     "for a service": "echo '* * * * * root ./calls.sh' > /etc/cron.d/x",
     "a module": "python3 -m tool",
+    "a package": "python3 with_package.py",
     "a test of a folder": "python3 -m pytest",
     "an expect script": "expect test.expect",
     "a function for other shells": "f() { lava-send x; }; export -f f; echo 1 | xargs bash -c f",
@@ -367,6 +370,9 @@ SENDING_FILES = {
     "m2/Makefile": "t:\n\t./run.sh\n",
     "m2/run.sh": "#!/bin/sh\nlava-send x\n",
     "m2/": "lava-send x\n",
+    "variable.mk": "D = deep\ninclude $(D)/more.mk\n",
+    "with_package.py": "import package\n",
+    "package/__init__.py": "os.system('lava-send x')\n",
     "tool.py": "import helper\n",
     "helper.py": "os.system('lava-send x')\n",
     "test.expect": "spawn ./calls.sh\n",

@@ -48,6 +48,10 @@ DOINGS = {
         "runs `/bin/sh -c read x </dev/tty; true`, which waits for something to be typed",
     ),
     "the newest program": ("sleep 1233 & sh -c 'exec sleep 1234'; true", "runs `sleep 1234`"),
+    "a command of the box": (
+        "exec python3 -E -s -S -c 'import time; time.sleep(1000)' /bin/lava-wait y z",
+        "runs `lava-wait y z`",
+    ),
     "a long command": ("sleep 1000 " + "0 " * 50 + "; true", f"runs `sleep 1000 {'0 ' * 23}...`"),
 }
 
@@ -78,29 +82,47 @@ def test_what_a_device_does(name: str) -> None:
 
 QUICK = """
 import sys
+from dispatcher.host import deadwatch
 from dispatcher.view import statusview
-statusview.FIRST_SILENCE = 0.5
+deadwatch.BUSY_AFTER = statusview.FIRST_SILENCE = 0.5
 from dispatcher.cli import main
 sys.exit(main())
 """
 
 
 def test_silence_is_told_of_where_nobody_waits(box: Path, tmp_path: Path) -> None:
+    line = first_line_with(
+        "nothing has happened", box, tmp_path, "--role", "a=read x", "--role", "b=sleep 1000; true"
+    )
+    assert re.search(
+        r": a-1 runs .*`, which waits for something to be typed; b-1 runs `sleep 1000`\n", line
+    ), line
+
+
+def test_a_server_that_hides_a_dead_end_is_named(box: Path, tmp_path: Path) -> None:
+    server = f"{sys.executable} -c 'import socket; socket.create_server((\"127.0.0.1\", 0)).accept()' & "
+    line = first_line_with(
+        "perhaps", box, tmp_path, "--role", f"a={server} lava-wait x", "--role", "b=lava-wait y"
+    )
+    assert re.search(
+        r"perhaps a dead end: .*`lava-wait .* But a-1 has `.*socket.*` \(process \d+\), which may do something yet\. "
+        r"The waits go on\n",
+        line,
+    ), line
+
+
+def first_line_with(words: str, box: Path, folder: Path, *arguments: str) -> str:
+    """The first line with these words that a simulation prints, which is then stopped."""
     process = subprocess.Popen(
-        [
-            *(sys.executable, "-c", QUICK, "sim", "--box", str(box), "--timeout", "50"),
-            *("--role", "a=read x", "--role", "b=sleep 1000; true"),
-        ],
-        cwd=tmp_path,
+        [sys.executable, "-c", QUICK, "sim", "--box", str(box), "--timeout", "50", *arguments],
+        cwd=folder,
         env=variables(PYTHONPATH=os.pathsep.join(entry for entry in sys.path if entry)),
         stdout=subprocess.PIPE,
         text=True,
     )
     assert process.stdout is not None
-    line = next((line for line in process.stdout if "nothing has happened" in line or "is over" in line), "")
+    line = next((line for line in process.stdout if words in line or "is over" in line), "")
     process.terminate()
     assert process.wait(PATIENCE) == 143
     process.stdout.close()
-    assert re.search(
-        r": a-1 runs .*`, which waits for something to be typed; b-1 runs `sleep 1000`\n", line
-    ), line
+    return line

@@ -328,6 +328,16 @@ def test_setup_and_path(sim: Simulator) -> None:
         assert re.findall(rf"{name} \| (.*)\n", text) == [*said, name]
 
 
+def test_the_box_does_not_run_by_a_stand_in(sim: Simulator) -> None:
+    """One that ends with 0 would let each wait pass."""
+    sim.script("stand-ins/python3", "echo stand-in")
+    status, text = sim.run(
+        "--path", "stand-ins", "--role", "a=lava-self && python3 && lava-wait x", "--role", "b=true"
+    )
+    assert status == 1, text
+    assert re.findall(r"a-1 \| (.*)\n", text)[:2] == ["a-1", "stand-in"]
+
+
 def test_stand_ins_do_not_keep_a_job_from_running(sim: Simulator) -> None:
     """What is around the steps of a job uses no program of the device's PATH."""
     for name in ("mkdir", "cat", "grep", "true", "sleep", "rm", "test"):
