@@ -310,8 +310,10 @@ def test_a_device_can_not_have_too_many_processes(sim: Simulator) -> None:
         "        break\n"
         "    if not children[-1]:\n"
         "        signal.pause()\n"
+        # All first: on a busy machine each takes its turn to die.
         "for child in children:\n"
         "    os.kill(child, signal.SIGKILL)\n"
+        "for child in children:\n"
         "    os.waitpid(child, 0)\n"
     )
     (sim.folder / "fork.py").write_text(fork)
