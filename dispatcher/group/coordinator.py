@@ -561,7 +561,7 @@ class Coordinator:
         its own outcome. A `Reported` ends without one: nobody waits for it. An event
         whose identity is known changes nothing, and neither does a `Released` whose request is no open
         wait and none of `lent`. Raises ValueError for an event of a device that never joined, or that joins a group that has
-        ended; the state is then as before.
+        ended, and for several ids of another wait than lava-wait; the state is then as before.
         """
         return [] if self.known(event.identity) else self.apply_new(event)
 
@@ -569,6 +569,10 @@ class Coordinator:
         """`apply`, of an event whose identity is not known."""
         if isinstance(event, _OF_MEMBERS) and event.device not in self._joined:
             raise ValueError(f"{event.device!r} never joined the group")
+        if isinstance(event, Waiting) and event.or_ids and event.kind is not WaitKind.WAIT:
+            raise ValueError(f"a {event.kind.value} of several ids")
+        if isinstance(event, Joined) and self.ended:
+            raise ValueError(f"{event.device!r} joins a group that has ended")
         device = getattr(event, "device", "")
         if self.failed:
             self.failed = {}
@@ -576,8 +580,6 @@ class Coordinator:
             self._lost.pop(device, None)
         if self._resting:
             self._resting.pop(device, None)
-        if isinstance(event, Joined) and self.ended:
-            raise ValueError(f"{event.device!r} joins a group that has ended")
         match event:
             # The most frequent ones first: a log has a million of them.
             case Waiting():

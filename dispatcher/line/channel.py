@@ -259,12 +259,15 @@ class Channel:
         return items
 
     def _reply_by_text(self, handle: TextHandle, message: bytes) -> list[Alarm]:
-        if handle.operation == "send":
-            return []  # nobody reads an answer
         status, values = unpack_reply(message)
+        is_wait = handle.operation != "send"  # whose answer nobody reads
         if status != OK:
-            self._text_lines.append(multinode.refusal(handle.operation).line)
-            return [Alarm(f"a wait failed, and LAVA's script does not tell its caller: {values[0]}")]
+            if is_wait:
+                self._text_lines.append(multinode.refusal(handle.operation).line)
+            what = "a wait" if is_wait else "a message"
+            return [Alarm(f"{what} failed, and LAVA's script does not tell its caller: {values[0]}")]
+        if not is_wait:
+            return []
         pairs = [
             (self._numbers.setdefault(sender, len(self._numbers) + 1), key, value)
             for sender, *items in values

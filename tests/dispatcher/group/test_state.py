@@ -103,6 +103,14 @@ SENSELESS: dict[str, tuple[Event, str]] = {
     "a stranger": (sent("c", b"new"), "'c' never joined the group"),
     "a stranger's report": (reported("c", "event", "x", identity=b"new"), "'c' never joined the group"),
     "founded twice": (replace(founded(), identity=b"new"), "the group is founded twice"),
+    **{
+        f"{kind.value} of several ids": (
+            Waiting(0.0, "a", b"new", kind, b"x", None, None, or_ids=(b"y",)),
+            f"a {kind.value} of several ids",
+        )
+        for kind in WaitKind
+        if kind is not WaitKind.WAIT
+    },
 }
 
 

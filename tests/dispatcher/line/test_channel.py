@@ -350,6 +350,14 @@ def test_a_wait_of_lavas_script_that_fails_is_answered_and_told(console: Console
     assert console.channel.data_to_type(0.0) == b"\x15# <LAVA_SYNC_COMPLETE nack>\n"
 
 
+def test_a_message_of_lavas_script_that_fails_is_told(console: Console) -> None:
+    console.print(b"<LAVA_MULTI_NODE> <LAVA_SEND x>\n")
+    (asked,) = console.of(Asked)
+    (alarm,) = console.channel.reply(asked.request, pack_reply(75, "the disk is full"), 0.0)
+    assert "a message failed" in alarm.sentence and "the disk is full" in alarm.sentence
+    assert console.channel.data_to_type(0.0) == b""
+
+
 def test_a_device_with_the_box_asks_by_frames_only(console: Console) -> None:
     console.ask("self")
     console.print(b"an old log: <LAVA_MULTI_NODE> <LAVA_SEND hello>\n")
