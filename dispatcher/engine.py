@@ -367,7 +367,7 @@ class Engine:
             self._release(event.identity, INTERRUPTED, given_up, now)
         if isinstance(event, Left):
             if here:
-                # It has come here from another host, whose last word of it is late.
+                # It has come again, or here from another host, whose last word of it is late.
                 self._append_joined(event.device, now)
             elif ours and self.state.coordinator.abandoned and self.state.founded is not None:
                 # Whoever else sees that appends the same.
@@ -415,7 +415,7 @@ class Engine:
             # Nobody will wait there any more.
             self._given_up[identity] = sentence
         waited_for = self._fail_waiters(identity, sentence)
-        if isinstance(event, Joined) and not self.state.coordinator.joined(event.device):
+        if isinstance(event, Joined | Left) and self._is_on_its_way(event.device):
             self._fail_held(sentence, event.device)
         self._appends.note_outage(reason)
         if not waited_for and not self._appends.comes_again(event) and not self._is_over(event):
@@ -495,6 +495,8 @@ class Engine:
     # -- inside --------------------------------------------------------------------------------
 
     def _append_joined(self, device: str, now: float) -> None:
+        if device in self._appends.leaving:
+            return  # this is called again when its `Left` is in the log
         role = self._devices[device].role
         self._append(Joined(self.epoch + now, device, self._identity(), role), now)
 
@@ -510,9 +512,12 @@ class Engine:
             else:
                 self._held.append((request, call))
 
+    def _is_on_its_way(self, device: str) -> bool:
+        """Whether the device's `Joined` is still to come, which nothing of it may overtake."""
+        return not self.state.coordinator.joined(device) or device in self._appends.leaving
+
     def _carry_out(self, request: object, call: Call, now: float) -> None:
-        if not self.state.coordinator.joined(call.device):
-            # Its `Joined` is still on the way, and nothing of it may overtake that.
+        if self._is_on_its_way(call.device):
             self._held.append((request, call))
             return
         try:

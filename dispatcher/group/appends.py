@@ -38,6 +38,7 @@ class Appends:
         self._to_append: list[Event] = []
         self._failed: dict[bytes, Event] = {}  # to be appended again, at `retry_at`
         self._early: dict[bytes, Event] = {}  # of devices whose `Joined` is not in the log yet
+        self.leaving: set[str] = set()  # devices whose `Left` is on its way, or kept
         self._outage = False  # the last append failed
         self.retry_at: float | None = None
 
@@ -56,6 +57,8 @@ class Appends:
 
     def add(self, event: Event) -> None:
         """Append an event, in its turn."""
+        if isinstance(event, Left):
+            self.leaving.add(event.device)
         if self._failed and not self.comes_again(event):
             self._keep(event, self._failed)
         elif isinstance(event, Left | Lost | Reported) and not self._joined(event.device):
@@ -72,8 +75,11 @@ class Appends:
 
     def came(self, identity: bytes) -> bool:
         """An event is in the log; returns whether it was on its way from here."""
-        if self._pending.pop(identity, None) is None:
+        event = self._pending.pop(identity, None)
+        if event is None:
             return False
+        if isinstance(event, Left):
+            self.leaving.discard(event.device)
         self._outage = False
         return True
 
@@ -115,3 +121,5 @@ class Appends:
             kept[event.identity] = event
             if len(kept) == MAX_UNAPPENDED:
                 self._tell(f"{MAX_UNAPPENDED} events wait for the group log; further ones are lost")
+        elif isinstance(event, Left):
+            self.leaving.discard(event.device)

@@ -621,6 +621,28 @@ def test_a_declared_device_that_is_lost_at_once_has_joined_before_all_else(then:
     assert nothing_is_left(lab)
 
 
+@pytest.mark.parametrize("asks", [False, True])
+def test_a_device_that_comes_again_joins_behind_that_it_has_left(lab: Lab, asks: bool) -> None:
+    """Also where the log does not take that at first: the waits that it has now would end by it."""
+    (host,) = lab.hosts
+    assert lab.ask("client-1", "wait", b"before", None, False).accepted
+    lab.log.holding = True
+    lab.leave("client-1")
+    lab.join(host, "client-1", "client")
+    asked = lab.ask("client-1", "wait", b"x", None, False) if asks else None
+    lab.log.failure = FULL
+    lab.deliver(1)
+    if asked is not None:
+        assert asked.reply == (LINK_FAILED, [NOT_WRITTEN])
+    lab.log.failure, lab.log.holding = "", False
+    again = lab.ask("client-1", "wait", b"x", None, False)
+    lab.pass_time(RETRY_PAUSE)
+    assert [type(event) for event in lab.log.events[-3:]] == [Left, Joined, Waiting]
+    assert again.accepted and again.reply is None
+    assert lab.open_waits() == [b"x"]
+    assert lab.engine.state.coordinator.here("client-1")
+
+
 OF_DEVICES: list[Event] = [
     Sent(0.0, "d", b"sent", b"x", ()),
     *(

@@ -116,7 +116,7 @@ def foreign(kept: Path) -> None:
 
 
 def another_box(kept: Path) -> None:
-    kept.write_bytes(b"0" + kept.read_bytes()[1:])
+    kept.write_bytes(b"x" + kept.read_bytes()[1:])  # no hexadecimal digit
 
 
 def another_python(kept: Path) -> None:

@@ -81,3 +81,21 @@ def test_not_too_many_are_kept(outgoing, told, monkeypatch):
         outgoing.keep(own(number), 0.0)
     assert outgoing.due(RETRY_PAUSE) == [own(0), own(1)]
     assert told == ["2 events wait for the group log; further ones are lost"]
+
+
+def test_a_device_is_leaving_until_that_is_in_the_log_or_lost(outgoing, joined, monkeypatch):
+    joined.add("a")
+    left = Left(0.0, "a", HOST + b"left", "has ended")
+    outgoing.add(left)
+    assert outgoing.leaving == {"a"}
+    outgoing.take()
+    outgoing.keep(outgoing.fail(left.identity), 0.0)
+    assert outgoing.leaving == {"a"}
+    for event in outgoing.due(RETRY_PAUSE):
+        outgoing.add(event)
+    assert outgoing.came(left.identity) and outgoing.leaving == set()
+
+    monkeypatch.setattr(appends, "MAX_UNAPPENDED", 1)
+    outgoing.keep(own(1), 0.0)
+    outgoing.add(left)
+    assert left.identity not in outgoing and outgoing.leaving == set()
