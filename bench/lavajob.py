@@ -14,6 +14,7 @@ import logging
 import os
 import sys
 import time
+import traceback
 from types import SimpleNamespace
 from typing import Any
 
@@ -106,6 +107,9 @@ def main() -> None:
             try:
                 run(folder, name, plan)
                 status = 0
+            except BaseException:
+                # Nobody else prints it.
+                traceback.print_exc()
             finally:
                 sys.stderr.flush()
                 os._exit(status)

@@ -164,6 +164,7 @@ def _on_console(box: Path, folder: Path, version: str) -> list[Row]:
             {"what": f"{command}, agent there{by}", "python": version, "value": ours[command], "unit": "x bare", "lava": lava.get(command)}
             for command in FREQUENT
             for by, lava in (("", dash), ("; LAVA's by busybox", busybox))
+            if lava or not by
         ),
     ]  # fmt: skip
 
@@ -239,7 +240,7 @@ def _instructions(box: Path, folder: Path, environ: Mapping[str, str], version: 
 
 def _counted(what: str, version: str, said: str) -> Row:
     (count,) = re.findall(r"Collected : (\d+)", said)
-    return {"what": what, "python": version, "value": int(count), "unit": "instructions"}
+    return {"what": f"{what}, counted", "python": version, "value": int(count), "unit": "instructions"}
 
 
 def _processor_time(argv: list[str], environ: Mapping[str, str], stdin: Path | None = None) -> float:

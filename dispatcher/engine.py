@@ -340,13 +340,14 @@ class Engine:
 
     # -- the log -------------------------------------------------------------------------------
 
-    def receive_event(self, event: Event, now: float) -> bool:
-        """Take the next event of the log, one's own or another host's; returns False if it can't be in a log there.
+    def receive_event(self, event: Event, now: float) -> None:
+        """Take the next event of the log, one's own or another host's.
 
         Those that were in the log when it was opened come before any device has joined here.
         """
         if not self._at_work:
-            return self._apply(event, now, ours=False) is not None
+            self._apply(event, now, ours=False)
+            return
         ours = self._appends.came(event.identity)
         given_up = self._given_up.pop(event.identity, None)
         here = getattr(event, "device", None) in self._devices
@@ -356,7 +357,7 @@ class Engine:
             self._warn(event, here, ours)
         change = self._apply(event, now, ours)
         if change is None:
-            return False
+            return
         if here and isinstance(event, Waiting):
             self._watch_time(event, now)
         for outcome in change.outcomes:
@@ -380,7 +381,6 @@ class Engine:
             held, self._held = self._held, []
             for request, call in held:
                 self._carry_out(request, call, now)
-        return True
 
     def _apply(self, event: Event, now: float, ours: bool) -> Change | None:
         """Fold the event, and tell of what came of it; returns None for one that can't be in a log there."""

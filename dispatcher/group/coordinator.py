@@ -186,9 +186,8 @@ class _Message:
     def __init__(self) -> None:
         self.awaited = False  # whether anybody ever waited for it
         self.times: dict[str, tuple[int, int]] = {}  # by device: how often it has sent it; those by lava-sync
-        self.met: dict[
-            _Need, int
-        ] = {}  # how many devices have done what is needed; counted once it is awaited
+        # How many devices have done what is needed; counted once it is awaited.
+        self.met: dict[_Need, int] = {}
         # Who has sent, and what, in turns; None: by a lava-sync.
         self.all: list[Any] = []
         self.first: tuple[Any, ...] = ()  # the number of its first message, and who sent it; that of another

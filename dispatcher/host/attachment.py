@@ -26,7 +26,7 @@ from dispatcher.host.pulse import pulse_of
 from dispatcher.host.timer import Timer
 from dispatcher.line.channel import Alarm, Asked, Channel, Item, Output, TextHandle
 from dispatcher.line.legibility import Legibility
-from dispatcher.line.session import Cancelled, Cleared, Counters, Rebooted, Request, Suspected
+from dispatcher.line.session import REBOOTED, Cancelled, Cleared, Counters, Rebooted, Request, Suspected
 from dispatcher.line.textpatterns import Pattern
 from dispatcher.line.textsignals import Found
 
@@ -326,11 +326,11 @@ class Attachment:
 
     def rebooted(self) -> None:
         """The device reboots."""
-        now, reason = self._loop.time(), "the device rebooted"
+        now = self._loop.time()
         self._catch_up(now)
-        self._items.extend(self._channel.end_links(reason))
+        self._items.extend(self._channel.end_links(REBOOTED))
         self._carry_out(now)
-        self._group.reboot(self, reason)
+        self._group.reboot(self, REBOOTED)
 
     def ended(self, reason: str, status: int) -> None:
         """The console is over."""

@@ -65,7 +65,7 @@ class Observer(Protocol):
 class Group:
     """A group; call `open` first, then attach consoles to it.
 
-    :param readers: are given each event of the log, after the engine, but for those that can't be in a log there.
+    :param readers: are given each event of the log that is new and can be in it there, after the engine.
     """
 
     def __init__(
@@ -208,7 +208,9 @@ class Group:
             self._observer.result(case, counts)
 
     def _receive_event(self, event: Event) -> None:
-        if self.engine.receive_event(event, self._loop.time()):
+        changes = self.engine.state.changes
+        self.engine.receive_event(event, self._loop.time())
+        if self.engine.state.changes != changes:
             for reader in self._readers:
                 reader(event)
         self._unsettled += 1

@@ -149,9 +149,7 @@ class RemoteGroup:
     def reboot(self, attachment: Attachment, reason: str) -> None:
         """None of the device's commands is there any more; `reason` is a clause."""
         self._rebooted = encode("reboot", reason)
-        if self._connection is not None:
-            self._connection.send(self._rebooted)
-            self._rebooted = None
+        self._tell_of_reboot()
 
     def request(self, device: str, asked: Asked, now: float) -> None:
         """Ask the group; `Attachment.answer` follows."""
@@ -214,6 +212,11 @@ class RemoteGroup:
 
     def _ask(self, number: int, asked: Asked) -> None:
         self._send(encode("ask", number, asked.identity, asked.operation, asked.arguments, asked.position))
+
+    def _tell_of_reboot(self) -> None:
+        message, connection = self._rebooted, self._connection
+        if message is not None and connection is not None and connection.send(message):
+            self._rebooted = None
 
     def _send(self, message: bytes) -> None:
         if self._connection is not None:
@@ -284,10 +287,8 @@ class RemoteGroup:
         self._number = number
         self._connection = connection
         self._down = ""
-        if self._rebooted is not None:
-            # Before what its commands have asked since.
-            connection.send(self._rebooted)
-            self._rebooted = None
+        # Before what its commands have asked since.
+        self._tell_of_reboot()
         for message in self._reports.values():
             connection.send(message)
         for open_number, asked in self._open.items():
@@ -329,13 +330,15 @@ class _Connection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
-    def send(self, message: bytes) -> None:
+    def send(self, message: bytes) -> bool:
+        """Returns whether it was taken."""
         if self._transport is None or self.lost.done():
-            return
+            return False
         if self._transport.get_write_buffer_size() > MAX_UNSENT:
             self.drop("the other end reads nothing")
-            return
+            return False
         self._transport.write(message)
+        return True
 
     def data_received(self, data: bytes) -> None:
         try:

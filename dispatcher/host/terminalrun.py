@@ -126,7 +126,8 @@ class TerminalRun:
     ) -> None:
         self.devices = {device.name: device for device in devices}
         self.log_failed = False
-        self._ending: Ending | signal.Signals | None = None
+        self.stopped_by: signal.Signals | None = None  # the signal that ended the run
+        self._ending: Ending | None = None
         self._engine = engine
         self._display = display
         self._logs = logs
@@ -189,11 +190,6 @@ class TerminalRun:
             await self._tidy_up()
         if self._failure is not None:
             raise self._failure
-
-    @property
-    def stopped_by(self) -> signal.Signals | None:
-        """The signal that ended the run."""
-        return self._ending if isinstance(self._ending, signal.Signals) else None
 
     def rows(self) -> list[Row]:
         """The table of the devices, after the run."""
@@ -280,7 +276,7 @@ class TerminalRun:
             # The user has lost patience.
             send_signal(everything_below(), signal.SIGKILL)
             return
-        self._ending = number
+        self.stopped_by = number
         self._stop.set()
 
     def _fail(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
@@ -290,7 +286,7 @@ class TerminalRun:
     def _give_up(self, error: BaseException) -> None:
         """The run ends: nobody looks any more, or there is a fault in here."""
         if isinstance(error, BrokenPipeError):
-            self._ending = self.stopped_by or signal.SIGPIPE
+            self.stopped_by = self.stopped_by or signal.SIGPIPE
         elif self._failure is None:
             self._failure = error
         self._stop.set()

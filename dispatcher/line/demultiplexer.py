@@ -65,7 +65,7 @@ _MARKER = re.compile(_ESCAPE + _rest_of_marker(1))
 # Frames in a row with nothing inside that is not of their alphabet.
 _FRAMES = re.compile(rb"(?:\x1b\]5282;[A-Za-z0-9_-]{%d,%d}+\x1b\\)++" % (CHECK_SIZE, MAX_FRAME))
 _AROUND = _MARKER_SIZE + _TERMINATOR_SIZE
-_CONTENTS, _BETWEEN = slice(len(MARKER), -len(TERMINATOR)), TERMINATOR + MARKER
+_CONTENTS, _BETWEEN = slice(_MARKER_SIZE, -_TERMINATOR_SIZE), TERMINATOR + MARKER
 # The ways in which a frame ends: its terminator, another frame's marker, a terminator with lines inside.
 _END = re.compile(rb"\x1b(?:\\|(\]5282;)|[^\x1b]*?\n\\)")
 # Frames that are broken off soon by the marker of another, and those without room for a check, in a row.

@@ -218,7 +218,8 @@ class Session:
             # Only now: a HELLO may come out of an old log, but who knows the token is alive.
             old = [other for other in self._links.values() if other.boot not in (0, link.boot)]
             self._end_links(old, REBOOTED)
-            if self._boots:
+            # Of links of an unknown boot, which go on, it would not be true that none of its commands is there any more.
+            if self._boots and all(other.boot for other in self._links.values()):
                 self._events.append(Rebooted(REBOOTED))
             self._boots = [*self._boots[-MAX_BOOTS:], link.boot]
         if packet[0] == packets.REQUEST:

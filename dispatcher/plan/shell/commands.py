@@ -44,18 +44,12 @@ _RUNNERS: dict[str, tuple[str, int]] = {
 _MAKEFILES = ("Makefile", "makefile", "GNUmakefile")
 _FILES_OF = {
     **dict.fromkeys(("make", "gmake", "remake"), _MAKEFILES),
-    **{
-        "ninja": ("build.ninja",),
-        "just": ("justfile", "Justfile"),
-        "task": ("Taskfile.yml",),
-        "ant": ("build.xml",),
-    },
-    **{
-        "ctest": ("CMakeLists.txt",),
-        "npm": ("package.json",),
-        "yarn": ("package.json",),
-        "tox": ("tox.ini",),
-    },
+    "ninja": ("build.ninja",),
+    "just": ("justfile", "Justfile"),
+    "task": ("Taskfile.yml",),
+    "ant": ("build.xml",),
+    "ctest": ("CMakeLists.txt",),
+    **dict.fromkeys(("npm", "yarn"), ("package.json",)),
     **dict.fromkeys(("pytest", "py.test", "tox", "nox", "avocado", "bats", "prove"), ("./*",)),
     **dict.fromkeys(("docker", "podman", "docker-compose", "podman-compose"), ("./*",)),
 }
@@ -90,7 +84,7 @@ _GOOD = set(["echo", "printf", "mkdir", "sleep", "touch", "rm", "cat", "date", "
 def command(walker: Walker, node: Node) -> Status:
     """A command with its arguments, and assignments that hold for it alone."""
     given = "".join(text_of(child) for child in node.children if child.type == "herestring_redirect")
-    with walker.feeding(texts_run(walker, given)):
+    with walker.feeding(given and texts_run(walker, given)):
         return _command(walker, node)
 
 

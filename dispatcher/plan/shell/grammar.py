@@ -19,17 +19,46 @@ _FIRST = 0xC0
 _SHIFTS = (18, 12, 6, 0)
 _BEYOND_ASCII = re.compile(r"[^\x00-\x7f]")
 # In `$a-$b/c` and "`a`/b" the grammar parts words; in ${a}-${b}/c and $(a)/b it does not.
-_VARIABLE = re.compile(r"(?<![\\$])\$([A-Za-z_]\w*|\d)")
-_BACKQUOTES = re.compile(r"(?<!\\)`([^`\\\n]*)`")
+_VARIABLE = re.compile(rb"(?<![\\$])\$([A-Za-z_]\w*|\d)")
+_BACKQUOTES = re.compile(rb"(?<!\\)`[^`\\\n]*`")
+# Where neither is one. (Of a here-document, what is expanded is a node of its own.)
+_LITERAL = ("raw_string", "ansi_c_string", "heredoc_body", "comment")
 _STAND_IN = re.compile(r"[\u00c0-\u00ff]{4}")
 
 
 @lru_cache(64)
 def parse(text: str) -> Node:
     """The root of the tree. Scripts read the same library again and again."""
-    braced = _VARIABLE.sub(r"${\1}", _BACKQUOTES.sub(r"$(\1)", text))
-    stand_ins = _BEYOND_ASCII.sub(_to_stand_in, braced)
-    return Parser(_LANGUAGE).parse(stand_ins.encode()).root_node
+    raw = _BEYOND_ASCII.sub(_to_stand_in, text).encode()
+    parser = Parser(_LANGUAGE)
+    root = parser.parse(raw).root_node
+    braced = _braced(raw, root)
+    return root if braced == raw else parser.parse(braced).root_node
+
+
+def _braced(raw: bytes, root: Node) -> bytes:
+    """The text with braces around each variable, and $(...) in the place of backquotes; what is quoted stays as it is."""
+
+    def literal(place: int) -> bool:
+        node = root.descendant_for_byte_range(place, place + 1)
+        return node is not None and node.type in _LITERAL
+
+    edits: list[tuple[int, int, bytes]] = []
+    for match in _VARIABLE.finditer(raw):
+        if not literal(match.start()):
+            edits += [(match.start(1), match.start(1), b"{"), (match.end(), match.end(), b"}")]
+    place = 0
+    while (found := _BACKQUOTES.search(raw, place)) is not None:
+        if literal(found.start()):
+            place = found.start() + 1
+            continue
+        place = found.end()
+        edits += [(found.start(), found.start() + 1, b"$("), (place - 1, place, b")")]
+    pieces, place = [], 0
+    for begin, end, new in sorted(edits):
+        pieces += [raw[place:begin], new]
+        place = end
+    return b"".join([*pieces, raw[place:]])
 
 
 def text_of(node: Node) -> str:

@@ -3,7 +3,7 @@
 
 import posixpath
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from functools import lru_cache
 
 from dispatcher.jobs.model import Place
@@ -49,6 +49,7 @@ def script(walker: Walker, path: Text, arguments: list[Text], place: Place, sour
         walker.items.append(Unread(place, text, "\n".join([file.text, *walker.written])))
         return Status.UNKNOWN
     walker.scripts.add(where or "")
+    walker.ran.append(where or "")
     if not sourced and not _is_shell(file.text):
         return program(walker, text, file.text, place)
     source = _source(file, not sourced)
@@ -100,22 +101,24 @@ def program(walker: Walker, text: str, content: str, place: Place) -> Status:
     return Status.UNKNOWN
 
 
-def texts_run(walker: Walker, text: str, *, own: bool = True) -> str:
+def texts_run(walker: Walker, text: str, *, own: bool = True, read: Set[str] = frozenset()) -> str:
     """What may be run of a text that a program gets: itself, if there are calls in it, and the files that it names.
 
     :param own: whether its own calls count.
+    :param read: files of which the calls are noted already.
     """
     words = [(name, "") for word in text.split() for name in (word, *_around_equals(word))]
     words += _names_in(text, "")
     texts = [text] if own and MULTINODE.search(text) else []
-    return "\n".join([*texts, *files_behind(walker, words)])
+    return "\n".join([*texts, *files_behind(walker, words, read)])
 
 
-def files_behind(walker: Walker, names: Iterable[tuple[str, str]]) -> list[str]:
+def files_behind(walker: Walker, names: Iterable[tuple[str, str]], read: Set[str] = frozenset()) -> list[str]:
     """The texts with calls of the files that these words may name, alone, by a pattern or with their folder; and of
     the files that are named in one of them.
 
     :param names: each with the folder of the file that has it.
+    :param read: files that are left out.
     """
     found, seen, waiting = list[str](), set[tuple[str | None, bool]](), list(names)
     while waiting and len(seen) < _MOST_NAMED:
@@ -124,7 +127,7 @@ def files_behind(walker: Walker, names: Iterable[tuple[str, str]]) -> list[str]:
             place = _PATTERN.sub("", path.strip("'\";")) or "."
             where = None if word.startswith("-") else walker.scope.path(known(place))
             whole = path.endswith("/*")
-            if where is None or (where, whole) in seen:
+            if where is None or where in read or (where, whole) in seen:
                 continue
             seen.add((where, whole))
             file = walker.read_file(where)

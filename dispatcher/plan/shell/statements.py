@@ -22,7 +22,7 @@ from dispatcher.plan.shell.words import between
 _FROM_A_FILE = re.compile(r"<\s*([^\s<>&(].*)", re.DOTALL)
 # A redirection of output into what may be a script; a log is none.
 _INTO_A_FILE = re.compile(r">\s*(?!&|/dev/|\S*\.(?:log|txt)\b)[^\s>&]")
-
+# One into a folder of what the system runs by itself.
 _FOR_SERVICES = re.compile(r">\s*[\"']?/(?:etc|var/spool)/")
 
 # Programs that write what they read to a file.
@@ -100,10 +100,11 @@ def _pipeline(walker: Walker, node: Node) -> Status:
     status, text, before = Status.YES, "", len(walker.items)
     for child in node.named_children:
         if child.type != "comment":
+            ran = len(walker.ran)
             with walker.feeding(text):
                 status = walker.apart([child])
             more = walker.more_than_calls(text_of(child), before)
-            text = texts_run(walker, text_of(child), own=more) or text
+            text = texts_run(walker, text_of(child), own=more, read=set(walker.ran[ran:])) or text
     if _WRITES.search(text_of(node)):
         walker.note_written(text)
     return Status.UNKNOWN if status is Status.YES else status
@@ -118,7 +119,7 @@ def _subshell(walker: Walker, node: Node) -> Status:
 
 
 def _redirected(walker: Walker, node: Node) -> Status:
-    status, before = Status.YES, len(walker.items)
+    status, before, ran = Status.YES, len(walker.items), len(walker.ran)
     with walker.feeding("".join(_input(walker, child) for child in node.named_children)):
         for child in node.named_children:
             if child.type.endswith("redirect"):
@@ -130,7 +131,7 @@ def _redirected(walker: Walker, node: Node) -> Status:
     ]
     if any(map(_INTO_A_FILE.search, targets)):
         more = walker.more_than_calls(text_of(node), before)
-        written = texts_run(walker, text_of(node), own=more)
+        written = texts_run(walker, text_of(node), own=more, read=set(walker.ran[ran:]))
         walker.note_written(written)
         # A service of the device may run it, such as cron.
         if written and any(map(_FOR_SERVICES.search, targets)):

@@ -84,8 +84,9 @@ class Walker:
         self.written = written
         # Files that were changed or made, from the definition's folder: what they hold then is not known.
         self.changed: set[str] = set()
-        # The files that were read, from the definition's folder.
+        # The files that were read, from the definition's folder; and each time that one was.
         self.scripts: set[str] = set()
+        self.ran: list[str] = []
 
     def run(self, source: Source, variables: Mapping[str, str], environment: Mapping[str, str]) -> None:
         """Read one definition, which begins in its folder.

@@ -62,14 +62,18 @@ def test_what_a_group_keeps_is_frozen_from_time_to_time_and_after_a_replay(
     asyncio.run(body())
 
 
-def test_an_event_that_can_not_be_in_the_log_there_is_given_to_no_reader(tmp_path: Path) -> None:
+def test_an_event_that_can_not_be_in_the_log_there_or_stands_there_twice_is_given_to_no_reader(
+    tmp_path: Path,
+) -> None:
     async def body() -> None:
+        read: list[Event] = []
         flow, log = Fold(), FileGroupLog(tmp_path / "log")
-        of_log = Group(Engine(b"host 001"), log, Nobody(), [flow.apply])
+        of_log = Group(Engine(b"host 001"), log, Nobody(), [flow.apply, read.append])
         await of_log.open(Founded(0.0, b"founded"))
-        for event in (Sent(0.0, "stranger", b"s", b"id", ()), *events()):
+        for event in (Sent(0.0, "stranger", b"s", b"id", ()), *events(), *events()):
             log.append(event)
         await of_log.close()
         assert list(flow.flow.devices) == ["d"]
+        assert read[1:] == list(events())
 
     asyncio.run(body())

@@ -440,6 +440,15 @@ def test_an_unknown_boot_is_no_reboot(host: Host, device: Device) -> None:
     assert host.cancelled == host.doubts == []
 
 
+def test_of_a_reboot_beside_an_unknown_boot_the_group_is_not_told(host: Host, device: Device) -> None:
+    """It would end what the commands of that boot wait for, too, which may be of the new one."""
+    nowhere = Device(host, nonce=2, boot=0)
+    assert device.request(1) and nowhere.request(1)
+    assert Device(host, nonce=3, boot=BOOT + 1).request(1)
+    assert [request.link.boot for request, _ in host.cancelled] == [BOOT]
+    assert host.doubts == []
+
+
 def test_two_links_do_not_touch_each_other(host: Host, device: Device) -> None:
     other = Device(host, nonce=2)
     device.request(1, b"mine")

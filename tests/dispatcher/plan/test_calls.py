@@ -318,6 +318,12 @@ def test_what_is_listed_is_not_fed_to_a_later_pipeline() -> None:
     assert shown(read("ls sub/*.sh; echo x | foo; lava-send x", files=UNSEEN)) == ["lava-send x"]
 
 
+def test_what_a_script_prints_is_not_what_it_holds() -> None:
+    files = {"calls.sh": "lava-send x\n", "parse.py": "print(1)\n"}
+    for script in ("./calls.sh | tee result", "./calls.sh >result", "sh calls.sh | awk 1"):
+        assert shown(read(f"{script}; python3 parse.py", files=files)) == ["lava-send x", "work: parse.py"]
+
+
 def test_scripts_find_themselves() -> None:
     files = {
         "d/x.sh": '. "${BASH_SOURCE%/*}/lib.sh"\n. ${0%/*}/lib.sh\n. "$(dirname "${BASH_SOURCE[0]}")"/lib.sh\n'
@@ -339,6 +345,9 @@ def test_scripts_find_themselves() -> None:
         ("lava-send $(lava-self)-`lava-role`-x", "lava-send server-1-server-x"),
         ("set -- p q r; lava-send $1-$2-$3", "lava-send p-q-r"),
         ("lava-send '\\$A' \\$A-x", "lava-send \\$A $A-x"),
+        ("A=1; lava-send '$A'", "lava-send $A"),
+        ("echo 'it`s'; x=`lava-self`/d; lava-send $x", "lava-send server-1/d"),
+        ("N=1; lava-send $Nä", "lava-send 1ä"),
         ("export PATH=$PATH:$PWD/d; say", "lava-send said"),
         ("PATH=$PATH:`pwd`/d; say", "lava-send said"),
     ],
