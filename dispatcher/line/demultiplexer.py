@@ -75,6 +75,8 @@ _JUNK = re.compile(
     re.ASCII,
 )
 _EMPTY = re.compile(rb"\x1b\]5282;[\w-]{0,5}\x1b\\", re.ASCII)
+# The first ESC in a frame that stands where a character of the frame may.
+_FIRST_ESCAPE = re.compile(rb"(?:\A|\n)[A-Za-z0-9_\0\x11\x13-]*+(\x1b)")
 
 
 # Frozen classes would take three times as long to make: nobody changes an event.
@@ -277,6 +279,11 @@ class Demultiplexer:
             return Damaged(data[start:stop], inside + salvage(MARKER + frame, False)), stop
         broken = without_echoes(data[stop + 1 : after - 1])
         foreign = b""
+        if broken and not is_kernels(broken) and (first := _FIRST_ESCAPE.search(frame)) and self._credit > 0:
+            # This one may be the message's, as colours have it; then the terminator begins before the message.
+            body, foreign = self._read(frame[: first.start(1)])
+            if body is not None:
+                broken = without_echoes(data[content + first.end() : after - 1])
         if body is None and self._credit > 0:
             body, foreign, guesses = repair(frame)
             self._credit -= guesses
@@ -286,6 +293,14 @@ class Demultiplexer:
             rest = broken if ended else data[stop : stop + 1] + broken + data[after - 1 : after]
             return Damaged(data[start:after], inside + salvage(MARKER + frame, ended) + rest), after
         return Frame(data[start:after], body, inside + foreign + broken), after
+
+    def _read(self, frame: bytes) -> tuple[bytes | None, bytes]:
+        """The body, if it is whole or can be repaired, and the foreign text in it."""
+        body, foreign = decode_frame(frame), b""
+        if body is None:
+            body, foreign, guesses = repair(frame)
+            self._credit -= guesses
+        return body, foreign
 
 
 def _read_frames(frames: bytes, events: list[Event]) -> None:

@@ -112,9 +112,14 @@ def _frame(data: bytes, start: int, content: int) -> tuple[Event, int]:
         end = _terminator(data, position, limit)
         if end is not None:
             broken = _lines_without_echoes(data[position + 1 : end - 1])
-            body, foreign = decode_frame(data[content:position]), b""
-            if body is None:
-                body, foreign, _ = repair(data[content:position])
+            first = _first_escape(data, content, position)
+            if broken and not WHOLE_STAMP.match(broken) and first < position:
+                # An ESC of a message in the terminator, if the frame is whole before the first one.
+                body, foreign = _read(data[content:first])
+                if body is not None:
+                    broken = _lines_without_echoes(data[first + 1 : end - 1])
+                    return Frame(data[start:end], body, inside + foreign + broken), end
+            body, foreign = _read(data[content:position])
             if body is not None:
                 return Frame(data[start:end], body, inside + foreign + broken), end
             # It may be no terminator, if that is cut, and not certainly by the kernel.
@@ -124,6 +129,21 @@ def _frame(data: bytes, start: int, content: int) -> tuple[Event, int]:
     if len(data) < limit:
         raise OpenAtEnd
     return Output(marker), content
+
+
+def _read(content: bytes) -> tuple[bytes | None, bytes]:
+    body = decode_frame(content)
+    return (body, b"") if body is not None else repair(content)[:2]
+
+
+def _first_escape(data: bytes, start: int, end: int) -> int:
+    """Where the first ESC stands that has only characters of the frame before it in its line; `end` if none has."""
+    foreign = False
+    for position in range(start, end):
+        if data[position] == ESC and not foreign:
+            return position
+        foreign = data[position] != 0x0A and (foreign or data[position] not in ALPHABET + STREWN)
+    return end
 
 
 def _terminator(data: bytes, start: int, limit: int) -> int | None:

@@ -121,6 +121,34 @@ def test_a_message_anywhere_in_a_frame(message: bytes) -> None:
     assert unrepaired == ([] if message in (STAMPED, LEVEL) else [1])
 
 
+COLOURED = b"[   12.345678] systemd[1]: \x1b[1mStarted\x1b[0m Getty.\r\n"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        COLOURED,
+        STAMPED + b"\x1b   12.345678] of a damaged stamp\r\n",
+        STAMPED + b"ab\x1b[1m \r\n" + PLAIN,
+        PLAIN + b"\x1b[1m \r\n",
+    ],
+    ids=["colours", "in a second line", "in the middle", "without a stamp"],
+)
+@pytest.mark.parametrize("before", [b"", STAMPED, COLOURED], ids=["only", "second", "second with colours"])
+def test_a_message_with_escapes_may_cut_a_terminator(message: bytes, before: bytes) -> None:
+    """The ESC of the terminator is the one before the message: both the frame and the output are whole."""
+    frame = cut(FRAME, (20, before), (len(FRAME) - 1, message))
+    events = demultiplexed([b"a", frame, b"z"])
+    assert (text_of(events), bodies_of(events)) == (b"a" + before + message + b"z", [BODY])
+
+
+def test_a_message_with_escapes_may_come_before_a_cut_terminator() -> None:
+    coloured = b"\x1b[1mStarted\r\n"
+    frame = cut(FRAME, (len(FRAME) - 2, coloured), (len(FRAME) - 1, STAMPED))
+    events = demultiplexed([b"a", frame, b"z"])
+    assert (text_of(events), bodies_of(events)) == (b"a" + coloured + STAMPED + b"z", [BODY])
+
+
 def test_an_echo_anywhere_in_a_frame_is_no_output() -> None:
     # Not right behind the first byte of a marker: that is a frame only if what follows has a time stamp.
     for cut in range(3, len(FRAME)):
@@ -248,6 +276,7 @@ ATOMS = [
         STAMPED,
         LEVEL,
         PLAIN,
+        b"\x1b[1m \r\n",
         b"<6>[ 1.2",
         b"[",
         b"<",
