@@ -69,7 +69,8 @@ OPERATIONS = (
 IDS = [b"m%d" % number for number in range(12)]
 LOCKS = (b"l0", b"l1", b"l2")
 # A whole signal, and kernel messages that have cut one.
-SIGNAL = re.compile(rb"<LAVA_SIGNAL_TESTCASE TEST_CASE_ID=(t\d+) RESULT=pass>")
+# Also of a name that the line has damaged.
+SIGNAL = re.compile(rb"<LAVA_SIGNAL_TESTCASE +TEST_CASE_ID=([^\s<>]+) +RESULT=pass>")
 KERNEL_LINES = re.compile(rb"\[ *\d+\.\d{6}\] [^\n]*\n")
 WORDS = b"noise usb eth0: link up, 1000Mbps ADDRCONF(NETDEV_UP) 0x7f Call Trace: #L1. \x1b[1m ok".split(b" ")
 
@@ -653,11 +654,11 @@ class Device:
         """All signals that stand in the output of this channel were found, and no other ones."""
         text = bytes(self.output[self.scanned :])
         self.scanned = len(self.output)
-        lost = Counter(one.decode() for one in SIGNAL.findall(text)) - self.found
+        lost = _names(text) - self.found
         assert not lost, f"{self.name}: signals in the output that nobody found: {lost}"
         if self.clean:
             text = KERNEL_LINES.sub(b"", text)
-            assert self.found == Counter(one.decode() for one in SIGNAL.findall(text))
+            assert self.found == _names(text)
             assert self.found.total() + self.malformed == text.count(MARKER)
         self.reported += self.found
         if not (self.world.mixture.damaging or self.replayed):
@@ -690,6 +691,11 @@ class Device:
                 f"{bytes(self.printed[max(0, len(self.output) - 200) : len(self.output) + 50])!r}"
             )
         assert extra <= self.frame_bytes, f"{self.name}: {extra} bytes invented or lost"
+
+
+def _names(text: bytes) -> Counter[str]:
+    """Of the results in it."""
+    return Counter(name.decode("utf-8", "surrogateescape") for name in SIGNAL.findall(text))
 
 
 class Log:
