@@ -101,11 +101,17 @@ def _first(prefix: bytes, before: "bytes | None") -> "Socket | None":
     with open("/proc/net/unix", "rb") as file:
         # The last column is the name; a NUL is shown as @.
         found = {line.split()[-1] for line in file if prefix[1:] in line}
+    tries = _TRIES
     for name in sorted(b"\0" + shown[1:] for shown in found if shown[1:].startswith(prefix[1:])):
         if before is not None and name >= before:
             break
         try:
             agent = _connected(name)
+            while agent is None and before is not None and tries:
+                # Of one that has just taken it, and does not listen yet, ours will not be seen.
+                tries -= 1
+                time.sleep(_PAUSE)
+                agent = _connected(name)
         except BlockingIOError:
             continue
         if agent is not None:

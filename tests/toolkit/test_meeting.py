@@ -126,6 +126,20 @@ def test_a_name_where_nobody_ever_listens_is_passed_by(
         assert elected and listener.getsockname().startswith(bound.getsockname() + b"/")
 
 
+def test_an_agent_with_a_name_of_its_own_that_does_not_get_to_listen_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, taken: tuple[str, socket.socket]
+) -> None:
+    """It looks at no name behind its own, so both would be agents of the console."""
+    key, bound = taken
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(bound.getsockname() + b"/0")
+        naps = itertools.count(-meeting._TRIES)  # so many for the name that all look for first
+        monkeypatch.setattr(meeting.time, "sleep", lambda _: other.listen() if next(naps) == 3 else None)
+        agent, elected = meeting.meet(key)
+        with contextlib.closing(agent):
+            assert not elected and agent.getpeername() == other.getsockname()
+
+
 def test_a_name_where_nobody_accepts_is_passed_by(
     monkeypatch: pytest.MonkeyPatch, taken: tuple[str, socket.socket]
 ) -> None:
