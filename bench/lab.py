@@ -10,7 +10,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -208,20 +207,8 @@ def coordinator() -> Iterator[int]:
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "dispatcher", "coordinator"]
         command += ["--socket", f"{folder}/socket", "--lava", f"127.0.0.1:{port}"]
-        process = subprocess.Popen(
-            command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=Path(__file__).parent.parent
-        )
-        try:
-            while True:
-                try:
-                    socket.create_connection(("127.0.0.1", port)).close()
-                    break
-                except OSError:
-                    time.sleep(0.1)
+        with lavaprograms.serving(command, port, {**os.environ, "PYTHONPATH": str(lavaprograms.ROOT)}):
             yield port
-        finally:
-            process.kill()
-            process.wait()
 
 
 async def one_request(port: int, request: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,11 +71,15 @@ def coordinator(folder: Path, delay: float) -> Iterator[tuple[Path, int] | None]
             {"port": port, "blocksize": 4096, "poll_delay": delay, "coordinator_hostname": "localhost"}
         )
     )
-    process = subprocess.Popen(
-        [PYTHON, program, "--logfile", folder / "coordinator.log", "--config", configuration],
-        env=_environ(folder),
-        stderr=subprocess.DEVNULL,
-    )
+    command = [PYTHON, str(program), "--logfile", f"{folder}/coordinator.log", "--config", str(configuration)]
+    with serving(command, port, _environ(folder)):
+        yield configuration, port
+
+
+@contextmanager
+def serving(command: Sequence[str], port: int, environ: Mapping[str, str]) -> Iterator[None]:
+    """A coordinator that runs, and answers on its port."""
+    process = subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         while process.poll() is None:
             try:
@@ -87,7 +91,7 @@ def coordinator(folder: Path, delay: float) -> Iterator[tuple[Path, int] | None]
                 break
             except OSError:
                 time.sleep(0.05)
-        yield configuration, port
+        yield
     finally:
         process.kill()
         process.wait()

@@ -214,13 +214,12 @@ class RemoteGroup:
         self._send(encode("ask", number, asked.identity, asked.operation, asked.arguments, asked.position))
 
     def _tell_of_reboot(self) -> None:
-        message, connection = self._rebooted, self._connection
-        if message is not None and connection is not None and connection.send(message):
+        if self._rebooted is not None and self._send(self._rebooted):
             self._rebooted = None
 
-    def _send(self, message: bytes) -> None:
-        if self._connection is not None:
-            self._connection.send(message)
+    def _send(self, message: bytes) -> bool:
+        """Returns whether there is a connection, and it took the message."""
+        return self._connection is not None and self._connection.send(message)
 
     def _failure(self, request: object, sentence: str) -> Answer:
         return Answer(self.card.device, request, pack_reply(LINK_FAILED, sentence))

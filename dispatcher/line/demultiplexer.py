@@ -281,12 +281,14 @@ class Demultiplexer:
         foreign = b""
         if broken and not is_kernels(broken) and (first := _FIRST_ESCAPE.search(frame)) and self._credit > 0:
             # This one may be the message's, as colours have it; then the terminator begins before the message.
-            body, foreign = self._read(frame[: first.start(1)])
+            shorter = frame[: first.start(1)]
+            body = decode_frame(shorter)
+            if body is None:
+                body, foreign = self._repair(shorter)
             if body is not None:
                 broken = without_echoes(data[content + first.end() : after - 1])
         if body is None and self._credit > 0:
-            body, foreign, guesses = repair(frame)
-            self._credit -= guesses
+            body, foreign = self._repair(frame)
         if body is None:
             # Where lines stand in the terminator, its first character may also be that of a sequence in the output.
             ended = not broken or is_kernels(broken)
@@ -294,12 +296,10 @@ class Demultiplexer:
             return Damaged(data[start:after], inside + salvage(MARKER + frame, ended) + rest), after
         return Frame(data[start:after], body, inside + foreign + broken), after
 
-    def _read(self, frame: bytes) -> tuple[bytes | None, bytes]:
-        """The body, if it is whole or can be repaired, and the foreign text in it."""
-        body, foreign = decode_frame(frame), b""
-        if body is None:
-            body, foreign, guesses = repair(frame)
-            self._credit -= guesses
+    def _repair(self, frame: bytes) -> tuple[bytes | None, bytes]:
+        """The body of a damaged frame, if it can be repaired, and the foreign text in it."""
+        body, foreign, guesses = repair(frame)
+        self._credit -= guesses
         return body, foreign
 
 

@@ -82,14 +82,14 @@ class Grammar(Generic[Item]):
         whole = re.escape(marker)
         head, end, tail = map(re.escape, marker.partition(b">"))
         self.nests = not end
+        one_of_the_words = b"|".join(map(re.escape, self.words))
         # A text as nearly all are: with a word that is one, and nothing inside that may be more than text.
         self.simple = re.compile(
-            rb"%b((?:%b)(?=[\s>])[^\[<>\n]{0,%d}+)>"
-            % (whole, b"|".join(map(re.escape, self.words)), MAX_SIGNAL)
+            rb"%b((?:%b)(?=[\s>])[^\[<>\n]{0,%d}+)>" % (whole, one_of_the_words, MAX_SIGNAL)
         )
         another = rb"|(?=%b)" % whole if self.nests else b""
         begun_anew = rb"|%b>(?:%b(?=%b))?" % (head, tail, whole) if end else b""
-        no_word = rb"(?!\s*+(?:%b)[\s>])" % b"|".join(map(re.escape, self.words))
+        no_word = rb"(?!\s*+(?:%b)[\s>])" % one_of_the_words
 
         def one_malformed(inside: bytes, between: bytes) -> bytes:
             return rb"%b(?:%b(?:\n%b)|%b%b(?:>%b))%b" % (

@@ -10,7 +10,7 @@ from tree_sitter import Node
 
 from dispatcher.jobs.model import Place
 from dispatcher.jobs.text import Text, known
-from dispatcher.plan.calls import COMMANDS, Call, Unread, call_of
+from dispatcher.plan.calls import COMMANDS, Call, call_of
 from dispatcher.plan.shell.assignments import assigned_value, redirect
 from dispatcher.plan.shell.builtins import BUILTINS, exists
 from dispatcher.plan.shell.conditions import Status
@@ -200,7 +200,7 @@ def _note_what_it_may_run(walker: Walker, words: Sequence[Text], place: Place) -
     # What it runs is not said here, but that it is run by a shell.
     unsaid = name in _RUN_ALL and (name == "run-parts" or any(word.exact in _SHELLS for word in words[1:]))
     if any(texts) or unsaid:
-        walker.items.append(Unread(place, str(words[0]), "\n".join(filter(None, texts))))
+        walker.note_unread(place, str(words[0]), *texts)
 
 
 def _in_path(walker: Walker, name: str) -> Text | None:
@@ -218,7 +218,7 @@ def _unknown_command(walker: Walker, words: Sequence[Text], place: Place) -> Sta
     text = str(words[0])
     # With a known name behind an unknown folder it is a program as others are.
     if "/" not in text or text.endswith("*") or text.endswith((".sh", ".bash")):
-        walker.items.append(Unread(place, text))
+        walker.note_unread(place, text)
     return Status.UNKNOWN
 
 
@@ -315,19 +315,17 @@ def _run_shell(walker: Walker, words: Sequence[Text], place: Place) -> Status:
     if rest and not on_input:
         return script(walker, rest[0], rest[1:], place)
     # A shell that is fed by a pipe, a file or a here-document.
-    walker.items.append(Unread(place, f"the input of {words[0]}"))
+    walker.note_unread(place, f"the input of {words[0]}")
     return Status.UNKNOWN
 
 
 def _run_interpreter(walker: Walker, words: Sequence[Text], place: Place) -> Status:
     if walker.fed or walker.written:
-        walker.items.append(
-            Unread(place, str(words[0]), "\n".join(filter(None, [walker.fed, *walker.written])))
-        )
+        walker.note_unread(place, str(words[0]), walker.fed, *walker.written)
     for number, word in enumerate(words[1:], 1):
         text = str(word)
         if MULTINODE.search(text):
-            walker.items.append(Unread(place, str(words[0])))
+            walker.note_unread(place, str(words[0]))
             break
         if text == "-m" and number + 1 < len(words):
             return _run_module(walker, words[number + 1 :], place)
@@ -337,7 +335,7 @@ def _run_interpreter(walker: Walker, words: Sequence[Text], place: Place) -> Sta
             if file is not None:
                 return program(walker, text, file.text, place)
             if text.endswith((".py", ".pl")):
-                walker.items.append(Unread(place, text))
+                walker.note_unread(place, text)
             break
     return Status.UNKNOWN
 
@@ -367,22 +365,24 @@ def _lock(walker: Walker, words: Sequence[Text], place: Place) -> Status:
 
 def _background(walker: Walker, words: Sequence[Text], place: Place) -> Status:
     """`lava-background-process-start NAME --cmd COMMAND`."""
-    marks = [number for number, word in enumerate(words) if word.exact == "--cmd"]
-    if marks:
-        outer, walker.background = walker.background, True
-        try:
-            _run_inner(walker, list(words[marks[0] + 1 :]), place, "lava-background-process-start")
-        finally:
-            walker.background = outer
+    outer, walker.background = walker.background, True
+    try:
+        _run_inner(walker, _behind(words, "--cmd"), place, "lava-background-process-start")
+    finally:
+        walker.background = outer
     return Status.LIKELY
 
 
 def _test_case(walker: Walker, words: Sequence[Text], place: Place) -> Status:
     """`lava-test-case ID --shell COMMAND...`: one word is shell text, several are a command."""
-    marks = [number for number, word in enumerate(words) if word.exact == "--shell"]
-    if marks:
-        _run_inner(walker, list(words[marks[0] + 1 :]), place, "lava-test-case")
+    _run_inner(walker, _behind(words, "--shell"), place, "lava-test-case")
     return Status.LIKELY
+
+
+def _behind(words: Sequence[Text], mark: str) -> list[Text]:
+    """The words behind the first that is this one; none if there is none."""
+    exact = [word.exact for word in words]
+    return list(words[exact.index(mark) + 1 :]) if mark in exact else []
 
 
 def _run_inner(walker: Walker, words: list[Text], place: Place, name: str) -> None:

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from dispatcher.jobs.model import Place
 from dispatcher.jobs.text import Text, known
-from dispatcher.plan.calls import Call, ScriptFile, Unread
+from dispatcher.plan.calls import Call, ScriptFile
 from dispatcher.plan.shell.conditions import Status
 from dispatcher.plan.shell.scope import FOLDER, Source
 from dispatcher.plan.shell.walker import MULTINODE, Stop, Walker
@@ -35,18 +35,18 @@ def script(walker: Walker, path: Text, arguments: list[Text], place: Place, sour
     text = str(path).replace(FOLDER + "/", "")
     if file is None:
         if walker.written:
-            walker.items.append(Unread(place, text, "\n".join(walker.written)))
+            walker.note_unread(place, text, *walker.written)
         # What a script reads from the system are settings.
         elif (
             not (sourced and str(path).startswith("/") and not text.startswith("*"))
             and posixpath.dirname(str(path)) not in SYSTEM
         ):
-            walker.items.append(Unread(place, text))
+            walker.note_unread(place, text)
             if not sourced and not walker.perhaps:
                 walker.note_work(text, place, len(walker.items))
         return Status.UNKNOWN
     if where in walker.changed:
-        walker.items.append(Unread(place, text, "\n".join([file.text, *walker.written])))
+        walker.note_unread(place, text, file.text, *walker.written)
         return Status.UNKNOWN
     walker.scripts.add(where or "")
     walker.ran.append(where or "")
@@ -96,7 +96,7 @@ def program(walker: Walker, text: str, content: str, place: Place) -> Status:
     """A file in another language than the shell's."""
     near = files_behind(walker, _names_in(content, posixpath.dirname(text)))
     if near or _MAY_CALL.search(content):
-        walker.items.append(Unread(place, text, "\n".join([content, *near])))
+        walker.note_unread(place, text, content, *near)
     walker.note_work(text, place, len(walker.items))
     return Status.UNKNOWN
 

@@ -8,7 +8,6 @@ from fnmatch import fnmatchcase
 from tree_sitter import Node
 
 from dispatcher.jobs.text import EMPTY, Text, known
-from dispatcher.plan.calls import Unread
 from dispatcher.plan.shell import commands, loops
 from dispatcher.plan.shell.assignments import assignment, declaration, redirect, unset
 from dispatcher.plan.shell.conditions import Status, Token, judged
@@ -135,7 +134,7 @@ def _redirected(walker: Walker, node: Node) -> Status:
         walker.note_written(written)
         # A service of the device may run it, such as cron.
         if written and any(map(_FOR_SERVICES.search, targets)):
-            walker.items.append(Unread(walker.source.place(node), "a file for a service", written))
+            walker.note_unread(walker.source.place(node), "a file for a service", written)
     return status
 
 

@@ -104,7 +104,7 @@ class Walker:
             self.run_shell(source)
         except (TooMuch, RecursionError):
             place = source.places[0]
-            self.items.append(Unread(place, place.file))
+            self.note_unread(place, place.file)
 
     def run_shell(self, source: Source) -> None:
         """A shell of its own: `exit` ends it, and its traps come then."""
@@ -140,7 +140,7 @@ class Walker:
         """Text that is run as shell code."""
         if text.exact is None:
             if MULTINODE.search(str(text)) or text.parts == UNKNOWN.parts:
-                self.items.append(Unread(place, command))
+                self.note_unread(place, command)
             return Status.UNKNOWN
         lines = text.exact.count("\n") + 1
         with self.one_deeper():
@@ -200,7 +200,7 @@ class Walker:
         found = sum(isinstance(item, Call) for item in self.items[before:])
         text = text_of(node)
         if len(MULTINODE.findall(text)) > found:
-            self.items.append(Unread(self.source.place(node), text.split("\n")[0][:40]))
+            self.note_unread(self.source.place(node), text.split("\n")[0][:40])
         return Status.UNKNOWN
 
     @contextmanager
@@ -273,6 +273,10 @@ class Walker:
             yield
         finally:
             self.fed = outer
+
+    def note_unread(self, place: Place, name: str, *texts: str) -> None:
+        """What is called so runs something that is not read here; these texts may be among that."""
+        self.items.append(Unread(place, name, "\n".join(filter(None, texts))))
 
     def note_written(self, text: str) -> None:
         """This text was written to a file."""
