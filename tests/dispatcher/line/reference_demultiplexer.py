@@ -176,8 +176,16 @@ def _text(content: bytes, ended: bool) -> bytes:
     runs = [len(line) - len(line.lstrip(ALPHABET + STREWN)) for line in (*lines, tail)]
     longest = MAX_WORD
     length = _length(content[: runs[0]]) if ended and runs[0] >= 40 else None
-    if length is not None and sum(runs) - length + MAX_LOST >= 0:
-        longest = min(longest, sum(runs) - length + MAX_LOST)
+    if length is not None:
+        # What may be the frame's, line feeds that were lost or changed included.
+        pieces = re.finditer(rb"[A-Za-z0-9_\0\x11\x13-]+", content)
+        frames = sum(
+            len(piece.group())
+            for piece in pieces
+            if content[: piece.start()][-1:] in (b"", b"\r", b"\n") or len(piece.group()) >= MAX_LOST // 2
+        )
+        if frames - length + MAX_LOST >= 0:
+            longest = min(longest, frames - length + MAX_LOST)
     for line in [*(line + b"\n" for line in lines), tail]:
         cut = len(line) - len(line.lstrip(ALPHABET + STREWN))
         rest = (
