@@ -131,7 +131,7 @@ def test_what_can_only_be_the_frames_is_no_output() -> None:
 @pytest.mark.parametrize("end", [b"\r", b"\n", b"\rX", b"?"])
 def test_a_line_feed_that_is_lost_or_changed_costs_no_text(end: bytes) -> None:
     """Then what the frame goes on with stands in no line of its own, but it is not lost."""
-    _, content = request(20)
+    _, content = request(60)
     place = len(content) - MAX_LOST - 6
     damaged = content[:place] + b"noise Trace: up\r\n0x7f usb" + end + content[place:]
     assert b"noise Trace: up\r\n0x7f usb" in salvage(MARKER + damaged, True)
