@@ -495,7 +495,7 @@ class Engine:
     # -- inside --------------------------------------------------------------------------------
 
     def _append_joined(self, device: str, now: float) -> None:
-        if device in self._appends.leaving:
+        if self._appends.is_leaving(device):
             return  # this is called again when its `Left` is in the log
         role = self._devices[device].role
         self._append(Joined(self.epoch + now, device, self._identity(), role), now)
@@ -514,7 +514,7 @@ class Engine:
 
     def _is_on_its_way(self, device: str) -> bool:
         """Whether the device's `Joined` is still to come, which nothing of it may overtake."""
-        return not self.state.coordinator.joined(device) or device in self._appends.leaving
+        return not self.state.coordinator.joined(device) or self._appends.is_leaving(device)
 
     def _carry_out(self, request: object, call: Call, now: float) -> None:
         if self._is_on_its_way(call.device):

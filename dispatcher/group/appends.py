@@ -38,7 +38,7 @@ class Appends:
         self._to_append: list[Event] = []
         self._failed: dict[bytes, Event] = {}  # to be appended again, at `retry_at`
         self._early: dict[bytes, Event] = {}  # of devices whose `Joined` is not in the log yet
-        self.leaving: set[str] = set()  # devices whose `Left` is on its way, or kept
+        self._leaving: dict[bytes, str] = {}  # devices, by the identities of each `Left` on its way, or kept
         self._outage = False  # the last append failed
         self.retry_at: float | None = None
 
@@ -51,6 +51,10 @@ class Appends:
         """Whether this event is to be appended, or on the way."""
         return identity in self._pending
 
+    def is_leaving(self, device: str) -> bool:
+        """Whether a `Left` of this device is on its way, or kept."""
+        return device in self._leaving.values()
+
     def __contains__(self, identity: bytes) -> bool:
         """Whether this event is pending, or is kept and will be."""
         return identity in self._pending or identity in self._failed or identity in self._early
@@ -58,7 +62,7 @@ class Appends:
     def add(self, event: Event) -> None:
         """Append an event, in its turn."""
         if isinstance(event, Left):
-            self.leaving.add(event.device)
+            self._leaving[event.identity] = event.device
         if self._failed and not self.comes_again(event):
             self._keep(event, self._failed)
         elif isinstance(event, Left | Lost | Reported) and not self._joined(event.device):
@@ -78,8 +82,7 @@ class Appends:
         event = self._pending.pop(identity, None)
         if event is None:
             return False
-        if isinstance(event, Left):
-            self.leaving.discard(event.device)
+        self._leaving.pop(identity, None)
         self._outage = False
         return True
 
@@ -121,5 +124,5 @@ class Appends:
             kept[event.identity] = event
             if len(kept) == MAX_UNAPPENDED:
                 self._tell(f"{MAX_UNAPPENDED} events wait for the group log; further ones are lost")
-        elif isinstance(event, Left):
-            self.leaving.discard(event.device)
+        else:
+            self._leaving.pop(event.identity, None)

@@ -87,15 +87,28 @@ def test_a_device_is_leaving_until_that_is_in_the_log_or_lost(outgoing, joined, 
     joined.add("a")
     left = Left(0.0, "a", HOST + b"left", "has ended")
     outgoing.add(left)
-    assert outgoing.leaving == {"a"}
+    assert outgoing.is_leaving("a")
     outgoing.take()
     outgoing.keep(outgoing.fail(left.identity), 0.0)
-    assert outgoing.leaving == {"a"}
+    assert outgoing.is_leaving("a")
     for event in outgoing.due(RETRY_PAUSE):
         outgoing.add(event)
-    assert outgoing.came(left.identity) and outgoing.leaving == set()
+    assert outgoing.came(left.identity) and not outgoing.is_leaving("a")
 
     monkeypatch.setattr(appends, "MAX_UNAPPENDED", 1)
     outgoing.keep(own(1), 0.0)
     outgoing.add(left)
-    assert left.identity not in outgoing and outgoing.leaving == set()
+    assert left.identity not in outgoing and not outgoing.is_leaving("a")
+
+
+def test_a_device_that_left_twice_is_leaving_until_both_are_in_the_log(outgoing, joined):
+    """The first failed, and it has been back meanwhile: its `Left` that comes again would end newer waits."""
+    joined.add("a")
+    first, second = (Left(0.0, "a", HOST + name, "has ended") for name in (b"first", b"second"))
+    outgoing.add(first)
+    outgoing.add(second)
+    outgoing.keep(outgoing.fail(first.identity), 0.0)
+    assert outgoing.came(second.identity) and outgoing.is_leaving("a")
+    for event in outgoing.due(RETRY_PAUSE):
+        outgoing.add(event)
+    assert outgoing.came(first.identity) and not outgoing.is_leaving("a")
