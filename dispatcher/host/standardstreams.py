@@ -7,13 +7,22 @@ import os
 import socket
 import stat
 from collections.abc import Callable
+from enum import Enum
 
 INPUT, OUTPUT = 0, 1
-# Read at once, and written at once.
+# Bytes that one call reads, and writes, at most.
 _READ_SIZE = 16 * 1024
 _WRITE_SIZE = 64 * 1024
-# Bytes that wait for whoever reads our output: when there are more, `full` is told.
+# Bytes that may wait to be written; `full` is called when there are more.
 HIGH_WATER = 256 * 1024
+
+
+class _Output(Enum):
+    """How the output is."""
+
+    FLOWING = "takes more"
+    FULL = "too much waits to be written, and `full` was told"
+    BROKEN = "nobody reads it any more"
 
 
 class StandardStreams:
@@ -41,12 +50,11 @@ class StandardStreams:
         self._full = full
         self._broken = broken
         self._loop = asyncio.get_running_loop()
-        self._input = _Stream(INPUT, os.O_RDONLY)
-        self._output = _Stream(OUTPUT, os.O_WRONLY)
-        self._held = b""  # of the input: what could not be taken
-        self._waiting = bytearray()
-        self._is_full = False
-        self._is_broken = False
+        self._input = _Stream(INPUT, self._loop)
+        self._output = _Stream(OUTPUT, self._loop)
+        self._held = b""  # input that `received` did not take
+        self._waiting = bytearray()  # output that is not written yet
+        self._state = _Output.FLOWING
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -64,15 +72,15 @@ class StandardStreams:
 
     def write(self, data: bytes) -> None:
         """Write it, now or as soon as it goes."""
-        if self._is_broken or not data:
+        if self._state is _Output.BROKEN or not data:
             return
         busy = bool(self._waiting)
         self._waiting += data
         if not busy:
             self._idle.clear()
             self._write_some()
-        if len(self._waiting) > HIGH_WATER and not self._is_full:
-            self._is_full = True
+        if len(self._waiting) > HIGH_WATER and self._state is _Output.FLOWING:
+            self._state = _Output.FULL
             self._full(True)
 
     async def close(self, patience: float) -> None:
@@ -80,10 +88,10 @@ class StandardStreams:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), patience)
         for stream in (self._input, self._output):
-            stream.close(self._loop)
+            stream.close()
 
     def _listen(self) -> None:
-        if not self._input.watch_reading(self._loop, self._readable):
+        if not self._input.watch(self._readable):
             # A file, or /dev/null: there is always something to read, be it the end.
             self._loop.call_soon(self._readable_file)
 
@@ -97,11 +105,11 @@ class StandardStreams:
         except BlockingIOError:
             return True
         except OSError:
-            self._input.unwatch_reading(self._loop)
+            self._input.unwatch()
             self._ended(True)
             return False
         if not data:
-            self._input.unwatch_reading(self._loop)
+            self._input.unwatch()
             self._ended(self._input.is_terminal)
             return False
         self._pass_on(data)
@@ -110,44 +118,46 @@ class StandardStreams:
     def _pass_on(self, data: bytes) -> None:
         if not self._received(data):
             self._held = data
-            self._input.unwatch_reading(self._loop)
+            self._input.unwatch()
 
     def _write_some(self) -> None:
+        state = _Output.FLOWING
         try:
-            count = self._output.write(self._waiting[:_WRITE_SIZE])
+            del self._waiting[: self._output.write(self._waiting[:_WRITE_SIZE])]
         except BlockingIOError:
-            count = 0
+            pass
         except OSError:
-            self._is_broken = True
+            state = _Output.BROKEN
             self._waiting.clear()
             self._loop.call_soon(self._broken)
-            count = 0
-        del self._waiting[:count]
         if self._waiting:
-            if not self._output.watch_writing(self._loop, self._write_some):
+            if not self._output.watch(self._write_some):
                 self._loop.call_soon(self._write_some)
             return
-        self._output.unwatch_writing(self._loop)
+        was, self._state = self._state, state
+        self._output.unwatch()
         self._idle.set()
-        if self._is_full:
-            self._is_full = False
+        if was is _Output.FULL:
             self._full(False)
 
 
 class _Stream:
-    """One of the two, without waiting."""
+    """INPUT or OUTPUT, read or written without waiting."""
 
-    def __init__(self, number: int, flags: int) -> None:
+    def __init__(self, number: int, loop: asyncio.AbstractEventLoop) -> None:
+        if number == INPUT:
+            flags, self._add, self._remove = os.O_RDONLY, loop.add_reader, loop.remove_reader
+        else:
+            flags, self._add, self._remove = os.O_WRONLY, loop.add_writer, loop.remove_writer
         self._socket: socket.socket | None = None
         self._descriptor = number
-        self._own = False
+        self._own = False  # opened here
         self.is_terminal = os.isatty(number)
         self._watched = False
-        self._written = False
         self.closed = False
         mode = os.fstat(number).st_mode
         if stat.S_ISREG(mode):
-            return  # it never keeps anybody waiting, and opened anew it would begin anew
+            return  # it never blocks, and a new descriptor would begin at its start
         if stat.S_ISSOCK(mode):
             self._socket = socket.socket(fileno=os.dup(number))
             self._descriptor = self._socket.fileno()
@@ -167,38 +177,23 @@ class _Stream:
             return self._socket.send(data, socket.MSG_DONTWAIT)
         return os.write(self._descriptor, data)
 
-    def watch_reading(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> bool:
-        """False if this is nothing that one could wait for."""
-        try:
-            loop.add_reader(self._descriptor, callback)
-        except PermissionError:
-            return False
-        self._watched = True
-        return True
-
-    def unwatch_reading(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._watched:
-            loop.remove_reader(self._descriptor)
-            self._watched = False
-
-    def watch_writing(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> bool:
-        """False if this is nothing that one could wait for."""
-        if not self._written:
+    def watch(self, callback: Callable[[], object]) -> bool:
+        """Call `callback` whenever it is ready; False if it can't be waited for: it is always ready then."""
+        if not self._watched:
             try:
-                loop.add_writer(self._descriptor, callback)
+                self._add(self._descriptor, callback)
             except PermissionError:
                 return False
-            self._written = True
+            self._watched = True
         return True
 
-    def unwatch_writing(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._written:
-            loop.remove_writer(self._descriptor)
-            self._written = False
+    def unwatch(self) -> None:
+        if self._watched:
+            self._remove(self._descriptor)
+            self._watched = False
 
-    def close(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.unwatch_reading(loop)
-        self.unwatch_writing(loop)
+    def close(self) -> None:
+        self.unwatch()
         self.closed = True
         if self._socket is not None:
             self._socket.close()
