@@ -160,7 +160,7 @@ class Lab:
             if config.name in self.devices:
                 raise UsageError(f"{config.name} is in the lab already")
             self._check(config)
-            await self._add(config)
+            await self._add(config, again=False)
             device = self.devices[config.name]
             if device.refused:
                 await self._remove(config.name, "was refused")
@@ -254,10 +254,11 @@ class Lab:
         except (ConsoleError, ValueError) as error:
             raise UsageError(str(error)) from error
 
-    async def _add(self, config: DeviceConfig, told: str = "") -> None:
+    async def _add(self, config: DeviceConfig, told: str = "", *, again: bool = True) -> None:
         """What goes wrong stands in the device's `refused`; the others go on.
 
         :param told: what was said of that before.
+        :param again: whether to try again later, where that may help.
         """
         device = self.devices[config.name] = LabDevice(config, self._tell)
         try:
@@ -281,7 +282,7 @@ class Lab:
             device.hosted = hosted
         except (UsageError, ValueError, GroupLogError, OSError) as error:
             device.refused = explained(error) if isinstance(error, OSError) else str(error)
-            device.again = isinstance(error, OSError | GroupLogError)
+            device.again = again and isinstance(error, OSError | GroupLogError)
             if device.refused != told:
                 self._tell(
                     f"{config.name} is left out: {device.refused}{'; trying again' if device.again else ''}"

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcher.commands.console import Keys
-from dispatcher.errors import SetupError
+from dispatcher.errors import SetupError, UsageError
 from dispatcher.grouplog import GroupLogError
 from dispatcher.host import groups as groups_module
 from dispatcher.host.groups import GroupLogs, Groups
@@ -227,6 +227,26 @@ def test_no_group_is_begun_for_devices_that_were_removed(
             while lab._later:
                 await asyncio.sleep(0.001)
         assert groups.groups == {}
+        await lab.close()
+        await groups.close()
+
+    asyncio.run(story())
+
+
+def test_an_added_device_whose_group_cannot_be_opened_is_not_tried_again() -> None:
+    servers, told = Servers(), list[str]()
+    servers.up = False
+
+    async def story() -> None:
+        groups = Groups(GroupLogs(None, servers.log), told.append)
+        lab = Lab(LabConfig(), groups, told.append)
+        await lab.start()
+        with pytest.raises(UsageError):
+            await lab.add(DeviceConfig("b1", "exec:cat", group="b"))
+        assert (lab.devices, lab._later) == ({}, {})
+        assert len(told) == 1
+        assert told[0].startswith("b1 is left out: ")
+        assert "trying again" not in told[0]
         await lab.close()
         await groups.close()
 
