@@ -76,11 +76,8 @@ _LONG = tuple(
     (re.compile(rb"%b([A-Za-z0-9_\0\x11\x13-]{%d,})" % (re.escape(begin), MAX_LOST + 1)), begin)
     for begin in (b"\n", MARKER)
 )
-# What may be the frame's: at the beginning of a line, also of one whose line feed was lost or changed.
-_RUN = re.compile(
-    rb"(?:(?<![^\r\n])[A-Za-z0-9_\0\x11\x13-]|[A-Za-z0-9_\0\x11\x13-]{%d})[A-Za-z0-9_\0\x11\x13-]*+"
-    % (MAX_LOST // 2)
-)
+# What may be the frame's: a run at the beginning of a line, or a long one: the line feed before it may be lost or changed.
+_RUN = re.compile(rb"(?<![^\r\n])[A-Za-z0-9_\0\x11\x13-]+|[A-Za-z0-9_\0\x11\x13-]{%d,}" % (MAX_LOST // 2))
 _LINE = re.compile(rb"#L1\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]{6}\r{0,2}\n")
 
 

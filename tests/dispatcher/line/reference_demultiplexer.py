@@ -182,7 +182,8 @@ def _text(content: bytes, ended: bool) -> bytes:
         frames = sum(
             len(piece.group())
             for piece in pieces
-            if content[: piece.start()][-1:] in (b"", b"\r", b"\n") or len(piece.group()) >= MAX_LOST // 2
+            if content[max(0, piece.start() - 1) : piece.start()] in (b"", b"\r", b"\n")
+            or len(piece.group()) >= MAX_LOST // 2
         )
         if frames - length + MAX_LOST >= 0:
             longest = min(longest, frames - length + MAX_LOST)

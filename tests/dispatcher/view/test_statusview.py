@@ -421,6 +421,7 @@ def test_three_devices(start: Callable[..., OnTerminal]) -> None:
             rf"client-1  waiting +\d+ s  {wait}\nclient-2  waiting +\d+ s  {wait}\Z"
         ).search
     )
+    assert terminal.shown.count("-- 3 devices: ") == 1
     (folder_of(terminal) / "go").touch()
     assert terminal.finish() == 0
     assert "-- 3 devices" not in terminal.everything
