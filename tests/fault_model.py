@@ -299,6 +299,7 @@ class Device:
         self.heard = -1e9  # when the host last got a fresh byte of it
         self.clean = True  # nothing was damaged, killed or cut so far
         self.replayed = False  # an old log was printed, perhaps with a boot in it
+        self.torn = False  # the last frame on the line may lack more than the repair allows for
         self.here = False  # it has joined, and not left
         self.unlocked: dict[bytes, float] = {}  # when the newest lava-unlock of a lock ended; inf: it has not
         self.scanned = 0  # how far `output` was looked through for signals
@@ -354,6 +355,9 @@ class Device:
     def say(self, text: bytes) -> None:
         if self.up.free - self.world.now > 1.0:
             return  # who prints waits for the line, the kernel too
+        if self.torn:
+            # Its first word might be taken for the frame's (docs/protocol.md).
+            text = b" " + text
         data = self.up.damaged(text)
         if self.world.now >= self.silent_until:
             self.printed += data
@@ -417,6 +421,7 @@ class Device:
             self.clean = False
             return
         self.raw += data
+        self.torn = False
         self.up.push(data)
 
     def signal(self) -> None:
@@ -523,6 +528,7 @@ class Device:
         self.up.queue.clear()
         self.down.queue.clear()
         self.clean = False
+        self.torn = True
         self.frame_bytes += len(self.printed) - self.checked[0]
         self.printed = self.printed[: self.checked[0]]
 
@@ -531,7 +537,7 @@ class Device:
             start = self.world.random.randrange(len(self.raw))
             old = bytes(self.raw[start : start + 3000])
             self.clean = False
-            self.replayed = True
+            self.replayed = self.torn = True
             self.frame_bytes += len(old)
             self.up.push(old)
 
@@ -910,10 +916,8 @@ class World:
         self.advance(end)
         self.faults = self.faults.calm()
         for device in self.devices:
-            # A reboot is known by then.
-            if device.here:
-                device.start("self")
-                device.stir()
+            # Also a reboot is known then: what was printed again and again is through the line by now.
+            self.at(end + LINK_TIMEOUT, partial(self._act, lambda each: each.start("self"), device))
         # A wait's own time-out of 20 s, the link's patience, and a margin.
         self.advance(end + 20 + 2 * LINK_TIMEOUT + LEASE)
         open_commands = [c for c in self.all_commands if c.status is None]

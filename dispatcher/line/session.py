@@ -33,7 +33,7 @@ from toolkit.wire.transfer import SEAL_SIZE, Incoming, Outgoing
 from toolkit.wire.vocabulary import LINK_FAILED, MAX_REQUEST, ProtocolError, pack_reply
 
 MAX_CHUNK = MAX_LINE_BODY - packets.OVERHEAD
-MAX_LINKS = 16
+MAX_LINKS = 16  # that have sent more than HELLO, and as many that have not
 MAX_REQUESTS = 256
 # Bytes of requests being received, and of replies kept in case they are asked for again.
 MAX_ASSEMBLING = 2 * 1024 * 1024
@@ -96,12 +96,13 @@ class Request:
 class Link:
     """One agent's link: its token, and the newest sequence number it has used."""
 
-    __slots__ = ("boot", "newest", "requests", "token")
+    __slots__ = ("boot", "newest", "requests", "spoken", "token")
 
     def __init__(self, token: int, boot: int) -> None:
         self.token = token
         self.boot = boot
         self.newest = 0
+        self.spoken = False  # more than HELLO has come: it is no HELLO of an old log that was printed
         self.requests: dict[int, Request] = {}
 
     def fresh(self, sequence: int) -> bool:
@@ -180,7 +181,7 @@ class Session:
     token: Callable[[], int]
     group: int
     counters: Counters = field(default_factory=Counters)
-    _links: OrderedDict[int, Link] = field(default_factory=OrderedDict)
+    _links: OrderedDict[int, Link] = field(default_factory=OrderedDict)  # the one heard last is the last
     # nonce -> link token and newest sequence number of its hellos, also of links long gone
     _nonces: OrderedDict[int, tuple[int, int]] = field(default_factory=OrderedDict)
     _boots: list[int] = field(default_factory=list)
@@ -222,6 +223,9 @@ class Session:
             if self._boots and all(other.boot for other in self._links.values()):
                 self._events.append(Rebooted(REBOOTED))
             self._boots = [*self._boots[-MAX_BOOTS:], link.boot]
+        if not link.spoken:
+            link.spoken = True
+            self._limit_links(spoken=True)
         if packet[0] == packets.REQUEST:
             self._on_request(link, packet, now)
         elif packet[0] == packets.POLL:
@@ -335,12 +339,18 @@ class Session:
         while token in self._links:
             token = self.token()
         self._links[token] = Link(token, boot)
-        if len(self._links) > MAX_LINKS:
-            # Rather one that asks for nothing: an old log that is printed may hold many a HELLO.
-            others = [link for link in self._links.values() if link.token != token]
-            oldest = min(others, key=lambda link: any(r in self._unanswered for r in link.requests.values()))
-            self._end_links([oldest], "the device has too many links")
+        self._limit_links(spoken=False)
         return token
+
+    def _limit_links(self, spoken: bool) -> None:
+        """End the link that was silent for longest, if there are too many.
+
+        Links of which only a HELLO came count by themselves: an old log that is printed may hold many a HELLO.
+        Each other link is somebody's, also one of an agent that was killed, whose requests nobody repeats.
+        """
+        links = [link for link in self._links.values() if link.spoken is spoken]
+        if len(links) > MAX_LINKS:
+            self._end_links(links[:1], "the device has too many links")
 
     def _on_request(self, link: Link, packet: list[Any], now: float) -> None:
         _, _, _, tag, lease, offset, total, push, chunk = packet

@@ -472,11 +472,11 @@ def test_an_agent_keeps_its_session_and_gets_a_new_one_when_that_is_gone(host: H
 # -- bounds --------------------------------------------------------------------------------------
 
 
-def test_links_are_bounded_and_those_that_ask_for_nothing_go_first(host: Host, device: Device) -> None:
+def test_links_are_bounded_and_a_replay_of_hellos_ends_none_with_requests(host: Host, device: Device) -> None:
     device.request(1)
     for nonce in range(2, 500):
         Device(host, nonce=nonce)
-        assert len(host.session._links) <= MAX_LINKS
+        assert len(host.session._links) <= 1 + MAX_LINKS
     assert host.cancelled == []
     assert len(device.send(POLL, 1, LEASE, 0)) == 1
     for nonce in range(500, 500 + MAX_LINKS):
@@ -484,6 +484,19 @@ def test_links_are_bounded_and_those_that_ask_for_nothing_go_first(host: Host, d
     assert [(request.tag, reason) for request, reason in host.cancelled] == [
         (1, "the device has too many links")
     ]
+
+
+def test_a_link_whose_replies_are_not_taken_yet_outlives_those_of_killed_agents(host: Host) -> None:
+    killed = [Device(host, nonce=nonce) for nonce in range(1, 1 + MAX_LINKS)]
+    for each in killed:
+        each.request(1, b"n%d" % each.nonce)
+    living = Device(host, nonce=100)
+    host.answers[b"request"] = pack_reply(OK, b"reply")
+    living.request(1)
+    for nonce in range(101, 100 + MAX_LINKS):
+        Device(host, nonce=nonce).request(1, b"n%d" % nonce)
+    assert len(living.send(POLL, 1, LEASE, 0)) == 1
+    assert [request.link.token for request, _ in host.cancelled] == [each.session for each in killed]
 
 
 def test_what_is_remembered_of_agents_and_boots_is_bounded(host: Host) -> None:
@@ -609,7 +622,7 @@ def test_no_body_breaks_the_session_or_makes_it_talk(frames: list[bytes], answer
         host.handle_timeout(number * 3.0)
         assert host.session.lines() == []
     assert counters.frames == len(frames) + 2
-    assert len(host.session._links) <= MAX_LINKS
+    assert len(host.session._links) <= 2 * MAX_LINKS
 
 
 def hostile_frames() -> Iterator[bytes]:
