@@ -88,37 +88,47 @@ def _meet_elsewhere(prefix: bytes) -> "tuple[Socket, bool]":
     listener = _listening(name)
     if listener is None:
         raise OSError("the name %r is taken, too" % name)
-    # Of several commands that come here at once, the one with the first name wins.
-    agent = _first(prefix, name)
+    # Of several commands that come here at once, the one with the first name wins, if none has won before.
+    try:
+        agent = _first(prefix, name)
+    except OSError:
+        listener.close()
+        raise
     if agent is None:
         return listener, True
     listener.close()
     return agent, False
 
 
-def _first(prefix: bytes, before: "bytes | None") -> "Socket | None":
-    """A connection to the first of our own agents under this prefix, by name; `before`: only before this one."""
+def _first(prefix: bytes, ours: "bytes | None") -> "Socket | None":
+    """A connection to the first of our own agents under this prefix, by name.
+
+    `ours`: the name at which the caller listens. All listen before they look, so of two the later one sees the other,
+    if that still listens. The one with the greater name then gives way at once, and the other one waits until it has
+    done so, or greets.
+    """
     with open("/proc/net/unix", "rb") as file:
         # The last column is the name; a NUL is shown as @.
         found = {line.split()[-1] for line in file if prefix[1:] in line}
-    tries = _TRIES
     for name in sorted(b"\0" + shown[1:] for shown in found if shown[1:].startswith(prefix[1:])):
-        if before is not None and name >= before:
-            break
+        if name == ours:
+            continue
         try:
             agent = _connected(name)
-            while agent is None and before is not None and tries:
-                # Of one that has just taken it, and does not listen yet, ours will not be seen.
-                tries -= 1
-                time.sleep(_PAUSE)
-                agent = _connected(name)
         except BlockingIOError:
             continue
         if agent is not None:
-            if trusted(agent):
+            if trusted(agent) and (ours is None or name < ours or _greets(agent)):
                 return agent
             agent.close()
     return None
+
+
+def _greets(agent: "Socket") -> bool:
+    try:
+        return bool(agent.recv(1, _socket.MSG_PEEK))
+    except OSError:
+        return False
 
 
 def _connected(name: bytes) -> "Socket | None":

@@ -8,7 +8,7 @@ import itertools
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -126,29 +126,49 @@ def test_a_name_where_nobody_ever_listens_is_passed_by(
         assert elected and listener.getsockname().startswith(bound.getsockname() + b"/")
 
 
-def test_an_agent_with_a_name_of_its_own_that_does_not_get_to_listen_is_waited_for(
-    monkeypatch: pytest.MonkeyPatch, taken: tuple[str, socket.socket]
+def greets(rival: socket.socket) -> None:
+    with rival.accept()[0] as connection:
+        connection.send(b"greeting")
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "does", "we_win"),
+    [
+        # It had looked before we had a name: both would be agents of the console.
+        (b"/f", b"\0", greets, False),
+        (b"/f", b"\0", socket.socket.close, True),
+        (b"/0", b"\xff", lambda rival: None, False),
+    ],
+    ids=["has won before", "gives way", "has the first name"],
+)
+def test_of_commands_that_come_at_once_one_becomes_the_agent(
+    monkeypatch: pytest.MonkeyPatch,
+    taken: tuple[str, socket.socket],
+    theirs: bytes,
+    ours: bytes,
+    does: Callable[[socket.socket], None],
+    we_win: bool,
 ) -> None:
-    """It looks at no name behind its own, so both would be agents of the console."""
+    """Where a stranger has the name that all look for first, they take names of their own."""
     key, bound = taken
-    with socket.socket(socket.AF_UNIX) as other:
-        other.bind(bound.getsockname() + b"/0")
-        naps = itertools.count(-meeting._TRIES)  # so many for the name that all look for first
-        monkeypatch.setattr(meeting.time, "sleep", lambda _: other.listen() if next(naps) == 3 else None)
+    rival = socket.socket(socket.AF_UNIX)
+
+    def random_bytes(count: int) -> bytes:
+        # Until here both have looked, and seen nobody.
+        rival.bind(bound.getsockname() + theirs)
+        rival.listen()
+        return ours * count
+
+    def trusted(connection: socket.socket) -> bool:
+        does(rival)
+        return True
+
+    monkeypatch.setattr(meeting.time, "sleep", lambda _: None)
+    monkeypatch.setattr(meeting, "random_bytes", random_bytes)
+    monkeypatch.setattr(meeting, "trusted", trusted)
+    with contextlib.closing(rival):
         agent, elected = meeting.meet(key)
         with contextlib.closing(agent):
-            assert not elected and agent.getpeername() == other.getsockname()
-
-
-def test_a_name_where_nobody_accepts_is_passed_by(
-    monkeypatch: pytest.MonkeyPatch, taken: tuple[str, socket.socket]
-) -> None:
-    """Who connects there would wait for ever."""
-    monkeypatch.setattr(meeting, "_FULL", 1)
-    key, bound = taken
-    bound.listen(0)
-    with socket.socket(socket.AF_UNIX) as first:
-        first.connect(bound.getsockname())
-        listener, elected = meeting.meet(key)
-        with contextlib.closing(listener):
-            assert elected and listener.getsockname().startswith(bound.getsockname() + b"/")
+            assert elected == we_win
+            name = agent.getsockname() if elected else agent.getpeername()
+            assert name == bound.getsockname() + (b"/" + (ours * 8).hex().encode() if we_win else theirs)
