@@ -730,6 +730,11 @@ for number, sign in enumerate(sys.argv[2:]):
     command.kill()
     tty.setraw(0)
     os.write(1, eval(sign))
+    # The answer to the command's request may still come.
+    typed = b""
+    while not typed.endswith(b"begin\\r"):
+        typed += os.read(0, 1000)
+    os.write(1, b"begun\\r\\n")
     typed = b""
     for end in (b"one\\r", b"two\\r"):
         while not typed.endswith(end):
@@ -765,6 +770,8 @@ def test_a_reply_never_stops_an_autoboot(tmp_path, hook, commands, coordinator):
         until_logged('"waiting"', 2 * number + 1)
         crash.write_bytes(b"")
         driver.until(sign)
+        driver.type(b"begin\r")
+        driver.until(b"begun\r\n")
         other.type(b"%d\r" % number)
         other.until(b"sent %d\r\n" % number)
         # After the second turn the hook has also taken what its coordinator had to say.
