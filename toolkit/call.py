@@ -8,7 +8,7 @@ import toolkit
 
 from . import VERSION
 from .arguments import to_bytes
-from .commands import RESULTS, module_name
+from .commands import TOLD_IF_REFUSED, module_name
 from .wire.vocabulary import INTERRUPTED, LINK_FAILED, MAX_NAME, NO, OK, USAGE, CommandError, UsageError
 
 TYPE_CHECKING = False
@@ -97,8 +97,8 @@ def carry_out(usage: "Callable[[], str]", run: "Run", arguments: "list[str]", co
 
 
 def _tell_refusal(context: "Context", arguments: "list[str]", error: UsageError) -> None:
-    """A result that is lost on the way to the dispatcher must not look like one that nobody wanted."""
-    if context.name not in RESULTS:
+    """A result that is lost on the way to the dispatcher, or a wait that was none, must not look like success."""
+    if context.name not in TOLD_IF_REFUSED:
         return
     line = to_bytes(" ".join([context.name] + arguments))[:MAX_NAME]
     try:

@@ -10,6 +10,7 @@ The consoles go their own ways in the `Dispatcher`; this decides when the run is
 
 import asyncio
 import signal
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -46,6 +47,14 @@ from dispatcher.view.display import Display, Row
 from dispatcher.view.interactive import ConsoleDisplay
 from dispatcher.view.statusview import LiveView, Plain, Status, area, statuses
 from toolkit.wire.vocabulary import INTERRUPTED, NO, RESULTS
+
+# What the table says of a device that ended well, but for these failures of its tests.
+_FAILURES = {
+    "case": "failed result",
+    "run": "failed run",
+    "raise": "lava-test-raise",
+    "refused": "refused command",
+}
 
 
 class State(Enum):
@@ -193,17 +202,18 @@ class TerminalRun:
 
     def rows(self) -> list[Row]:
         """The table of the devices, after the run."""
-        return [
-            Row(
-                device.name,
-                device.role,
-                self._said(device),
-                self._is_good(device),
-                0.0 if device.ended is None else device.ended - device.started,
-                by_results=self._ended_well(device) and bool(device.counts.failed),
-            )
-            for device in self.devices.values()
-        ]
+        failures = self._engine.state.results.failures(over=self._must_end)
+        found = Counter((failure.device, failure.kind) for failure in failures)
+        rows = []
+        for device in self.devices.values():
+            counts = {kind: found[device.name, kind] for kind in _FAILURES}
+            failed = ", ".join(counted(count, _FAILURES[kind]) for kind, count in counts.items() if count)
+            well = self._ended_well(device)
+            seconds = 0.0 if device.ended is None else device.ended - device.started
+            said = self._said(device, failed)
+            good = well and not failed
+            rows.append(Row(device.name, device.role, said, good, seconds, by_results=well and not good))
+        return rows
 
     def counters(self) -> dict[str, Counters]:
         """What went over each console."""
@@ -212,20 +222,17 @@ class TerminalRun:
             for name, device in self.devices.items()
         }
 
-    def _said(self, device: Device) -> str:
-        """How the device got on, for the table."""
+    def _said(self, device: Device, failed: str) -> str:
+        """How the device got on; `failed` says what has failed of its tests."""
         if device.state is State.RUNNING and not self._must_end:
             return ("connected" if device.connected else "not connected") + self._after(device)
         said = device.how or device.state.value
-        if device.state is State.SUCCEEDED and device.counts.failed:
-            said = counted(device.counts.failed, "failed result")
+        if device.state is State.SUCCEEDED and failed:
+            said = failed
         return said + self._after(device)
 
     def _after(self, device: Device) -> str:
         return ", after a dead end" if self._engine.dead_ends[device.name] else ""
-
-    def _is_good(self, device: Device) -> bool:
-        return self._ended_well(device) and not device.counts.failed
 
     def _ended_well(self, device: Device) -> bool:
         """Whether the device has done what it was to do, whatever its tests have found."""
@@ -478,12 +485,20 @@ class TerminalRun:
         return area(self._statuses(), times, width, height, left, colour=self._view.colour)
 
     def _statuses(self) -> list[Status]:
+        failed = {
+            name: counted(device.counts.failed, _FAILURES["case"]) if device.counts.failed else ""
+            for name, device in self.devices.items()
+        }
         return statuses(
             self.devices,
             self._engine.state.coordinator,
-            ended={name: self._said(device) for name, device in self.devices.items() if device.over},
+            ended={
+                name: self._said(device, failed[name]) for name, device in self.devices.items() if device.over
+            },
             counts={name: device.counts for name, device in self.devices.items()},
-            failed={name for name, device in self.devices.items() if not self._is_good(device)},
+            failed={
+                name for name, device in self.devices.items() if failed[name] or not self._ended_well(device)
+            },
             offline={
                 name: device.attachment.trouble
                 for name, device in self.devices.items()

@@ -153,6 +153,18 @@ FAILURES = {
         "a-1: refused: lava-test-case x --result bogus: "
         "--result must be one of pass, fail, skip, unknown, not 'bogus'",
     ),
+    "a wait that is refused": (
+        "lava-sync || true",
+        "a-1: refused: lava-sync: an argument is missing",
+    ),
+}
+
+
+IN_TABLE = {
+    "case": "1 failed result",
+    "run": "1 failed run",
+    "raise": "1 lava-test-raise",
+    "refused": "1 refused command",
 }
 
 
@@ -161,10 +173,9 @@ def test_failures(bench: Bench, name: str) -> None:
     script, sentence = FAILURES[name]
     status, text = bench.run("--role", f"a={script}")
     assert status == 1
-    result = "1 failed result" if ": test '" in sentence else "succeeded"
-    assert f"a-1     a     {result}" in text
     assert text.endswith(f"\nlavabox: {sentence}\n")
     (failure,) = bench.document["failures"]
+    assert f"a-1     a     {IN_TABLE[failure['kind']]}" in text
     assert f"{failure['device']}: {failure['sentence']}" == sentence
 
 

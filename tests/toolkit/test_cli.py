@@ -157,12 +157,14 @@ def test_in_a_set_user_id_program_the_variables_of_its_user_do_not_count(
         (["lava-test-reference", "x", "--result", "pass"], "lava-test-reference x --result pass"),
         (["lava-test-set", "begin"], "lava-test-set begin"),
         (["lava-test-raise"], "lava-test-raise"),
-        (["lava-send", "two words"], None),
-        (["lava-test-event", "two", "words"], None),
+        (["lava-send", "two words"], "lava-send two words"),
+        (["lava-wait", "--timeout", "soon", "x"], "lava-wait --timeout soon x"),
+        (["lava-network", "shout"], "lava-network shout"),
+        (["lava-background-process-start"], None),
     ],
 )
 @pytest.mark.parametrize("answers", [True, False])
-def test_a_result_that_is_refused_is_told_of(
+def test_a_command_that_is_refused_is_told_of(
     answers: bool,
     argv: list[str],
     told: str | None,

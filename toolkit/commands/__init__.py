@@ -51,8 +51,23 @@ COMMANDS = {
     "lava-wait-for-vms": "(old) send and wait for lava_vm_stop",
 }
 
-# Those that record results. If one is refused for what stands on its command line, the dispatcher is told.
-RESULTS = ("lava-test-case", "lava-test-reference", "lava-test-set", "lava-test-raise")
+# Those without which a test may seem to have gone well. If one is refused for what stands on its command line, the
+# dispatcher is told.
+TOLD_IF_REFUSED = (
+    "lava-lock",
+    "lava-network",
+    "lava-send",
+    "lava-sync",
+    "lava-test-case",
+    "lava-test-event",
+    "lava-test-feedback",
+    "lava-test-raise",
+    "lava-test-reference",
+    "lava-test-set",
+    "lava-unlock",
+    "lava-wait",
+    "lava-wait-all",
+)
 
 # Those that need nothing but their context, or say so by `context.need_device()`: the agent can run them for a thin
 # client.
