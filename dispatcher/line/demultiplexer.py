@@ -165,9 +165,11 @@ class Demultiplexer:
 
         :param final: no more comes for now, so that an echo at its end goes no further.
         """
-        self._credit = min(MAX_GUESSES, self._credit + (now - self._credit_since) * GUESSES_PER_SECOND)
+        if self._credit < MAX_GUESSES:
+            self._credit = min(MAX_GUESSES, self._credit + (now - self._credit_since) * GUESSES_PER_SECOND)
         self._credit_since = now
-        self._echoes.forget_old(now)
+        if self._echoes.awaited:
+            self._echoes.forget_old(now)
         events: list[Event] = []
         held = self._scan(data, position, events, final)
         self._held = data[held:]
@@ -210,7 +212,8 @@ class Demultiplexer:
                     continue
             start, tried = marker, -1
             if start < 0:
-                start = size if final else self._echoes.beginning(data, position)
+                nowhere = final or (comment == size and not awaited)
+                start = size if nowhere else self._echoes.beginning(data, position)
                 break
             if start > text and content - start == _MARKER_SIZE:
                 # As nearly all are: one by itself, and whole.

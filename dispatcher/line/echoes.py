@@ -46,6 +46,7 @@ class Echoes:
     """Those of one console. `now` is any clock in seconds that does not go back."""
 
     def __init__(self) -> None:
+        self.awaited = False  # whether there are lines that may be echoed
         # What may yet be echoed, and until when.
         self._typed: list[tuple[float, bytes]] = []
         # The same lines by their ends, and in the order of their beginnings.
@@ -107,11 +108,6 @@ class Echoes:
             default=None,
         )
 
-    @property
-    def awaited(self) -> bool:
-        """Whether there are lines that may be echoed."""
-        return bool(self._typed)
-
     def beginning(self, data: bytes, position: int) -> int:
         """Where at the end of `data` something begins that may become an echo; its size if nowhere."""
         if data[-1:] not in _IN_LINES:
@@ -147,6 +143,7 @@ class Echoes:
 
     def _await(self, typed: list[tuple[float, bytes]]) -> None:
         self._typed = typed
+        self.awaited = bool(typed)
         self._ends = {line[-END_SIZE:]: line for _, line in typed}
         self._sorted = sorted(self._ends.values())
 
