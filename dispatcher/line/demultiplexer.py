@@ -45,7 +45,7 @@ _MARKER_SIZE, _TERMINATOR_SIZE = len(MARKER), len(TERMINATOR)
 _LINE_FEED = 0x0A
 # What a kernel message with a time stamp begins with, or may yet begin with. Without this sign
 # one is not looked for behind an ESC, and behind ESC ] only if that begins no sequence of others.
-_TIME_STAMP = rb"(?:<\d{0,3}(?:\Z|>))?(?:\Z|\[ {0,11}(?:\Z|\d{1,8}(?:\Z|\.\d{0,6}(?:\Z|\]))))"
+_TIME_STAMP = rb"(?:<\d{0,3}+(?:\Z|>))?+(?:\Z|\[ {0,11}+(?:\Z|\d{1,8}+(?:\Z|\.\d{0,6}+(?:\Z|\]))))"
 _NO_SEQUENCE = rb"(?!\d{1,8};)[0-9A-Za-z]"
 
 
