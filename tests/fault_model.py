@@ -69,8 +69,8 @@ OPERATIONS = (
 IDS = [b"m%d" % number for number in range(12)]
 LOCKS = (b"l0", b"l1", b"l2")
 # A whole signal, and kernel messages that have cut one.
-# Also of a name that the line has damaged.
-SIGNAL = re.compile(rb"<LAVA_SIGNAL_TESTCASE +TEST_CASE_ID=([^\s<>]+) +RESULT=pass>")
+# Also of a name that the line has damaged, or with a key in small letters, as LAVA reads it.
+SIGNAL = re.compile(rb"<LAVA_SIGNAL_TESTCASE +(?i:TEST_CASE_ID)=([^\s<>]+) +(?i:RESULT)=pass>")
 KERNEL_LINES = re.compile(rb"\[ *\d+\.\d{6}\] [^\n]*\n")
 WORDS = b"noise usb eth0: link up, 1000Mbps ADDRCONF(NETDEV_UP) 0x7f Call Trace: #L1. \x1b[1m ok".split(b" ")
 
