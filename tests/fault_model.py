@@ -43,6 +43,7 @@ from dispatcher.line.session import Cancelled, Cleared, Rebooted, Request, Suspe
 from dispatcher.line.textsignals import MARKER, Malformed, Signal
 from toolkit.wire.device_link import DeviceLink
 from toolkit.wire.framing import LINE_KILL
+from toolkit.wire.framing import MARKER as FRAME_MARKER
 from toolkit.wire.packets import LEASE, LINK_TIMEOUT
 from toolkit.wire.vocabulary import (
     INTERRUPTED,
@@ -299,7 +300,7 @@ class Device:
         self.heard = -1e9  # when the host last got a fresh byte of it
         self.clean = True  # nothing was damaged, killed or cut so far
         self.replayed = False  # an old log was printed, perhaps with a boot in it
-        self.torn = False  # the last frame on the line may lack more than the repair allows for
+        self.torn = False  # a frame is broken off, and the marker of another has not ended it
         self.here = False  # it has joined, and not left
         self.unlocked: dict[bytes, float] = {}  # when the newest lava-unlock of a lock ended; inf: it has not
         self.scanned = 0  # how far `output` was looked through for signals
@@ -356,7 +357,7 @@ class Device:
         if self.up.free - self.world.now > 1.0:
             return  # who prints waits for the line, the kernel too
         if self.torn:
-            # Its first word might be taken for the frame's (docs/protocol.md).
+            # What it begins with might be taken for the frame's (docs/protocol.md).
             text = b" " + text
         data = self.up.damaged(text)
         if self.world.now >= self.silent_until:
@@ -421,7 +422,7 @@ class Device:
             self.clean = False
             return
         self.raw += data
-        self.torn = False
+        self.torn = self.torn and FRAME_MARKER not in data
         self.up.push(data)
 
     def signal(self) -> None:
