@@ -300,7 +300,7 @@ class Device:
         self.heard = -1e9  # when the host last got a fresh byte of it
         self.clean = True  # nothing was damaged, killed or cut so far
         self.replayed = False  # an old log was printed, perhaps with a boot in it
-        self.torn = False  # a frame is broken off, and the marker of another has not ended it
+        self.torn = False  # a frame or an echo is broken off, and the marker of a frame has not ended it
         self.here = False  # it has joined, and not left
         self.unlocked: dict[bytes, float] = {}  # when the newest lava-unlock of a lock ended; inf: it has not
         self.scanned = 0  # how far `output` was looked through for signals
@@ -357,7 +357,7 @@ class Device:
         if self.up.free - self.world.now > 1.0:
             return  # who prints waits for the line, the kernel too
         if self.torn:
-            # What it begins with might be taken for the frame's (docs/protocol.md).
+            # What it begins with might be taken for a part of that (docs/protocol.md).
             text = b" " + text
         data = self.up.damaged(text)
         if self.world.now >= self.silent_until:
@@ -596,7 +596,7 @@ class Device:
         data = self.up.damaged(line + b"\r\n")
         self.frame_bytes += len(data)
         if data != line + b"\r\n":
-            self.clean = False
+            self.clean, self.torn = False, True
         self._emit(data)
 
     def _settle(self) -> None:
