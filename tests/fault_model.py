@@ -445,6 +445,9 @@ class Device:
         self._submit(command)
         return command
 
+    def ask(self) -> None:
+        self.start("self")
+
     def _submit(self, command: Command) -> None:
         self.idle_since = None
         if self.link is None:
@@ -918,7 +921,7 @@ class World:
         self.faults = self.faults.calm()
         for device in self.devices:
             # Also a reboot is known then: what was printed again and again is through the line by now.
-            self.at(end + LINK_TIMEOUT, partial(self._act, lambda each: each.start("self"), device))
+            self.at(end + LINK_TIMEOUT, partial(self._act, Device.ask, device))
         # A wait's own time-out of 20 s, the link's patience, and a margin.
         self.advance(end + 20 + 2 * LINK_TIMEOUT + LEASE)
         open_commands = [c for c in self.all_commands if c.status is None]
