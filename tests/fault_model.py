@@ -356,10 +356,10 @@ class Device:
     def say(self, text: bytes) -> None:
         if self.up.free - self.world.now > 1.0:
             return  # who prints waits for the line, the kernel too
+        data = self.up.damaged(text)
         if self.torn:
             # What it begins with might be taken for a part of that (docs/protocol.md).
-            text = b" " + text
-        data = self.up.damaged(text)
+            data = b" " + data
         if self.world.now >= self.silent_until:
             self.printed += data
         self._emit(data)
