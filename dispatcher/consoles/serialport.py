@@ -41,7 +41,7 @@ _WRAPPERS = ("spy", "alt", "hwgrep", "loop", "cp2110")
 
 
 class SerialPort:
-    """A port that pyserial opens, as a console. Raises ConsoleError for an address that can be none."""
+    """A port that pyserial opens, as a console. Raises ConsoleError for an address that no port can have."""
 
     lasting = True
 
@@ -77,7 +77,7 @@ class SerialPort:
         return self._connection is not None and self._connection.write(data)
 
     def pause(self) -> None:
-        """Hold back what comes, and let the line wait once that is much."""
+        """Deliver nothing for now. Once much is held back, nothing is read, and the sender has to wait."""
         if self._connection is not None:
             self._connection.pause()
 
@@ -114,7 +114,7 @@ class SerialPort:
 
 
 def _check_address(address: str) -> None:
-    """Raises ConsoleError for what pyserial would not open, and would say so in words that help nobody."""
+    """Raises ConsoleError for an address that pyserial refuses without saying what is wrong with it."""
     if "://" not in address:
         with contextlib.suppress(OSError):
             mode = os.stat(address).st_mode

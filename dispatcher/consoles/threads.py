@@ -14,8 +14,8 @@ from dispatcher.consoles import Listener
 
 # Seconds until a reader looks whether it is to end.
 _LOOK = 0.2
-# Bytes on their way from the reader to the loop, but for the last chunk: who can't keep up is to have them wait on
-# the line, and not for its answers behind them.
+# Bytes on their way from the reader to the loop, without the last chunk. If the loop can't keep up, the rest waits on
+# the line: all that is on the way here delays the answers to what comes behind it.
 _ON_THE_WAY = 64 * 1024
 # Writes waiting for a port that takes none.
 _WRITES = 1024
@@ -59,7 +59,7 @@ class ThreadedConnection:
         return True
 
     def pause(self) -> None:
-        """Hold back what comes, and let the line wait once that is much."""
+        """Deliver nothing for now. Once much is held back, nothing is read, and the sender has to wait."""
         self._paused = True
 
     def resume(self) -> None:
@@ -99,7 +99,7 @@ class ThreadedConnection:
             try:
                 data = bytes(self._port.read(1) + self._port.read(self._port.in_waiting))
             except (OSError, ValueError, TypeError) as error:
-                # pyserial raises the odd ones when the port was closed under its feet.
+                # pyserial raises other kinds of errors, too, when the port is closed meanwhile.
                 self._tell(self._lose, why(error))
                 break
             if data and self._have_room():
@@ -137,7 +137,7 @@ class ThreadedConnection:
 
     def _write_until_lost(self) -> None:
         while (data := self._writes.get()) is not None and not self._stopping.is_set():
-            # What goes wrong here, the reader notices as well, and is the one to deal with it.
+            # The reader meets the same error, and reports it.
             with contextlib.suppress(OSError, ValueError, TypeError):
                 self._port.write(data)
             if self._refused and self._writes.empty():

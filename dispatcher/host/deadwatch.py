@@ -71,8 +71,8 @@ class SimulatorWatch:
     """Judges by the devices' processes.
 
     They are only looked at when the group would be in a dead end if its devices did nothing but wait.
-    As processes come and go while they are looked at, only what two looks show is believed. Of devices on other
-    hosts their hosts have to say it (`Resting`), as this one does of its own.
+    Processes come and go during a look, so only what two looks in a row show counts. A device on another host
+    does nothing but wait when its host says so (`Resting`); this host says it of its own devices.
 
     :param look: gets devices with their open waits, and finds out which of them do nothing but wait.
     :param doings: tells what the devices do.
@@ -179,9 +179,9 @@ class SimulatorWatch:
 
 
 class QuietWatch:
-    """Judges by silence: all devices that are there wait, and none has made itself heard for a while.
+    """Judges by silence: all devices of the group wait, and none has sent anything for a while.
 
-    Of devices on other hosts their hosts have to say it (`Resting`), as this one does of its own.
+    A device on another host is silent when its host says so (`Resting`); this host says it of its own devices.
 
     :param grace: seconds of silence.
     :param fails: whether the waits are to fail.

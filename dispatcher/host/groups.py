@@ -2,7 +2,7 @@
 """Groups by name, each with its log, for members that come from outside of this process.
 
 A group begins when its first member comes, and ends when all of its members have left, when nobody
-has asked anything for a day, or when `Groups.end` is called. Who the members are reached by is of no concern here:
+has asked anything for a day, or when `Groups.end` is called. How the members are reached is not known here:
 `groupserver` has them behind a unix socket, `lavaserver` behind LAVA's protocol.
 """
 
@@ -37,7 +37,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 LINGER = 10.0
 # Seconds between looks at which groups are over.
 _TIDY_UP = 1.0
-# Which part of what a group's log may hold of one device is told of; and seconds between looks at that.
+# A device that has used so much of its quota in the group's log is reported; and seconds between looks at that.
 NEARLY_FULL = 0.8
 _LOOK = 60.0
 # Groups at a time.
@@ -261,8 +261,8 @@ class Groups:
 
     :param notice: is told what an operator should see.
     :param configuration: what the lab says of its devices.
-    What is in `readers` gets the name of the group and each event of its log; what is in `renewed` gets a group of which
-    another one has taken the place, with a new log, when that can be joined.
+    Each of `readers` is called with the name of the group and each event of its log; each of `renewed` with a group that
+    one with a new log has replaced, once that one can be joined.
 
     :param watch: makes what looks for dead ends of a group, by its engine and what returns the devices of which it
         is not known here whether they print something; None: nothing does.
@@ -363,9 +363,9 @@ class Groups:
         task.add_done_callback(self._tasks.discard)
 
     async def _renew(self, hosted: HostedGroup) -> None:
-        """Try to begin a group anew whose log can't go on: an operator may have removed it.
+        """Begin a group anew whose log is broken, if an operator has removed that log.
 
-        What its log held is not to be trusted, so it has to be another log.
+        The broken log is not trusted, so the new one has to be another.
         """
         name, founded, pause = hosted.name, hosted.engine.state.founded, FIRST_PAUSE
         while self.groups.get(name) is hosted:

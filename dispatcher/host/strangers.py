@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Connections that have not said yet what they want: there is room for so many of them."""
+"""Connections that have not sent their first message: their number is bounded."""
 
 from typing import Protocol
 
@@ -15,14 +15,14 @@ class Connection(Protocol):
 
 
 class Strangers:
-    """Whoever only connects, a thousand times, keeps nobody else out: the one that has been there longest makes place."""
+    """When there are too many, the oldest is dropped: a client that only connects, a thousand times, keeps nobody out."""
 
     def __init__(self, limit: int = MAX_STRANGERS) -> None:
         self._limit = limit
         self._connections: dict[Connection, None] = {}
 
     def add(self, connection: Connection) -> None:
-        """It has just been made. One that is here may be dropped for it."""
+        """Add a new connection; the oldest one may be dropped for it."""
         self._connections[connection] = None
         if len(self._connections) > self._limit:
             oldest = next(iter(self._connections))
@@ -30,5 +30,5 @@ class Strangers:
             oldest.drop()
 
     def remove(self, connection: Connection) -> None:
-        """It is known now, or gone."""
+        """It has sent its first message, or is closed."""
         self._connections.pop(connection, None)
