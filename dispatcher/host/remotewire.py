@@ -29,7 +29,7 @@ from toolkit.wire.vocabulary import IDENTITY_SIZE, MAX_REPLY, ProtocolError, pac
 VERSION = 3
 # Where hooks find the coordinator of their machine.
 DEFAULT_SOCKET = "/run/lavabox/coordinator"
-# Its other socket, for `lavabox status` and `lavabox ctl`, has this behind the path.
+# The socket for `lavabox status` has this behind its path.
 CONTROL_SUFFIX = ".control"
 # Bytes of a message: the largest reply, or the largest request (MAX_REQUEST is less), and the rest.
 MAX_MESSAGE = MAX_REPLY + 4096
