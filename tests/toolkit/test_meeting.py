@@ -172,3 +172,17 @@ def test_of_commands_that_come_at_once_one_becomes_the_agent(
             assert elected == we_win
             name = agent.getsockname() if elected else agent.getpeername()
             assert name == bound.getsockname() + (b"/" + (ours * 8).hex().encode() if we_win else theirs)
+
+
+def test_a_name_where_nobody_accepts_is_passed_by(
+    monkeypatch: pytest.MonkeyPatch, taken: tuple[str, socket.socket]
+) -> None:
+    """Who connects there would wait for ever."""
+    monkeypatch.setattr(meeting, "_FULL", 1)
+    key, bound = taken
+    bound.listen(0)
+    with socket.socket(socket.AF_UNIX) as first:
+        first.connect(bound.getsockname())
+        listener, elected = meeting.meet(key)
+        with contextlib.closing(listener):
+            assert elected and listener.getsockname().startswith(bound.getsockname() + b"/")
