@@ -51,11 +51,9 @@ COMMANDS = {
     "lava-wait-for-vms": "(old) send and wait for lava_vm_stop",
 }
 
-# Those without which a test may seem to have gone well. If one is refused for what stands on its command line, the
-# dispatcher is told.
-TOLD_IF_REFUSED = (
+# Those that report, send, wait or lock.
+_TELLING = (
     "lava-lock",
-    "lava-network",
     "lava-send",
     "lava-sync",
     "lava-test-case",
@@ -69,31 +67,24 @@ TOLD_IF_REFUSED = (
     "lava-wait-all",
 )
 
+# If one of these is refused for what stands on its command line, the dispatcher is told: without it a test may seem to
+# have gone well.
+TOLD_IF_REFUSED = (*_TELLING, "lava-network")
+
 # Those that need nothing but their context, or say so by `context.need_device()`: the agent can run them for a thin
 # client.
-NEED_ONLY_CONTEXT = [
+NEED_ONLY_CONTEXT = (
+    *_TELLING,
     "lava-echo-config",
     "lava-group",
-    "lava-lock",
     "lava-probe-channel",
     "lava-probe-ip",
     "lava-role",
     "lava-self",
-    "lava-send",
-    "lava-sync",
     "lava-target-ip",
     "lava-target-mac",
     "lava-target-storage",
-    "lava-test-case",
-    "lava-test-event",
-    "lava-test-feedback",
-    "lava-test-raise",
-    "lava-test-reference",
-    "lava-test-set",
-    "lava-unlock",
-    "lava-wait",
-    "lava-wait-all",
-]
+)
 
 # To be read by shells, which know nothing of the box: `--install` writes what it prints to a file.
 SOURCED = "lava-common-functions"
