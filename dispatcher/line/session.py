@@ -345,8 +345,8 @@ class Session:
     def _limit_links(self, spoken: bool) -> None:
         """End the link that was silent for longest, if there are too many.
 
-        Links of which only a HELLO came count by themselves: an old log that is printed may hold many a HELLO.
-        Each other link is somebody's, also one of an agent that was killed, whose requests nobody repeats.
+        An agent that lives asks now and then; one that was killed is silent. Links of which only a HELLO came count
+        apart: a log that is printed again may hold many a HELLO, and must not end a wait.
         """
         links = [link for link in self._links.values() if link.spoken is spoken]
         if len(links) > MAX_LINKS:
