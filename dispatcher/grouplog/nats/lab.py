@@ -341,6 +341,9 @@ class Lab:
                 )
             return self._checked(info)
         except Refused as error:
+            if error.code == _NO_PEERS:
+                # Servers that have just been started may not see each other yet.
+                raise Unavailable(self._explained(error)) from None
             raise GroupLogError(self._explained(error)) from None
 
     def _explained(self, error: Refused) -> str:

@@ -640,6 +640,40 @@ def test_a_server_without_jetstream(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert "JetStream is off, or has no leader" in refused(at(server))
 
 
+def test_servers_that_do_not_see_each_other_yet_are_waited_for(
+    server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those that have just been started: what three of them answer for a moment is played here."""
+    created, api = 0, Lab.api
+
+    async def refuse_once(lab: Lab, name: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        nonlocal created
+        if name.startswith("STREAM.CREATE."):
+            created += 1
+            if created == 1:
+                raise Refused("no suitable peers for placement, peer offline", lab_module._NO_PEERS)
+        return await api(lab, name, body)
+
+    async def test() -> None:
+        async with hosts(at(server)) as (host,):
+            assert host.order == [b"founded"]
+
+    monkeypatch.setattr(Lab, "api", refuse_once)
+    asyncio.run(test())
+    assert created > 1
+
+
+def test_servers_that_never_see_each_other(server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(lab: Lab, name: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        code = lab_module._NO_PEERS if name.startswith("STREAM.CREATE.") else lab_module.NO_STREAM
+        raise Refused("no suitable peers for placement", code)
+
+    monkeypatch.setattr(Lab, "api", refuse)
+    monkeypatch.setattr(lab_module, "START_PATIENCE", 0.5)
+    assert "is not ready: the stream lavabox-" in (sentence := refused(at(server)))
+    assert "needs three servers that see each other: no suitable peers" in sentence
+
+
 def test_an_account_without_jetstream(tmp_path: Path) -> None:
     settings = "accounts { other: { users: [{user: a, password: b}] } }\n"
     with NatsServer(tmp_path / "server", settings=settings) as server:
