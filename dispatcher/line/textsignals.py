@@ -100,9 +100,7 @@ class Grammar(Generic[Item]):
                 *(whole, inside, another, no_word, inside, begun_anew, between),
             )
 
-        self.malformed = re.compile(
-            rb"(?:%b){%d,}+" % (one_malformed(rb"[^\[<>\n]{0,4096}+", rb"[^\[<]{0,4096}+"), MANY)
-        )
+        self.malformed = re.compile(rb"(?:%b)++" % one_malformed(rb"[^\[<>\n]{0,4096}+", rb"[^\[<]{0,4096}+"))
         # The same, of texts without kernel messages: also with brackets that begin nothing.
         self.one_malformed = re.compile(
             one_malformed(
@@ -176,7 +174,8 @@ class TextScanner(Generic[Item]):
         self._text = bytearray()
         self._start = 0
         self._another = self._another_start = 0
-        self._few_until = 0  # the offset before which no row that messages cut is looked for
+        # The offsets before which no row is looked for, and none that messages cut.
+        self._short_until = self._few_until = 0
 
     def receive_data(self, data: bytes) -> list[Item | Malformed]:
         """Take output in any chunking; returns the signals that end in it."""
@@ -235,10 +234,12 @@ class TextScanner(Generic[Item]):
         """Malformed ones in a row that begin here, and where they end; None if there are not so many."""
         if self._inside_message:
             return None
-        many = self._grammar.malformed.match(data, start)
-        if many is not None:
-            return self._first_of(many.group(), self._offset(data, start)), many.end()
         offset = self._offset(data, start)
+        if offset >= self._short_until and (many := self._grammar.malformed.match(data, start)) is not None:
+            shortest = MANY * len(self._grammar.marker)
+            if many.end() - start >= shortest and (count := self._count(many.group())) >= MANY:
+                return self._first_of(many.group(), count, offset), many.end()
+            self._short_until = self._offset(data, many.end())
         if offset < self._few_until or len(found) < ROW:
             return None
         row = [item.offset for item in found[-ROW:] if isinstance(item, Malformed)]
@@ -255,15 +256,17 @@ class TextScanner(Generic[Item]):
         while rest > len(pieces[-1]):
             rest -= len(pieces[-1])
             end -= len(pieces.pop()) + len(pieces.pop())
-        return self._first_of(many.group(), offset), end - rest
+        return self._first_of(many.group(), self._count(many.group()), offset), end - rest
 
-    def _first_of(self, many: bytes, offset: int) -> Malformed:
+    def _count(self, many: bytes) -> int:
+        grammar = self._grammar
+        return many.count(grammar.marker) if grammar.nests else len(grammar.one_malformed.findall(many))
+
+    def _first_of(self, many: bytes, count: int, offset: int) -> Malformed:
         marker = self._grammar.marker
         second = many.index(marker, len(marker)) + len(marker)
         (first,) = TextScanner(self._grammar, offset, inside_message=True).receive_data(many[:second])
         assert isinstance(first, Malformed)
-        one = self._grammar.one_malformed
-        count = many.count(marker) if self._grammar.nests else len(one.findall(many))
         return replace(first, count=count)
 
     def _read_signal(self, data: bytes, position: int, found: list[Item | Malformed]) -> int:
