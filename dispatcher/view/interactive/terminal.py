@@ -21,9 +21,12 @@ from dispatcher.group.results import Case, Counts
 from dispatcher.view.display import harmless
 from dispatcher.view.interactive import ConsoleDisplay, Keyboard
 from dispatcher.view.interactive.backlog import Backlog
-from dispatcher.view.interactive.escapekeys import HELP, Action, EscapeKeys
+from dispatcher.view.interactive.escapekeys import EscapeKeys
 
 _KEYBOARD, _SCREEN = 0, 1
+# Ctrl-], and the keys behind it; any other one shows the help.
+_ESCAPE, _NEXT, _LEAVE = 0x1D, ord("n"), ord("q")
+_HELP = "Ctrl-] n: the next device; Ctrl-] q: leave; Ctrl-] Ctrl-]: Ctrl-] itself"
 
 
 @contextmanager
@@ -51,7 +54,7 @@ class TerminalDisplay(ConsoleDisplay):
         self._devices = list(devices)
         self._current = chosen
         self._backlogs = {device: Backlog() for device in devices}
-        self._keys = EscapeKeys()
+        self._keys = EscapeKeys(_ESCAPE)
         self._modes: list[object] | None = None  # what the terminal had; None: it is not open
 
     # As a terminal of the run
@@ -67,7 +70,7 @@ class TerminalDisplay(ConsoleDisplay):
         self._loop.add_reader(_KEYBOARD, self._typed)
         self._loop.add_signal_handler(signal.SIGWINCH, self._resize)
         self._resize()
-        self._say(HELP)
+        self._say(_HELP)
         self._show_current()
 
     async def close(self) -> None:
@@ -92,14 +95,14 @@ class TerminalDisplay(ConsoleDisplay):
         for item in self._keys.receive(data):
             if isinstance(item, bytes):
                 self._keyboards[self._current].type(item)
-            elif item is Action.LEAVE:
+            elif item == _LEAVE:
                 self._leave()
-            elif item is Action.NEXT:
+            elif item == _NEXT:
                 following = self._devices.index(self._current) + 1
                 self._current = self._devices[following % len(self._devices)]
                 self._show_current()
             else:
-                self._say(HELP)
+                self._say(_HELP)
 
     def _show_current(self) -> None:
         self._say(f"this is {self._current}")
