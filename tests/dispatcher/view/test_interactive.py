@@ -186,11 +186,11 @@ def test_the_size_of_the_terminal(room: Room, term: str) -> None:
     with room.person(term, *TWO_SHELLS) as person:
         person.until("a-1# ")
         rows = 30 if term == ALONE else 29
-        person.run("stty size", f"{rows} 100")
+        # tmux takes the line of its status away a moment after the window was made.
+        until_size = "until [ \"$(stty size)\" = '{} {}' ]; do sleep 0.05; done; echo {}''ed"
+        person.run(until_size.format(rows, 100, "siz"), "sized")
         person.resize(rows + 10 + (term != ALONE), 90)
-        person.run(
-            f"until [ \"$(stty size)\" = '{rows + 10} 90' ]; do sleep 0.05; done; echo resiz''ed", "resized"
-        )
+        person.run(until_size.format(rows + 10, 90, "resiz"), "resized")
         person.press(ESCAPE + b"q")
         assert person.finish() == 0
 
