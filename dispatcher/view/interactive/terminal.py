@@ -16,11 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from dispatcher.consoles.ptyprocess import PtyProcess
-from dispatcher.group.events import readable
-from dispatcher.group.results import Case, Counts
-from dispatcher.view.display import harmless
-from dispatcher.view.interactive import ConsoleDisplay, Keyboard
-from dispatcher.view.interactive.backlog import Backlog
+from dispatcher.view.interactive import ConsoleDisplay, Keyboard, on_a_line
 from dispatcher.view.interactive.escapekeys import EscapeKeys
 
 _KEYBOARD, _SCREEN = 0, 1
@@ -47,13 +43,7 @@ class TerminalDisplay(ConsoleDisplay):
     def __init__(
         self, write: Callable[[str], object], devices: Sequence[str], *, colour: bool, chosen: str
     ) -> None:
-        """
-        :param chosen: the device whose console is shown first.
-        """
-        super().__init__(write, devices, colour=colour)
-        self._devices = list(devices)
-        self._current = chosen
-        self._backlogs = {device: Backlog() for device in devices}
+        super().__init__(write, devices, colour=colour, chosen=chosen)
         self._keys = EscapeKeys(_ESCAPE)
         self._modes: list[object] | None = None  # what the terminal had; None: it is not open
 
@@ -94,19 +84,19 @@ class TerminalDisplay(ConsoleDisplay):
             self._leave()
         for item in self._keys.receive(data):
             if isinstance(item, bytes):
-                self._keyboards[self._current].type(item)
+                self._keyboards[self._chosen].type(item)
             elif item == _LEAVE:
                 self._leave()
             elif item == _NEXT:
-                following = self._devices.index(self._current) + 1
-                self._current = self._devices[following % len(self._devices)]
+                following = self._devices.index(self._chosen) + 1
+                self._chosen = self._devices[following % len(self._devices)]
                 self._show_current()
             else:
                 self._say(_HELP)
 
     def _show_current(self) -> None:
-        self._say(f"this is {self._current}")
-        self._put(self._backlogs[self._current].take())
+        self._say(f"this is {self._chosen}")
+        self._put(self._backlogs[self._chosen].take())
 
     def _resize(self) -> None:
         size = os.get_terminal_size(_SCREEN)
@@ -119,13 +109,13 @@ class TerminalDisplay(ConsoleDisplay):
             data = data[os.write(_SCREEN, data) :]
 
     def _say(self, sentence: str) -> None:
-        self._put(f"\r\nlavabox: {harmless(sentence, colour=False)}\r\n".encode(errors="replace"))
+        self._put(on_a_line(sentence))
 
     # As a display
 
     def output(self, device: str, data: bytes, now: float) -> None:
         """Show the bytes, now or later."""
-        if self._modes is not None and device == self._current:
+        if self._modes is not None and device == self._chosen:
             self._put(data)
         else:
             self._backlogs[device].add(data)
@@ -136,10 +126,6 @@ class TerminalDisplay(ConsoleDisplay):
             super().notice(device, sentence, bad=bad)
         else:
             self._say(f"{device} {sentence}")
-
-    def result(self, case: Case, counts: Counts) -> None:
-        """Show a result that has come."""
-        self.notice(case.device, f"{case.result}  {readable(case.id)}")
 
     def message(self, sentence: str) -> None:
         """Say something that is not about one device."""
