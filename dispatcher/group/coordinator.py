@@ -37,7 +37,6 @@ the first devices that lack, and counts the others.
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from enum import Enum
 from functools import lru_cache
 from itertools import islice
 from typing import Any, NamedTuple, assert_never
@@ -251,15 +250,6 @@ class _Wait(msgspec.Struct, eq=False):
     lacks: set[str] | frozenset[str] = frozenset()
 
 
-class _Stage(Enum):
-    """How far a group has come."""
-
-    OPEN = "it was not said who belongs to it, or how many"
-    GATHERING = "of those who were declared some have still to join"
-    COMPLETE = "all who were declared have joined"
-    ENDED = "all of them have left, and nobody joins it any more"
-
-
 class Coordinator:
     """The state of a group; `apply` is the only way to change it."""
 
@@ -275,7 +265,9 @@ class Coordinator:
         # All identities: how a request ended, or just whose it is where that was well, or where it is open.
         self._known: Identities[Outcome] = Identities()
         self._waits_so_far = 0
-        self._stage = _Stage.OPEN
+        self.declared = False  # whether it was said when the group began who belongs to it, or how many
+        self.complete = True  # whether all devices that were declared when the group began have joined
+        self.ended = False  # whether the group is over, and nobody joins it any more
         self._size = 0  # how many devices the group is to have, at least
         self._expected: set[str] = set()  # declared members that have still to join
         self._joined: dict[str, str] = {}  # by name the name, as it is kept for all that the device does
@@ -302,27 +294,12 @@ class Coordinator:
         return list(self._roles.items())
 
     @property
-    def complete(self) -> bool:
-        """Whether all devices that were declared when the group began have joined."""
-        return self._stage is not _Stage.GATHERING
-
-    @property
     def awaited(self) -> str:
         """Who has still to join, as in "waiting for ..."; "" if the group is complete."""
         if self.complete:
             return ""
         missing = [name for name in self._roles if name in self._expected]
         return enumerated(missing) if missing else counted(self._size - len(self._joined), "more device")
-
-    @property
-    def declared(self) -> bool:
-        """Whether it was said when the group began who belongs to it, or how many."""
-        return self._stage is not _Stage.OPEN
-
-    @property
-    def ended(self) -> bool:
-        """Whether the group is over, and nobody joins it any more."""
-        return self._stage is _Stage.ENDED
 
     @property
     def abandoned(self) -> bool:
@@ -569,18 +546,19 @@ class Coordinator:
 
     def advance(self, event: Event) -> list[bytes] | None:
         """`apply`, but return only which requests end; None if the identity is known. `outcome` says how they end."""
-        device, kind = getattr(event, "device", ""), type(event)
-        wrong = ""
+        kind, wrong = type(event), ""
         if kind in _OF_MEMBERS:
-            known = self._joined.get(device)
-            if known is None:
-                wrong = f"{device!r} never joined the group"
-            elif type(event) is Waiting and event.or_ids and event.kind is not WaitKind.WAIT:
-                wrong = f"a {event.kind.value} of several ids"
+            device = event.device  # type: ignore[union-attr]
+            if device in self._joined:
+                device = self._joined[device]
             else:
-                device = known
-        elif kind is Joined and self.ended:
-            wrong = f"{device!r} joins a group that has ended"
+                wrong = f"{device!r} never joined the group"
+            if type(event) is Waiting and event.or_ids and event.kind is not WaitKind.WAIT:
+                wrong = wrong or f"a {event.kind.value} of several ids"
+        else:
+            device = getattr(event, "device", "")
+            if kind is Joined and self.ended:
+                wrong = f"{device!r} joins a group that has ended"
         if wrong and not self.known(event.identity):
             raise ValueError(wrong)
         if not self._known.add(event.identity, device):
@@ -601,7 +579,7 @@ class Coordinator:
             self._expected.add(name)
         self._size = event.size or 0
         if event.size is not None or event.members is not None:
-            self._stage = _Stage.GATHERING
+            self.declared, self.complete = True, False
             self._see_whether_complete()
         return []
 
@@ -637,12 +615,12 @@ class Coordinator:
 
     def _finish(self, event: Ended, device: str) -> list[bytes]:
         if self.abandoned:
-            self._stage = _Stage.ENDED
+            self.ended = True
         return []
 
     def _see_whether_complete(self) -> None:
         if not self.complete and not self._expected and len(self._joined) >= self._size:
-            self._stage = _Stage.COMPLETE
+            self.complete = True
 
     def _enter(self, device: str, role: str) -> None:
         if device not in self._roles:
@@ -988,6 +966,8 @@ class Coordinator:
                 )
         if self._fulfilled(wait):
             return OK, ""
+        if not self._gone and wait.need[1] > 0 and not isinstance(whom, int):
+            return None  # the devices that it needs are all there
         reason = self._hopeless(wait)
         return (NO, reason) if reason else None
 
@@ -1003,10 +983,12 @@ class Coordinator:
         self._messages_so_far += 1
         if times == 1 and len(message.first) < 4:
             message.first += (self._messages_so_far, device)
+        met: list[tuple[str | None, int]] = []  # of all and of its role, how many have sent it so often
         if message.met is not None:
-            _note_met(message.met, times)
+            met.append((None, _note_met(message.met, times)))
         if message.met_by_role is not None:
-            _note_met(message.met_by_role.setdefault(self._roles[device], []), times)
+            role = self._roles[device]
+            met.append((role, _note_met(message.met_by_role.setdefault(role, []), times)))
         waits = message.waits
         if waits is None:
             return []
@@ -1025,24 +1007,26 @@ class Coordinator:
         if waits.nexts:
             # Of each device that waits for the next one, one wait gets this one.
             touched += [next(iter(those.values())) for name, those in waits.nexts.items() if name != device]
-        for need in ((None, times), (self._roles[device], times)) if self.complete else ():
-            if need in by_need:
-                lacking = self._sizes[need[0]] - self._met(message, need)
-                group = by_need[need].values()
-                if not lacking:
-                    fulfilled += group
-                    self._drop_group(waits, fulfilled[-1])
-                elif lacking == 1:
-                    # It can be only the one that waits.
-                    touched += [wait for wait in group if message.times_sent(wait.waiting.device) < times]
-        if message.met is not None:
-            number = (message.met[times - 1], times)
-            if number in by_need:
-                touched += by_need[number].values()
-        fulfilled += [wait for wait in touched if self._fulfilled(wait)]
+        for whom, number in met:
+            if whom is None and (number, times) in by_need:
+                touched += by_need[number, times].values()
+            group = by_need.get((whom, times)) if self.complete else None
+            if group is None:
+                continue
+            lacking = self._sizes[whom] - number
+            if not lacking:
+                fulfilled += group.values()
+                self._drop_group(waits, fulfilled[-1])
+            elif lacking == 1:
+                # It can be only the one that waits.
+                touched += [
+                    wait for wait in group.values() if message.times_sent(wait.waiting.device) < times
+                ]
+        if touched:
+            fulfilled += [wait for wait in touched if self._fulfilled(wait)]
         for wait in fulfilled:
             self._end(wait, OK)
-        return _in_order(fulfilled)
+        return _in_order(fulfilled) if fulfilled else []
 
     def _end(self, wait: _Wait, status: int, reason: str = "") -> None:
         waiting = wait.waiting
@@ -1052,7 +1036,8 @@ class Coordinator:
                 self._resting.pop(device, None)
             self._close_wait(wait)
         if status == OK:
-            self._give(wait)
+            if wait.need[1] < 0 or waiting.confirms:
+                self._give(wait)
             return
         lost = self._lost.get(device) if status == NO else None
         if lost is not None and lost.boots and waiting.time <= lost.time:
@@ -1137,8 +1122,6 @@ class Coordinator:
         :param leaver: the device that has just left, where it could be fulfilled before.
         """
         device = wait.waiting.device
-        if not self._gone and wait.need[1] > 0 and not isinstance(wait.need[0], int):
-            return ""  # the devices that it needs are all there
         here = len(self._roles) - len(self._gone)
         if wait.need is _LOCK or (wait.need is _NEXT and device in (wait.messages[0].lent or ())):
             return ""
@@ -1234,12 +1217,12 @@ def _in_order(ended: list[_Wait]) -> list[bytes]:
     return [wait.waiting.identity for wait in ended]
 
 
-def _note_met(met: list[int], times: int) -> None:
-    """One more device has sent it so often."""
+def _note_met(met: list[int], times: int) -> int:
+    """One more device has sent it so often; returns how many have."""
     if times > len(met):
-        met.append(1)
-    else:
-        met[times - 1] += 1
+        met.append(0)
+    met[times - 1] += 1
+    return met[times - 1]
 
 
 def _take(places: dict[Any, dict[bytes, _Wait]], key: object, request: bytes) -> None:

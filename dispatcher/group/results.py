@@ -274,7 +274,9 @@ class Results:
         return None
 
     def _add_case(self, device: _Device, event: Reported) -> Case:
-        case_id, result, *more = map(_shared, event.fields)
+        # The same few names, results and units stand in very many results: they are kept once.
+        fields = [sys.intern(item) if item and len(item) < _SHORT else item for item in event.fields]
+        case_id, result, *more = fields
         assert case_id is not None
         assert result is not None
         measurement, units, url = (*more, None) if event.kind == "result" else (None, None, more[0])
@@ -355,11 +357,6 @@ def _how_it_failed(run: Run, over: bool) -> str:
     if run.ended is None and over:
         return "did not finish"
     return ""
-
-
-def _shared(text: str | None) -> str | None:
-    # The same few names, results and units stand in a million results: they are kept once.
-    return sys.intern(text) if text and len(text) < _SHORT else text
 
 
 def _text(value: bytes) -> str:

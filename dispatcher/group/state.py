@@ -6,6 +6,7 @@ on whichever host and in whichever year it is folded.
 """
 
 import zlib
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -57,7 +58,7 @@ class GroupState:
         self.coordinator = Coordinator()
         self.results = Results()
         self.changes = 0  # counts the events
-        self._bytes: dict[str, int] = {}
+        self._bytes: defaultdict[str, int] = defaultdict(int)
 
     @property
     def number(self) -> int:
@@ -84,10 +85,9 @@ class GroupState:
         `Founded`, or a device never joined. The state is then as before.
         """
         coordinator, kind = self.coordinator, type(event)
-        if self.founded is None:
-            if kind is not Founded:
+        if (kind is Founded) is not (self.founded is None) and not coordinator.known(event.identity):
+            if self.founded is None:
                 raise ValueError("the log does not begin with the event that founds its group")
-        elif kind is Founded and not coordinator.known(event.identity):
             raise ValueError("the group is founded twice")
         ended = coordinator.advance(event)
         if ended is None:
@@ -95,8 +95,7 @@ class GroupState:
         self.changes += 1
         size_of = _SIZES.get(kind)
         if size_of is not None:
-            device: str = event.device  # type: ignore[union-attr]
-            self._bytes[device] = self._bytes.get(device, 0) + size_of(event)
+            self._bytes[event.device] += size_of(event)  # type: ignore[union-attr]
         elif type(event) is Founded:
             self.founded = event
         case = self.results.apply(event) if kind in _OF_RESULTS else None
