@@ -12,7 +12,6 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from dispatcher.consoles import Console
@@ -152,7 +151,7 @@ def _run(arguments: argparse.Namespace) -> int:
     log = _log(arguments, who)
     founded = groupoptions.founding(arguments)
     if groupoptions.is_shared(arguments) and founded.members is None and founded.size is None:
-        founded = replace(founded, size=who.size)
+        founded = Founded(founded.time, founded.identity, size=who.size)
     if arguments.words:
         status = _missing(arguments.words[0])
         if status:

@@ -208,9 +208,10 @@ class Group:
             self._observer.result(case, counts)
 
     def _receive_event(self, event: Event) -> None:
-        changes = self.engine.state.changes
+        state = self.engine.state
+        changes = state.changes
         self.engine.receive_event(event, self._loop.time())
-        if self.engine.state.changes != changes:
+        if state.changes != changes:
             for reader in self._readers:
                 reader(event)
         self._unsettled += 1
