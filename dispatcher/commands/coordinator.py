@@ -109,7 +109,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 async def _serve(path: str, mode: int, control: str, address: tuple[str, int] | None, groups: Groups) -> None:
     stop = stop_event()
-    lava = None if address is None else LavaServer(groups, tell)
+    lava = LavaServer(groups, tell)
     server = GroupServer(groups, tell)
     started = time.time()
 
@@ -121,7 +121,7 @@ async def _serve(path: str, mode: int, control: str, address: tuple[str, int] | 
     await groups.open()
     try:
         await control_server.open(control)
-        if lava is not None and address is not None:
+        if address is not None:
             port = await lava.open(*address)
             tell(f"LAVA's dispatchers connect to {address[0]} port {port}")
         await server.open(path, mode)
@@ -132,6 +132,5 @@ async def _serve(path: str, mode: int, control: str, address: tuple[str, int] | 
     finally:
         control_server.close()
         await server.close()
-        if lava is not None:
-            await lava.close()
+        await lava.close()
         await groups.close()

@@ -29,7 +29,7 @@ _READ_SIZE = 64 * 1024
 
 
 class LavaServer:
-    """Answers LAVA's dispatchers.
+    """Answers LAVA's dispatchers. To be made before the groups are opened, as it reads their logs.
 
     :param notice: is told what an operator should see.
     """
@@ -37,8 +37,6 @@ class LavaServer:
     def __init__(self, groups: Groups, notice: Callable[[str], object]) -> None:
         self.groups = groups
         self.connections: dict[LavaConnection, None] = {}  # the oldest first
-        self.requests = 0
-        self.refused = 0
         self._notice = notice
         self._clients: dict[str, LavaClients] = {}
         self._replayed: dict[str, list[Sent | Waiting]] = {}
@@ -118,7 +116,6 @@ class LavaServer:
 
     def carry_out(self, request: LavaRequest, answer: Callable[[bytes], object]) -> None:
         """Carry out a request; `answer` is called with the response, now or later."""
-        self.requests += 1
         hosted = self.groups.groups.get(request.group)
         try:
             if hosted is not None:
@@ -128,12 +125,7 @@ class LavaServer:
             else:
                 self._begin(self._carry_out_in_new_group(request, answer))
         except ProtocolError:
-            self.refuse(answer)
-
-    def refuse(self, answer: Callable[[bytes], object]) -> None:
-        """Say no."""
-        self.refused += 1
-        answer(NACK)
+            answer(NACK)
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -146,10 +138,10 @@ class LavaServer:
             hosted = await self.groups.get(request.group, request.size)
             self._carry_out(hosted, request, answer)
         except ProtocolError:
-            self.refuse(answer)
+            answer(NACK)
         except (ValueError, GroupLogError) as error:
             self._notice(str(error))
-            self.refuse(answer)
+            answer(NACK)
 
     def _carry_out(
         self, hosted: HostedGroup, request: LavaRequest, answer: Callable[[bytes], object]
@@ -168,7 +160,7 @@ class LavaServer:
         clients = self._of_group(request.group)
         if request.kind == "clear_group":
             hosted.leave_soon(member, "has ended its job", now)
-            clients.gone(request.client, now)
+            clients.forget(request.client, now)
             if hosted.all_done:
                 self._begin(self._end(request.group, hosted, answer))
             else:
@@ -225,10 +217,9 @@ class LavaConnection:
         except ProtocolError:
             self._decoder = None
             self._look_away()
-            self._server.refuse(self._answer)
+            self._answer(NACK)
             return
         except ValueError:
-            self._server.refused += 1
             self.drop()
             return
         if request is not None and request.kind != "complete":

@@ -90,7 +90,7 @@ class _LabRun:
 
     async def run(self, pages: tuple[str, int] | None, lava: tuple[str, int] | None) -> None:
         stop = stop_event(self._reload_soon)
-        lava_server = None if lava is None else LavaServer(self._groups, tell)
+        lava_server = LavaServer(self._groups, tell)
         hooks = GroupServer(self._groups, tell)
         control = ControlServer(
             {
@@ -117,7 +117,7 @@ class _LabRun:
                 tell(f"the lab is shown on http://{written(pages[0], port)}/")
             if self._config.socket:
                 await hooks.open(self._config.socket)
-            if lava_server is not None and lava is not None:
+            if lava is not None:
                 port = await lava_server.open(*lava)
                 tell(f"LAVA's dispatchers connect to {lava[0]} port {port}")
             await self._lab.start()
@@ -130,8 +130,7 @@ class _LabRun:
             if site is not None:
                 await site.close()
             await hooks.close()
-            if lava_server is not None:
-                await lava_server.close()
+            await lava_server.close()
             await self._lab.close()
             await self._groups.close()
 
