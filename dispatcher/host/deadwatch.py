@@ -88,9 +88,8 @@ class SimulatorWatch:
         self._look = look
         self.doings = doings
         self._shared = shared
-        self._doubted: object = (
-            None  # the waits of which a doubt was told, and whether it is about other hosts
-        )
+        # The waits of which a doubt was told, and whether it is about other hosts.
+        self._doubted: object = None
         self._changes = -1
         self._due: float | None = None
         self._pause = FIRST_PAUSE
