@@ -15,7 +15,8 @@ from dispatcher.host import groupoptions
 from dispatcher.host.deadwatch import quiet_watch
 from dispatcher.host.groups import GroupLogs, Groups
 from dispatcher.host.groupserver import GroupServer
-from dispatcher.host.lavaserver import LavaServer, parse_address
+from dispatcher.host.lavaserver import LavaServer
+from dispatcher.host.listening import parse_address
 from dispatcher.host.options import add_fail_dead_ends, add_grace, check_fail_dead_ends
 from dispatcher.host.remotewire import CONTROL_SUFFIX, DEFAULT_SOCKET
 from dispatcher.host.service import allow_descriptors, stop_event, tell

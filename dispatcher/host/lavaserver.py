@@ -15,6 +15,7 @@ from dispatcher.grouplog import GroupLogError
 from dispatcher.host.groups import Groups, HostedGroup
 from dispatcher.host.lavapoll import NACK, LavaClients, replays
 from dispatcher.host.lavawire import LavaDecoder, LavaRequest, encode_response
+from dispatcher.host.listening import address_text
 from toolkit.wire.vocabulary import ProtocolError
 
 # Seconds for a connection from its beginning to its end; LAVA's dispatchers wait 60.
@@ -54,7 +55,7 @@ class LavaServer:
             )
         except OSError as error:
             raise SetupError(
-                f"can't listen on {written(host, port)} for LAVA's protocol: {error.strerror or error}; "
+                f"can't listen on {address_text(host, port)} for LAVA's protocol: {error.strerror or error}; "
                 "is a lava-coordinator running?"
             ) from error
         self._listener.setblocking(False)
@@ -255,23 +256,3 @@ class LavaConnection:
             self._loop.add_writer(self._socket, self._send)
         else:
             self.drop()
-
-
-def parse_address(text: str) -> tuple[str, int]:
-    """Host and port of "HOST:PORT", "[HOST]:PORT" or "PORT". Raises ValueError."""
-    host, colon, port = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]") if colon else "127.0.0.1"
-    if not (port.isascii() and port.isdigit() and int(port) < 65536) or not host:
-        raise ValueError(f"{text!r}: write HOST:PORT, for example 127.0.0.1:3079")
-    if not colon:
-        return host, int(port)
-    try:
-        socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise ValueError(f"{text}: {error.strerror}") from error
-    return host, int(port)
-
-
-def written(host: str, port: int) -> str:
-    """The address as "HOST:PORT", or "[HOST]:PORT", as `parse_address` reads it."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -23,7 +23,7 @@ from dispatcher.grouplog import GroupLogError
 from dispatcher.host.attachment import Attachment
 from dispatcher.host.dispatcher import Dispatcher
 from dispatcher.host.groups import FIRST_PAUSE, LONGEST_PAUSE, Groups, HostedGroup
-from dispatcher.host.lavaserver import parse_address
+from dispatcher.host.listening import parse_address
 from dispatcher.lab.config import DeviceConfig, LabConfig
 from dispatcher.lab.devicelog import DeviceLog
 from dispatcher.lab.offers import HOLD, Client, Offers, Tap

@@ -16,7 +16,8 @@ from dispatcher.host import groupoptions
 from dispatcher.host.deadwatch import quiet_watch
 from dispatcher.host.groups import GroupLogs, Groups
 from dispatcher.host.groupserver import GroupServer
-from dispatcher.host.lavaserver import LavaServer, parse_address, written
+from dispatcher.host.lavaserver import LavaServer
+from dispatcher.host.listening import address_text, parse_address
 from dispatcher.host.service import allow_descriptors, stop_event, tell
 from dispatcher.host.systemd import notify
 from dispatcher.lab.config import LabConfig, device_config, parse_lab
@@ -114,7 +115,7 @@ class _LabRun:
             await control.open(self._config.control)
             if site is not None and pages is not None:
                 port = await site.open(*pages)
-                tell(f"the lab is shown on http://{written(pages[0], port)}/")
+                tell(f"the lab is shown on http://{address_text(pages[0], port)}/")
             if self._config.socket:
                 await hooks.open(self._config.socket)
             if lava is not None:
