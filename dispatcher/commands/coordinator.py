@@ -12,7 +12,7 @@ from dispatcher.errors import SetupError, UsageError
 from dispatcher.files import told
 from dispatcher.group.wording import counted
 from dispatcher.host import groupoptions
-from dispatcher.host.deadwatch import quiet_watch
+from dispatcher.host.deadwatch import QuietWatch
 from dispatcher.host.groups import GroupLogs, Groups
 from dispatcher.host.groupserver import GroupServer
 from dispatcher.host.lavaserver import LavaServer
@@ -102,9 +102,15 @@ def run(arguments: argparse.Namespace) -> int:
     except OSError as error:
         raise SetupError(f"--group-log: {told(error)}") from error
     allow_descriptors()
-    watch = quiet_watch(arguments.grace, arguments.fail_dead_ends, logs.shared)
+    groups = Groups(
+        logs,
+        tell,
+        watch=lambda engine, unseen: QuietWatch(
+            engine, arguments.grace, unseen, fails=arguments.fail_dead_ends, shared=logs.shared
+        ),
+    )
     control = arguments.control or f"{arguments.socket}{CONTROL_SUFFIX}"
-    asyncio.run(_serve(arguments.socket, mode, control, address, Groups(logs, tell, watch=watch)))
+    asyncio.run(_serve(arguments.socket, mode, control, address, groups))
     return 0
 
 

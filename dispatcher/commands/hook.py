@@ -257,7 +257,7 @@ async def _group(
         return
     engine = Engine(os.urandom(8), time.time() - time.monotonic(), Configuration())
     watch = None
-    if groupoptions.is_shared(arguments) and arguments.grace:
+    if groupoptions.is_shared(arguments):
         watch = QuietWatch(engine, arguments.grace, fails=False, shared=True)
     observer = WatchedGroup(engine, watch, lambda device, sentence: teller.say(sentence))
     group = observer.group = (Group if job is None else _Lasting)(engine, log, observer, [])

@@ -13,7 +13,7 @@ from dispatcher.files import read_text, told
 from dispatcher.group.configuration import Configuration, parse_configuration
 from dispatcher.group.wording import counted
 from dispatcher.host import groupoptions
-from dispatcher.host.deadwatch import quiet_watch
+from dispatcher.host.deadwatch import QuietWatch
 from dispatcher.host.groups import GroupLogs, Groups
 from dispatcher.host.groupserver import GroupServer
 from dispatcher.host.lavaserver import LavaServer
@@ -84,7 +84,10 @@ class _LabRun:
         self._path = path
         self._config = config
         self._groups = Groups(
-            logs, tell, configuration, quiet_watch(config.grace, config.fail_dead_ends, logs.shared)
+            *(logs, tell, configuration),
+            lambda engine, unseen: QuietWatch(
+                engine, config.grace, unseen, fails=config.fail_dead_ends, shared=logs.shared
+            ),
         )
         self._lab = Lab(config, self._groups, tell)
         self._tasks: set[asyncio.Task[None]] = set()
