@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Commands that LAVA has no more, and that old test definitions still call."""
+"""Commands that LAVA no longer has, and that old test definitions still call."""
 
 from .wire.vocabulary import NO, CommandError
 
@@ -8,12 +8,12 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 
-def usage(command: str, sentence: str) -> str:
-    return """\
-usage: %s
+# To be filled in: `command`, and the `sentence` that it says.
+USAGE = """\
+usage: {command}
 
-LAVA has this command no more. It is here for test definitions that call it, and says:
-  %s
+LAVA no longer has this command. It is here for test definitions that call it, and says:
+  {sentence}
 
 Options:
   -h, --help, --version
@@ -22,8 +22,8 @@ Exit status:
   1    always
 
 Example:
-  command -v %s
-""" % (command, sentence, command)
+  command -v {command}
+"""
 
 
 def refuse(sentence: str) -> "NoReturn":

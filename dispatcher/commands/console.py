@@ -24,7 +24,7 @@ device. Its commands are answered meanwhile; their frames are not shown.
 """
 
 EPILOGUE = """\
-keys: the escape key, then q to leave; twice to type it to the device.
+keys: the escape key and q: leave; the escape key twice: type it to the device.
 
 exit status: 0 when left; 1 when there is no such device, or the lab ends; 2 usage.
 
@@ -38,7 +38,7 @@ _READ_SIZE = 65536
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     add_control(parser)
-    parser.add_argument("device", help="the name of the device")
+    parser.add_argument("device", metavar="DEVICE", help="the name of the device")
     parser.add_argument("--read-only", action="store_true", help="only look")
     parser.add_argument(
         "--escape", metavar="KEY", default="^]", help="the escape key, as ^] or ^A (default: %(default)s)"

@@ -26,9 +26,10 @@ from dispatcher.lab.control import ControlServer
 SUMMARY = "keep the groups of a LAVA worker, in place of lava-coordinator"
 
 DESCRIPTION = """\
-Keep groups of devices, for consoles that other processes of this machine read (lavabox
-hook), and for LAVA's own dispatchers, which ask by LAVA's coordinator protocol. Both are in
-the same groups. It takes the place of the lava-coordinator daemon; LAVA is not changed.
+Keep the groups of devices whose consoles other processes of this machine read (`lavabox
+hook`), and of LAVA's own dispatchers, which speak LAVA's coordinator protocol. A group may
+have devices of both kinds. It takes the place of the lava-coordinator daemon; LAVA is not
+changed.
 """
 
 EPILOGUE = """\
@@ -59,7 +60,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--control",
         metavar="PATH",
-        help="where `lavabox status` comes to (default: that of --socket with .control behind it)",
+        help="the control socket, for `lavabox status` (default: the path of --socket with .control appended)",
     )
     parser.add_argument(
         "--lava",

@@ -43,13 +43,13 @@ from dispatcher.names import check_name
 SUMMARY = "stand between a console and the program that drives it, such as LAVA's dispatcher"
 
 DESCRIPTION = """\
-Run the command that reaches a console, and be that command to whoever has started this:
-bytes go both ways unchanged and at once, and so do the window size, signals, the end of
-file and the exit status. Only the frames of the lava-* commands on the device are taken
-out, and answered.
+Run the command that reaches a console, and behave like that command to the program that
+starts the hook: bytes go both ways unchanged and at once, and so do the window size,
+signals, the end of file and the exit status. Only the frames of the lava-* commands on the
+device are taken out, and answered.
 
-Under LAVA, what the device reports comes out as the text signals that LAVA reads, and who
-the device is is read from LAVA's job.
+Under LAVA, what the device reports comes out as the text signals that LAVA reads; the name,
+role and group of the device are those of LAVA's job.
 """
 
 EPILOGUE = """\
@@ -72,34 +72,34 @@ _LAVA, _ALONE = "lava", "none"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("words", metavar="COMMAND", nargs="*", help="what reaches the console; behind --")
+    parser.add_argument("words", metavar="COMMAND", nargs="*", help="what reaches the console; after --")
     parser.add_argument(
         "--serial",
         metavar="URL",
-        help="open a port instead: what pyserial takes, as /dev/ttyUSB0 or socket://HOST:PORT",
+        help="open a port instead: what pyserial opens, such as /dev/ttyUSB0 or socket://HOST:PORT",
     )
     parser.add_argument(
         "--speed", metavar="BAUD", type=int, default=115200, help="of a serial port (default: %(default)s)"
     )
     parser.add_argument(
-        "--name", help="of the device in its group (default: the id of LAVA's job; else 'device')"
+        "--name", help="the device's name in its group (default: the id of LAVA's job; else 'device')"
     )
-    parser.add_argument("--role", help="of the device (default: as LAVA's job says; else 'device')")
+    parser.add_argument("--role", help="the device's role (default: that of LAVA's job; else 'device')")
     parser.add_argument(
-        "--group", help="the name of the group (default: as LAVA's job says; else the device's name)"
+        "--group", help="the name of the group (default: that of LAVA's job; else the device's name)"
     )
     parser.add_argument(
         "--coordinator",
         metavar="SOCKET",
-        help="let the group be in the `lavabox coordinator` that listens there; 'lava': hand multi-device commands on "
-        f"to LAVA itself; 'none': the device is alone (default: in a multi-node job of LAVA {DEFAULT_SOCKET}, if that "
-        "is there and LAVA's coordinator is on this machine, else 'lava'; without such a job 'none')",
+        help="who answers multi-device commands: the `lavabox coordinator` that listens on this socket; 'lava': LAVA "
+        f"itself; 'none': the device is alone (default: in a MultiNode job of LAVA {DEFAULT_SOCKET}, if it exists "
+        "and LAVA's coordinator is on this machine, else 'lava'; without such a job 'none')",
     )
     parser.add_argument(
         "--group-log",
         metavar="PLACE",
-        help="where what happens in the group is written, not with --coordinator: a file, which gets a line of JSON for "
-        "each event; or nats://HOST,HOST/LAB, servers that dispatchers on several hosts share",
+        help="where the events of the group are written, not with --coordinator: a file, a line of JSON for each event; "
+        "or nats://HOST,HOST/LAB, servers that dispatchers on several hosts share",
     )
     groupoptions.add_server_arguments(parser)
     groupoptions.add_members_arguments(parser)
@@ -141,7 +141,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     if bool(arguments.words) == bool(arguments.serial):
-        raise UsageError("give a command that reaches the console behind --, or a port with --serial")
+        raise UsageError("give a command that reaches the console after --, or a port with --serial")
     if arguments.coordinator not in (None, _ALONE):
         for option in ("group_log", "members", "group_size"):
             if getattr(arguments, option) is not None:

@@ -29,10 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--group-log",
         metavar="PLACE",
-        help="where what happens in the group is written: a file, which gets a line of JSON for each event; or "
+        help="where the events of the group are written: a file, a line of JSON for each event; or "
         "nats://HOST,HOST/LAB, servers that dispatchers on several hosts share",
     )
-    parser.add_argument("--group", metavar="NAME", help="which group of the lab it is, on such servers")
+    parser.add_argument("--group", metavar="NAME", help="the name of the group on such servers")
     add_server_arguments(parser)
     add_members_arguments(parser)
 
@@ -44,18 +44,18 @@ def add_server_arguments(parser: argparse.ArgumentParser) -> None:
         "--purge-after",
         metavar="AGE",
         type=duration,
-        help="remove groups of the lab from those servers that ended so long ago, now and once an hour, as in 90d or 12h "
-        "(default: 30d; 0: never)",
+        help="remove groups of the lab from those servers that ended longer ago than this, now and once an hour, as in "
+        "90d or 12h (default: 30d; 0: never)",
     )
 
 
 def add_credentials(parser: argparse.ArgumentParser) -> None:
-    """Add the option for what servers ask for."""
+    """Add the option for the credentials of servers."""
     parser.add_argument(
         "--group-log-credentials",
         metavar="FILE",
         type=Path,
-        help="read what the servers of nats:// ask for from FILE, in TOML: user and password, or token; ca, cert, key",
+        help="a TOML file with the credentials for the servers of nats://: user and password, or token; ca, cert, key",
     )
 
 

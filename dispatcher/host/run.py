@@ -61,11 +61,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--flow",
         metavar="FILE",
         type=Path,
-        help="write what happened, and whom each device waited for, to FILE at the end: .html has a time line "
-        "to scale, .md and .txt the flow table; - shows the table here",
+        help="write who waited for whom to FILE, at the end: .html has a time line, .md and .txt the flow table; "
+        "- shows the table here",
     )
     parser.add_argument(
-        "--stats", action="store_true", help="show counts of what went over each console, at the end"
+        "--stats",
+        action="store_true",
+        help="at the end, show for each console how many frames came, and how many were repaired or damaged",
     )
     parser.add_argument(
         "--timestamps",
@@ -82,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--device-config",
         metavar="FILE",
         type=Path,
-        help="read what lava-target-ip and its like print from FILE, in TOML",
+        help="a TOML file with what lava-target-ip and similar commands print",
     )
 
 
