@@ -121,7 +121,9 @@ def run_group(
     configuration = _configuration(arguments.device_config)
     _check_reports(arguments)
     founded = groupoptions.founding(arguments)
-    log = groupoptions.group_log(arguments, fresh=must_end)
+    if arguments.group is not None and not groupoptions.is_shared(arguments):
+        raise UsageError("--group needs --group-log nats://HOST/LAB: it is about groups on servers")
+    log = groupoptions.group_log(arguments, arguments.group, fresh=must_end)
     fold = Fold()
     _allow_descriptors(_OTHER_DESCRIPTORS + _DESCRIPTORS_PER_DEVICE * len(devices))
     names = [device.name for device in devices]
