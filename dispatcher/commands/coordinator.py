@@ -12,10 +12,11 @@ from dispatcher.errors import SetupError, UsageError
 from dispatcher.files import told
 from dispatcher.group.wording import counted
 from dispatcher.host import groupoptions
-from dispatcher.host.deadwatch import quiet_watch
+from dispatcher.host.deadwatch import QuietWatch
 from dispatcher.host.groups import GroupLogs, Groups
 from dispatcher.host.groupserver import GroupServer
-from dispatcher.host.lavaserver import LavaServer, parse_address
+from dispatcher.host.lavaserver import LavaServer
+from dispatcher.host.listening import parse_address
 from dispatcher.host.options import add_fail_dead_ends, add_grace, check_fail_dead_ends
 from dispatcher.host.remotewire import CONTROL_SUFFIX, DEFAULT_SOCKET
 from dispatcher.host.service import allow_descriptors, stop_event, tell
@@ -102,15 +103,21 @@ def run(arguments: argparse.Namespace) -> int:
     except OSError as error:
         raise SetupError(f"--group-log: {told(error)}") from error
     allow_descriptors()
-    watch = quiet_watch(arguments.grace, arguments.fail_dead_ends, logs.shared)
+    groups = Groups(
+        logs,
+        tell,
+        watch=lambda engine, unseen: QuietWatch(
+            engine, arguments.grace, unseen, fails=arguments.fail_dead_ends, shared=logs.shared
+        ),
+    )
     control = arguments.control or f"{arguments.socket}{CONTROL_SUFFIX}"
-    asyncio.run(_serve(arguments.socket, mode, control, address, Groups(logs, tell, watch=watch)))
+    asyncio.run(_serve(arguments.socket, mode, control, address, groups))
     return 0
 
 
 async def _serve(path: str, mode: int, control: str, address: tuple[str, int] | None, groups: Groups) -> None:
     stop = stop_event()
-    lava = None if address is None else LavaServer(groups, tell)
+    lava = LavaServer(groups, tell)
     server = GroupServer(groups, tell)
     started = time.time()
 
@@ -122,7 +129,7 @@ async def _serve(path: str, mode: int, control: str, address: tuple[str, int] | 
     await groups.open()
     try:
         await control_server.open(control)
-        if lava is not None and address is not None:
+        if address is not None:
             port = await lava.open(*address)
             tell(f"LAVA's dispatchers connect to {address[0]} port {port}")
         await server.open(path, mode)
@@ -133,6 +140,5 @@ async def _serve(path: str, mode: int, control: str, address: tuple[str, int] | 
     finally:
         control_server.close()
         await server.close()
-        if lava is not None:
-            await lava.close()
+        await lava.close()
         await groups.close()

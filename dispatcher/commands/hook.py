@@ -12,7 +12,6 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
 
 from dispatcher.consoles import Console
 from dispatcher.consoles.opening import open_console
@@ -23,8 +22,6 @@ from dispatcher.errors import SetupError, UsageError
 from dispatcher.group.configuration import Configuration
 from dispatcher.group.events import Founded
 from dispatcher.grouplog import GroupLog, GroupLogError
-from dispatcher.grouplog.file import FileGroupLog
-from dispatcher.grouplog.memory import MemoryGroupLog
 from dispatcher.host import groupoptions, ownterminal
 from dispatcher.host.attachment import Membership
 from dispatcher.host.deadwatch import QuietWatch
@@ -148,7 +145,7 @@ def _run(arguments: argparse.Namespace) -> int:
     job = find_job(os.getppid(), os.environ)
     who = card(arguments, job)
     coordinator = _coordinator(arguments, job)
-    log = _log(arguments, who)
+    log = groupoptions.group_log(arguments, who.group)
     founded = groupoptions.founding(arguments)
     if groupoptions.is_shared(arguments) and founded.members is None and founded.size is None:
         founded = Founded(founded.time, founded.identity, size=who.size)
@@ -194,15 +191,6 @@ def _console(arguments: argparse.Namespace) -> Console:
         size=ownterminal.terminal_size(),
         dies_with_us=True,
     )
-
-
-def _log(arguments: argparse.Namespace, who: Card) -> GroupLog:
-    """The log of the device's group, where no coordinator has it. Raises UsageError."""
-    if groupoptions.is_shared(arguments):
-        credentials, after = arguments.group_log_credentials, arguments.purge_after
-        return groupoptions.shared_logs(arguments.group_log, credentials, after)(who.group)
-    groupoptions.check_no_servers(arguments)
-    return MemoryGroupLog() if arguments.group_log is None else FileGroupLog(Path(arguments.group_log))
 
 
 async def _hook(
@@ -256,7 +244,7 @@ async def _group(
         return
     engine = Engine(os.urandom(8), time.time() - time.monotonic(), Configuration())
     watch = None
-    if groupoptions.is_shared(arguments) and arguments.grace:
+    if groupoptions.is_shared(arguments):
         watch = QuietWatch(engine, arguments.grace, fails=False, shared=True)
     observer = WatchedGroup(engine, watch, lambda device, sentence: teller.say(sentence))
     group = observer.group = (Group if job is None else _Lasting)(engine, log, observer, [])

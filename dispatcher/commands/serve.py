@@ -102,7 +102,6 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--http needs a lab; name its file, LAB.toml")
     if arguments.speed <= 0:
         raise UsageError(f"--speed {arguments.speed}: the speed must be more than 0")
-    grace = arguments.grace
     check_fail_dead_ends(arguments)
     devices = parse_consoles(arguments.consoles, arguments.speed)
     shared = groupoptions.is_shared(arguments)
@@ -112,8 +111,8 @@ def run(arguments: argparse.Namespace) -> int:
         [f"serving {counted(len(devices), 'console')}; Ctrl-C ends it"],
         must_end=False,
         timeout=arguments.timeout,
-        watch=lambda engine: (
-            QuietWatch(engine, grace, fails=arguments.fail_dead_ends, shared=shared) if grace else None
+        watch=lambda engine: QuietWatch(
+            engine, arguments.grace, fails=arguments.fail_dead_ends, shared=shared
         ),
     )
     return 0 if status in (128 + signal.SIGINT, 128 + signal.SIGTERM) else status

@@ -73,21 +73,20 @@ def add_members_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def group_log(arguments: argparse.Namespace, *, fresh: bool) -> GroupLog:
+def group_log(arguments: argparse.Namespace, group: str | None, *, fresh: bool = False) -> GroupLog:
     """The log that the options ask for. Raises UsageError.
 
+    :param group: which one it is, on servers.
     :param fresh: whether a file must not hold another run.
     """
-    if not is_shared(arguments):
-        if arguments.group is not None:
-            raise UsageError("--group needs --group-log nats://HOST/LAB: it is about groups on servers")
-        check_no_servers(arguments)
-        place = arguments.group_log
-        return MemoryGroupLog() if place is None else FileGroupLog(Path(place), fresh=fresh)
-    logs = shared_logs(arguments.group_log, arguments.group_log_credentials, arguments.purge_after)
-    if arguments.group is None:
-        raise UsageError(f"which group of {arguments.group_log}? Add --group NAME")
-    return logs(arguments.group)
+    place = arguments.group_log
+    if is_shared(arguments):
+        logs = shared_logs(place, arguments.group_log_credentials, arguments.purge_after)
+        if group is None:
+            raise UsageError(f"which group of {place}? Add --group NAME")
+        return logs(group)
+    check_no_servers(arguments)
+    return MemoryGroupLog() if place is None else FileGroupLog(Path(place), fresh=fresh)
 
 
 def check_no_servers(arguments: argparse.Namespace) -> None:

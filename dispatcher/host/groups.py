@@ -261,9 +261,6 @@ class Groups:
 
     :param notice: is told what an operator should see.
     :param configuration: what the lab says of its devices.
-    Each of `readers` is called with the name of the group and each event of its log; each of `renewed` with a group that
-    one with a new log has replaced, once that one can be joined.
-
     :param watch: makes what looks for dead ends of a group, by its engine and what returns the devices of which it
         is not known here whether they print something; None: nothing does.
     """
@@ -276,7 +273,9 @@ class Groups:
         watch: Callable[[Engine, Callable[[], Set[str]]], Watch] | None = None,
     ) -> None:
         self.groups: dict[str, HostedGroup] = {}
+        # Are called with the name of a group and each event of its log.
         self.readers: list[Callable[[str, Event], object]] = []
+        # Are called with a group that one with a new log has replaced, once that one can be joined.
         self.renewed: list[Callable[[HostedGroup], object]] = []
         self._logs = logs
         self._notice = notice

@@ -474,25 +474,22 @@ class TerminalRun:
         return area(self._statuses(), times, width, height, left, colour=self._view.colour)
 
     def _statuses(self) -> list[Status]:
-        failed = {
-            name: counted(device.counts.failed, _FAILURES["case"]) if device.counts.failed else ""
-            for name, device in self.devices.items()
-        }
+        ended, failed, offline = {}, set(), {}
+        for name, device in self.devices.items():
+            cases = counted(device.counts.failed, _FAILURES["case"]) if device.counts.failed else ""
+            if device.over:
+                ended[name] = self._said(device, cases)
+            if cases or not self._ended_well(device):
+                failed.add(name)
+            if device.attachment is not None and device.attachment.trouble:
+                offline[name] = device.attachment.trouble
         return statuses(
             self.devices,
             self._engine.state.coordinator,
-            ended={
-                name: self._said(device, failed[name]) for name, device in self.devices.items() if device.over
-            },
+            ended=ended,
             counts={name: device.counts for name, device in self.devices.items()},
-            failed={
-                name for name, device in self.devices.items() if failed[name] or not self._ended_well(device)
-            },
-            offline={
-                name: device.attachment.trouble
-                for name, device in self.devices.items()
-                if device.attachment is not None and device.attachment.trouble
-            },
+            failed=failed,
+            offline=offline,
             stuck=self._hangs.stuck,
         )
 

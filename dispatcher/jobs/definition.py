@@ -67,14 +67,13 @@ def read_definition(tree: Node, use: Use, repositories: Repositories, remarks: R
         *use.parameters,
     )
     install = definition.get("install")
-    dependencies: tuple[str, ...] = ()
     install_steps: tuple[Step, ...] = ()
     cloned: tuple[tuple[str, Checkout], ...] = ()
     if install is not None:
         install = as_map(install, "install")
         known = _INSTALL_KEYS | {key for key in install.items if key.startswith("deps-")}
         check_keys(install, known, "install", remarks)
-        dependencies = _dependencies(install, use, remarks)
+        _tell_of_the_rest(install, use, remarks)
         if "steps" not in use.skip:
             install_steps = _steps(install, "install")
         if "git-repos" not in use.skip:
@@ -92,7 +91,6 @@ def read_definition(tree: Node, use: Use, repositories: Repositories, remarks: R
         name=use.name,
         place=definition.place,
         parameters=parameters,
-        dependencies=dependencies,
         install=install_steps,
         steps=steps,
         checkout=use.checkout,
@@ -152,16 +150,15 @@ def skipped_parts(entry: Map) -> frozenset[str]:
     return frozenset(_PARTS if "all" in parts else parts)
 
 
-def _dependencies(install: Map, use: Use, remarks: Remarks) -> tuple[str, ...]:
+def _tell_of_the_rest(install: Map, use: Use, remarks: Remarks) -> None:
+    """What of `install` is not carried out here: keys, sources and packages."""
     for key in ("keys", "sources"):
         values = install.get(key)
         if values is not None and key not in use.skip:
             as_texts(values, f"install: {key}")
             remarks.add(install.keys[key], f"install: {key} is not carried out")
-    if "deps" in use.skip:
-        return ()
     names: list[str] = []
-    for key in ("deps", f"deps-{use.distribution}"):
+    for key in () if "deps" in use.skip else ("deps", f"deps-{use.distribution}"):
         values = install.get(key)
         if values is not None:
             names += as_texts(values, f"install: {key}")
@@ -170,7 +167,6 @@ def _dependencies(install: Map, use: Use, remarks: Remarks) -> tuple[str, ...]:
             install.keys.get("deps", install.place),
             f"install: deps {' '.join(names)} is skipped: install what is missing on this machine",
         )
-    return tuple(names)
 
 
 def _steps(node: Map, what: str) -> tuple[Step, ...]:

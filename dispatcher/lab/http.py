@@ -15,7 +15,7 @@ from aiohttp import web
 from dispatcher.engine import MAX_BYTES
 from dispatcher.errors import SetupError
 from dispatcher.group.events import Event, Founded
-from dispatcher.host.lavaserver import written
+from dispatcher.host.listening import address_text
 from dispatcher.lab.lab import TAIL, Lab
 from dispatcher.report.flow.model import Fold
 from dispatcher.report.flow.page import document
@@ -76,7 +76,7 @@ class Site:
         try:
             self._server = await asyncio.get_running_loop().create_server(connection, host, port)
         except OSError as error:
-            raise SetupError(f"http {written(host, port)}: {os.strerror(error.errno or 0)}") from error
+            raise SetupError(f"http {address_text(host, port)}: {os.strerror(error.errno or 0)}") from error
         return int(self._server.sockets[0].getsockname()[1])
 
     async def close(self) -> None:
