@@ -14,7 +14,7 @@ zip archive behind them, in this order:
     inflate.py        for Pythons without zlib
     version           magic number and name of the Python that the bytecode is for, and a hash of the source
     importer.bytecode what imports the modules, compiled
-    usages            the help texts of all commands
+    usages            the help texts of all commands, and of the box
     bytecode/front    modules, compiled: those that most commands need
     bytecode/rest     ... and all others
     source.py         looks for what an agent has compiled, for every other Python from 3.6 on
@@ -109,7 +109,7 @@ exit 127
 # numbers (3.10 and later) another seventh, with the first one of each function: whoever has to know them
 # runs the source. Modules of a group are written as one, so that what they have in common stands there once.
 # A method has its own name alone, without that of its class (3.11 and later): it is found by the file, and
-# another hundredth.
+# another hundredth. What a function calls its variables, but for its arguments, nobody reads: two hundredths.
 COMPILE = """
 import marshal, sys
 from importlib.util import MAGIC_NUMBER
@@ -119,7 +119,9 @@ def lean(code):
     if sys.version_info < (3, 10):
         return code
     inner = [lean(item) if hasattr(item, "co_code") else item for item in code.co_consts]
-    less = {"co_linetable": b"", "co_firstlineno": 1, "co_consts": tuple(inner)}
+    arguments = code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & 4) + bool(code.co_flags & 8)
+    names = code.co_varnames[:arguments] + ("_",) * (code.co_nlocals - arguments)
+    less = {"co_linetable": b"", "co_firstlineno": 1, "co_consts": tuple(inner), "co_varnames": names}
     if sys.version_info >= (3, 11):
         less["co_qualname"] = code.co_name
     return code.replace(**less)
@@ -131,14 +133,14 @@ found.update([(name, marshal.dumps(compiled(groups[name]))) for name in sorted(g
 sys.stdout.buffer.write(marshal.dumps((MAGIC_NUMBER, sys.implementation.cache_tag, found), %d))
 """
 
-# Prints the help texts of all commands.
+# Prints the help texts of all commands, and of the box itself.
 USAGES = """
 import marshal, sys
 sys.path.insert(0, sys.argv[1])
 found = {}
 for name in sys.argv[2:]:
-    module = __import__("toolkit.commands." + name, fromlist=["USAGE"])
-    found[name.replace("_", "-")] = module.USAGE
+    module = __import__("toolkit." + name, fromlist=["USAGE"])
+    found["lavabox" if name == "box" else name[len("commands."):].replace("_", "-")] = module.USAGE
 sys.stdout.buffer.write(marshal.dumps(found, %d))
 """
 
@@ -305,14 +307,15 @@ def _sources() -> tuple[dict[str, bytes], dict[str, dict[str, bytes]]]:
         if inside.parts[0] != "zipapp":
             sources[f"toolkit/{inside.as_posix()}"] = path.read_bytes()
     for name in sorted(sources):
-        gone = "USAGE" if name.startswith("toolkit/commands/lava_") else None
+        gone = None if name.startswith("toolkit/wire/") else "USAGE"  # which is an exit status there
         groups["front" if name.startswith(FRONT) else "rest"][name] = _stripped(sources[name], gone)
     return begin, groups
 
 
 def _usages() -> bytes:
     """The help texts of all commands, which stand in the box once, and not in the modules."""
-    names = sorted(path.stem for path in (TOOLKIT / "commands").glob("lava_*.py"))
+    paths = [*TOOLKIT.glob("box.py"), *TOOLKIT.glob("commands/lava_*.py")]
+    names = sorted(".".join(path.relative_to(TOOLKIT).with_suffix("").parts) for path in paths)
     asked = [*(sys.executable, "-I", "-S", "-B", "-c"), USAGES % MARSHAL_VERSION, str(TOOLKIT.parent), *names]
     said = subprocess.run(asked, capture_output=True, check=False)
     if said.returncode:

@@ -74,7 +74,7 @@ class Counted(bytes):
         return Counted(other + bytes(self))
 
     def __contains__(self, part: Any) -> bool:
-        return self.find(part) >= 0
+        return self.find(bytes([part]) if isinstance(part, int) else part) >= 0
 
     def find(self, part: Any, start: Any = 0, end: Any = None) -> int:
         end = len(self) if end is None else min(end, len(self))

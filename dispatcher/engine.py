@@ -360,8 +360,8 @@ class Engine:
             return
         if here and isinstance(event, Waiting):
             self._watch_time(event, now)
-        for outcome in change.outcomes:
-            self._answer_waiters(outcome.request)
+        for identity in change.ended:
+            self._answer_waiters(identity)
         self._settle_loans(event, now)
         self._answer_waiters(event.identity)
         if given_up is not None and self._ends_by_release(event.identity):

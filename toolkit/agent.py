@@ -6,13 +6,15 @@ same console, and ends when none has come for LINGER seconds. It is in a session
 of its own, without a controlling terminal: so job control does not stop it, it
 outlives a command that is killed, tells the host, and puts the echo back.
 
-A command connects to the socket of `meeting`, and is greeted with `thin`. Either
-it sends its packed request, and gets the packed reply. Or it is a thin client and
-sends all that it was called with, an `errand`; then it gets messages that say what
-to do, the last of which has its exit status, and says ACTED after each other one; so does the
-other kind when it is done with its reply.
-Messages have their length in front (four bytes, big endian). Closing the connection
-cancels, and gives back what a reply has given and nobody has taken. In between a command may send ASK_TO_STOP and RESUMED, a byte each; an empty
+A command connects to the socket of `meeting`, and is greeted with `thin`; the
+first one has a connection from before the fork, and no greeting. Either it
+sends its packed request, and gets the packed reply. Or it is a thin client and
+sends all that it was called with, an `errand`; then it gets messages that say
+what to do, the last of which has its exit status, and says ACTED after each
+other one; so does the other kind when it is done with its reply.
+Messages have their length in front (four bytes, big endian). Closing the
+connection cancels, and gives back what a reply has given and nobody has taken.
+In between a command may send ASK_TO_STOP and RESUMED, a byte each; an empty
 message says that it may stop now. Where the agent closes the connection without an
 answer, the command begins anew, and does itself what it can.
 
@@ -166,7 +168,7 @@ class Agent:
         nonce = int.from_bytes(random_bytes(4), "big")
         self._link = DeviceLink(nonce, boot_hash(), console.baud(), nobody_answers(console.path))
         self._commands = {}  # type: dict[int, _Command]
-        self._greeting = _greeting()
+        self._greeting = b""
         self._state = AWAY
         self._foreground = False  # a command that waits, or is about to be stopped, has it
         self._looked = 0.0
@@ -176,6 +178,11 @@ class Agent:
         self._kept = 0.0
         self._blocked_since = None  # type: float | None
         self._returns = 0  # of the console, after hang-ups, since something was heard there
+
+    def add(self, fd: int, pid: int) -> None:
+        """Serve a command: the process `pid`, at the other end of the connection `fd`."""
+        posix.set_blocking(fd, False)
+        self._commands[fd] = _Command(pid)
 
     def run(self) -> None:
         """Serve until no command has come for LINGER seconds, or the console is gone."""
@@ -393,7 +400,6 @@ class Agent:
                 fd, _ = self._listener._accept()  # type: ignore[attr-defined]
             except BlockingIOError:
                 return
-            posix.set_blocking(fd, False)
             connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, fd)
             if not trusted(connection):
                 # Anybody can connect; only who may open our console may use it.
@@ -401,7 +407,9 @@ class Agent:
                 continue
             pid, _ = peer(connection)
             connection.detach()
-            self._commands[fd] = _Command(pid)
+            self.add(fd, pid)
+            # Made only now: the first command, which waits for its answer, has no use for it.
+            self._greeting = self._greeting or _greeting()
             self._say(fd, self._commands[fd], self._greeting)
 
     def _serve(self, fd: int, event: int) -> None:
@@ -564,14 +572,19 @@ def _write_all(fd: int, data: bytes) -> None:
         pass  # the command is gone
 
 
-def spawn(listener: "Socket", console: "Console") -> None:
-    """Fork the agent of this console; returns in the command."""
+def spawn(listener: "Socket", console: "Console") -> "Socket":
+    """Fork the agent of this console; returns the command's connection to it, with nothing to be read there first."""
+    command = posix.getpid()
+    ours, theirs = _socket.socketpair()
     if posix.fork():
-        return
+        listener.close()
+        theirs.close()
+        return ours
     try:
         posix.setsid()
         posix.chdir("/")
-        let_go_of_files({listener.fileno(), console.read_fd, console.write_fd})
+        fd = theirs.detach()
+        let_go_of_files({listener.fileno(), fd, console.read_fd, console.write_fd})
         try:
             with open("/proc/self/comm", "w") as file:
                 file.write("lavabox-agent")
@@ -586,7 +599,9 @@ def spawn(listener: "Socket", console: "Console") -> None:
             # What is loaded stays. The first collection would look at all of it, and so copy it for this process.
             gc.freeze()
         gc.enable()
-        Agent(listener, console).run()
+        agent = Agent(listener, console)
+        agent.add(fd, command)
+        agent.run()
         box = getattr(thin.__spec__, "loader", None)
         if getattr(box, "compiled", False):
             from .bytecode import keep

@@ -49,13 +49,54 @@ Options:
   -h, --help, --version
 
 Commands (COMMAND --help says more):
-%s
+  lava-add-keys                  let apt trust further signing keys
+  lava-add-sources               add package sources to apt
+  lava-background-process-start  run something while the test goes on
+  lava-background-process-stop   end what lava-background-process-start has started
+  lava-common-functions          shell functions, to be sourced
+  lava-echo-config               print what the dispatcher has for all devices
+  lava-echo-ipv4                 print the IPv4 address of a network interface
+  lava-group                     list the devices of the group, or those of one role
+  lava-install-packages          install packages
+  lava-installed-packages        list the packages that are installed
+  lava-lock                      take a lock, which one device of the group has at a time
+  lava-network                   tell the group this device's addresses, look up those of others
+  lava-os-build                  print what system this device runs
+  lava-probe-channel             print the channel of the measuring probe of this device
+  lava-probe-ip                  print the IP address of the measuring probe of this device
+  lava-role                      print the role of this device, or the roles of all
+  lava-self                      print the name of this device
+  lava-send                      send a message to the group
+  lava-start-vms                 (old) send lava_vm_start
+  lava-sync                      wait until all devices, those of a role, or any N have come to the same point
+  lava-target-ip                 print the IP address of this device
+  lava-target-mac                print the MAC address of this device
+  lava-target-storage            print the storage devices that a test may write to
+  lava-test-case                 run a test and record its result, or record a known one
+  lava-test-case-attach          (old) keep a file with the results of a test case
+  lava-test-case-metadata        (gone) refused, as LAVA no longer has it
+  lava-test-event                note in the dispatcher's log that something has happened
+  lava-test-feedback             ask the dispatcher to look at another console
+  lava-test-raise                say that the test run cannot go on
+  lava-test-reference            record a result, and where to read more of it
+  lava-test-run-attach           (old) keep a file with the results of a test run
+  lava-test-runner               install and run the test definitions of a directory
+  lava-test-set                  put the test cases that follow into a named set
+  lava-test-shell                run a program with a folder for its results
+  lava-unlock                    give a lock back
+  lava-vland-names               (gone) refused, as LAVA no longer has it
+  lava-vland-self                (gone) refused, as LAVA no longer has it
+  lava-vland-tags                (gone) refused, as LAVA no longer has it
+  lava-wait                      wait until any other device has sent a message, or one of several
+  lava-wait-all                  wait until all others, those of a role, or some by name, have sent a message
+  lava-wait-for-vms              (old) send and wait for lava_vm_stop
+
 Exit status: that of the command; 1 where not all links could be made, 2 usage,
 127 for an unknown command.
 
 Example:
   lavabox --install -s /usr/local/bin && lava-self
-""" % "".join("  %-29s  %s\n" % entry for entry in sorted(COMMANDS.items()))
+"""
 
 
 def run(arguments: "list[str]", context: "Context", box: "Box | None") -> int:

@@ -55,11 +55,11 @@ def environment(given: "Mapping[bytes, bytes]") -> "dict[str, str]":
 def run(arguments: "list[str]", context: "Context") -> int:
     """All of the command that the context is for; returns its exit status."""
     module = __import__("toolkit.commands." + module_name(context.name), fromlist=["run"])
-    return carry_out(lambda: _usage(context.name, module), module.run, arguments, context)
+    return carry_out(lambda: usage(context.name, module), module.run, arguments, context)
 
 
-def _usage(name: str, module: "ModuleType") -> str:
-    """The help text of a command. The box keeps those apart from the modules."""
+def usage(name: str, module: "ModuleType") -> str:
+    """The help text of a command, or of "lavabox". The box keeps those apart from the modules."""
     usages = getattr(toolkit.__spec__.loader, "usages", None)
     text = usages()[name] if usages else module.USAGE  # type: str
     return text

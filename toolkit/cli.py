@@ -9,7 +9,7 @@ import posix  # `os` takes longer to start than all of this
 import sys
 
 from .arguments import to_bytes
-from .call import carry_out, environment, meant, run, without_cr
+from .call import carry_out, environment, meant, run, usage, without_cr
 from .client import Client
 from .commands import COMMANDS
 from .thin import unwind_when_told_to_end
@@ -39,7 +39,10 @@ def main(argv: "list[str]", box: "Box | None" = None, identity: "bytes | None" =
         if name is not None:
             return itself.unknown(name, Client("lavabox", environ))
         return carry_out(
-            lambda: itself.USAGE, lambda words, context: itself.run(words, context, box), arguments, context
+            lambda: usage("lavabox", itself),
+            lambda words, context: itself.run(words, context, box),
+            arguments,
+            context,
         )
     except ImportError as error:
         from .missing import NOT_FOUND, sentence

@@ -7,7 +7,6 @@ from .wire.vocabulary import INTERRUPTED, LINK_FAILED, NO_DISPATCHER, CommandErr
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from _socket import socket as Socket
     from collections.abc import Callable
 
     from .console import Console
@@ -49,8 +48,20 @@ class Client(Context):
 
 
 def _ask(port: "Console", message: bytes) -> "tuple[bytes, Callable[[], None]] | None":
-    """The packed reply, and what to call once that is done with; or None if the agent ended before it had a reply."""
-    agent = _connect(port)
+    """The packed reply, and what to call once that is done with; or None if the agent ended before it had a reply.
+
+    The agent of the console is started if there is none.
+    """
+    from .meeting import meet
+
+    try:
+        agent, elected = meet(port.key())
+    except OSError as error:
+        raise CommandError(NO_DISPATCHER, "no agent for %s: %s" % (port.path, error)) from None
+    if elected:
+        from .agent import spawn
+
+        agent = spawn(agent, port)
 
     def let_go() -> None:
         try:
@@ -60,7 +71,8 @@ def _ask(port: "Console", message: bytes) -> "tuple[bytes, Callable[[], None]] |
         agent.close()
 
     try:
-        receive(agent)  # what it greets with
+        if not elected:
+            receive(agent)  # what it greets with
         reply = converse(agent, message)
     except OSError:
         reply = None
@@ -70,20 +82,3 @@ def _ask(port: "Console", message: bytes) -> "tuple[bytes, Callable[[], None]] |
         agent.close()
         return None
     return reply, let_go  # type: ignore[return-value]
-
-
-def _connect(port: "Console") -> "Socket":
-    """A connection to the console's agent, which is started if there is none."""
-    from .meeting import meet
-
-    while True:
-        try:
-            agent, elected = meet(port.key())
-        except OSError as error:
-            raise CommandError(NO_DISPATCHER, "no agent for %s: %s" % (port.path, error)) from None
-        if not elected:
-            return agent
-        from .agent import spawn
-
-        spawn(agent, port)
-        agent.close()

@@ -8,12 +8,12 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 
-def usage(command: str, sentence: str) -> str:
-    return """\
-usage: %s
+# To be filled in: `command`, and the `sentence` that it says.
+USAGE = """\
+usage: {command}
 
 LAVA no longer has this command. It is here for test definitions that call it, and says:
-  %s
+  {sentence}
 
 Options:
   -h, --help, --version
@@ -22,8 +22,8 @@ Exit status:
   1    always
 
 Example:
-  command -v %s
-""" % (command, sentence, command)
+  command -v {command}
+"""
 
 
 def refuse(sentence: str) -> "NoReturn":

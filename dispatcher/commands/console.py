@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dispatcher.commands.ctl import add_control
 from dispatcher.errors import SetupError, UsageError
 from dispatcher.lab.control import connect
+from dispatcher.view.interactive.escapekeys import EscapeKeys
 
 SUMMARY = "look at a device of a lab, and type to it"
 
@@ -65,27 +66,19 @@ class Keys:
     """
 
     def __init__(self, escape: int) -> None:
-        self._escape = escape
-        self._escaped = False
+        self._keys = EscapeKeys(escape)
         self.left = False  # whether the person has left
 
     def receive_keys(self, data: bytes) -> bytes:
         """What is for the device."""
-        typed = bytearray()
-        for key in data:
-            if self.left:
+        typed = b""
+        for item in self._keys.receive(data):
+            if isinstance(item, bytes):
+                typed += item
+            elif item in b"qQ.":
+                self.left = True
                 break
-            if self._escaped:
-                self._escaped = False
-                if key == self._escape:
-                    typed.append(key)
-                elif key in b"qQ.":
-                    self.left = True
-            elif key == self._escape:
-                self._escaped = True
-            else:
-                typed.append(key)
-        return bytes(typed)
+        return typed
 
 
 def _key(text: str) -> int:

@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from dispatcher.consoles import Console
@@ -112,30 +112,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who the device is, and whose console it has."""
-
-    name: str
-    role: str
-    group: str
-    console: str
-    job: str
-    size: int | None
-
-
-def identity(arguments: argparse.Namespace, job: LavaJob | None) -> Identity:
-    """What the options say, else LAVA's job, else that it is alone. Raises UsageError."""
+def card(arguments: argparse.Namespace, job: LavaJob | None) -> Card:
+    """Who the device is: what the options say, else LAVA's job, else that it is alone. Raises UsageError."""
     name = check_name("device", arguments.name or (job.job_id if job else "device"))
     role = check_name("role", arguments.role or (job.role if job else NO_ROLE))
     group = arguments.group or (job.group if job else None) or name
-    return Identity(
+    return Card(
+        group,
         name,
         role,
-        group,
-        job.hostname if job else name,
-        job.job_id if job else f"process {os.getpid()}",
-        job.size if job and job.group and not arguments.group else None,
+        console=job.hostname if job else name,
+        job=job.job_id if job else f"process {os.getpid()}",
+        size=job.size if job and job.group and not arguments.group else None,
     )
 
 
@@ -159,7 +147,7 @@ def _run(arguments: argparse.Namespace) -> int:
             if getattr(arguments, option) is not None:
                 raise UsageError(f"--{option.replace('_', '-')}: the coordinator keeps the log of the group")
     job = find_job(os.getppid(), os.environ)
-    who = identity(arguments, job)
+    who = card(arguments, job)
     coordinator = _coordinator(arguments, job)
     log = _log(arguments, who)
     founded = groupoptions.founding(arguments)
@@ -209,7 +197,7 @@ def _console(arguments: argparse.Namespace) -> Console:
     )
 
 
-def _log(arguments: argparse.Namespace, who: Identity) -> GroupLog:
+def _log(arguments: argparse.Namespace, who: Card) -> GroupLog:
     """The log of the device's group, where no coordinator has it. Raises UsageError."""
     if groupoptions.is_shared(arguments):
         credentials, after = arguments.group_log_credentials, arguments.purge_after
@@ -220,7 +208,7 @@ def _log(arguments: argparse.Namespace, who: Identity) -> GroupLog:
 
 async def _hook(
     arguments: argparse.Namespace,
-    who: Identity,
+    who: Card,
     console: Console,
     coordinator: str,
     job: LavaJob | None,
@@ -234,7 +222,7 @@ async def _hook(
     async with _group(arguments, who, coordinator, job, teller, log, founded) as group:
         try:
             hook = Hook(
-                who.name,
+                who.device,
                 who.role,
                 console,
                 group,
@@ -251,7 +239,7 @@ async def _hook(
 @contextlib.asynccontextmanager
 async def _group(
     arguments: argparse.Namespace,
-    who: Identity,
+    who: Card,
     coordinator: str,
     job: LavaJob | None,
     teller: "_Teller",
@@ -260,10 +248,7 @@ async def _group(
 ) -> AsyncIterator[Membership]:
     """The group of the device, as long as the block lasts."""
     if coordinator not in (_LAVA, _ALONE):
-        card = Card(who.group, who.name, who.role, who.console, who.job, who.size)
-        remote = (RemoteGroup if job is None else _LastingRemote)(
-            coordinator, card, os.urandom(8), teller.say
-        )
+        remote = (RemoteGroup if job is None else _LastingRemote)(coordinator, who, os.urandom(8), teller.say)
         await remote.open()
         try:
             yield remote
@@ -279,7 +264,7 @@ async def _group(
     await group.open(founded)
     try:
         if coordinator == _LAVA and job is not None:
-            with contextlib.closing(LavaGroup(job, group, who.name, teller.print_line)) as handed_on:
+            with contextlib.closing(LavaGroup(job, group, who.device, teller.print_line)) as handed_on:
                 yield handed_on
         else:
             yield group

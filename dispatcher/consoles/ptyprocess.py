@@ -252,7 +252,7 @@ def command_console(address: str) -> PtyProcess:
     """The console that the command in `exec:COMMAND` reaches. Raises ConsoleError if there is none.
 
     Its terminal has normal modes, which a program such as ssh hands on to the device before it sets those
-    that it needs itself; but no echo, as nobody looks at it.
+    that it needs itself. Of one that sets none it does not echo what is typed, as the device does that.
     """
     command = address.removeprefix("exec:")
     if not command.strip():

@@ -72,8 +72,8 @@ MAX_LOOKED_AT = 256
 _MAX_ASKED = 3
 _MAX_PAIRS = 64
 
-# Events of devices that must have joined. A tuple: to make a union of them takes longer than to look.
-_OF_MEMBERS = (Waiting, Sent, Reported, Taken, Unlocked, Lost, Left)
+# Events of devices that must have joined.
+_OF_MEMBERS = frozenset((Waiting, Sent, Reported, Taken, Unlocked, Lost, Left))
 # What a wait needs: which devices, and how often each must have sent.
 _Need = tuple[Whom, int]
 # Needs without such a number. lava-wait: any message of any other device; lava-wait --next: a new one of any
@@ -181,13 +181,18 @@ class _Message:
     when it is asked for.
     """
 
-    __slots__ = ("all", "awaited", "first", "lent", "looked", "met", "passed", "times", "values", "waits")
+    __slots__ = (
+        *("all", "awaited", "first", "lent", "looked", "met", "met_by_role", "passed", "times", "values"),
+        "waits",
+    )
 
     def __init__(self) -> None:
         self.awaited = False  # whether anybody ever waited for it
         self.times: dict[str, tuple[int, int]] = {}  # by device: how often it has sent it; those by lava-sync
-        # How many devices have done what is needed; counted once it is awaited.
-        self.met: dict[_Need, int] = {}
+        # How many devices have sent it once, how many twice, ...; counted once somebody waits for all or for a
+        # number of them, and by role once somebody waits for those of a role.
+        self.met: list[int] | None = None
+        self.met_by_role: dict[str, list[int]] | None = None
         # Who has sent, and what, in turns; None: by a lava-sync.
         self.all: list[Any] = []
         self.first: tuple[Any, ...] = ()  # the number of its first message, and who sent it; that of another
@@ -273,7 +278,7 @@ class Coordinator:
         self._sizes: dict[str | None, int] = {None: 0}  # devices of each role; None: of the group
         self._messages: dict[bytes, _Message] = {}
         self._waits: dict[bytes, _Wait] = {}  # the open ones by request, in the order they began
-        # Every other identity that is known: how it ended, or just whose it is where that was well.
+        # All identities: how a request ended, or just whose it is where that was well, or where it is open.
         self._known: Identities[Outcome] = Identities()
         self._waits_so_far = 0
         self._stage = _Stage.OPEN
@@ -294,7 +299,8 @@ class Coordinator:
         self._by_lack: dict[str, dict[bytes, _Wait]] = {}
         self._of_any: dict[bytes, _Wait] = {}
         self._of_whom: dict[Whom, dict[tuple[bytes, int], dict[bytes, _Wait]]] = {}
-        self.failed: dict[bytes, Waiting] = {}  # the waits that the newest event let fail, by request
+        # The waits that the newest event let fail, each with the reason, by request.
+        self.failed: dict[bytes, tuple[Waiting, str]] = {}
 
     @property
     def members(self) -> list[tuple[str, str]]:
@@ -372,10 +378,12 @@ class Coordinator:
 
     def known(self, identity: bytes) -> bool:
         """Whether the log holds an event with this identity."""
-        return identity in self._waits or identity in self._known
+        return identity in self._known
 
     def outcome(self, request: bytes) -> Outcome | None:
         """How the request ended; None if it is still open or not known."""
+        if request in self._waits:
+            return None
         ended = self._known.get(request)
         return Outcome(request, ended, OK, "") if isinstance(ended, str) else ended
 
@@ -549,7 +557,7 @@ class Coordinator:
         missing, number = open_.missing, len(open_.missing) + open_.more
         if not number:
             return ""
-        if wait.need == _LOCK:
+        if wait.need is _LOCK:
             return f"the lock '{shown(wait.waiting.message_id)}', which {missing[0]} has"
         return f"{_wanted(wait)} from {needed(missing, open_.enough, open_.more)}{self._hints(wait, missing)}"
 
@@ -562,17 +570,24 @@ class Coordinator:
         wait and none of `lent`. Raises ValueError for an event of a device that never joined, or that joins a group that has
         ended, and for several ids of another wait than lava-wait; the state is then as before.
         """
-        return [] if self.known(event.identity) else self.apply_new(event)
+        outcomes = map(self.outcome, self.advance(event) or ())
+        return [outcome for outcome in outcomes if outcome is not None]
 
-    def apply_new(self, event: Event) -> list[Outcome]:
-        """`apply`, of an event whose identity is not known."""
-        if isinstance(event, _OF_MEMBERS) and event.device not in self._joined:
-            raise ValueError(f"{event.device!r} never joined the group")
-        if isinstance(event, Waiting) and event.or_ids and event.kind is not WaitKind.WAIT:
-            raise ValueError(f"a {event.kind.value} of several ids")
-        if isinstance(event, Joined) and self.ended:
-            raise ValueError(f"{event.device!r} joins a group that has ended")
-        device = getattr(event, "device", "")
+    def advance(self, event: Event) -> list[bytes] | None:
+        """`apply`, but return only which requests end; None if the identity is known. `outcome` says how they end."""
+        device, kind = getattr(event, "device", ""), type(event)
+        wrong = ""
+        if kind in _OF_MEMBERS:
+            if device not in self._joined:
+                wrong = f"{device!r} never joined the group"
+            elif isinstance(event, Waiting) and event.or_ids and event.kind is not WaitKind.WAIT:
+                wrong = f"a {event.kind.value} of several ids"
+        elif kind is Joined and self.ended:
+            wrong = f"{device!r} joins a group that has ended"
+        if wrong and not self.known(event.identity):
+            raise ValueError(wrong)
+        if not self._known.add(event.identity, device):
+            return None
         if self.failed:
             self.failed = {}
         if self._lost:
@@ -586,39 +601,36 @@ class Coordinator:
             case Sent():
                 return self._send(event)
             case Reported():
-                outcomes: list[Outcome] = []
+                pass
             case Taken():
                 return self._take(event)
             case Unlocked():
                 return self._unlock(event)
             case Founded():
-                outcomes = self._found(event)
+                self._found(event)
             case Joined():
-                outcomes = self._join(event)
+                return self._join(event)
             case Released():
                 if event.request in self._lent:
-                    outcomes = _in_order(self._take_back(event.request, event.status, event.reason))
-                else:
-                    wait = self._waits.get(event.request)
-                    outcomes = [] if wait is None else [self._end(wait.waiting, event.status, event.reason)]
+                    return _in_order(self._take_back(event.request, event.status, event.reason))
+                wait = self._waits.get(event.request)
+                if wait is not None:
+                    self._end(wait, event.status, event.reason)
+                    return [event.request]
             case Resting():
-                outcomes = []
                 self._rest(event)
             case Left():
-                outcomes = self._leave(event.device, event.reason)
+                return self._leave(event.device, event.reason)
             case Lost():
                 self._lost[event.device] = event
-                outcomes = []
             case Ended():
-                outcomes = []
                 if self.abandoned:
                     self._stage = _Stage.ENDED
             case _:
                 assert_never(event)
-        self._known[event.identity] = device
-        return outcomes
+        return []
 
-    def _found(self, event: Founded) -> list[Outcome]:
+    def _found(self, event: Founded) -> None:
         for name, role in event.members or ():
             self._enter(name, role)
             self._expected.add(name)
@@ -626,9 +638,8 @@ class Coordinator:
         if event.size is not None or event.members is not None:
             self._stage = _Stage.GATHERING
             self._see_whether_complete()
-        return []
 
-    def _join(self, event: Joined) -> list[Outcome]:
+    def _join(self, event: Joined) -> list[bytes]:
         complete = self.complete
         self._gone.pop(event.device, None)
         self._joined.add(event.device)
@@ -637,8 +648,10 @@ class Coordinator:
         self._see_whether_complete()
         if complete or not self.complete:
             return []
-        judged = [(wait.waiting, self._judge(wait)) for wait in self._waits.values()]
-        return [self._end(waiting, *how) for waiting, how in judged if how is not None]
+        judged = [(wait, how) for wait in self._waits.values() if (how := self._judge(wait)) is not None]
+        for wait, how in judged:
+            self._end(wait, *how)
+        return _in_order([wait for wait, _ in judged])
 
     def _see_whether_complete(self) -> None:
         if not self.complete and not self._expected and len(self._joined) >= self._size:
@@ -650,7 +663,7 @@ class Coordinator:
             for group in (None, role):
                 self._sizes[group] = self._sizes.get(group, 0) + 1
 
-    def _leave(self, device: str, reason: str) -> list[Outcome]:
+    def _leave(self, device: str, reason: str) -> list[bytes]:
         self._gone[device] = reason
         own = [request for request, wait in self._lent.items() if wait.waiting.device == device]
         self._departures.append(device)
@@ -661,12 +674,12 @@ class Coordinator:
             )
             for wait in self._affected(device)
         ]
-        ended = [
-            # Of its own waits nobody is left to read the answer.
-            (wait, self._end(wait.waiting, INTERRUPTED if wait.waiting.device == device else NO, why))
-            for wait, why in reasons
-            if why
-        ]
+        ended = []
+        for wait, why in reasons:
+            if why:
+                # Of its own waits nobody is left to read the answer.
+                self._end(wait, INTERRUPTED if wait.waiting.device == device else NO, why)
+                ended.append(wait)
         for request in own:
             # (Its other waits have ended by now.)
             ended += self._take_back(request, INTERRUPTED, "the device has ended")
@@ -674,23 +687,21 @@ class Coordinator:
             ended += self._pass_on(name)
         return _in_order(ended)
 
-    def _take(self, event: Taken) -> list[Outcome]:
+    def _take(self, event: Taken) -> list[bytes]:
         """Note that the command has what its wait was lent; another wait of the device may go on."""
         ended = self._settle(event.request)
-        taken = self._known.get(event.request) == event.device
-        reason = (
-            "" if taken else "what the dispatcher has given to this command was taken back in the meantime"
-        )
-        outcome = Outcome(event.identity, event.device, OK if taken else NO, reason)
-        self._known[event.identity] = event.device if taken else outcome
-        return [*_in_order(ended), outcome]
+        was_given = event.request not in self._waits and event.request != event.identity
+        if not was_given or self._known.get(event.request) != event.device:
+            reason = "what the dispatcher has given to this command was taken back in the meantime"
+            self._known[event.identity] = Outcome(event.identity, event.device, NO, reason)
+        return [*_in_order(ended), event.identity]
 
-    def _settle(self, request: bytes) -> list[tuple["_Wait", Outcome]]:
+    def _settle(self, request: bytes) -> list["_Wait"]:
         """Nothing is lent to this request any more; returns the waits of its device that end by that."""
         wait = self._lent.pop(request, None)
         if wait is None:
             return []
-        if wait.need == _LOCK:
+        if wait.need is _LOCK:
             return []  # it is had, as before
         message = wait.messages[0]
         if message.lent is not None:
@@ -700,11 +711,12 @@ class Coordinator:
             # One after the other: the next one may be lent to the first of them.
             how = self._judge(other)
             if how is not None:
-                ended.append((other, self._end(other.waiting, *how)))
+                self._end(other, *how)
+                ended.append(other)
         return ended
 
     def _behind(self, wait: "_Wait") -> list["_Wait"]:
-        if wait.need == _LOCK:
+        if wait.need is _LOCK:
             queue = self._locks[wait.waiting.message_id].queue
             return [other for waits in queue.values() for other in waits.values()]
         waits_of_message = wait.messages[0].waits
@@ -714,12 +726,12 @@ class Coordinator:
             else list(waits_of_message.nexts.get(wait.waiting.device, {}).values())
         )
 
-    def _take_back(self, request: bytes, status: int, reason: str) -> list[tuple["_Wait", Outcome]]:
+    def _take_back(self, request: bytes, status: int, reason: str) -> list["_Wait"]:
         """What was lent to this request goes to whoever is next; returns the waits that this ends."""
         wait = self._lent[request]
         device = wait.waiting.device
         self._known[request] = Outcome(request, device, status, reason)
-        if wait.need == _LOCK:
+        if wait.need is _LOCK:
             return self._drop_claim(wait.waiting.message_id, request)
         passed = wait.messages[0].passed
         assert passed is not None
@@ -750,27 +762,20 @@ class Coordinator:
         devices -= {wait.waiting.device for request, wait in self._waits.items() if request not in requests}
         self._resting.update((name, (self._waits_so_far, event.doubt)) for name in devices)
 
-    def _unlock(self, event: Unlocked) -> list[Outcome]:
+    def _unlock(self, event: Unlocked) -> list[bytes]:
         name, holder = event.name, self.holder(event.name)
+        ended: list[_Wait] = []
         if event.request:
-            outcomes = _in_order(self._drop_claim(name, event.request))
-            self._known[event.identity] = event.device
-            return [*outcomes, Outcome(event.identity, event.device, OK, "")]
-        if holder != event.device:
+            ended = self._drop_claim(name, event.request)
+        elif holder == event.device:
+            ended = self._pass_on(name)
+        else:
             whose = "nobody has it" if holder is None else f"{holder} has it"
-            outcome = Outcome(
-                event.identity,
-                event.device,
-                NO,
-                f"this device does not have the lock '{shown(name)}': {whose}",
-            )
-            self._known[event.identity] = outcome
-            return [outcome]
-        self._known[event.identity] = event.device
-        outcomes = _in_order(self._pass_on(name))
-        return [*outcomes, Outcome(event.identity, event.device, OK, "")]
+            reason = f"this device does not have the lock '{shown(name)}': {whose}"
+            self._known[event.identity] = Outcome(event.identity, event.device, NO, reason)
+        return [*_in_order(ended), event.identity]
 
-    def _drop_claim(self, name: bytes, request: bytes) -> list[tuple["_Wait", Outcome]]:
+    def _drop_claim(self, name: bytes, request: bytes) -> list["_Wait"]:
         """The device has the lock by this request no more, and perhaps not at all; returns the waits that this ends."""
         lock = self._locks.get(name)
         if lock is None or lock.claims.pop(request, None) is None:
@@ -778,7 +783,7 @@ class Coordinator:
         self._lent.pop(request, None)
         return [] if lock.claims else self._pass_on(name)
 
-    def _pass_on(self, name: bytes) -> list[tuple["_Wait", Outcome]]:
+    def _pass_on(self, name: bytes) -> list["_Wait"]:
         """Take the lock from the device that has it, and give it to the next one; returns the waits that this ends."""
         lock = self._locks[name]
         assert lock.holder is not None
@@ -791,12 +796,14 @@ class Coordinator:
             return []
         lock.holder = None
         waits = list(next(iter(lock.queue.values())).values())
-        return [(wait, self._end(wait.waiting, OK, "")) for wait in waits]
+        for wait in waits:
+            self._end(wait, OK)
+        return waits
 
     def _give(self, wait: "_Wait") -> None:
         """Note what this wait, which is fulfilled, gets."""
         device, request = wait.waiting.device, wait.waiting.identity
-        if wait.need == _NEXT:
+        if wait.need is _NEXT:
             message = wait.messages[0]
             place = message.next(device)
             assert place is not None
@@ -807,7 +814,7 @@ class Coordinator:
                 if message.lent is None:
                     message.lent = set()
                 message.lent.add(device)
-        elif wait.need == _LOCK:
+        elif wait.need is _LOCK:
             name = wait.waiting.message_id
             lock = self._locks.setdefault(name, _Lock())
             lock.holder = device
@@ -816,13 +823,11 @@ class Coordinator:
         if wait.waiting.confirms:
             self._lent[request] = wait
 
-    def _send(self, event: Sent) -> list[Outcome]:
-        message = self._message(event.message_id)
-        outcomes = self._count(message, event.device, event.data)
-        self._known[event.identity] = event.device
-        outcomes.append(Outcome(event.identity, event.device, OK, ""))
+    def _send(self, event: Sent) -> list[bytes]:
+        ended = self._count(self._message(event.message_id), event.device, event.data)
+        ended.append(event.identity)
         self._note(event.device, event.message_id)
-        return outcomes
+        return ended
 
     def _message(self, message_id: bytes) -> _Message:
         message = self._messages.get(message_id)
@@ -833,20 +838,28 @@ class Coordinator:
     def _awaited(self, message_id: bytes) -> _Message:
         """The message that somebody waits for from now on."""
         message = self._message(message_id)
-        if not message.awaited:
-            message.awaited = True
-            for device, (sent, _) in message.times.items():
-                for times in range(1, sent + 1):
-                    self._meet(message, device, times)
+        message.awaited = True
         return message
 
-    def _meet(self, message: _Message, device: str, times: int) -> tuple[Any, Any]:
-        """Note that the device has sent it so often; returns which needs, of all and of its role, it has met by that."""
-        of_all, of_role = _same(None, times), _same(self._roles[device], times)
-        met = message.met
-        met[of_all] = met.get(of_all, 0) + 1
-        met[of_role] = met.get(of_role, 0) + 1
-        return of_all, of_role
+    def _met(self, message: _Message, need: _Need) -> int:
+        """How many of all devices, or of a role, have sent it as often as is needed; counted from now on."""
+        whom, times = need
+        if isinstance(whom, str):
+            if message.met_by_role is None:
+                message.met_by_role = {}
+                for device, (sent, _) in message.times.items():
+                    met = message.met_by_role.setdefault(self._roles[device], [])
+                    for number in range(1, sent + 1):
+                        _note_met(met, number)
+            met = message.met_by_role.get(whom, [])
+        else:
+            if message.met is None:
+                message.met = []
+                for sent, _ in message.times.values():
+                    for number in range(1, sent + 1):
+                        _note_met(message.met, number)
+            met = message.met
+        return met[times - 1] if times <= len(met) else 0
 
     def _note(self, device: str, message_id: bytes) -> None:
         """Keep the id as one of the newest that the device has sent."""
@@ -856,20 +869,20 @@ class Coordinator:
         if len(recent) > MAX_RECENT:
             del recent[next(iter(recent))]
 
-    def _wait(self, event: Waiting) -> list[Outcome]:
-        kind = event.kind
+    def _wait(self, event: Waiting) -> list[bytes]:
+        kind, device = event.kind, event.device
         messages: tuple[_Message, ...] = ()
-        outcomes: list[Outcome] = []
+        ended: list[bytes] = []
         # The most frequent ones first.
         if kind is WaitKind.SYNC:
             message = self._awaited(event.message_id)
             messages = (message,)
-            if self._unmet and (event.message_id, event.device) in self._unmet:
+            if self._unmet and (event.message_id, device) in self._unmet:
                 # Timed out, killed, rebooted: it has been announced, and this takes its place.
-                self._unmet.discard((event.message_id, event.device))
+                self._unmet.discard((event.message_id, device))
             else:
-                outcomes = self._count(message, event.device, None)
-            need = _same(event.whom, message.times[event.device][1])
+                ended = self._count(message, device, None)
+            need: _Need = (event.whom, message.times[device][1])
         elif kind is WaitKind.LOCK:
             need = _LOCK
         else:
@@ -880,7 +893,7 @@ class Coordinator:
                 case WaitKind.NEXT:
                     need = _NEXT
                 case WaitKind.WAIT_ALL:
-                    need = _same(event.whom, 1)
+                    need = (event.whom, 1)
                 case _:
                     assert_never(kind)
         wait = _Wait(event, messages, need, self._waits_so_far)
@@ -888,49 +901,49 @@ class Coordinator:
             wait.lacks = set(event.whom).difference(*(message.times for message in messages))
         self._waits_so_far += 1
         how = self._judge(wait)
-        if how is not None:
-            if how[0] == OK:
-                self._give(wait)
-            return [*outcomes, self._end(event, *how)]
-        self._waits[event.identity] = wait
-        for waits in self._places(wait):
-            waits[event.identity] = wait
-        return outcomes
+        if how is None:
+            self._open_wait(wait)
+        else:
+            self._end(wait, *how)
+            ended.append(event.identity)
+        return ended
 
-    def _places(self, wait: _Wait) -> list[dict[bytes, _Wait]]:
-        """Where the open wait is found when something happens that may end it."""
-        device, (whom, times) = wait.waiting.device, wait.need
+    def _open_wait(self, wait: _Wait) -> None:
+        """Put it where it is found when something happens that may end it."""
+        device, request, (whom, times) = wait.waiting.device, wait.waiting.identity, wait.need
+        self._waits[request] = wait
         of_device = self._of_device.get(device)
         if of_device is None:
             of_device = self._of_device[device] = {}
-        places = [of_device]
-        if wait.need == _LOCK:
-            return [*places, self._locks[wait.waiting.message_id].queue.setdefault(device, {})]
-        if wait.need in (_ANY_OTHER, _NEXT):
-            places.append(self._of_any)
+        of_device[request] = wait
+        if wait.need is _LOCK:
+            self._locks[wait.waiting.message_id].queue.setdefault(device, {})[request] = wait
         elif isinstance(whom, tuple):
-            places += (self._by_lack.setdefault(name, {}) for name in wait.lacks)
+            for name in wait.lacks:
+                self._by_lack.setdefault(name, {})[request] = wait
+        elif times <= 0:
+            self._of_any[request] = wait
         for message in wait.messages:
             if message.waits is None:
                 message.waits = _Waits()
-            if wait.need == _NEXT:
-                places.append(message.waits.nexts.setdefault(device, {}))
+            if wait.need is _NEXT:
+                message.waits.nexts.setdefault(device, {})[request] = wait
             elif isinstance(whom, tuple):
-                places += (message.waits.by_lack.setdefault(name, {}) for name in wait.lacks)
+                for name in wait.lacks:
+                    message.waits.by_lack.setdefault(name, {})[request] = wait
             else:
                 group = message.waits.by_need.get(wait.need)
                 if group is None:
                     group = message.waits.by_need[wait.need] = {}
                     if times > 0:
                         self._of_whom.setdefault(whom, {})[wait.waiting.message_id, times] = group
-                places.append(group)
-        return places
+                group[request] = wait
 
-    def _forget_places(self, wait: _Wait) -> None:
-        device, request = wait.waiting.device, wait.waiting.identity
-        whom, times = wait.need
-        _take(self._of_device, device, request)
-        if wait.need == _LOCK:
+    def _close_wait(self, wait: _Wait) -> None:
+        """Take it out of all these places."""
+        device, request, (whom, times) = wait.waiting.device, wait.waiting.identity, wait.need
+        del self._of_device[device][request]
+        if wait.need is _LOCK:
             lock = self._locks[wait.waiting.message_id]
             _take(lock.queue, device, request)
             if device in lock.queue:
@@ -941,33 +954,43 @@ class Coordinator:
             for name in wait.lacks:
                 _take(self._by_lack, name, request)
         elif times <= 0:
-            self._of_any.pop(request, None)
+            del self._of_any[request]
         for message in wait.messages:
             waits = message.waits
             if waits is None:
                 continue  # its last one was taken
-            if wait.need == _NEXT:
+            if wait.need is _NEXT:
                 _take(waits.nexts, device, request)
             elif isinstance(whom, tuple):
                 for name in wait.lacks:
                     _take(waits.by_lack, name, request)
-            else:
-                _take(waits.by_need, wait.need, request)
-                if times > 0 and wait.need not in waits.by_need:
-                    groups = self._of_whom[whom]
-                    del groups[wait.waiting.message_id, times]
-                    if not groups:
-                        del self._of_whom[whom]
+            elif wait.need in waits.by_need:
+                group = waits.by_need[wait.need]
+                group.pop(request, None)
+                if not group:
+                    self._drop_group(waits, wait)
             if not waits:
                 message.waits = None
+
+    def _drop_group(self, waits: _Waits, wait: _Wait) -> None:
+        """No wait for this message needs any more what this one needs: all those that do are about to end."""
+        del waits.by_need[wait.need]
+        whom, times = wait.need
+        if times > 0:
+            groups = self._of_whom[whom]
+            del groups[wait.waiting.message_id, times]
+            if not groups:
+                del self._of_whom[whom]
 
     def _judge(self, wait: _Wait) -> tuple[int, str] | None:
         """How the wait ends, as far as is known now: its status and the reason; None if it is open."""
         whom = wait.need[0]
-        if isinstance(whom, str) and whom not in self._sizes and self.complete:
+        if whom is None:
+            pass
+        elif isinstance(whom, str) and whom not in self._sizes and self.complete:
             roles = ", ".join(shown(known) for known in self._sizes if known is not None)
             return NO, f"no device has the role '{shown(whom)}'; the roles are {roles}"
-        if isinstance(whom, tuple) and self.complete:
+        elif isinstance(whom, tuple) and self.complete:
             unknown = next((name for name in whom if name not in self._roles), None)
             if unknown is not None:
                 return (
@@ -979,7 +1002,7 @@ class Coordinator:
         reason = self._hopeless(wait)
         return (NO, reason) if reason else None
 
-    def _count(self, message: _Message, device: str, data: _Pairs | None) -> list[Outcome]:
+    def _count(self, message: _Message, device: str, data: _Pairs | None) -> list[bytes]:
         """Note that `device` has sent once more, and end the waits that this fulfils.
 
         :param data: None: by a lava-sync.
@@ -991,17 +1014,19 @@ class Coordinator:
         self._messages_so_far += 1
         if times == 1 and len(message.first) < 4:
             message.first += (self._messages_so_far, device)
-        if not message.awaited:
-            return []
-        needs = self._meet(message, device, times)
+        if message.met is not None:
+            _note_met(message.met, times)
+        if message.met_by_role is not None:
+            _note_met(message.met_by_role.setdefault(self._roles[device], []), times)
         waits = message.waits
         if waits is None:
             return []
         touched: list[_Wait] = []  # that may be fulfilled
         fulfilled: list[_Wait] = []
+        by_need = waits.by_need
         if times == 1:
-            if _ANY_OTHER in waits.by_need:
-                touched += waits.by_need[_ANY_OTHER].values()
+            if _ANY_OTHER in by_need:
+                touched += by_need[_ANY_OTHER].values()
             if device in waits.by_lack:
                 for wait in waits.by_lack.pop(device).values():
                     assert isinstance(wait.lacks, set)
@@ -1011,62 +1036,63 @@ class Coordinator:
         if waits.nexts:
             # Of each device that waits for the next one, one wait gets this one.
             touched += [next(iter(those.values())) for name, those in waits.nexts.items() if name != device]
-        by_need, met = waits.by_need, message.met
-        for need in needs:
-            lacking = self._sizes[need[0]] - met[need]
-            if lacking <= 1 and self.complete and need in by_need:
+        for need in ((None, times), (self._roles[device], times)) if self.complete else ():
+            if need in by_need:
+                lacking = self._sizes[need[0]] - self._met(message, need)
+                group = by_need[need].values()
                 if not lacking:
-                    fulfilled += by_need[need].values()
-                    continue
-                # It can be only the one that waits.
-                touched += [
-                    wait for wait in by_need[need].values() if message.times_sent(wait.waiting.device) < times
-                ]
-        number = (met[needs[0]], times)
-        if number in by_need:
-            touched += by_need[number].values()
+                    fulfilled += group
+                    self._drop_group(waits, fulfilled[-1])
+                elif lacking == 1:
+                    # It can be only the one that waits.
+                    touched += [wait for wait in group if message.times_sent(wait.waiting.device) < times]
+        if message.met is not None:
+            number = (message.met[times - 1], times)
+            if number in by_need:
+                touched += by_need[number].values()
         fulfilled += [wait for wait in touched if self._fulfilled(wait)]
-        return _in_order([(wait, self._end(wait.waiting, OK, "")) for wait in fulfilled]) if fulfilled else []
+        for wait in fulfilled:
+            self._end(wait, OK)
+        return _in_order(fulfilled)
 
-    def _end(self, request: Waiting, status: int, reason: str) -> Outcome:
-        wait = self._waits.pop(request.identity, None)
-        lost = self._lost.get(request.device) if status == NO else None
-        if lost is not None and lost.boots and request.time <= lost.time:
+    def _end(self, wait: _Wait, status: int, reason: str = "") -> None:
+        waiting = wait.waiting
+        request, device = waiting.identity, waiting.device
+        if self._waits.pop(request, None) is not None:
+            if self._resting:
+                self._resting.pop(device, None)
+            self._close_wait(wait)
+        if status == OK:
+            self._give(wait)
+            return
+        lost = self._lost.get(device) if status == NO else None
+        if lost is not None and lost.boots and waiting.time <= lost.time:
             # Its command is not there any more, for all that is known. (A log that failed may have the loss behind
             # what the device asked for later.)
             status, reason = INTERRUPTED, lost.reason
-        if wait is not None:
-            if self._resting:
-                self._resting.pop(request.device, None)
-            self._forget_places(wait)
-            if status == OK:
-                self._give(wait)
         if status == NO:
-            self.failed[request.identity] = request
-        if request.kind is WaitKind.SYNC and status != OK:
-            self._unmet.add((request.message_id, request.device))
-        outcome = Outcome(request.identity, request.device, status, reason)
-        self._known[request.identity] = request.device if status == OK else outcome
-        return outcome
+            self.failed[request] = waiting, reason
+        if waiting.kind is WaitKind.SYNC:
+            self._unmet.add((waiting.message_id, device))
+        self._known[request] = Outcome(request, device, status, reason)
 
     def _fulfilled(self, wait: _Wait) -> bool:
         device = wait.waiting.device
-        if wait.need == _ANY_OTHER:
+        if wait.need is _ANY_OTHER:
             return any(len(message.times) > (device in message.times) for message in wait.messages)
-        if wait.need == _NEXT:
+        if wait.need is _NEXT:
             return device not in (wait.messages[0].lent or ()) and wait.messages[0].next(device) is not None
-        if wait.need == _LOCK:
+        if wait.need is _LOCK:
             return self.holder(wait.waiting.message_id) in (None, device)
-        (message,) = wait.messages
-        whom, times = wait.need
+        message, whom = wait.messages[0], wait.need[0]
         if isinstance(whom, tuple):
             return len(wait.lacks) == (device in wait.lacks)
         if isinstance(whom, int):
-            return message.met.get((None, times), 0) >= whom
+            return self._met(message, wait.need) >= whom
         if not self.complete:
             return False
-        lacking = self._sizes.get(whom, 0) - message.met.get(wait.need, 0)
-        return lacking == self._lacks(wait, device)
+        lacking = self._sizes.get(whom, 0) - self._met(message, wait.need)
+        return lacking <= 1 and lacking == self._lacks(wait, device)
 
     def _lacks(self, wait: _Wait, device: str) -> bool:
         """Whether `device`, which may be the one that waits, has not done what is needed of all."""
@@ -1081,14 +1107,14 @@ class Coordinator:
         """How many of `_lacking` are enough; None: all of them are needed."""
         if wait.need in (_ANY_OTHER, _NEXT):
             return 1
-        whom, times = wait.need
+        whom = wait.need[0]
         if isinstance(whom, int):
-            return whom - wait.messages[0].met.get((None, times), 0)
+            return whom - self._met(wait.messages[0], wait.need)
         return None
 
     def _lacking(self, wait: _Wait, names: Iterable[str]) -> Iterator[str]:
         """Those of the devices that have still to send, the one that waits perhaps among them."""
-        if wait.need == _LOCK:
+        if wait.need is _LOCK:
             holder = self.holder(wait.waiting.message_id)
             return iter(() if holder is None else (holder,))
         if wait.need in (_ANY_OTHER, _NEXT):
@@ -1102,7 +1128,7 @@ class Coordinator:
         """How many others than the device that waits have still to send."""
         whom = wait.need[0]
         here = len(self._roles) - len(self._gone)
-        if wait.need == _LOCK:
+        if wait.need is _LOCK:
             return int(self.holder(wait.waiting.message_id) is not None)
         if wait.need in (_ANY_OTHER, _NEXT):
             return here - (wait.waiting.device not in self._gone)
@@ -1111,9 +1137,9 @@ class Coordinator:
         elif isinstance(whom, int):
             if len(self._roles) <= MAX_LOOKED_AT:
                 return sum(name != wait.waiting.device for name in self._lacking(wait, self._roles))
-            number = min(here, len(self._roles) - wait.messages[0].met.get((None, wait.need[1]), 0))
+            number = min(here, len(self._roles) - self._met(wait.messages[0], wait.need))
         else:
-            number = self._sizes.get(whom, 0) - wait.messages[0].met.get(wait.need, 0)
+            number = self._sizes.get(whom, 0) - self._met(wait.messages[0], wait.need)
         return number - self._lacks(wait, wait.waiting.device)
 
     def _hopeless(self, wait: _Wait, leaver: str = "") -> str:
@@ -1125,7 +1151,7 @@ class Coordinator:
         if not self._gone and wait.need[1] > 0 and not isinstance(wait.need[0], int):
             return ""  # the devices that it needs are all there
         here = len(self._roles) - len(self._gone)
-        if wait.need == _LOCK or (wait.need == _NEXT and device in (wait.messages[0].lent or ())):
+        if wait.need is _LOCK or (wait.need is _NEXT and device in (wait.messages[0].lent or ())):
             return ""
         if wait.need in (_ANY_OTHER, _NEXT):
             if not self.complete:
@@ -1153,7 +1179,7 @@ class Coordinator:
             missing = [name for name in self._gone_lacking(wait) if name != device]
         if not missing:
             return ""
-        more = "another " if wait.need == _NEXT and (wait.messages[0].passed or {}).get(device) else ""
+        more = "another " if wait.need is _NEXT and (wait.messages[0].passed or {}).get(device) else ""
         reason = f"{enumerated(missing)} ended without sending {more}{_wanted(wait)}"
         return reason + self._hints(wait, missing)
 
@@ -1196,11 +1222,19 @@ def _wanted(wait: _Wait) -> str:
     return f"{ids} {times(wait.need[1])}" if wait.need[1] > 1 else ids
 
 
-def _in_order(ended: list[tuple[_Wait, Outcome]]) -> list[Outcome]:
-    """The outcomes in the order in which the waits began."""
+def _in_order(ended: list[_Wait]) -> list[bytes]:
+    """The requests of these waits in the order in which they began."""
     if len(ended) > 1:
-        ended.sort(key=lambda pair: pair[0].number)
-    return [outcome for _, outcome in ended]
+        ended = sorted(ended, key=lambda wait: wait.number)
+    return [wait.waiting.identity for wait in ended]
+
+
+def _note_met(met: list[int], times: int) -> None:
+    """One more device has sent it so often."""
+    if times > len(met):
+        met.append(1)
+    else:
+        met[times - 1] += 1
 
 
 def _take(places: dict[Any, dict[bytes, _Wait]], key: object, request: bytes) -> None:

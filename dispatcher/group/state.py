@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from dispatcher.group.coordinator import Coordinator, Outcome
+from dispatcher.group.coordinator import Coordinator
 from dispatcher.group.events import (
     Asked,
     Event,
@@ -35,12 +35,12 @@ _OF_RESULTS = (Reported, Joined, Left)
 class Change(NamedTuple):
     """What one event did.
 
-    :param outcomes: how requests ended, in the order in which they were made.
+    :param ended: the requests that ended, in the order in which they were made; `Coordinator.outcome` says how.
     :param failed: the waits among them that failed, each with its reason.
     :param cases: the results that came of it.
     """
 
-    outcomes: Sequence[Outcome] = ()
+    ended: Sequence[bytes] = ()
     failed: Sequence[tuple[Waiting, str]] = ()
     cases: Sequence[Case] = ()
 
@@ -82,16 +82,15 @@ class GroupState:
         Raises ValueError for an event that can't be in the log of a group at this place: the first one is no
         `Founded`, or a device never joined. The state is then as before.
         """
-        coordinator = self.coordinator
-        if coordinator.known(event.identity):
-            return _NOTHING
-        kind = type(event)
+        coordinator, kind = self.coordinator, type(event)
         if self.founded is None:
-            if not isinstance(event, Founded):
+            if kind is not Founded:
                 raise ValueError("the log does not begin with the event that founds its group")
-        elif kind is Founded:
+        elif kind is Founded and not coordinator.known(event.identity):
             raise ValueError("the group is founded twice")
-        outcomes = coordinator.apply_new(event)
+        ended = coordinator.advance(event)
+        if ended is None:
+            return _NOTHING
         self.changes += 1
         if isinstance(event, _OF_SHARES):
             self._bytes[event.device] = self._bytes.get(event.device, 0) + size(event)
@@ -100,14 +99,11 @@ class GroupState:
         case = self.results.apply(event) if kind in _OF_RESULTS else None
         if case is None and not coordinator.failed:
             # Nearly always: a log has a million of them.
-            return Change(outcomes, [], []) if outcomes else _NOTHING
+            return Change(ended) if ended else _NOTHING
         cases = [] if case is None else [case]
-        waits = coordinator.failed
-        failed = [
-            (wait, outcome.reason) for outcome in outcomes if (wait := waits.get(outcome.request)) is not None
-        ]
+        failed = [coordinator.failed[request] for request in ended if request in coordinator.failed]
         cases += [self.results.fail_wait(wait, event.time) for wait, _ in failed if not wait.own_timeout]
-        return Change(outcomes, failed, cases)
+        return Change(ended, failed, cases)
 
 
 def size(event: Asked) -> int:

@@ -32,6 +32,11 @@ _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _KEYS = {"metadata", "params", "parameters", "install", "run", "parse", "expected"}
 _INSTALL_KEYS = {"deps", "keys", "sources", "steps", "git-repos"}
 _PARSE_KEYS = {"pattern", "fixupdict"}
+# A repeat takes memory for each time that it asks for at least: some 300 bytes, and those inside of it as often.
+_MAX_REPEATED = 100_000
+_PATTERN_PART = re.compile(
+    r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|(?P<open>\()|(?P<close>\))|\{(?P<least>\d+)[^}]*\}|.", re.DOTALL
+)
 # What `skip_install` may leave out.
 _PARTS = ("keys", "sources", "deps", "steps", "git-repos")
 
@@ -248,6 +253,8 @@ def _parse(definition: Map, remarks: Remarks) -> tuple[str | None, dict[str, str
 
 def check_pattern(node: Scalar) -> None:
     """Raises JobError if this is no regular expression for results."""
+    if _repeated(node.text) > _MAX_REPEATED:
+        raise JobError(node.place, f"the pattern repeats parts of it more than {_MAX_REPEATED} times in all")
     try:
         compiled = regex.compile(node.text)
     except (regex.error, RecursionError, OverflowError) as error:
@@ -257,3 +264,20 @@ def check_pattern(node: Scalar) -> None:
         check_rendered(node)
         names = " and ".join(f"(?P<{name}>...)" for name in sorted(missing, reverse=True))
         raise JobError(node.place, f"the pattern has no group {names}, so it can't find a result")
+
+
+def _repeated(pattern: str) -> int:
+    """How many parts the pattern has once each is written as often as it is repeated at least."""
+    sizes = [0]  # of the groups that are open
+    last = 0  # the part that a repeat counts for
+    for part in _PATTERN_PART.finditer(pattern):
+        if part["open"]:
+            sizes.append(0)
+            continue
+        if part["least"]:
+            last = min(last * int(part["least"][:9]), _MAX_REPEATED + 1)
+            sizes[-1] += last
+            continue
+        last = sizes.pop() if part["close"] and len(sizes) > 1 else 1
+        sizes[-1] += last
+    return max(sizes)

@@ -18,6 +18,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec import Struct
+
 from dispatcher.line import multinode
 from dispatcher.line.bootsigns import BootSigns
 from dispatcher.line.demultiplexer import Damaged, Demultiplexer, Event, Frame
@@ -52,8 +54,7 @@ TYPING_TIME = 10.0
 _LINE_OVER = b"\r\n\x03\x04\x15\x1a\x1c"
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(Struct, frozen=True, gc=False):
     """What the device printed; `position` is where it begins in the device's console log, in bytes."""
 
     data: bytes

@@ -16,8 +16,10 @@ linear in the number of bytes.
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
 from typing import ClassVar, Generic, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from dispatcher.reportable import check_report
 
@@ -120,11 +122,7 @@ class Grammar(Generic[Item]):
 _STRAYS = re.compile(rb"(?:<%b(?=<%b|[^L<\[]))+" % (_LINES, _STAMP.pattern))
 
 
-# Frozen classes would take three times as long to make: nobody changes what was found.
-
-
-@dataclass(slots=True)
-class Signal:
+class Signal(Struct, frozen=True, gc=False):
     """`kind` and `fields` as in `events.Reported`.
 
     `offset` is where it begins in the output; that of "case-start" is where it ends.
@@ -135,8 +133,7 @@ class Signal:
     offset: int
 
 
-@dataclass(slots=True)
-class Malformed:
+class Malformed(Struct, frozen=True, gc=False):
     """What begins as a signal and is none: its first bytes, and a reason for a person.
 
     `count` is how many stood there in a row, of which this is the first.

@@ -3,6 +3,7 @@
 
 import os
 import posix
+import re
 import signal
 import subprocess
 import sys
@@ -216,9 +217,7 @@ def test_help_of_the_box_names_each_command(capfd: pytest.CaptureFixture[str]) -
     assert cli.main(["lavabox", "--help"]) == 0
     captured = capfd.readouterr()
     assert captured.err == ""
-    for name, summary in COMMANDS.items():
-        assert f"{name} " in captured.out
-        assert summary in captured.out
+    assert re.findall(r"(?m)^  (lava-\S+)  +\S.*$", captured.out) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)

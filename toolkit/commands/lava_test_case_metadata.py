@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 SENTENCE = "gone since LAVA 2018.2; use `lava-test-case ID --shell COMMAND`"
 
-USAGE = removed.usage("lava-test-case-metadata", SENTENCE)
+USAGE = removed.USAGE.format(command="lava-test-case-metadata", sentence=SENTENCE)
 
 
 def run(arguments: "list[str]", context: "Context") -> int:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 SENTENCE = "gone since LAVA 2026.06, as its VLANs are; name the network in a test parameter"
 
-USAGE = removed.usage("lava-vland-names", SENTENCE)
+USAGE = removed.USAGE.format(command="lava-vland-names", sentence=SENTENCE)
 
 
 def run(arguments: "list[str]", context: "Context") -> int:

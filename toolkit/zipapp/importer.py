@@ -64,7 +64,7 @@ class Box:
         return marshal.loads(self._decompress(self._entries[entry], -15))  # type: ignore[no-any-return]
 
     def usages(self) -> "dict[str, str]":
-        """The help texts of all commands, by name."""
+        """The help texts of all commands and of the box ("lavabox"), by name."""
         return self._read("usages")
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> "ModuleSpec | None":

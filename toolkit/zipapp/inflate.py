@@ -64,7 +64,7 @@ def decompress(data: "bytes | memoryview", bits: int) -> bytes:
 
 
 class _Stream:
-    """Bits, from the lowest one of the first byte on."""
+    """Bits, from the lowest one of the first byte on. Some are read ahead."""
 
     def __init__(self, data: "bytes | memoryview") -> None:
         self._data = data
@@ -72,22 +72,26 @@ class _Stream:
         self._bits = 0
         self._count = 0  # of bits in `_bits`
 
+    def peek(self, mask: int) -> int:
+        """The next bits, as many as `mask` has: at most 48."""
+        if self._count < 48:
+            self._bits |= int.from_bytes(self._data[self._at : self._at + 6], "little") << self._count
+            self._at += 6
+            self._count += 48
+        return self._bits & mask
+
     def take(self, count: int) -> int:
         """The next bits, as a number."""
-        while self._count < count:
-            self._bits |= self._data[self._at] << self._count
-            self._at += 1
-            self._count += 8
-        value = self._bits & (1 << count) - 1
+        value = self.peek((1 << count) - 1)
         self._bits >>= count
         self._count -= count
         return value
 
     def stored(self) -> "bytes | memoryview":
         """A block that is not compressed: its length, twice, and then its bytes."""
-        # (No more than a part of one byte has been read ahead.)
-        size = int.from_bytes(self._data[self._at : self._at + 2], "little")
-        start = self._at + 4
+        # It begins with the next whole byte.
+        start = self._at - self._count // 8 + 4
+        size = int.from_bytes(self._data[start - 4 : start - 2], "little")
         self._bits = self._count = 0
         self._at = start + size
         return self._data[start : self._at]
@@ -101,8 +105,9 @@ class _Stream:
         table, mask = _codes(lengths)
         found = []  # type: list[int]
         while len(found) < literals + distances:
-            # 7 bits are the longest code: there are always so many, as a block ends with a code for that.
-            symbol = self._decode(table, mask)
+            entry = table[self.peek(mask)]
+            self.take(entry & 15)
+            symbol = entry >> 4
             if symbol < 16:
                 found.append(symbol)
             elif symbol == 16:
@@ -110,16 +115,6 @@ class _Stream:
             else:
                 found += [0] * (3 + self.take(3) if symbol == 17 else 11 + self.take(7))
         return _codes(found[:literals]), _codes(found[literals:])
-
-    def _decode(self, table: "list[int]", mask: int) -> int:
-        while True:
-            entry = table[self._bits & mask]
-            if entry and entry & 15 <= self._count:
-                self.take(entry & 15)
-                return entry >> 4
-            self._bits |= self._data[self._at] << self._count
-            self._at += 1
-            self._count += 8
 
     def matches(self, out: bytearray, literals: "Codes", distances: "Codes") -> None:
         """Read a block: bytes, and repetitions of what is in `out` already."""
@@ -157,7 +152,4 @@ class _Stream:
                 piece = out[start : start + length]
                 out += piece
                 length -= len(piece)
-        # What was read ahead, in whole bytes, is given back.
-        self._at = at - count // 8
-        self._count = count % 8
-        self._bits = bits & (1 << self._count) - 1
+        self._at, self._bits, self._count = at, bits, count

@@ -276,6 +276,10 @@ REQUEST = "role: [server]\n    protocols:\n      lava-multinode:\n      - {%s}"
         (changed("run: {steps", "run: {step"), "line 16: run has no 'step'; did you mean 'steps'?"),
         (changed("run:", "parse: {pattern: '('}\n        run:"), "line 16: the pattern is no regular expression"),
         (
+            changed("run:", "parse: {pattern: '(?P<test_case_id>([(a]{999}){9}){99}(?P<result>x)'}\n        run:"),
+            "line 16: the pattern repeats parts of it more than 100000 times",
+        ),
+        (
             changed("run:", "parse: {pattern: '(?P<result>x)'}\n        run:"),
             "line 16: the pattern has no group (?P<test_case_id>...)",
         ),
