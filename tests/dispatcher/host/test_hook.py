@@ -671,7 +671,7 @@ def test_requests_are_handed_on_to_lava_and_its_typed_answers_are_replies(hook, 
 def test_a_job_without_a_group_has_nothing_to_hand_on():
     done = piped("--coordinator", "lava", "--", "true")
     assert done.returncode == 2
-    assert b"multi-node job of LAVA" in done.stderr
+    assert b"MultiNode job of LAVA" in done.stderr
 
 
 # -- groups of several hooks ----------------------------------------------------------------------
