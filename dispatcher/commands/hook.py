@@ -169,7 +169,7 @@ def _coordinator(arguments: argparse.Namespace, job: LavaJob | None) -> str:
     given: str | None = arguments.coordinator
     multinode = job is not None and job.group is not None
     if given == _LAVA and not multinode:
-        raise UsageError("--coordinator lava: this was not started by a multi-node job of LAVA")
+        raise UsageError("--coordinator lava: this was not started by a MultiNode job of LAVA")
     if given is not None:
         return given
     if not multinode or arguments.group is not None or arguments.group_log is not None:

@@ -379,7 +379,7 @@ class Groups:
                 return
             new.kept = hosted.kept
             self.groups[name] = new
-            self._notice(f"the group {name} begins anew")
+            self._notice(f"the group {name} begins again")
             for renewed in self.renewed:
                 renewed(hosted)
             await hosted.close()

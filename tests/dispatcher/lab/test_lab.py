@@ -628,7 +628,7 @@ def test_ports_that_are_missing_busy_vanish_or_have_another_speed_are_said(
                 "nothing: connection lost (the command ended with status 127 (not found)); trying again",
             )
             os.write(garbage, b"\xff\xfe\x00\xe0" * 200)
-            lab.process.until_all("garbage: this prints what is no text; is the speed of its port")
+            lab.process.until_all("garbage: this prints no text; is the speed of its port wrong")
             lab.until(lambda status: status["devices"][1]["connected"])
             os.close(vanishing)
             os.close(of_vanishing)
