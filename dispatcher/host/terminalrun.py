@@ -134,7 +134,7 @@ class TerminalRun:
         patterns: Mapping[str, Pattern] | None = None,
     ) -> None:
         self.devices = {device.name: device for device in devices}
-        self.log_failed = False
+        self.log_failures: list[str] = []  # sentences on console logs that end early
         self.stopped_by: signal.Signals | None = None  # the signal that ended the run
         self._ending: Ending | None = None
         self._engine = engine
@@ -449,7 +449,7 @@ class TerminalRun:
         if self._logs is None:
             return
         for error in self._logs.write(device.name, data):
-            self.log_failed = True
+            self.log_failures.append(f"--log-dir: the end of a console log is missing: {told(error)}")
             sentence = f"the log of this device ends here: {told(error)}"
             self._display.notice(device.name, sentence, bad=True)
 
