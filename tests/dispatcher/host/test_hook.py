@@ -191,6 +191,20 @@ def test_it_ends_as_the_command_does(script, status):
     assert piped("--", "sh", "-c", script).returncode == status
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_gives_its_terminal_back_where_it_is_ended_at_its_start(number):
+    """The terminal is raw before the rest of it is imported."""
+    program = "import os; from dispatcher import cli; cli._run = lambda argv: os.kill(os.getpid(), %d); exit(cli.main(['hook']))"
+    master, slave = os.openpty()
+    try:
+        before = termios.tcgetattr(slave)
+        done = subprocess.run([sys.executable, "-c", program % number], stdin=slave, check=False)
+        assert (done.returncode, termios.tcgetattr(slave)) == (128 + number, before)
+    finally:
+        os.close(master)
+        os.close(slave)
+
+
 def test_it_gives_its_terminal_back(hook):
     driver = hook("--", "sh", "-c", "echo on; read x")
     before = termios.tcgetattr(driver.slave)
