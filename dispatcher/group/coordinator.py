@@ -528,7 +528,7 @@ class Coordinator:
         missing, number = open_.missing, len(open_.missing) + open_.more
         if not number:
             return ""
-        if wait.need is _LOCK:
+        if wait.need == _LOCK:
             return f"the lock '{shown(wait.waiting.message_id)}', which {missing[0]} has"
         return f"{_wanted(wait)} from {needed(missing, open_.enough, open_.more)}{self._hints(wait, missing)}"
 
@@ -666,7 +666,7 @@ class Coordinator:
         wait = self._lent.pop(request, None)
         if wait is None:
             return []
-        if wait.need is _LOCK:
+        if wait.need == _LOCK:
             return []  # it is had, as before
         message = wait.messages[0]
         if message.lent is not None:
@@ -681,7 +681,7 @@ class Coordinator:
         return ended
 
     def _behind(self, wait: "_Wait") -> list["_Wait"]:
-        if wait.need is _LOCK:
+        if wait.need == _LOCK:
             queue = self._locks[wait.waiting.message_id].queue
             return [other for waits in queue.values() for other in waits.values()]
         waits_of_message = wait.messages[0].waits
@@ -696,7 +696,7 @@ class Coordinator:
         wait = self._lent[request]
         device = wait.waiting.device
         self._known[request] = Outcome(request, device, status, reason)
-        if wait.need is _LOCK:
+        if wait.need == _LOCK:
             return self._drop_claim(wait.waiting.message_id, request)
         passed = wait.messages[0].passed
         assert passed is not None
@@ -769,7 +769,7 @@ class Coordinator:
     def _give(self, wait: "_Wait") -> None:
         """Note what this wait, which is fulfilled, gets."""
         device, request = wait.waiting.device, wait.waiting.identity
-        if wait.need is _NEXT:
+        if wait.need == _NEXT:
             message = wait.messages[0]
             place = message.next(device)
             assert place is not None
@@ -780,7 +780,7 @@ class Coordinator:
                 if message.lent is None:
                     message.lent = set()
                 message.lent.add(device)
-        elif wait.need is _LOCK:
+        elif wait.need == _LOCK:
             name = wait.waiting.message_id
             lock = self._locks.setdefault(name, _Lock())
             lock.holder = device
@@ -883,7 +883,7 @@ class Coordinator:
         if of_device is None:
             of_device = self._of_device[device] = {}
         of_device[request] = wait
-        if wait.need is _LOCK:
+        if wait.need == _LOCK:
             self._locks[wait.waiting.message_id].queue.setdefault(device, {})[request] = wait
         elif isinstance(whom, tuple):
             for name in wait.lacks:
@@ -893,7 +893,7 @@ class Coordinator:
         for message in wait.messages:
             if message.waits is None:
                 message.waits = _Waits()
-            if wait.need is _NEXT:
+            if wait.need == _NEXT:
                 message.waits.nexts.setdefault(device, {})[request] = wait
             elif isinstance(whom, tuple):
                 for name in wait.lacks:
@@ -910,7 +910,7 @@ class Coordinator:
         """Take it out of all these places."""
         device, request, (whom, times) = wait.waiting.device, wait.waiting.identity, wait.need
         del self._of_device[device][request]
-        if wait.need is _LOCK:
+        if wait.need == _LOCK:
             lock = self._locks[wait.waiting.message_id]
             _take(lock.queue, device, request)
             if device in lock.queue:
@@ -926,7 +926,7 @@ class Coordinator:
             waits = message.waits
             if waits is None:
                 continue  # its last one was taken
-            if wait.need is _NEXT:
+            if wait.need == _NEXT:
                 _take(waits.nexts, device, request)
             elif isinstance(whom, tuple):
                 for name in wait.lacks:
@@ -1052,11 +1052,11 @@ class Coordinator:
 
     def _fulfilled(self, wait: _Wait) -> bool:
         device = wait.waiting.device
-        if wait.need is _ANY_OTHER:
+        if wait.need == _ANY_OTHER:
             return any(len(message.times) > (device in message.times) for message in wait.messages)
-        if wait.need is _NEXT:
+        if wait.need == _NEXT:
             return device not in (wait.messages[0].lent or ()) and wait.messages[0].next(device) is not None
-        if wait.need is _LOCK:
+        if wait.need == _LOCK:
             return self.holder(wait.waiting.message_id) in (None, device)
         message, whom = wait.messages[0], wait.need[0]
         if isinstance(whom, tuple):
@@ -1088,7 +1088,7 @@ class Coordinator:
 
     def _lacking(self, wait: _Wait, names: Iterable[str]) -> Iterator[str]:
         """Those of the devices that have still to send, the one that waits perhaps among them."""
-        if wait.need is _LOCK:
+        if wait.need == _LOCK:
             holder = self.holder(wait.waiting.message_id)
             return iter(() if holder is None else (holder,))
         if wait.need in (_ANY_OTHER, _NEXT):
@@ -1102,7 +1102,7 @@ class Coordinator:
         """How many others than the device that waits have still to send."""
         whom = wait.need[0]
         here = len(self._roles) - len(self._gone)
-        if wait.need is _LOCK:
+        if wait.need == _LOCK:
             return int(self.holder(wait.waiting.message_id) is not None)
         if wait.need in (_ANY_OTHER, _NEXT):
             return here - (wait.waiting.device not in self._gone)
@@ -1123,7 +1123,7 @@ class Coordinator:
         """
         device = wait.waiting.device
         here = len(self._roles) - len(self._gone)
-        if wait.need is _LOCK or (wait.need is _NEXT and device in (wait.messages[0].lent or ())):
+        if wait.need == _LOCK or (wait.need == _NEXT and device in (wait.messages[0].lent or ())):
             return ""
         if wait.need in (_ANY_OTHER, _NEXT):
             if not self.complete:
@@ -1151,7 +1151,7 @@ class Coordinator:
             missing = [name for name in self._gone_lacking(wait) if name != device]
         if not missing:
             return ""
-        more = "another " if wait.need is _NEXT and (wait.messages[0].passed or {}).get(device) else ""
+        more = "another " if wait.need == _NEXT and (wait.messages[0].passed or {}).get(device) else ""
         reason = f"{enumerated(missing)} ended without sending {more}{_wanted(wait)}"
         return reason + self._hints(wait, missing)
 
