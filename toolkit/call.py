@@ -9,7 +9,7 @@ import toolkit
 from . import VERSION
 from .arguments import to_bytes
 from .commands import TOLD_IF_REFUSED, module_name
-from .wire.vocabulary import INTERRUPTED, LINK_FAILED, MAX_NAME, NO, OK, USAGE, CommandError, UsageError
+from .wire.vocabulary import LINK_FAILED, MAX_NAME, NO, OK, USAGE, CommandError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def usage(name: str, module: "ModuleType") -> str:
 
 
 def carry_out(usage: "Callable[[], str]", run: "Run", arguments: "list[str]", context: "Context") -> int:
-    """What all commands have in common: --help, --version, and how they end."""
+    """What all commands have in common: --help, --version, and how they end. KeyboardInterrupt is passed on."""
     name = context.name
     try:
         if arguments[:1] in (["--help"], ["-h"]):
@@ -93,7 +93,8 @@ def carry_out(usage: "Callable[[], str]", run: "Run", arguments: "list[str]", co
         context.warn("failed: %s" % error.strerror)
         return NO
     except KeyboardInterrupt:
-        return INTERRUPTED
+        context.warn("interrupted")
+        raise
 
 
 def _tell_refusal(context: "Context", arguments: "list[str]", error: UsageError) -> None:

@@ -3,7 +3,7 @@
 
 from .context import Context
 from .thin import ACTED, converse, receive
-from .wire.vocabulary import INTERRUPTED, LINK_FAILED, NO_DISPATCHER, CommandError
+from .wire.vocabulary import LINK_FAILED, NO_DISPATCHER, CommandError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,8 +76,6 @@ def _ask(port: "Console", message: bytes) -> "tuple[bytes, Callable[[], None]] |
         reply = converse(agent, message)
     except OSError:
         reply = None
-    except KeyboardInterrupt:
-        raise CommandError(INTERRUPTED, "interrupted") from None
     if reply is None:
         agent.close()
         return None

@@ -41,7 +41,7 @@ _NEW = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW
 def run(agent: "Socket") -> "tuple[int | None, bytes | None]":
     """Have the command of `sys.argv` done; returns its exit status, and the identity of its first request.
 
-    No status: it has to go the long way, with that identity.
+    No status: it has to go the long way, with that identity. KeyboardInterrupt is passed on.
 
     :param agent: the connection, with the greeting read.
     """
@@ -61,7 +61,7 @@ def run(agent: "Socket") -> "tuple[int | None, bytes | None]":
     except KeyboardInterrupt:
         names = [word.rpartition("/")[2] for word in sys.argv[:2]]
         complain("%s: interrupted\n" % names[not names[0].startswith("lava-")])
-        return 130, identity
+        raise
     except SystemExit as end:
         return end.code, identity  # type: ignore[return-value]
 

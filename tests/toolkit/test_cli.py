@@ -257,14 +257,13 @@ def test_version_of_the_box(capfd: pytest.CaptureFixture[str]) -> None:
             75,
             "lava-self: no process can be started: too many are running\n",
         ),
-        (KeyboardInterrupt(), 130, ""),
         (
             UsageError("that is wrong"),
             2,
             "lava-self: that is wrong\nusage: lava-self\nTry `lava-self --help`.\n",
         ),
     ],
-    ids=["yes", "no", "link failed", "full", "pipe", "processes", "interrupted", "usage"],
+    ids=["yes", "no", "link failed", "full", "pipe", "processes", "usage"],
 )
 def test_ends(
     end: BaseException | int,
@@ -276,6 +275,15 @@ def test_ends(
     end_with(end)
     assert cli.main(["lava-self"]) == status
     assert capfd.readouterr() == ("", said)
+
+
+def test_an_interruption_is_told_and_passed_on(
+    end_with: Callable[[BaseException | int], None], capfd: pytest.CaptureFixture[str]
+) -> None:
+    end_with(KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        cli.main(["lava-self"])
+    assert capfd.readouterr() == ("", "lava-self: interrupted\n")
 
 
 def test_sigterm_cleans_up_on_the_way(

@@ -164,7 +164,7 @@ def test_ctrl_c_ends_a_test_and_records_no_result(lab: Lab, board: Board) -> Non
     board.until_printed("begun")
     board.type(b"\x03")
     assert process.wait(PATIENCE) == 0
-    assert text(board).replace("^C", "") == "begun\n130\na\n"
+    assert text(board).replace("^C", "") == "begun\nlava-test-case: interrupted\n130\na\n"
     assert reports(lab) == [("case-start", "x")]
 
 

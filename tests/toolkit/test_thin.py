@@ -179,6 +179,17 @@ def test_ctrl_c(way: str, lab: Lab, board: Board, ways: dict[str, Path]) -> None
     assert lab.open_waits() == [] and board.echoes
 
 
+@pytest.mark.parametrize("shell", ["dash", "bash"])
+@pytest.mark.parametrize("way", WAYS)
+def test_ctrl_c_ends_the_script(way: str, shell: str, lab: Lab, board: Board, ways: dict[str, Path]) -> None:
+    process = board.start(by(ways[way], f"{shell} -c 'lava-wait go; echo went on'; echo status $?"))
+    lab.until_waiting("go")
+    board.type(b"\x03")
+    process.wait(PATIENCE)
+    assert b"interrupted" in board.output and b"went on" not in board.output
+    assert lab.open_waits() == []
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_told_to_end(number: signal.Signals, way: str, lab: Lab, board: Board, ways: dict[str, Path]) -> None:

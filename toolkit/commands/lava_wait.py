@@ -89,7 +89,7 @@ def run(arguments: "list[str]", context: "Context") -> int:
         # Last: a command that is killed before has taken nothing.
         try:
             context.take()
-        except CommandError:
+        except (CommandError, KeyboardInterrupt):
             cache.write([])
             raise
     return OK

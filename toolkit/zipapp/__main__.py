@@ -57,5 +57,10 @@ try:
         at = data.index(b"\0\0%s.py" % b"long") + 9
         exec(data[at : data.index(b"PK\3\4", at)])
 except KeyboardInterrupt:
+    # Of the signal itself: a shell ends its script only then. (Process 1 of a container does not die of it.)
+    import _signal
+
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    posix.kill(posix.getpid(), _signal.SIGINT)
     status = 130
 posix._exit(status)  # type: ignore[arg-type]

@@ -133,19 +133,18 @@ def run_command(box: Box, identity: "bytes | None") -> int:
 
 
 def run(box: Box, identity: "bytes | None") -> None:
-    """Run the command, and end."""
+    """Run the command, and end. KeyboardInterrupt is passed on."""
     # No command lives long enough to need the garbage collector. (The agent does.)
     gc.disable()
     try:
         status = run_command(box, identity)
-    except KeyboardInterrupt:
-        status = 130
     except SystemExit as end:
         status = end.code  # type: ignore[assignment]
-    try:
-        sys.stderr.flush()
-    except (OSError, AttributeError):
-        pass
+    finally:
+        try:
+            sys.stderr.flush()
+        except (OSError, AttributeError):
+            pass
     # To take the interpreter apart costs a tenth of a short command's time. Answers are written unbuffered.
     posix._exit(status)
 
