@@ -167,7 +167,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="What is said of wrong jobs, and how soon.")
     parser.add_argument("--times", type=int, default=5, metavar="N", help="run each so often")
     count = parser.parse_args().times
-    print("| what is wrong | what is said | found after: median | longest |\n|---|---|---|---|")
+    print("| what is wrong | message | found after: median | longest |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         box = build_zipapp.build(folder / "lavabox")

@@ -61,7 +61,7 @@ class Host:
         return self
 
     def _deliver(self, event: Event) -> None:
-        self.fulfilled += len(self.state.apply(event).outcomes)
+        self.fulfilled += len(self.state.apply(event).ended)
         self.events += 1
         if self.goal():
             self.reached.set()

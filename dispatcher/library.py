@@ -16,7 +16,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from dispatcher.consoles import Console, ConsoleError, Listener
+from dispatcher.consoles import ConsoleError
 from dispatcher.consoles.opening import open_console
 from dispatcher.host.attachment import Attachment
 from dispatcher.host.groups import GroupLogs, Groups, HostedGroup
@@ -43,10 +43,8 @@ class Consoles:
         self._notice = notice
         self._groups = Groups(GroupLogs(None), notice)
         self._open: list[DeviceConsole] = []
-        self._group: HostedGroup
 
     async def __aenter__(self) -> Self:
-        self._group = await self._groups.get("group", self._size)
         return self
 
     async def __aexit__(
@@ -69,7 +67,8 @@ class Consoles:
         """
         check_name("device", name)
         check_name("role", role)
-        console = DeviceConsole(name, role, address, speed, self._group, self._notice)
+        group = await self._groups.get("group", self._size)
+        console = DeviceConsole(name, role, address, speed, group, self._notice)
         self._open.append(console)
         return console
 
@@ -95,9 +94,9 @@ class DeviceConsole:
         self._waited_for = False
         self._connected = False  # whether it was at least once
         self._attachment = Attachment(
-            *(name, role, _Noted(open_console(address, speed), self._note_connection), group.group, [self]),
+            *(name, role, open_console(address, speed), group.group, [self]),
             token=lambda: secrets.randbits(32),
-            room=self._news.set,
+            room=self._note_room,
             ended=lambda reason, status: self._end(reason),
         )
         self._running = asyncio.get_running_loop().create_task(self._run())
@@ -153,7 +152,8 @@ class DeviceConsole:
         self._over = self._over or reason
         self._news.set()
 
-    def _note_connection(self) -> None:
+    def _note_room(self) -> None:
+        # There is room only once there was a connection.
         self._connected = True
         self._news.set()
 
@@ -177,22 +177,3 @@ class DeviceConsole:
         taken = bytes(self._unread[:size])
         del self._unread[:size]
         return taken
-
-
-class _Noted:
-    """A console of which it is noted when it is connected."""
-
-    def __init__(self, console: Console, connected: Callable[[], object]) -> None:
-        self.address = console.address
-        self.lasting = console.lasting
-        self.write = console.write
-        self.pause = console.pause
-        self.resume = console.resume
-        self.close = console.close
-        self._console = console
-        self._connected = connected
-
-    async def open(self, listener: Listener) -> None:
-        """Open it. Raises ConsoleError."""
-        await self._console.open(listener)
-        self._connected()

@@ -59,8 +59,9 @@ with atheris.instrument_imports(include=["toolkit", "dispatcher", "msgpack"]):
     from dispatcher.plan.expected import expect
     from dispatcher.plan.lint import findings
     from dispatcher.plan.plantable import expected_table
-    from dispatcher.plan.programs import devices_of, programs
-    from dispatcher.report.flow.files import written, written_table
+    from dispatcher.plan.programs import programs
+    from dispatcher.report.flow import table
+    from dispatcher.report.flow.files import written
     from dispatcher.report.flow.model import Fold
     from dispatcher.view.statusview import statuses
     from toolkit.wire import packets
@@ -338,6 +339,10 @@ def made(data: bytes, parts: Sequence[str]) -> str:
     return "".join(parts[part % len(parts)] * (1 + times) for part, times in pairs)[:1_000_000]
 
 
+def devices_of(roles: Sequence[Role]) -> list[tuple[str, Role]]:
+    return [(f"{role.name}-{number + 1}", role) for role in roles for number in range(role.count)]
+
+
 def scripts(data: bytes) -> None:
     """Scripts of definitions, planned for two roles: any shell text."""
     half = len(data) // 2
@@ -346,10 +351,9 @@ def scripts(data: bytes) -> None:
     for number, text in enumerate(texts):
         definition = Definition("x", place, steps=(Step(text, place),))
         roles.append(Role(f"r{number}", 2, place, (TestAction(place, definitions=(definition,)),)))
-    devices = [(f"{role.name}-{number}", role) for role in roles for number in range(2)]
-    expected = expect(programs(devices, lambda _: lambda path: ScriptFile(path, texts[0][:5000])))
+    expected = expect(programs(devices_of(roles), lambda _: lambda path: ScriptFile(path, texts[0][:5000])))
     findings(expected)
-    written_table(expected_table(expected, "device"), "text")
+    table.text(expected_table(expected, "device"), 120)
 
 
 def jobs(data: bytes) -> None:
@@ -359,7 +363,7 @@ def jobs(data: bytes) -> None:
     try:
         job = read_job(path, Repositories())
         if sum(role.count for role in job.roles) <= 1000:
-            findings(expect(programs(devices_of(job), lambda _: lambda _: None)))
+            findings(expect(programs(devices_of(job.roles), lambda _: lambda _: None)))
     except (SetupError, UsageError):
         pass
     finally:

@@ -44,8 +44,8 @@ Options:
                             a hard link, or with -s a symbolic one. Into an
                             image (.../usr/bin) the box is copied, too, if it
                             is not in there
-  -e FILE, -c TEXT          be the shell, as LAVA's runner starts it (SHELL=.../lavabox):
-                            FILE is a run.sh of LAVA's
+  -e FILE, -c TEXT          act as the shell with which LAVA's runner starts its run.sh
+                            (SHELL=.../lavabox)
   -h, --help, --version
 
 Commands (COMMAND --help says more):
@@ -68,13 +68,13 @@ Commands (COMMAND --help says more):
   lava-self                      print the name of this device
   lava-send                      send a message to the group
   lava-start-vms                 (old) send lava_vm_start
-  lava-sync                      wait until all, those of a role, or so many devices have come to the same point
+  lava-sync                      wait until all devices, those of a role, or any N have come to the same point
   lava-target-ip                 print the IP address of this device
   lava-target-mac                print the MAC address of this device
   lava-target-storage            print the storage devices that a test may write to
   lava-test-case                 run a test and record its result, or record a known one
   lava-test-case-attach          (old) keep a file with the results of a test case
-  lava-test-case-metadata        (gone)
+  lava-test-case-metadata        (gone) refused, as LAVA no longer has it
   lava-test-event                note in the dispatcher's log that something has happened
   lava-test-feedback             ask the dispatcher to look at another console
   lava-test-raise                say that the test run cannot go on
@@ -84,9 +84,9 @@ Commands (COMMAND --help says more):
   lava-test-set                  put the test cases that follow into a named set
   lava-test-shell                run a program with a folder for its results
   lava-unlock                    give a lock back
-  lava-vland-names               (gone)
-  lava-vland-self                (gone)
-  lava-vland-tags                (gone)
+  lava-vland-names               (gone) refused, as LAVA no longer has it
+  lava-vland-self                (gone) refused, as LAVA no longer has it
+  lava-vland-tags                (gone) refused, as LAVA no longer has it
   lava-wait                      wait until any other device has sent a message, or one of several
   lava-wait-all                  wait until all others, those of a role, or some by name, have sent a message
   lava-wait-for-vms              (old) send and wait for lava_vm_stop

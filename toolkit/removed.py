@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Commands that LAVA has no more, and that old test definitions still call."""
+"""Commands that LAVA no longer has, and that old test definitions still call."""
 
 from .wire.vocabulary import NO, CommandError
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 USAGE = """\
 usage: {command}
 
-LAVA has this command no more. It is here for test definitions that call it, and says:
+LAVA no longer has this command. It is here for test definitions that call it, and says:
   {sentence}
 
 Options:

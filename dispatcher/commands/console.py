@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dispatcher.commands.ctl import add_control
 from dispatcher.errors import SetupError, UsageError
 from dispatcher.lab.control import connect
+from dispatcher.view.interactive.escapekeys import EscapeKeys
 
 SUMMARY = "look at a device of a lab, and type to it"
 
@@ -23,7 +24,7 @@ device. Its commands are answered meanwhile; their frames are not shown.
 """
 
 EPILOGUE = """\
-keys: the escape key, then q to leave; twice to type it to the device.
+keys: the escape key and q: leave; the escape key twice: type it to the device.
 
 exit status: 0 when left; 1 when there is no such device, or the lab ends; 2 usage.
 
@@ -37,7 +38,7 @@ _READ_SIZE = 65536
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     add_control(parser)
-    parser.add_argument("device", help="the name of the device")
+    parser.add_argument("device", metavar="DEVICE", help="the name of the device")
     parser.add_argument("--read-only", action="store_true", help="only look")
     parser.add_argument(
         "--escape", metavar="KEY", default="^]", help="the escape key, as ^] or ^A (default: %(default)s)"
@@ -65,27 +66,19 @@ class Keys:
     """
 
     def __init__(self, escape: int) -> None:
-        self._escape = escape
-        self._escaped = False
+        self._keys = EscapeKeys(escape)
         self.left = False  # whether the person has left
 
     def receive_keys(self, data: bytes) -> bytes:
         """What is for the device."""
-        typed = bytearray()
-        for key in data:
-            if self.left:
+        typed = b""
+        for item in self._keys.receive(data):
+            if isinstance(item, bytes):
+                typed += item
+            elif item in b"qQ.":
+                self.left = True
                 break
-            if self._escaped:
-                self._escaped = False
-                if key == self._escape:
-                    typed.append(key)
-                elif key in b"qQ.":
-                    self.left = True
-            elif key == self._escape:
-                self._escaped = True
-            else:
-                typed.append(key)
-        return bytes(typed)
+        return typed
 
 
 def _key(text: str) -> int:

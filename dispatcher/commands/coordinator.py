@@ -12,10 +12,11 @@ from dispatcher.errors import SetupError, UsageError
 from dispatcher.files import told
 from dispatcher.group.wording import counted
 from dispatcher.host import groupoptions
-from dispatcher.host.deadwatch import quiet_watch
+from dispatcher.host.deadwatch import QuietWatch
 from dispatcher.host.groups import GroupLogs, Groups
 from dispatcher.host.groupserver import GroupServer
-from dispatcher.host.lavaserver import LavaServer, parse_address
+from dispatcher.host.lavaserver import LavaServer
+from dispatcher.host.listening import parse_address
 from dispatcher.host.options import add_fail_dead_ends, add_grace, check_fail_dead_ends
 from dispatcher.host.remotewire import CONTROL_SUFFIX, DEFAULT_SOCKET
 from dispatcher.host.service import allow_descriptors, stop_event, tell
@@ -25,9 +26,10 @@ from dispatcher.lab.control import ControlServer
 SUMMARY = "keep the groups of a LAVA worker, in place of lava-coordinator"
 
 DESCRIPTION = """\
-Keep groups of devices, for consoles that other processes of this machine read (lavabox
-hook), and for LAVA's own dispatchers, which ask by LAVA's coordinator protocol. Both are in
-the same groups. It takes the place of the lava-coordinator daemon; LAVA is not changed.
+Keep the groups of devices whose consoles other processes of this machine read (`lavabox
+hook`), and of LAVA's own dispatchers, which speak LAVA's coordinator protocol. A group may
+have devices of both kinds. It takes the place of the lava-coordinator daemon; LAVA is not
+changed.
 """
 
 EPILOGUE = """\
@@ -58,7 +60,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--control",
         metavar="PATH",
-        help="where `lavabox status` comes to (default: that of --socket with .control behind it)",
+        help="the control socket, for `lavabox status` (default: the path of --socket with .control appended)",
     )
     parser.add_argument(
         "--lava",
@@ -101,15 +103,21 @@ def run(arguments: argparse.Namespace) -> int:
     except OSError as error:
         raise SetupError(f"--group-log: {told(error)}") from error
     allow_descriptors()
-    watch = quiet_watch(arguments.grace, arguments.fail_dead_ends, logs.shared)
+    groups = Groups(
+        logs,
+        tell,
+        watch=lambda engine, unseen: QuietWatch(
+            engine, arguments.grace, unseen, fails=arguments.fail_dead_ends, shared=logs.shared
+        ),
+    )
     control = arguments.control or f"{arguments.socket}{CONTROL_SUFFIX}"
-    asyncio.run(_serve(arguments.socket, mode, control, address, Groups(logs, tell, watch=watch)))
+    asyncio.run(_serve(arguments.socket, mode, control, address, groups))
     return 0
 
 
 async def _serve(path: str, mode: int, control: str, address: tuple[str, int] | None, groups: Groups) -> None:
     stop = stop_event()
-    lava = None if address is None else LavaServer(groups, tell)
+    lava = LavaServer(groups, tell)
     server = GroupServer(groups, tell)
     started = time.time()
 
@@ -121,17 +129,16 @@ async def _serve(path: str, mode: int, control: str, address: tuple[str, int] | 
     await groups.open()
     try:
         await control_server.open(control)
-        if lava is not None and address is not None:
+        if address is not None:
             port = await lava.open(*address)
             tell(f"LAVA's dispatchers connect to {address[0]} port {port}")
         await server.open(path, mode)
-        tell(f"hooks connect to {path}; {counted(len(groups.groups), 'group')} of before")
+        tell(f"hooks connect to {path}; {counted(len(groups.groups), 'group')} restored")
         notify("READY=1")
         await groups.tidy_up_until(stop)
         notify("STOPPING=1")
     finally:
         control_server.close()
         await server.close()
-        if lava is not None:
-            await lava.close()
+        await lava.close()
         await groups.close()

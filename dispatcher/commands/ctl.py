@@ -31,9 +31,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     add_control(parser)
     parser.add_argument("action", choices=list(_ACTIONS), help="what to do")
-    parser.add_argument("name", nargs="?", help="the device, or the group of end-group")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="the device, or the group of end-group")
     parser.add_argument(
-        "settings", nargs="*", metavar="KEY=VALUE", help="of a device that is added, as in the file"
+        "settings", nargs="*", metavar="KEY=VALUE", help="settings of a device that is added, as in the file"
     )
 
 

@@ -23,7 +23,7 @@ SUMMARY = "draw what the devices of a group did, and whom each waited for"
 DESCRIPTION = """\
 Draw the flow table of a group from the log that `--group-log FILE` of `lavabox sim` or
 `lavabox serve` wrote: a column for each device or role, the calls in the order in which they
-were made, blank cells where a device was blocked. As HTML it has a time line to scale, too.
+were made, blank cells where a device was blocked. As HTML it has a time line, too.
 
 With --plan: draw the table that is expected of a job, and say what is wrong with its calls,
 from its files alone. Nothing is run.
@@ -40,7 +40,7 @@ examples:
   lavabox flow nats://nats1,nats2,nats3/farm/kernel-7
   lavabox flow group.log --format markdown --by device
   lavabox flow --plan JOB.yaml --repo https://example.org/tests.git=./tests
-  lavabox flow --plan --role server=./run-server.sh --role client*2=./run-client.sh
+  lavabox flow --plan --role server=./run-server.sh --role 'client*2=./run-client.sh'
 """
 
 

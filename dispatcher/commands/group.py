@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 SUMMARY = "list and remove the groups of a lab whose dispatchers share a log"
 
 DESCRIPTION = """\
-List the groups that the servers of a lab hold, or remove some. A group that ends,
-when all its declared devices have come and left, gets an event that says so, and stays to
-be looked at until it is removed here, or by a dispatcher of the lab (--purge-after).
+List the groups that are on the servers of a lab, or remove some. A group ends when all its
+declared devices have come and left. It is kept, to be looked at, until it is removed by this
+command, or by a dispatcher of the lab (--purge-after).
 """
 
 EPILOGUE = """\
@@ -44,7 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--ended-for",
         metavar="AGE",
         type=duration,
-        help="remove all groups that have ended, and in which nothing has happened for so long, as in 30d, 12h, 90m",
+        help="remove all groups that have ended, and in which nothing has happened for this time, as in 30d, 12h, 90m",
     )
     parser.add_argument(
         "--force",

@@ -12,8 +12,6 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
 
 from dispatcher.consoles import Console
 from dispatcher.consoles.opening import open_console
@@ -24,8 +22,6 @@ from dispatcher.errors import SetupError, UsageError
 from dispatcher.group.configuration import Configuration
 from dispatcher.group.events import Founded
 from dispatcher.grouplog import GroupLog, GroupLogError
-from dispatcher.grouplog.file import FileGroupLog
-from dispatcher.grouplog.memory import MemoryGroupLog
 from dispatcher.host import groupoptions, ownterminal
 from dispatcher.host.attachment import Membership
 from dispatcher.host.deadwatch import QuietWatch
@@ -43,13 +39,13 @@ from dispatcher.names import check_name
 SUMMARY = "stand between a console and the program that drives it, such as LAVA's dispatcher"
 
 DESCRIPTION = """\
-Run the command that reaches a console, and be that command to whoever has started this:
-bytes go both ways unchanged and at once, and so do the window size, signals, the end of
-file and the exit status. Only the frames of the lava-* commands on the device are taken
-out, and answered.
+Run the command that reaches a console, and behave like that command to the program that
+starts the hook: bytes go both ways unchanged and at once, and so do the window size,
+signals, the end of file and the exit status. Only the frames of the lava-* commands on the
+device are taken out, and answered.
 
-Under LAVA, what the device reports comes out as the text signals that LAVA reads, and who
-the device is is read from LAVA's job.
+Under LAVA, what the device reports comes out as the text signals that LAVA reads; the name,
+role and group of the device are those of LAVA's job.
 """
 
 EPILOGUE = """\
@@ -72,34 +68,34 @@ _LAVA, _ALONE = "lava", "none"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("words", metavar="COMMAND", nargs="*", help="what reaches the console; behind --")
+    parser.add_argument("words", metavar="COMMAND", nargs="*", help="what reaches the console; after --")
     parser.add_argument(
         "--serial",
         metavar="URL",
-        help="open a port instead: what pyserial takes, as /dev/ttyUSB0 or socket://HOST:PORT",
+        help="open a port instead: what pyserial opens, such as /dev/ttyUSB0 or socket://HOST:PORT",
     )
     parser.add_argument(
         "--speed", metavar="BAUD", type=int, default=115200, help="of a serial port (default: %(default)s)"
     )
     parser.add_argument(
-        "--name", help="of the device in its group (default: the id of LAVA's job; else 'device')"
+        "--name", help="the device's name in its group (default: the id of LAVA's job; else 'device')"
     )
-    parser.add_argument("--role", help="of the device (default: as LAVA's job says; else 'device')")
+    parser.add_argument("--role", help="the device's role (default: that of LAVA's job; else 'device')")
     parser.add_argument(
-        "--group", help="the name of the group (default: as LAVA's job says; else the device's name)"
+        "--group", help="the name of the group (default: that of LAVA's job; else the device's name)"
     )
     parser.add_argument(
         "--coordinator",
         metavar="SOCKET",
-        help="let the group be in the `lavabox coordinator` that listens there; 'lava': hand multi-device commands on "
-        f"to LAVA itself; 'none': the device is alone (default: in a multi-node job of LAVA {DEFAULT_SOCKET}, if that "
-        "is there and LAVA's coordinator is on this machine, else 'lava'; without such a job 'none')",
+        help="who answers multi-device commands: the `lavabox coordinator` that listens on this socket; 'lava': LAVA "
+        f"itself; 'none': the device is alone (default: in a MultiNode job of LAVA {DEFAULT_SOCKET}, if it exists "
+        "and LAVA's coordinator is on this machine, else 'lava'; without such a job 'none')",
     )
     parser.add_argument(
         "--group-log",
         metavar="PLACE",
-        help="where what happens in the group is written, not with --coordinator: a file, which gets a line of JSON for "
-        "each event; or nats://HOST,HOST/LAB, servers that dispatchers on several hosts share",
+        help="where the events of the group are written, not with --coordinator: a file, a line of JSON for each event; "
+        "or nats://HOST,HOST/LAB, servers that dispatchers on several hosts share",
     )
     groupoptions.add_server_arguments(parser)
     groupoptions.add_members_arguments(parser)
@@ -112,30 +108,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who the device is, and whose console it has."""
-
-    name: str
-    role: str
-    group: str
-    console: str
-    job: str
-    size: int | None
-
-
-def identity(arguments: argparse.Namespace, job: LavaJob | None) -> Identity:
-    """What the options say, else LAVA's job, else that it is alone. Raises UsageError."""
+def card(arguments: argparse.Namespace, job: LavaJob | None) -> Card:
+    """Who the device is: what the options say, else LAVA's job, else that it is alone. Raises UsageError."""
     name = check_name("device", arguments.name or (job.job_id if job else "device"))
     role = check_name("role", arguments.role or (job.role if job else NO_ROLE))
     group = arguments.group or (job.group if job else None) or name
-    return Identity(
+    return Card(
+        group,
         name,
         role,
-        group,
-        job.hostname if job else name,
-        job.job_id if job else f"process {os.getpid()}",
-        job.size if job and job.group and not arguments.group else None,
+        console=job.hostname if job else name,
+        job=job.job_id if job else f"process {os.getpid()}",
+        size=job.size if job and job.group and not arguments.group else None,
     )
 
 
@@ -153,18 +137,18 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     if bool(arguments.words) == bool(arguments.serial):
-        raise UsageError("give a command that reaches the console behind --, or a port with --serial")
+        raise UsageError("give a command that reaches the console after --, or a port with --serial")
     if arguments.coordinator not in (None, _ALONE):
         for option in ("group_log", "members", "group_size"):
             if getattr(arguments, option) is not None:
                 raise UsageError(f"--{option.replace('_', '-')}: the coordinator keeps the log of the group")
     job = find_job(os.getppid(), os.environ)
-    who = identity(arguments, job)
+    who = card(arguments, job)
     coordinator = _coordinator(arguments, job)
-    log = _log(arguments, who)
+    log = groupoptions.group_log(arguments, who.group)
     founded = groupoptions.founding(arguments)
     if groupoptions.is_shared(arguments) and founded.members is None and founded.size is None:
-        founded = replace(founded, size=who.size)
+        founded = Founded(founded.time, founded.identity, size=who.size)
     if arguments.words:
         status = _missing(arguments.words[0])
         if status:
@@ -185,7 +169,7 @@ def _coordinator(arguments: argparse.Namespace, job: LavaJob | None) -> str:
     given: str | None = arguments.coordinator
     multinode = job is not None and job.group is not None
     if given == _LAVA and not multinode:
-        raise UsageError("--coordinator lava: this was not started by a multi-node job of LAVA")
+        raise UsageError("--coordinator lava: this was not started by a MultiNode job of LAVA")
     if given is not None:
         return given
     if not multinode or arguments.group is not None or arguments.group_log is not None:
@@ -209,18 +193,9 @@ def _console(arguments: argparse.Namespace) -> Console:
     )
 
 
-def _log(arguments: argparse.Namespace, who: Identity) -> GroupLog:
-    """The log of the device's group, where no coordinator has it. Raises UsageError."""
-    if groupoptions.is_shared(arguments):
-        credentials, after = arguments.group_log_credentials, arguments.purge_after
-        return groupoptions.shared_logs(arguments.group_log, credentials, after)(who.group)
-    groupoptions.check_no_servers(arguments)
-    return MemoryGroupLog() if arguments.group_log is None else FileGroupLog(Path(arguments.group_log))
-
-
 async def _hook(
     arguments: argparse.Namespace,
-    who: Identity,
+    who: Card,
     console: Console,
     coordinator: str,
     job: LavaJob | None,
@@ -234,7 +209,7 @@ async def _hook(
     async with _group(arguments, who, coordinator, job, teller, log, founded) as group:
         try:
             hook = Hook(
-                who.name,
+                who.device,
                 who.role,
                 console,
                 group,
@@ -251,7 +226,7 @@ async def _hook(
 @contextlib.asynccontextmanager
 async def _group(
     arguments: argparse.Namespace,
-    who: Identity,
+    who: Card,
     coordinator: str,
     job: LavaJob | None,
     teller: "_Teller",
@@ -260,10 +235,7 @@ async def _group(
 ) -> AsyncIterator[Membership]:
     """The group of the device, as long as the block lasts."""
     if coordinator not in (_LAVA, _ALONE):
-        card = Card(who.group, who.name, who.role, who.console, who.job, who.size)
-        remote = (RemoteGroup if job is None else _LastingRemote)(
-            coordinator, card, os.urandom(8), teller.say
-        )
+        remote = (RemoteGroup if job is None else _LastingRemote)(coordinator, who, os.urandom(8), teller.say)
         await remote.open()
         try:
             yield remote
@@ -272,14 +244,14 @@ async def _group(
         return
     engine = Engine(os.urandom(8), time.time() - time.monotonic(), Configuration())
     watch = None
-    if groupoptions.is_shared(arguments) and arguments.grace:
+    if groupoptions.is_shared(arguments):
         watch = QuietWatch(engine, arguments.grace, fails=False, shared=True)
     observer = WatchedGroup(engine, watch, lambda device, sentence: teller.say(sentence))
     group = observer.group = (Group if job is None else _Lasting)(engine, log, observer, [])
     await group.open(founded)
     try:
         if coordinator == _LAVA and job is not None:
-            with contextlib.closing(LavaGroup(job, group, who.name, teller.print_line)) as handed_on:
+            with contextlib.closing(LavaGroup(job, group, who.device, teller.print_line)) as handed_on:
                 yield handed_on
         else:
             yield group

@@ -59,7 +59,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--http",
         metavar="HOST:PORT",
-        help="with LAB.toml: show the lab on a page there, and its figures on /metrics",
+        help="with LAB.toml: serve a web page of the lab there, and metrics for Prometheus at /metrics",
     )
     parser.add_argument(
         "--console",
@@ -70,14 +70,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="a device, its role, and how to reach its console; give it once for each device",
     )
     parser.add_argument(
-        "--speed", metavar="BAUD", type=int, default=115200, help="of serial ports (default: %(default)s)"
+        "--speed",
+        metavar="BAUD",
+        type=int,
+        default=115200,
+        help="the speed of serial ports (default: %(default)s)",
     )
     add_grace(parser)
     parser.add_argument(
         "--timeout",
         metavar="TIME",
         type=positive_duration,
-        help=f"with --console: end it after so long: {HOW_TO_WRITE}",
+        help=f"with --console: end it after this time: {HOW_TO_WRITE}",
     )
     add_fail_dead_ends(parser)
     add_arguments(parser)
@@ -90,6 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise UsageError("give LAB.toml or --console, not both")
         if arguments.timeout is not None:
             raise UsageError("--timeout ends what --console serves; a lab is served until it is interrupted")
+        _check_no_others(arguments)
         from dispatcher.lab.run import run_lab
 
         return run_lab(arguments.lab, arguments.http)
@@ -97,7 +102,6 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--http needs a lab; name its file, LAB.toml")
     if arguments.speed <= 0:
         raise UsageError(f"--speed {arguments.speed}: the speed must be more than 0")
-    grace = arguments.grace
     check_fail_dead_ends(arguments)
     devices = parse_consoles(arguments.consoles, arguments.speed)
     shared = groupoptions.is_shared(arguments)
@@ -107,8 +111,8 @@ def run(arguments: argparse.Namespace) -> int:
         [f"serving {counted(len(devices), 'console')}; Ctrl-C ends it"],
         must_end=False,
         timeout=arguments.timeout,
-        watch=lambda engine: (
-            QuietWatch(engine, grace, fails=arguments.fail_dead_ends, shared=shared) if grace else None
+        watch=lambda engine: QuietWatch(
+            engine, arguments.grace, fails=arguments.fail_dead_ends, shared=shared
         ),
     )
     return 0 if status in (128 + signal.SIGINT, 128 + signal.SIGTERM) else status
@@ -138,3 +142,14 @@ def parse_consoles(texts: Iterable[str], speed: int) -> list[Device]:
         raise UsageError("there is no console; give at least one --console NAME:ROLE=URL")
     check_no_duplicates([device.name for device in devices])
     return devices
+
+
+def _check_no_others(arguments: argparse.Namespace) -> None:
+    """Raises UsageError for an option that means nothing where a lab is served."""
+    parser = argparse.ArgumentParser()
+    configure(parser)
+    for name, default in vars(parser.parse_args([])).items():
+        if name not in ("lab", "http") and getattr(arguments, name) != default:
+            raise UsageError(
+                f"--{name.replace('_', '-')} goes with --console; a lab has its settings in its file"
+            )

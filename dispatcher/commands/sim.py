@@ -37,8 +37,8 @@ SUMMARY = "run a multi-device test on simulated devices"
 DESCRIPTION = """\
 Run a multi-device test on this machine. Each device is a shell on a pty of its own, its
 console, with the lava-* commands in its PATH. A command that begins with the name of a
-script runs in the folder of that script. FILE is a job of LAVA, which says itself what
-devices there are and what they do; or a test definition, for the roles without a command.
+script runs in the folder of that script. FILE is a LAVA job, which says what devices there
+are and what they do; or a test definition, which the roles without a command run.
 """
 
 EPILOGUE = """\
@@ -48,13 +48,13 @@ it timed out, or the run could not begin; 2 usage, or the job can't be read; 130
 interrupted.
 
 examples:
-  lavabox sim --role server=./run-server.sh --role client*2=./run-client.sh
+  lavabox sim --role server=./run-server.sh --role 'client*2=./run-client.sh'
   lavabox sim --device panda01:client='lava-sync start; echo hello' --device hb01:server='lava-sync start'
   lavabox sim job.yaml --repo https://example.org/tests.git=../tests
-  lavabox sim ping.yaml --role client*2 --param COUNT=3 --role server='lava-wait done'
+  lavabox sim ping.yaml --role 'client*2' --param COUNT=3 --role server='lava-wait done'
   lavabox sim --isolate --role 'a*2=lava-network broadcast eth0; lava-network collect; lava-network hosts /etc/hosts'
   lavabox sim --interactive --role a --role b
-  lavabox sim --baud 9600 --timeout 60 --log-dir logs --role peer*4=./run-peer.sh
+  lavabox sim --baud 9600 --timeout 60 --log-dir logs --role 'peer*4=./run-peer.sh'
 """
 
 # Characters that mean something in PATH, or among the options of an overlay.
@@ -101,7 +101,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--timeout",
         metavar="TIME",
         type=positive_duration,
-        help=f"end the whole run after so long: {HOW_TO_WRITE}",
+        help=f"end the whole run after this time: {HOW_TO_WRITE}",
     )
     parser.add_argument(
         "--fail-fast", action="store_true", help="end the run as soon as a result or a device has failed"
@@ -118,7 +118,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", metavar="N", type=int, help="make random choices the same in every run")
     parser.add_argument(
-        "--box", metavar="FILE", type=Path, help="the zipapp for the devices (default: built anew)"
+        "--box", metavar="FILE", type=Path, help="the box for the devices (default: a new one is built)"
     )
     parser.add_argument(
         "--setup",
@@ -154,8 +154,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="",
         help="open a shell on DEVICE (default: the first one without a command) for you to type to; devices "
-        "without a command, as in --role a, get one too. With tmux each device has a window, else a key leads "
-        "from one to the next",
+        "without a command, as in --role a, get one too. With tmux each device has a window; without it, a key "
+        "switches to the next device",
     )
     add_arguments(parser)
 

@@ -23,9 +23,9 @@ from dispatcher.lab.control import call
 SUMMARY = "show a lab that is being served, or a group that several hosts share"
 
 DESCRIPTION = """\
-Show the devices of `lavabox serve LAB.toml`, how their consoles are, and who waits for whom
-and since when; then the groups. Of `lavabox coordinator` it shows the same, without consoles, where
---control names its control socket, or no lab is served on this machine.
+Show the devices of `lavabox serve LAB.toml`, the state of their consoles, and who waits for whom
+and since when; then the groups. If --control names the control socket of `lavabox coordinator`, or no
+lab is served on this machine, show the same of the coordinator, without consoles.
 
 With nats://HOST,HOST/LAB/GROUP: show the devices of this group, on whichever hosts they are,
 what each does and for whom it waits, and the results so far.

@@ -28,9 +28,10 @@ _DRAIN_LIMIT = 1024 * 1024
 class Settings:
     """How a pty begins.
 
-    :param echo: whether with echo, as every terminal does. Its other modes are those of every terminal, too, if
-        `modes` does not say otherwise.
-    :param modes: as from `termios.tcgetattr`.
+    :param echo: whether the pty echoes what is typed. If not, it begins with echo all the same, as a program such
+        as ssh hands its modes on to the device; that is turned off before anything is typed, if the command
+        has not done so until then, as those do.
+    :param modes: as from `termios.tcgetattr`; None: those of every terminal.
     :param raw: whether in raw mode: bytes go through as they are.
     :param baud: both directions take the time of a serial line of this speed; None: as fast as it goes.
     """
@@ -60,6 +61,7 @@ class PseudoTerminal:
         self._type_timer: asyncio.TimerHandle | None = None
         self._paused = False
         self._refused = False  # a `write` was, since when not all was written
+        self._to_silence = not settings.echo  # once something is typed
 
     def open(self, listener: Listener) -> None:
         """Make it. Raises OSError; call `close` then, too. Nothing is received before `listen`."""
@@ -114,8 +116,6 @@ class PseudoTerminal:
         modes = termios.tcgetattr(slave) if settings.modes is None else list(settings.modes)
         if self._size is not None:
             termios.tcsetwinsize(slave, self._size)
-        if not settings.echo:
-            modes[3] &= ~termios.ECHO
         if settings.baud is not None:
             modes[4] = modes[5] = _speed_constant(settings.baud)
         termios.tcsetattr(slave, termios.TCSANOW, modes)
@@ -239,6 +239,8 @@ class PseudoTerminal:
 
     def _type_some(self, limit: int) -> int:
         assert self._master is not None
+        if self._to_silence:
+            self._silence()
         try:
             count = os.write(self._master, self._to_type[:limit])
         except BlockingIOError:
@@ -251,6 +253,17 @@ class PseudoTerminal:
             self._refused = False
             self._loop.call_soon(self._listener.drained)
         return count
+
+    def _silence(self) -> None:
+        """Turn the echo off, or leave it to the command if that has done so."""
+        modes = termios.tcgetattr(self.slave)
+        if modes[3] & termios.ECHO:
+            modes[3] &= ~termios.ECHO
+            termios.tcsetattr(self.slave, termios.TCSANOW, modes)
+            self._to_silence = False
+        else:
+            # In canonical mode it asks for a password, and sets other modes afterwards.
+            self._to_silence = bool(modes[3] & termios.ICANON)
 
 
 def _speed_constant(baud: int) -> int:

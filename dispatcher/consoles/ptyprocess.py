@@ -58,9 +58,8 @@ class PtyProcess:
             console, ends in whatever way.
         """
         self.address = address
-        self.mark = mark or secrets.token_hex(
-            8
-        )  # what its processes have as MARK_VARIABLE in their environment
+        # What its processes have as MARK_VARIABLE in their environment.
+        self.mark = mark or secrets.token_hex(8)
         self._argv = list(argv)
         self._directory = directory
         self._environment = dict(os.environ if environment is None else environment)
@@ -155,22 +154,28 @@ class PtyProcess:
         await self._winding_up
 
     async def _wind_up(self, report: bool) -> None:
+        if not self._exited.is_set():
+            await self._ask_to_end()
+        status = await self._kill()
+        if report:
+            self._finish(ending_in_words(status), status)
+        else:
+            self._release()
+
+    async def _kill(self) -> int:
+        """End the process and all that belongs to it, and receive what they have written; returns its status."""
         process = self._process
         assert process is not None
-        if not self._exited.is_set():
-            await self._ask_to_end(process.pid)
-        status = await self._kill(process)
-        self._release()
-        if report:
-            self._loop.call_soon(self._listener.ended, ending_in_words(status), status)
-
-    async def _kill(self, process: "subprocess.Popen[bytes]") -> int:
-        """End the process and all that belongs to it, and receive what they have written; returns its status."""
         # The process is not reaped before: until then nothing else can have its process id.
         await kill_all(lambda processes: processes.marked(self.mark, process.pid))
         status = await self._reap(process)
         self._terminal.drain()
         return status
+
+    def _finish(self, reason: str, status: int) -> None:
+        """Let go of the terminal, and tell the listener."""
+        self._release()
+        self._loop.call_soon(self._listener.ended, reason, status)
 
     def _start_task(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         """Begin what nobody waits for: what goes wrong there is to be heard of all the same."""
@@ -197,9 +202,7 @@ class PtyProcess:
         return b""
 
     async def _start_again(self) -> None:
-        process = self._process
-        assert process is not None
-        await self._kill(process)
+        await self._kill()
         # As after every start.
         self._terminal.reset()
         self._listener.received(self._between())
@@ -207,17 +210,15 @@ class PtyProcess:
         try:
             self._begin()
         except OSError as error:
-            self._release()
-            self._loop.call_soon(self._listener.ended, f"could not be started again: {error}", 1)
+            self._finish(f"could not be started again: {error}", 1)
 
     async def _end_for(self, reason: str) -> None:
-        process = self._process
-        assert process is not None
-        await self._kill(process)
-        self._release()
-        self._loop.call_soon(self._listener.ended, reason, 1)
+        await self._kill()
+        self._finish(reason, 1)
 
-    async def _ask_to_end(self, group: int) -> None:
+    async def _ask_to_end(self) -> None:
+        assert self._process is not None
+        group = self._process.pid
         # The processes of a starter only wait for the others.
         pids = [] if self._starter is None else (await look()).marked(self.mark, None, outside=group)
         # A stopped process would not notice without SIGCONT.
@@ -252,7 +253,7 @@ def command_console(address: str) -> PtyProcess:
     """The console that the command in `exec:COMMAND` reaches. Raises ConsoleError if there is none.
 
     Its terminal has normal modes, which a program such as ssh hands on to the device before it sets those
-    that it needs itself; but no echo, as nobody looks at it.
+    that it needs itself. Of one that sets none it does not echo what is typed, as the device does that.
     """
     command = address.removeprefix("exec:")
     if not command.strip():

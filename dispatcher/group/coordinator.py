@@ -35,12 +35,13 @@ message that the device has sent, so there are no more of these than it has sent
 the first devices that lack, and counts the others.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from enum import Enum
 from functools import lru_cache
 from itertools import islice
 from typing import Any, NamedTuple, assert_never
+
+import msgspec
 
 from dispatcher.group.events import (
     Ended,
@@ -72,8 +73,8 @@ MAX_LOOKED_AT = 256
 _MAX_ASKED = 3
 _MAX_PAIRS = 64
 
-# Events of devices that must have joined. A tuple: to make a union of them takes longer than to look.
-_OF_MEMBERS = (Waiting, Sent, Reported, Taken, Unlocked, Lost, Left)
+# Events of devices that must have joined.
+_OF_MEMBERS = frozenset((Waiting, Sent, Reported, Taken, Unlocked, Lost, Left))
 # What a wait needs: which devices, and how often each must have sent.
 _Need = tuple[Whom, int]
 # Needs without such a number. lava-wait: any message of any other device; lava-wait --next: a new one of any
@@ -140,13 +141,13 @@ def _same(*values: Any) -> Any:
     return values
 
 
-@dataclass(slots=True)
-class _Waits:
+# There are very many of these. (A Struct is made in a third of the time that a dataclass takes.)
+class _Waits(msgspec.Struct, eq=False):
     """The open waits for one message id."""
 
-    by_need: dict[_Need, dict[bytes, "_Wait"]] = field(default_factory=dict)  # by request
-    by_lack: dict[str, dict[bytes, "_Wait"]] = field(default_factory=dict)  # those by name, by whom they lack
-    nexts: dict[str, dict[bytes, "_Wait"]] = field(default_factory=dict)  # lava-wait --next, by who waits
+    by_need: dict[_Need, dict[bytes, "_Wait"]] = {}  # by request
+    by_lack: dict[str, dict[bytes, "_Wait"]] = {}  # those by name, by whom they lack
+    nexts: dict[str, dict[bytes, "_Wait"]] = {}  # lava-wait --next, by who waits
 
     def __bool__(self) -> bool:
         return bool(self.by_need or self.by_lack or self.nexts)
@@ -174,30 +175,28 @@ class _Values:
             self.values[device, key] = value
 
 
-class _Message:
+class _Message(msgspec.Struct, eq=False):
     """All that is known about one message id.
 
     There may be a hundred thousand, most of which nobody asks for again: so what is seldom needed is made
     when it is asked for.
     """
 
-    __slots__ = ("all", "awaited", "first", "lent", "looked", "met", "passed", "times", "values", "waits")
-
-    def __init__(self) -> None:
-        self.awaited = False  # whether anybody ever waited for it
-        self.times: dict[str, tuple[int, int]] = {}  # by device: how often it has sent it; those by lava-sync
-        # How many devices have done what is needed; counted once it is awaited.
-        self.met: dict[_Need, int] = {}
-        # Who has sent, and what, in turns; None: by a lava-sync.
-        self.all: list[Any] = []
-        self.first: tuple[Any, ...] = ()  # the number of its first message, and who sent it; that of another
-        self.waits: _Waits | None = None
-        self.values: _Values | None = None
-        # For lava-wait --next: by device the places in `all` that are passed; devices with one that is not taken.
-        self.passed: dict[str, int] | None = None
-        self.lent: set[str] | None = None
-        # Of the devices that have left, in that order: how many at the beginning are known to have done what is needed.
-        self.looked: dict[_Need, int] | None = None
+    awaited: bool = False  # whether anybody ever waited for it
+    times: dict[str, tuple[int, int]] = {}  # by device: how often it has sent it; those by lava-sync
+    # How many devices have sent it once, how many twice, ...; counted once somebody waits for all or for a
+    # number of them, and by role once somebody waits for those of a role.
+    met: list[int] | None = None
+    met_by_role: dict[str, list[int]] | None = None
+    all: list[Any] = []  # who has sent, and what, in turns; None: by a lava-sync
+    first: tuple[Any, ...] = ()  # the number of its first message, and who sent it; that of another
+    waits: _Waits | None = None
+    values: _Values | None = None
+    # For lava-wait --next: by device the places in `all` that are passed; devices with one that is not taken.
+    passed: dict[str, int] | None = None
+    lent: set[str] | None = None
+    # Of the devices that have left, in that order: how many at the beginning are known to have done what is needed.
+    looked: dict[_Need, int] | None = None
 
     def times_sent(self, device: str) -> int:
         return self.times.get(device, _NEVER)[0]
@@ -242,23 +241,13 @@ class _Lock:
     queue: dict[str, dict[bytes, "_Wait"]] = field(default_factory=dict)
 
 
-@dataclass(slots=True, eq=False)
-class _Wait:
+class _Wait(msgspec.Struct, eq=False):
     waiting: Waiting
     messages: tuple[_Message, ...]  # any of which will do; none of a lava-lock
     need: _Need
     number: int  # counts the waits of the group
     # Of one for devices by name: those that have still to send, its own perhaps among them.
     lacks: set[str] | frozenset[str] = frozenset()
-
-
-class _Stage(Enum):
-    """How far a group has come."""
-
-    OPEN = "it was not said who belongs to it, or how many"
-    GATHERING = "of those who were declared some have still to join"
-    COMPLETE = "all who were declared have joined"
-    ENDED = "all of them have left, and nobody joins it any more"
 
 
 class Coordinator:
@@ -273,13 +262,15 @@ class Coordinator:
         self._sizes: dict[str | None, int] = {None: 0}  # devices of each role; None: of the group
         self._messages: dict[bytes, _Message] = {}
         self._waits: dict[bytes, _Wait] = {}  # the open ones by request, in the order they began
-        # Every other identity that is known: how it ended, or just whose it is where that was well.
+        # All identities: how a request ended, or just whose it is where that was well, or where it is open.
         self._known: Identities[Outcome] = Identities()
         self._waits_so_far = 0
-        self._stage = _Stage.OPEN
+        self.declared = False  # whether it was said when the group began who belongs to it, or how many
+        self.complete = True  # whether all devices that were declared when the group began have joined
+        self.ended = False  # whether the group is over, and nobody joins it any more
         self._size = 0  # how many devices the group is to have, at least
         self._expected: set[str] = set()  # declared members that have still to join
-        self._joined: set[str] = set()
+        self._joined: dict[str, str] = {}  # by name the name, as it is kept for all that the device does
         self._unmet: set[tuple[bytes, str]] = set()  # ids and devices whose last sync of it was not fulfilled
         self._messages_so_far = 0
         self._locks: dict[bytes, _Lock] = {}  # by name; those that nobody ever had are not in it
@@ -294,17 +285,13 @@ class Coordinator:
         self._by_lack: dict[str, dict[bytes, _Wait]] = {}
         self._of_any: dict[bytes, _Wait] = {}
         self._of_whom: dict[Whom, dict[tuple[bytes, int], dict[bytes, _Wait]]] = {}
-        self.failed: dict[bytes, Waiting] = {}  # the waits that the newest event let fail, by request
+        # The waits that the newest event let fail, each with the reason, by request.
+        self.failed: dict[bytes, tuple[Waiting, str]] = {}
 
     @property
     def members(self) -> list[tuple[str, str]]:
         """(device, role) of all that ever joined, in the order they did."""
         return list(self._roles.items())
-
-    @property
-    def complete(self) -> bool:
-        """Whether all devices that were declared when the group began have joined."""
-        return self._stage is not _Stage.GATHERING
 
     @property
     def awaited(self) -> str:
@@ -313,16 +300,6 @@ class Coordinator:
             return ""
         missing = [name for name in self._roles if name in self._expected]
         return enumerated(missing) if missing else counted(self._size - len(self._joined), "more device")
-
-    @property
-    def declared(self) -> bool:
-        """Whether it was said when the group began who belongs to it, or how many."""
-        return self._stage is not _Stage.OPEN
-
-    @property
-    def ended(self) -> bool:
-        """Whether the group is over, and nobody joins it any more."""
-        return self._stage is _Stage.ENDED
 
     @property
     def abandoned(self) -> bool:
@@ -372,10 +349,12 @@ class Coordinator:
 
     def known(self, identity: bytes) -> bool:
         """Whether the log holds an event with this identity."""
-        return identity in self._waits or identity in self._known
+        return identity in self._known
 
     def outcome(self, request: bytes) -> Outcome | None:
         """How the request ended; None if it is still open or not known."""
+        if request in self._waits:
+            return None
         ended = self._known.get(request)
         return Outcome(request, ended, OK, "") if isinstance(ended, str) else ended
 
@@ -562,87 +541,86 @@ class Coordinator:
         wait and none of `lent`. Raises ValueError for an event of a device that never joined, or that joins a group that has
         ended, and for several ids of another wait than lava-wait; the state is then as before.
         """
-        return [] if self.known(event.identity) else self.apply_new(event)
+        outcomes = map(self.outcome, self.advance(event) or ())
+        return [outcome for outcome in outcomes if outcome is not None]
 
-    def apply_new(self, event: Event) -> list[Outcome]:
-        """`apply`, of an event whose identity is not known."""
-        if isinstance(event, _OF_MEMBERS) and event.device not in self._joined:
-            raise ValueError(f"{event.device!r} never joined the group")
-        if isinstance(event, Waiting) and event.or_ids and event.kind is not WaitKind.WAIT:
-            raise ValueError(f"a {event.kind.value} of several ids")
-        if isinstance(event, Joined) and self.ended:
-            raise ValueError(f"{event.device!r} joins a group that has ended")
-        device = getattr(event, "device", "")
+    def advance(self, event: Event) -> list[bytes] | None:
+        """`apply`, but return only which requests end; None if the identity is known. `outcome` says how they end."""
+        kind, wrong = type(event), ""
+        if kind in _OF_MEMBERS:
+            device = event.device  # type: ignore[union-attr]
+            if device in self._joined:
+                device = self._joined[device]
+            else:
+                wrong = f"{device!r} never joined the group"
+            if type(event) is Waiting and event.or_ids and event.kind is not WaitKind.WAIT:
+                wrong = wrong or f"a {event.kind.value} of several ids"
+        else:
+            device = getattr(event, "device", "")
+            if kind is Joined and self.ended:
+                wrong = f"{device!r} joins a group that has ended"
+        if wrong and not self.known(event.identity):
+            raise ValueError(wrong)
+        if not self._known.add(event.identity, device):
+            return None
         if self.failed:
             self.failed = {}
         if self._lost:
             self._lost.pop(device, None)
         if self._resting:
             self._resting.pop(device, None)
-        match event:
-            # The most frequent ones first: a log has a million of them.
-            case Waiting():
-                return self._wait(event)
-            case Sent():
-                return self._send(event)
-            case Reported():
-                outcomes: list[Outcome] = []
-            case Taken():
-                return self._take(event)
-            case Unlocked():
-                return self._unlock(event)
-            case Founded():
-                outcomes = self._found(event)
-            case Joined():
-                outcomes = self._join(event)
-            case Released():
-                if event.request in self._lent:
-                    outcomes = _in_order(self._take_back(event.request, event.status, event.reason))
-                else:
-                    wait = self._waits.get(event.request)
-                    outcomes = [] if wait is None else [self._end(wait.waiting, event.status, event.reason)]
-            case Resting():
-                outcomes = []
-                self._rest(event)
-            case Left():
-                outcomes = self._leave(event.device, event.reason)
-            case Lost():
-                self._lost[event.device] = event
-                outcomes = []
-            case Ended():
-                outcomes = []
-                if self.abandoned:
-                    self._stage = _Stage.ENDED
-            case _:
-                assert_never(event)
-        self._known[event.identity] = device
-        return outcomes
+        return _FOLDS[kind](self, event, device)
 
-    def _found(self, event: Founded) -> list[Outcome]:
+    # Each of these folds the events of one kind, and returns the requests that end.
+
+    def _found(self, event: Founded, device: str) -> list[bytes]:
         for name, role in event.members or ():
             self._enter(name, role)
             self._expected.add(name)
         self._size = event.size or 0
         if event.size is not None or event.members is not None:
-            self._stage = _Stage.GATHERING
+            self.declared, self.complete = True, False
             self._see_whether_complete()
         return []
 
-    def _join(self, event: Joined) -> list[Outcome]:
+    def _join(self, event: Joined, device: str) -> list[bytes]:
         complete = self.complete
-        self._gone.pop(event.device, None)
-        self._joined.add(event.device)
-        self._expected.discard(event.device)
-        self._enter(event.device, event.role)
+        self._gone.pop(device, None)
+        self._joined.setdefault(device, device)
+        self._expected.discard(device)
+        self._enter(device, event.role)
         self._see_whether_complete()
         if complete or not self.complete:
             return []
-        judged = [(wait.waiting, self._judge(wait)) for wait in self._waits.values()]
-        return [self._end(waiting, *how) for waiting, how in judged if how is not None]
+        judged = [(wait, how) for wait in self._waits.values() if (how := self._judge(wait)) is not None]
+        for wait, how in judged:
+            self._end(wait, *how)
+        return _in_order([wait for wait, _ in judged])
+
+    def _report(self, event: Reported, device: str) -> list[bytes]:
+        return []
+
+    def _release(self, event: Released, device: str) -> list[bytes]:
+        if event.request in self._lent:
+            return _in_order(self._take_back(event.request, event.status, event.reason))
+        wait = self._waits.get(event.request)
+        if wait is None:
+            return []
+        self._end(wait, event.status, event.reason)
+        return [event.request]
+
+    def _lose(self, event: Lost, device: str) -> list[bytes]:
+        self._lost[device] = event
+        return []
+
+    def _finish(self, event: Ended, device: str) -> list[bytes]:
+        if self.abandoned:
+            self.ended = True
+        return []
 
     def _see_whether_complete(self) -> None:
         if not self.complete and not self._expected and len(self._joined) >= self._size:
-            self._stage = _Stage.COMPLETE
+            self.complete = True
 
     def _enter(self, device: str, role: str) -> None:
         if device not in self._roles:
@@ -650,8 +628,8 @@ class Coordinator:
             for group in (None, role):
                 self._sizes[group] = self._sizes.get(group, 0) + 1
 
-    def _leave(self, device: str, reason: str) -> list[Outcome]:
-        self._gone[device] = reason
+    def _leave(self, event: Left, device: str) -> list[bytes]:
+        self._gone[device] = event.reason
         own = [request for request, wait in self._lent.items() if wait.waiting.device == device]
         self._departures.append(device)
         reasons = [
@@ -661,12 +639,12 @@ class Coordinator:
             )
             for wait in self._affected(device)
         ]
-        ended = [
-            # Of its own waits nobody is left to read the answer.
-            (wait, self._end(wait.waiting, INTERRUPTED if wait.waiting.device == device else NO, why))
-            for wait, why in reasons
-            if why
-        ]
+        ended = []
+        for wait, why in reasons:
+            if why:
+                # Of its own waits nobody is left to read the answer.
+                self._end(wait, INTERRUPTED if wait.waiting.device == device else NO, why)
+                ended.append(wait)
         for request in own:
             # (Its other waits have ended by now.)
             ended += self._take_back(request, INTERRUPTED, "the device has ended")
@@ -674,18 +652,16 @@ class Coordinator:
             ended += self._pass_on(name)
         return _in_order(ended)
 
-    def _take(self, event: Taken) -> list[Outcome]:
+    def _take(self, event: Taken, device: str) -> list[bytes]:
         """Note that the command has what its wait was lent; another wait of the device may go on."""
         ended = self._settle(event.request)
-        taken = self._known.get(event.request) == event.device
-        reason = (
-            "" if taken else "what the dispatcher has given to this command was taken back in the meantime"
-        )
-        outcome = Outcome(event.identity, event.device, OK if taken else NO, reason)
-        self._known[event.identity] = event.device if taken else outcome
-        return [*_in_order(ended), outcome]
+        was_given = event.request not in self._waits and event.request != event.identity
+        if not was_given or self._known.get(event.request) != device:
+            reason = "what the dispatcher has given to this command was taken back in the meantime"
+            self._known[event.identity] = Outcome(event.identity, device, NO, reason)
+        return [*_in_order(ended), event.identity]
 
-    def _settle(self, request: bytes) -> list[tuple["_Wait", Outcome]]:
+    def _settle(self, request: bytes) -> list["_Wait"]:
         """Nothing is lent to this request any more; returns the waits of its device that end by that."""
         wait = self._lent.pop(request, None)
         if wait is None:
@@ -700,7 +676,8 @@ class Coordinator:
             # One after the other: the next one may be lent to the first of them.
             how = self._judge(other)
             if how is not None:
-                ended.append((other, self._end(other.waiting, *how)))
+                self._end(other, *how)
+                ended.append(other)
         return ended
 
     def _behind(self, wait: "_Wait") -> list["_Wait"]:
@@ -714,7 +691,7 @@ class Coordinator:
             else list(waits_of_message.nexts.get(wait.waiting.device, {}).values())
         )
 
-    def _take_back(self, request: bytes, status: int, reason: str) -> list[tuple["_Wait", Outcome]]:
+    def _take_back(self, request: bytes, status: int, reason: str) -> list["_Wait"]:
         """What was lent to this request goes to whoever is next; returns the waits that this ends."""
         wait = self._lent[request]
         device = wait.waiting.device
@@ -743,34 +720,28 @@ class Coordinator:
         waits = {request: wait for group in groups for request, wait in group.items()}
         return sorted(waits.values(), key=lambda wait: wait.number)
 
-    def _rest(self, event: Resting) -> None:
+    def _rest(self, event: Resting, device: str) -> list[bytes]:
         requests = set(event.requests)
         devices = {self._waits[request].waiting.device for request in requests if request in self._waits}
         # Of one that has begun another wait meanwhile it is not true any more.
         devices -= {wait.waiting.device for request, wait in self._waits.items() if request not in requests}
         self._resting.update((name, (self._waits_so_far, event.doubt)) for name in devices)
+        return []
 
-    def _unlock(self, event: Unlocked) -> list[Outcome]:
+    def _unlock(self, event: Unlocked, device: str) -> list[bytes]:
         name, holder = event.name, self.holder(event.name)
+        ended: list[_Wait] = []
         if event.request:
-            outcomes = _in_order(self._drop_claim(name, event.request))
-            self._known[event.identity] = event.device
-            return [*outcomes, Outcome(event.identity, event.device, OK, "")]
-        if holder != event.device:
+            ended = self._drop_claim(name, event.request)
+        elif holder == device:
+            ended = self._pass_on(name)
+        else:
             whose = "nobody has it" if holder is None else f"{holder} has it"
-            outcome = Outcome(
-                event.identity,
-                event.device,
-                NO,
-                f"this device does not have the lock '{shown(name)}': {whose}",
-            )
-            self._known[event.identity] = outcome
-            return [outcome]
-        self._known[event.identity] = event.device
-        outcomes = _in_order(self._pass_on(name))
-        return [*outcomes, Outcome(event.identity, event.device, OK, "")]
+            reason = f"this device does not have the lock '{shown(name)}': {whose}"
+            self._known[event.identity] = Outcome(event.identity, device, NO, reason)
+        return [*_in_order(ended), event.identity]
 
-    def _drop_claim(self, name: bytes, request: bytes) -> list[tuple["_Wait", Outcome]]:
+    def _drop_claim(self, name: bytes, request: bytes) -> list["_Wait"]:
         """The device has the lock by this request no more, and perhaps not at all; returns the waits that this ends."""
         lock = self._locks.get(name)
         if lock is None or lock.claims.pop(request, None) is None:
@@ -778,7 +749,7 @@ class Coordinator:
         self._lent.pop(request, None)
         return [] if lock.claims else self._pass_on(name)
 
-    def _pass_on(self, name: bytes) -> list[tuple["_Wait", Outcome]]:
+    def _pass_on(self, name: bytes) -> list["_Wait"]:
         """Take the lock from the device that has it, and give it to the next one; returns the waits that this ends."""
         lock = self._locks[name]
         assert lock.holder is not None
@@ -791,7 +762,9 @@ class Coordinator:
             return []
         lock.holder = None
         waits = list(next(iter(lock.queue.values())).values())
-        return [(wait, self._end(wait.waiting, OK, "")) for wait in waits]
+        for wait in waits:
+            self._end(wait, OK)
+        return waits
 
     def _give(self, wait: "_Wait") -> None:
         """Note what this wait, which is fulfilled, gets."""
@@ -816,13 +789,11 @@ class Coordinator:
         if wait.waiting.confirms:
             self._lent[request] = wait
 
-    def _send(self, event: Sent) -> list[Outcome]:
-        message = self._message(event.message_id)
-        outcomes = self._count(message, event.device, event.data)
-        self._known[event.identity] = event.device
-        outcomes.append(Outcome(event.identity, event.device, OK, ""))
-        self._note(event.device, event.message_id)
-        return outcomes
+    def _send(self, event: Sent, device: str) -> list[bytes]:
+        ended = self._count(self._message(event.message_id), device, event.data)
+        ended.append(event.identity)
+        self._note(device, event.message_id)
+        return ended
 
     def _message(self, message_id: bytes) -> _Message:
         message = self._messages.get(message_id)
@@ -831,22 +802,30 @@ class Coordinator:
         return message
 
     def _awaited(self, message_id: bytes) -> _Message:
-        """The message that somebody waits for from now on."""
+        """The message, which somebody waits for from now on."""
         message = self._message(message_id)
-        if not message.awaited:
-            message.awaited = True
-            for device, (sent, _) in message.times.items():
-                for times in range(1, sent + 1):
-                    self._meet(message, device, times)
+        message.awaited = True
         return message
 
-    def _meet(self, message: _Message, device: str, times: int) -> tuple[Any, Any]:
-        """Note that the device has sent it so often; returns which needs, of all and of its role, it has met by that."""
-        of_all, of_role = _same(None, times), _same(self._roles[device], times)
-        met = message.met
-        met[of_all] = met.get(of_all, 0) + 1
-        met[of_role] = met.get(of_role, 0) + 1
-        return of_all, of_role
+    def _met(self, message: _Message, need: _Need) -> int:
+        """How many of all devices, or of a role, have sent it as often as is needed; counted from now on."""
+        whom, times = need
+        if isinstance(whom, str):
+            if message.met_by_role is None:
+                message.met_by_role = {}
+                for device, (sent, _) in message.times.items():
+                    met = message.met_by_role.setdefault(self._roles[device], [])
+                    for number in range(1, sent + 1):
+                        _note_met(met, number)
+            met = message.met_by_role.get(whom, [])
+        else:
+            if message.met is None:
+                message.met = []
+                for sent, _ in message.times.values():
+                    for number in range(1, sent + 1):
+                        _note_met(message.met, number)
+            met = message.met
+        return met[times - 1] if times <= len(met) else 0
 
     def _note(self, device: str, message_id: bytes) -> None:
         """Keep the id as one of the newest that the device has sent."""
@@ -856,20 +835,21 @@ class Coordinator:
         if len(recent) > MAX_RECENT:
             del recent[next(iter(recent))]
 
-    def _wait(self, event: Waiting) -> list[Outcome]:
+    def _wait(self, event: Waiting, device: str) -> list[bytes]:
         kind = event.kind
         messages: tuple[_Message, ...] = ()
-        outcomes: list[Outcome] = []
+        ended: list[bytes] = []
         # The most frequent ones first.
         if kind is WaitKind.SYNC:
-            message = self._awaited(event.message_id)
+            message = self._message(event.message_id)
+            message.awaited = True
             messages = (message,)
-            if self._unmet and (event.message_id, event.device) in self._unmet:
+            if self._unmet and (event.message_id, device) in self._unmet:
                 # Timed out, killed, rebooted: it has been announced, and this takes its place.
-                self._unmet.discard((event.message_id, event.device))
+                self._unmet.discard((event.message_id, device))
             else:
-                outcomes = self._count(message, event.device, None)
-            need = _same(event.whom, message.times[event.device][1])
+                ended = self._count(message, device, None)
+            need: _Need = (event.whom, message.times[device][1])
         elif kind is WaitKind.LOCK:
             need = _LOCK
         else:
@@ -880,7 +860,7 @@ class Coordinator:
                 case WaitKind.NEXT:
                     need = _NEXT
                 case WaitKind.WAIT_ALL:
-                    need = _same(event.whom, 1)
+                    need = (event.whom, 1)
                 case _:
                     assert_never(kind)
         wait = _Wait(event, messages, need, self._waits_so_far)
@@ -888,48 +868,48 @@ class Coordinator:
             wait.lacks = set(event.whom).difference(*(message.times for message in messages))
         self._waits_so_far += 1
         how = self._judge(wait)
-        if how is not None:
-            if how[0] == OK:
-                self._give(wait)
-            return [*outcomes, self._end(event, *how)]
-        self._waits[event.identity] = wait
-        for waits in self._places(wait):
-            waits[event.identity] = wait
-        return outcomes
+        if how is None:
+            self._open_wait(wait)
+        else:
+            self._end(wait, *how)
+            ended.append(event.identity)
+        return ended
 
-    def _places(self, wait: _Wait) -> list[dict[bytes, _Wait]]:
-        """Where the open wait is found when something happens that may end it."""
-        device, (whom, times) = wait.waiting.device, wait.need
+    def _open_wait(self, wait: _Wait) -> None:
+        """Put it where it is found when something happens that may end it."""
+        device, request, (whom, times) = wait.waiting.device, wait.waiting.identity, wait.need
+        self._waits[request] = wait
         of_device = self._of_device.get(device)
         if of_device is None:
             of_device = self._of_device[device] = {}
-        places = [of_device]
+        of_device[request] = wait
         if wait.need == _LOCK:
-            return [*places, self._locks[wait.waiting.message_id].queue.setdefault(device, {})]
-        if wait.need in (_ANY_OTHER, _NEXT):
-            places.append(self._of_any)
+            self._locks[wait.waiting.message_id].queue.setdefault(device, {})[request] = wait
         elif isinstance(whom, tuple):
-            places += (self._by_lack.setdefault(name, {}) for name in wait.lacks)
+            for name in wait.lacks:
+                self._by_lack.setdefault(name, {})[request] = wait
+        elif times <= 0:
+            self._of_any[request] = wait
         for message in wait.messages:
             if message.waits is None:
                 message.waits = _Waits()
             if wait.need == _NEXT:
-                places.append(message.waits.nexts.setdefault(device, {}))
+                message.waits.nexts.setdefault(device, {})[request] = wait
             elif isinstance(whom, tuple):
-                places += (message.waits.by_lack.setdefault(name, {}) for name in wait.lacks)
+                for name in wait.lacks:
+                    message.waits.by_lack.setdefault(name, {})[request] = wait
             else:
                 group = message.waits.by_need.get(wait.need)
                 if group is None:
                     group = message.waits.by_need[wait.need] = {}
                     if times > 0:
                         self._of_whom.setdefault(whom, {})[wait.waiting.message_id, times] = group
-                places.append(group)
-        return places
+                group[request] = wait
 
-    def _forget_places(self, wait: _Wait) -> None:
-        device, request = wait.waiting.device, wait.waiting.identity
-        whom, times = wait.need
-        _take(self._of_device, device, request)
+    def _close_wait(self, wait: _Wait) -> None:
+        """Take it out of all these places."""
+        device, request, (whom, times) = wait.waiting.device, wait.waiting.identity, wait.need
+        del self._of_device[device][request]
         if wait.need == _LOCK:
             lock = self._locks[wait.waiting.message_id]
             _take(lock.queue, device, request)
@@ -941,7 +921,7 @@ class Coordinator:
             for name in wait.lacks:
                 _take(self._by_lack, name, request)
         elif times <= 0:
-            self._of_any.pop(request, None)
+            del self._of_any[request]
         for message in wait.messages:
             waits = message.waits
             if waits is None:
@@ -951,23 +931,33 @@ class Coordinator:
             elif isinstance(whom, tuple):
                 for name in wait.lacks:
                     _take(waits.by_lack, name, request)
-            else:
-                _take(waits.by_need, wait.need, request)
-                if times > 0 and wait.need not in waits.by_need:
-                    groups = self._of_whom[whom]
-                    del groups[wait.waiting.message_id, times]
-                    if not groups:
-                        del self._of_whom[whom]
+            elif wait.need in waits.by_need:
+                group = waits.by_need[wait.need]
+                group.pop(request, None)
+                if not group:
+                    self._drop_group(waits, wait)
             if not waits:
                 message.waits = None
+
+    def _drop_group(self, waits: _Waits, wait: _Wait) -> None:
+        """No wait for this message needs any more what this one needs: all those that do are about to end."""
+        del waits.by_need[wait.need]
+        whom, times = wait.need
+        if times > 0:
+            groups = self._of_whom[whom]
+            del groups[wait.waiting.message_id, times]
+            if not groups:
+                del self._of_whom[whom]
 
     def _judge(self, wait: _Wait) -> tuple[int, str] | None:
         """How the wait ends, as far as is known now: its status and the reason; None if it is open."""
         whom = wait.need[0]
-        if isinstance(whom, str) and whom not in self._sizes and self.complete:
+        if whom is None:
+            pass
+        elif isinstance(whom, str) and whom not in self._sizes and self.complete:
             roles = ", ".join(shown(known) for known in self._sizes if known is not None)
             return NO, f"no device has the role '{shown(whom)}'; the roles are {roles}"
-        if isinstance(whom, tuple) and self.complete:
+        elif isinstance(whom, tuple) and self.complete:
             unknown = next((name for name in whom if name not in self._roles), None)
             if unknown is not None:
                 return (
@@ -976,10 +966,12 @@ class Coordinator:
                 )
         if self._fulfilled(wait):
             return OK, ""
+        if not self._gone and wait.need[1] > 0 and not isinstance(whom, int):
+            return None  # the devices that it needs are all there
         reason = self._hopeless(wait)
         return (NO, reason) if reason else None
 
-    def _count(self, message: _Message, device: str, data: _Pairs | None) -> list[Outcome]:
+    def _count(self, message: _Message, device: str, data: _Pairs | None) -> list[bytes]:
         """Note that `device` has sent once more, and end the waits that this fulfils.
 
         :param data: None: by a lava-sync.
@@ -991,17 +983,21 @@ class Coordinator:
         self._messages_so_far += 1
         if times == 1 and len(message.first) < 4:
             message.first += (self._messages_so_far, device)
-        if not message.awaited:
-            return []
-        needs = self._meet(message, device, times)
+        met: list[tuple[str | None, int]] = []  # of all and of its role, how many have sent it so often
+        if message.met is not None:
+            met.append((None, _note_met(message.met, times)))
+        if message.met_by_role is not None:
+            role = self._roles[device]
+            met.append((role, _note_met(message.met_by_role.setdefault(role, []), times)))
         waits = message.waits
         if waits is None:
             return []
         touched: list[_Wait] = []  # that may be fulfilled
         fulfilled: list[_Wait] = []
+        by_need = waits.by_need
         if times == 1:
-            if _ANY_OTHER in waits.by_need:
-                touched += waits.by_need[_ANY_OTHER].values()
+            if _ANY_OTHER in by_need:
+                touched += by_need[_ANY_OTHER].values()
             if device in waits.by_lack:
                 for wait in waits.by_lack.pop(device).values():
                     assert isinstance(wait.lacks, set)
@@ -1011,43 +1007,48 @@ class Coordinator:
         if waits.nexts:
             # Of each device that waits for the next one, one wait gets this one.
             touched += [next(iter(those.values())) for name, those in waits.nexts.items() if name != device]
-        by_need, met = waits.by_need, message.met
-        for need in needs:
-            lacking = self._sizes[need[0]] - met[need]
-            if lacking <= 1 and self.complete and need in by_need:
-                if not lacking:
-                    fulfilled += by_need[need].values()
-                    continue
+        for whom, number in met:
+            if whom is None and (number, times) in by_need:
+                touched += by_need[number, times].values()
+            group = by_need.get((whom, times)) if self.complete else None
+            if group is None:
+                continue
+            lacking = self._sizes[whom] - number
+            if not lacking:
+                fulfilled += group.values()
+                self._drop_group(waits, fulfilled[-1])
+            elif lacking == 1:
                 # It can be only the one that waits.
                 touched += [
-                    wait for wait in by_need[need].values() if message.times_sent(wait.waiting.device) < times
+                    wait for wait in group.values() if message.times_sent(wait.waiting.device) < times
                 ]
-        number = (met[needs[0]], times)
-        if number in by_need:
-            touched += by_need[number].values()
-        fulfilled += [wait for wait in touched if self._fulfilled(wait)]
-        return _in_order([(wait, self._end(wait.waiting, OK, "")) for wait in fulfilled]) if fulfilled else []
+        if touched:
+            fulfilled += [wait for wait in touched if self._fulfilled(wait)]
+        for wait in fulfilled:
+            self._end(wait, OK)
+        return _in_order(fulfilled) if fulfilled else []
 
-    def _end(self, request: Waiting, status: int, reason: str) -> Outcome:
-        wait = self._waits.pop(request.identity, None)
-        lost = self._lost.get(request.device) if status == NO else None
-        if lost is not None and lost.boots and request.time <= lost.time:
+    def _end(self, wait: _Wait, status: int, reason: str = "") -> None:
+        waiting = wait.waiting
+        request, device = waiting.identity, waiting.device
+        if self._waits.pop(request, None) is not None:
+            if self._resting:
+                self._resting.pop(device, None)
+            self._close_wait(wait)
+        if status == OK:
+            if wait.need[1] < 0 or waiting.confirms:
+                self._give(wait)
+            return
+        lost = self._lost.get(device) if status == NO else None
+        if lost is not None and lost.boots and waiting.time <= lost.time:
             # Its command is not there any more, for all that is known. (A log that failed may have the loss behind
             # what the device asked for later.)
             status, reason = INTERRUPTED, lost.reason
-        if wait is not None:
-            if self._resting:
-                self._resting.pop(request.device, None)
-            self._forget_places(wait)
-            if status == OK:
-                self._give(wait)
         if status == NO:
-            self.failed[request.identity] = request
-        if request.kind is WaitKind.SYNC and status != OK:
-            self._unmet.add((request.message_id, request.device))
-        outcome = Outcome(request.identity, request.device, status, reason)
-        self._known[request.identity] = request.device if status == OK else outcome
-        return outcome
+            self.failed[request] = waiting, reason
+        if waiting.kind is WaitKind.SYNC:
+            self._unmet.add((waiting.message_id, device))
+        self._known[request] = Outcome(request, device, status, reason)
 
     def _fulfilled(self, wait: _Wait) -> bool:
         device = wait.waiting.device
@@ -1057,16 +1058,15 @@ class Coordinator:
             return device not in (wait.messages[0].lent or ()) and wait.messages[0].next(device) is not None
         if wait.need == _LOCK:
             return self.holder(wait.waiting.message_id) in (None, device)
-        (message,) = wait.messages
-        whom, times = wait.need
+        message, whom = wait.messages[0], wait.need[0]
         if isinstance(whom, tuple):
             return len(wait.lacks) == (device in wait.lacks)
         if isinstance(whom, int):
-            return message.met.get((None, times), 0) >= whom
+            return self._met(message, wait.need) >= whom
         if not self.complete:
             return False
-        lacking = self._sizes.get(whom, 0) - message.met.get(wait.need, 0)
-        return lacking == self._lacks(wait, device)
+        lacking = self._sizes.get(whom, 0) - self._met(message, wait.need)
+        return lacking <= 1 and lacking == self._lacks(wait, device)
 
     def _lacks(self, wait: _Wait, device: str) -> bool:
         """Whether `device`, which may be the one that waits, has not done what is needed of all."""
@@ -1081,9 +1081,9 @@ class Coordinator:
         """How many of `_lacking` are enough; None: all of them are needed."""
         if wait.need in (_ANY_OTHER, _NEXT):
             return 1
-        whom, times = wait.need
+        whom = wait.need[0]
         if isinstance(whom, int):
-            return whom - wait.messages[0].met.get((None, times), 0)
+            return whom - self._met(wait.messages[0], wait.need)
         return None
 
     def _lacking(self, wait: _Wait, names: Iterable[str]) -> Iterator[str]:
@@ -1111,9 +1111,9 @@ class Coordinator:
         elif isinstance(whom, int):
             if len(self._roles) <= MAX_LOOKED_AT:
                 return sum(name != wait.waiting.device for name in self._lacking(wait, self._roles))
-            number = min(here, len(self._roles) - wait.messages[0].met.get((None, wait.need[1]), 0))
+            number = min(here, len(self._roles) - self._met(wait.messages[0], wait.need))
         else:
-            number = self._sizes.get(whom, 0) - wait.messages[0].met.get(wait.need, 0)
+            number = self._sizes.get(whom, 0) - self._met(wait.messages[0], wait.need)
         return number - self._lacks(wait, wait.waiting.device)
 
     def _hopeless(self, wait: _Wait, leaver: str = "") -> str:
@@ -1122,8 +1122,6 @@ class Coordinator:
         :param leaver: the device that has just left, where it could be fulfilled before.
         """
         device = wait.waiting.device
-        if not self._gone and wait.need[1] > 0 and not isinstance(wait.need[0], int):
-            return ""  # the devices that it needs are all there
         here = len(self._roles) - len(self._gone)
         if wait.need == _LOCK or (wait.need == _NEXT and device in (wait.messages[0].lent or ())):
             return ""
@@ -1190,17 +1188,41 @@ class Coordinator:
         return ""
 
 
+_FOLDS: dict[type[Event], Callable[[Coordinator, Any, str], list[bytes]]] = {
+    Founded: Coordinator._found,
+    Joined: Coordinator._join,
+    Sent: Coordinator._send,
+    Waiting: Coordinator._wait,
+    Taken: Coordinator._take,
+    Unlocked: Coordinator._unlock,
+    Released: Coordinator._release,
+    Resting: Coordinator._rest,
+    Lost: Coordinator._lose,
+    Left: Coordinator._leave,
+    Reported: Coordinator._report,
+    Ended: Coordinator._finish,
+}
+
+
 def _wanted(wait: _Wait) -> str:
     """The message that is waited for, and how often, as in "ended without sending ..."."""
     ids = enumerated([f"'{shown(one)}'" for one in wait.waiting.ids], "or")
     return f"{ids} {times(wait.need[1])}" if wait.need[1] > 1 else ids
 
 
-def _in_order(ended: list[tuple[_Wait, Outcome]]) -> list[Outcome]:
-    """The outcomes in the order in which the waits began."""
+def _in_order(ended: list[_Wait]) -> list[bytes]:
+    """The requests of these waits in the order in which they began."""
     if len(ended) > 1:
-        ended.sort(key=lambda pair: pair[0].number)
-    return [outcome for _, outcome in ended]
+        ended = sorted(ended, key=lambda wait: wait.number)
+    return [wait.waiting.identity for wait in ended]
+
+
+def _note_met(met: list[int], times: int) -> int:
+    """One more device has sent it so often; returns how many have."""
+    if times > len(met):
+        met.append(0)
+    met[times - 1] += 1
+    return met[times - 1]
 
 
 def _take(places: dict[Any, dict[bytes, _Wait]], key: object, request: bytes) -> None:

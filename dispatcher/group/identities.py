@@ -6,6 +6,7 @@ Nearly all are the 8 random bytes of a command and the name of its device, and t
 one behind the other in many strings of bytes, and a hash says in which. All others are in a dict.
 """
 
+from collections import defaultdict
 from typing import Generic, TypeVar
 
 # Bytes that a command makes up.
@@ -21,29 +22,32 @@ class Identities(Generic[_Value]):
 
     def __init__(self) -> None:
         self._others: dict[bytes, _Value | str] = {}
-        self._strings: dict[int, bytearray] = {}  # of identities, each behind a byte with its length
+        # Of identities, each behind a byte with its length.
+        self._strings: defaultdict[int, bytearray] = defaultdict(bytearray)
 
     def __contains__(self, identity: bytes) -> bool:
         string = self._strings.get(hash(identity) % _STRINGS)
-        # (That it is not found is nearly always the answer.)
         return (
             string is not None and identity in string and _has(string, identity)
         ) or identity in self._others
 
-    def __setitem__(self, identity: bytes, value: _Value | str) -> None:
-        """Note an identity that is new, or what became of one that is known."""
+    def add(self, identity: bytes, device: str) -> bool:
+        """Note an identity with the device's name; returns False, and changes nothing, if it is known."""
+        string = self._strings[hash(identity) % _STRINGS]
+        # (That it is not found is nearly always the answer.)
+        if (identity in string and _has(string, identity)) or identity in self._others:
+            return False
         length = len(identity)
-        if not isinstance(value, str) or identity[_RANDOM:] != value.encode() or not _RANDOM <= length <= 255:
-            self._others[identity] = value
-            return
-        if self._others:
-            self._others.pop(identity, None)
-        place = hash(identity) % _STRINGS
-        string = self._strings.get(place)
-        if string is None:
-            string = self._strings[place] = bytearray()
+        if identity[_RANDOM:] != device.encode() or not _RANDOM <= length <= 255:
+            self._others[identity] = device
+            return True
         string.append(length)
         string += identity
+        return True
+
+    def __setitem__(self, identity: bytes, value: _Value) -> None:
+        """Note something else of an identity that is known."""
+        self._others[identity] = value
 
     def get(self, identity: bytes) -> _Value | str | None:
         """What was noted; None if the identity is not known."""

@@ -8,5 +8,5 @@ A hook          hook standardstreams ownterminal lavajob; lavagroup lavarelay wh
                 remote where `coordinator` has it
 Many groups     groups watched, for other programs groupserver remotewire strangers, for LAVA's dispatchers lavaserver
                 lavapoll lavawire: `coordinator`, and the lab
-Every service   service systemd
+Every service   service listening systemd
 """

@@ -13,10 +13,10 @@ has come, and carries out a few items; meanwhile its console is not read.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from enum import Enum
 from typing import Protocol
 
 from dispatcher.consoles import Console, ConsoleError
@@ -94,14 +94,6 @@ class Tap(Protocol):
         """Something about the device or its console."""
 
 
-class _Connection(Enum):
-    """How a console is connected."""
-
-    NEVER = "was not connected so far"
-    CONNECTED = "is connected"
-    LOST = "was connected, and is not"
-
-
 class Attachment:
     """The console of one device.
 
@@ -112,7 +104,7 @@ class Attachment:
     :param patterns: of runs whose output holds results, by the uuids of the runs.
     :param text_requests: whether requests of LAVA's own scripts are answered.
     :param expects_text: whether it is told when the console prints what is no text, as at a wrong speed.
-    :param room: is called when `type` takes bytes again.
+    :param room: is called when `type` takes bytes again, and when there is a connection.
     :param ended: is called when the console has ended by itself, with a clause and a status as in
         `Listener.ended`; before the device leaves its group.
     """
@@ -138,7 +130,7 @@ class Attachment:
         self.role = role
         self.console = console
         self.trouble = ""  # why there is no connection
-        self._connection = _Connection.NEVER
+        self._was_connected = False
         self._group = group
         self._taps = list(taps)
         self._witness = witness
@@ -148,15 +140,14 @@ class Attachment:
         self._ended = ended
         self._loop = asyncio.get_running_loop()
         self._channel = Channel(token, group.number, position, patterns, text_requests=text_requests)
-        self._legibility = Legibility()
-        self._expects_text = expects_text
+        self._legibility = Legibility() if expects_text else None
         self._timer = Timer(self._handle_timeout)
         self._arrivals = Arrivals()
         self._items: deque[Item] = deque()  # what was read and is not carried out
         self._busy = False  # `_work` is called in the next turn, and the console is not read
         self._held = False  # by `pause`
-        self._over = asyncio.Event()
-        self._lost = asyncio.Event()
+        self._over = False
+        self._gone = asyncio.Event()  # the connection; or it is over
         self._left = False
         self._pulse = pulse_of(self._loop)
         group.attach(self, role)
@@ -165,7 +156,7 @@ class Attachment:
     @property
     def connected(self) -> bool:
         """Whether the console has a connection, or had one when it ended."""
-        return self._connection is _Connection.CONNECTED
+        return self._was_connected and not self.trouble
 
     @property
     def counters(self) -> Counters:
@@ -178,8 +169,7 @@ class Attachment:
         Raises ConsoleError if a console that is not worth another try can't be opened.
         """
         pause = FIRST_PAUSE
-        while not self._over.is_set():
-            self._lost.clear()
+        while not self._over:
             try:
                 await self.console.open(self)
             except ConsoleError as error:
@@ -187,29 +177,26 @@ class Attachment:
                     raise
                 self._trouble(str(error))
             else:
-                if self._over.is_set():
+                if self._over:
                     # `close` came first, and has closed nothing.
                     await self.console.close()
                     return
                 if self.trouble:
                     self.trouble = ""
                     self._group.regain(self)
-                    self.tell("connected" if self._connection is _Connection.NEVER else "connected again")
-                self._connection = _Connection.CONNECTED
-                self._legibility = Legibility()
+                    self.tell("connected again" if self._was_connected else "connected")
+                self._was_connected = True
+                if self._legibility is not None:
+                    self._legibility = Legibility()
                 pause = FIRST_PAUSE
-                await self._first_of(self._over, self._lost)
-            if not self._over.is_set():
-                await self._first_of(self._over, timeout=pause)
+                self._room()
+                await self._gone.wait()
+            if not self._over:
+                # From here on it can only be over.
+                self._gone.clear()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._gone.wait(), pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
-
-    async def _first_of(self, *events: asyncio.Event, timeout: float | None = None) -> None:
-        tasks = [asyncio.ensure_future(event.wait()) for event in events]
-        try:
-            await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
 
     @property
     def full(self) -> bool:
@@ -253,7 +240,7 @@ class Attachment:
 
         :param reason: why the device leaves its group, as a clause; None: it does not, as with a dispatcher that ends.
         """
-        self._over.set()
+        self._end()
         await self.console.close()
         self._finish()
         if reason is not None:
@@ -322,7 +309,7 @@ class Attachment:
         self._carry_out(now)
         self._trouble(f"connection lost ({reason})")
         self._room()
-        self._lost.set()
+        self._gone.set()
 
     def rebooted(self) -> None:
         """The device reboots."""
@@ -334,20 +321,22 @@ class Attachment:
 
     def ended(self, reason: str, status: int) -> None:
         """The console is over."""
-        if self._over.is_set():
+        if self._over:
             return
-        self._over.set()
+        self._end()
         self._finish()
         self._ended(reason, status)
         self._leave(reason)
 
     def _trouble(self, sentence: str) -> None:
-        if self.connected:
-            self._connection = _Connection.LOST
         if self.trouble != sentence:
             self.trouble = sentence
             self._group.lose(self, sentence)
             self.tell(f"{sentence}; trying again")
+
+    def _end(self) -> None:
+        self._over = True
+        self._gone.set()
 
     def _finish(self) -> None:
         self._pulse.forget(self._went_on)
@@ -390,8 +379,8 @@ class Attachment:
                     group.hear(now)
                     for tap in self._taps:
                         tap.output(item.data, now)
-                    if self._expects_text and self._legibility.receive_output(item.data):
-                        self.tell("this prints what is no text; is the speed of its port the device's?")
+                    if self._legibility is not None and self._legibility.receive_output(item.data):
+                        self.tell("this prints no text; is the speed of its port wrong?")
                 case Asked():
                     if self._witness is not None:
                         self._asked[item.request] = item

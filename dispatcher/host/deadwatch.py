@@ -88,9 +88,8 @@ class SimulatorWatch:
         self._look = look
         self.doings = doings
         self._shared = shared
-        self._doubted: object = (
-            None  # the waits of which a doubt was told, and whether it is about other hosts
-        )
+        # The waits of which a doubt was told, and whether it is about other hosts.
+        self._doubted: object = None
         self._changes = -1
         self._due: float | None = None
         self._pause = FIRST_PAUSE
@@ -183,7 +182,7 @@ class QuietWatch:
 
     A device on another host is silent when its host says so (`Resting`); this host says it of its own devices.
 
-    :param grace: seconds of silence.
+    :param grace: seconds of silence; 0: it never looks.
     :param fails: whether the waits are to fail.
     :param unseen: returns devices of this host of which it is not known whether they are silent.
     :param shared: whether other hosts may write to the log.
@@ -214,7 +213,7 @@ class QuietWatch:
     def next_timeout(self) -> float | None:
         """When `handle_timeout` has to be called."""
         state = self._engine.state
-        if not state.coordinator.anybody_waits:
+        if not self._grace or not state.coordinator.anybody_waits:
             return None
         if state.changes == self._looked:
             return self._unsure_at
@@ -262,12 +261,3 @@ class QuietWatch:
     def doings(self) -> Mapping[str, str]:
         """What devices do is not known here."""
         return {}
-
-
-def quiet_watch(
-    grace: float, fails: bool, shared: bool
-) -> Callable[[Engine, Callable[[], Set[str]]], QuietWatch] | None:
-    """What makes a `QuietWatch` for a group, from its engine and the devices that are not seen; None for no grace."""
-    if not grace:
-        return None
-    return lambda engine, unseen: QuietWatch(engine, grace, unseen, fails=fails, shared=shared)

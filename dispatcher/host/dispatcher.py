@@ -5,7 +5,6 @@ import asyncio
 from collections.abc import Callable
 
 from dispatcher.host.attachment import Attachment
-from dispatcher.host.group import Group
 
 # Is told when a console could not be opened, or its task has failed.
 Failed = Callable[[Attachment, BaseException], object]
@@ -19,7 +18,6 @@ class Dispatcher:
     """
 
     def __init__(self, failed: Failed) -> None:
-        self.groups: list[Group] = []
         self._failed = failed
         self._tasks: dict[str, tuple[Attachment, asyncio.Task[None]]] = {}
 
@@ -41,7 +39,7 @@ class Dispatcher:
         await asyncio.wait([task])
 
     async def close(self) -> None:
-        """End all consoles, then the groups."""
+        """End all consoles."""
         tasks = list(self._tasks.values())
         outcomes = await asyncio.gather(
             *(attachment.close() for attachment, _ in tasks), return_exceptions=True
@@ -51,8 +49,6 @@ class Dispatcher:
         for (attachment, _), outcome in zip(tasks, outcomes, strict=True):
             if outcome is not None:
                 self._failed(attachment, outcome)
-        for group in self.groups:
-            await group.close()
 
     def _look_at(self, attachment: Attachment, task: "asyncio.Task[None]") -> None:
         if not task.cancelled() and (error := task.exception()) is not None:

@@ -29,10 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--group-log",
         metavar="PLACE",
-        help="where what happens in the group is written: a file, which gets a line of JSON for each event; or "
+        help="where the events of the group are written: a file, a line of JSON for each event; or "
         "nats://HOST,HOST/LAB, servers that dispatchers on several hosts share",
     )
-    parser.add_argument("--group", metavar="NAME", help="which group of the lab it is, on such servers")
+    parser.add_argument("--group", metavar="NAME", help="the name of the group on such servers")
     add_server_arguments(parser)
     add_members_arguments(parser)
 
@@ -44,18 +44,18 @@ def add_server_arguments(parser: argparse.ArgumentParser) -> None:
         "--purge-after",
         metavar="AGE",
         type=duration,
-        help="remove groups of the lab from those servers that ended so long ago, now and once an hour, as in 90d or 12h "
-        "(default: 30d; 0: never)",
+        help="remove groups of the lab from those servers that ended longer ago than this, now and once an hour, as in "
+        "90d or 12h (default: 30d; 0: never)",
     )
 
 
 def add_credentials(parser: argparse.ArgumentParser) -> None:
-    """Add the option for what servers ask for."""
+    """Add the option for the credentials of servers."""
     parser.add_argument(
         "--group-log-credentials",
         metavar="FILE",
         type=Path,
-        help="read what the servers of nats:// ask for from FILE, in TOML: user and password, or token; ca, cert, key",
+        help="a TOML file with the credentials for the servers of nats://: user and password, or token; ca, cert, key",
     )
 
 
@@ -73,21 +73,20 @@ def add_members_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def group_log(arguments: argparse.Namespace, *, fresh: bool) -> GroupLog:
+def group_log(arguments: argparse.Namespace, group: str | None, *, fresh: bool = False) -> GroupLog:
     """The log that the options ask for. Raises UsageError.
 
+    :param group: which one it is, on servers.
     :param fresh: whether a file must not hold another run.
     """
-    if not is_shared(arguments):
-        if arguments.group is not None:
-            raise UsageError("--group needs --group-log nats://HOST/LAB: it is about groups on servers")
-        check_no_servers(arguments)
-        place = arguments.group_log
-        return MemoryGroupLog() if place is None else FileGroupLog(Path(place), fresh=fresh)
-    logs = shared_logs(arguments.group_log, arguments.group_log_credentials, arguments.purge_after)
-    if arguments.group is None:
-        raise UsageError(f"which group of {arguments.group_log}? Add --group NAME")
-    return logs(arguments.group)
+    place = arguments.group_log
+    if is_shared(arguments):
+        logs = shared_logs(place, arguments.group_log_credentials, arguments.purge_after)
+        if group is None:
+            raise UsageError(f"which group of {place}? Add --group NAME")
+        return logs(group)
+    check_no_servers(arguments)
+    return MemoryGroupLog() if place is None else FileGroupLog(Path(place), fresh=fresh)
 
 
 def check_no_servers(arguments: argparse.Namespace) -> None:
@@ -148,7 +147,7 @@ def read_shared(
     address, group = parse_address(place, None if credentials is None else read_credentials(credentials))
     if group is None:
         raise UsageError(
-            f"which group? Write {place.rstrip('/')}/GROUP; `lavabox group list {address}` tells which there are"
+            f"which group? Write {place.rstrip('/')}/GROUP; `lavabox group list {address}` lists them"
         )
     try:
         return asyncio.run(groups.read_events(address, group, notice))

@@ -6,14 +6,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import socket
-import stat
 from collections.abc import Callable
 from typing import Any
 
-from dispatcher.errors import SetupError
 from dispatcher.grouplog import GroupLogError
 from dispatcher.host.groups import Groups, HostedGroup, Member
+from dispatcher.host.listening import listen_on
 from dispatcher.host.remotewire import MAX_HELLO, MAX_UNSENT, PATIENCE, TO_GROUP, VERSION, Decoder, encode
 from dispatcher.host.strangers import Strangers
 from toolkit.wire.vocabulary import ProtocolError
@@ -67,43 +65,6 @@ class GroupServer:
         for connection in list(self.all):
             if connection.member is not None and connection.member.hosted is former:
                 connection.drop()
-
-
-def listen_on(path: str, mode: int) -> socket.socket:
-    """A unix socket that listens at `path`, with these permissions; one that nobody serves any more is replaced.
-
-    Raises SetupError.
-    """
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    try:
-        _remove_stale(path)
-        before = os.umask(0o777 & ~mode)
-        try:
-            listener.bind(path)
-        finally:
-            os.umask(before)
-        os.chmod(path, mode)
-        listener.listen(1024)
-    except OSError as error:
-        listener.close()
-        raise SetupError(f"can't listen on {path}: {error.strerror or error}") from error
-    return listener
-
-
-def _remove_stale(path: str) -> None:
-    """Raises OSError if somebody serves it, or it is no socket."""
-    try:
-        if not stat.S_ISSOCK(os.stat(path).st_mode):
-            raise FileExistsError(0, "it is there, and is no socket")
-    except FileNotFoundError:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
-            return
-    raise FileExistsError(0, "another process serves it")
 
 
 class Connection(asyncio.Protocol):

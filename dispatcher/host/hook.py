@@ -178,7 +178,9 @@ class Hook:
         self._keys = keys
         self._streams = StandardStreams(self._typed, self._input_ended, self._output_full, self._hung_up)
         self.screen = Screen(self._streams.write)
-        self._console = console
+        self._address = console.address
+        # What a port has not: an end of input, a window size, a process that gets signals.
+        self._command = console if isinstance(console, PtyProcess) else None
         self._status = 0
         self._over = asyncio.Event()
         self._input_over = False
@@ -191,7 +193,7 @@ class Hook:
             token=token,
             # They stay in the output, and LAVA answers them.
             text_requests=not signals,
-            expects_text=not isinstance(console, PtyProcess),
+            expects_text=self._command is None,
             witness=SignalWitness(self.screen.line, handed_on=keys is not None) if signals else None,
             room=self._room,
             ended=self._ended,
@@ -248,9 +250,9 @@ class Hook:
             self._end_input()
 
     def _end_input(self) -> None:
-        if isinstance(self._console, PtyProcess):
+        if self._command is not None:
             # Behind what was typed in this turn of the loop.
-            asyncio.get_running_loop().call_soon(self._console.end_input)
+            asyncio.get_running_loop().call_soon(self._command.end_input)
 
     def _output_full(self, full: bool) -> None:
         if full:
@@ -262,7 +264,7 @@ class Hook:
         self._end(-signal.SIGHUP)
 
     def _pass_signal_on(self, number: signal.Signals) -> None:
-        pid = self._console.pid if isinstance(self._console, PtyProcess) else None
+        pid = None if self._command is None else self._command.pid
         if pid is None:
             self._end(-number)
             return
@@ -271,14 +273,14 @@ class Hook:
 
     def _resize(self) -> None:
         size = terminal_size()
-        if size is not None and isinstance(self._console, PtyProcess):
-            self._console.resize(*size)
+        if size is not None and self._command is not None:
+            self._command.resize(*size)
 
     # The console
 
     def _ended(self, reason: str, status: int) -> None:
-        if not isinstance(self._console, PtyProcess):
-            self.screen.notice(f"{self._console.address} {reason}")
+        if self._command is None:
+            self.screen.notice(f"{self._address} {reason}")
         self._end(status)
 
     def _end(self, status: int) -> None:

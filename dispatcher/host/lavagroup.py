@@ -56,6 +56,13 @@ class LavaGroup:
     def __init__(self, job: LavaJob, group: Group, device: str, print_line: Callable[[str], object]) -> None:
         self._job = job
         self._group = group
+        # What LAVA has no part in.
+        self.detach = group.detach
+        self.lose = group.lose
+        self.regain = group.regain
+        self.reboot = group.reboot
+        self.hear = group.hear
+        self.wake = group.wake
         self._device = device
         self._print_line = print_line
         self._relay = Relay(job.job_id, {*job.roles.values(), job.role})
@@ -89,22 +96,6 @@ class LavaGroup:
                 self._group.engine.join(name, other, now)
         self._group.attach(attachment, role)
         self._attachment = attachment
-
-    def detach(self, attachment: Attachment, reason: str) -> None:
-        """The device will never send again; `reason` is a clause."""
-        self._group.detach(attachment, reason)
-
-    def lose(self, attachment: Attachment, reason: str, *, boots: bool = False) -> None:
-        """There is no connection to the device, or it boots; `reason` is a clause."""
-        self._group.lose(attachment, reason, boots=boots)
-
-    def regain(self, attachment: Attachment) -> None:
-        """There is a connection again."""
-        self._group.regain(attachment)
-
-    def reboot(self, attachment: Attachment, reason: str) -> None:
-        """None of the device's commands is there any more; `reason` is a clause."""
-        self._group.reboot(attachment, reason)
 
     def request(self, device: str, asked: Asked, now: float) -> None:
         """Carry out what the device asks for, or hand it on; `Attachment.answer` follows."""
@@ -144,14 +135,6 @@ class LavaGroup:
         if isinstance(found, Signal):
             self._relay.runs.note(found.kind, found.fields)
         self._group.report(device, found, now)
-
-    def hear(self, now: float) -> None:
-        """The device has printed something."""
-        self._group.hear(now)
-
-    def wake(self, attachment: Attachment) -> None:
-        """Carry out what has happened, and call `Attachment.flush`, in this turn of the loop."""
-        self._group.wake(attachment)
 
     # Inside
 

@@ -30,12 +30,10 @@ NACK = encode_response("nack")
 _WAIT = encode_response("wait")
 _ACK = encode_response("ack")
 
-# The operation of the engine, and how an event of the log tells that it is the same.
-_OPERATIONS = {
-    "lava_wait": ("wait", WaitKind.WAIT),
-    "lava_wait_all": ("wait-all", WaitKind.WAIT_ALL),
-    "lava_sync": ("sync", WaitKind.SYNC),
-}
+# Requests that wait, and the operations of the engine that they are.
+_WAITS = {"lava_wait": WaitKind.WAIT, "lava_wait_all": WaitKind.WAIT_ALL, "lava_sync": WaitKind.SYNC}
+_OPERATIONS = {WaitKind.WAIT: "wait", WaitKind.WAIT_ALL: "wait-all", WaitKind.SYNC: "sync"}
+# What is waited for: polls for the same, and an event of the log, have the same.
 _What = tuple[WaitKind, bytes, str | None]
 
 
@@ -86,17 +84,15 @@ class LavaClients:
         :param answer: takes the response.
         """
         client = request.client
-        operation = _OPERATIONS.get(request.kind)
-        what = None
-        if operation is not None:
-            what = (operation[1], _id(request), request.waitrole)
+        kind = _WAITS.get(request.kind)
+        what = None if kind is None else (kind, _id(request), request.waitrole)
         asked = self._asked.get(client)
         if not request.message_id and (what is not None or request.kind == "lava_send"):
             answer(NACK)
             return False
         if asked is not None and asked.what != what and request.kind != "group_data":
             # The dispatcher of a job does one thing at a time: it has given that wait up.
-            self._forget(client, now)
+            self.forget(client, now)
         if request.kind == "lava_send":
             self._last.pop(client, None)
             self._send(request, answer, now)
@@ -104,8 +100,8 @@ class LavaClients:
         if request.kind == "aggregate":
             answer(self._aggregate(request))
             return False
-        if what is not None and self._asked.get(client) is None and self._may_wait(request):
-            self._wait(client, what, operation[0] if operation else "", now)
+        if what is not None and client not in self._asked and self._may_wait(request):
+            self._wait(client, what, now)
         return True
 
     def look(self, request: LavaRequest) -> bytes:
@@ -132,16 +128,13 @@ class LavaClients:
             return NACK
         return _WAIT
 
-    def gone(self, client: str, now: float) -> None:
-        """The client has ended its job."""
-        self._forget(client, now)
-
-    # Inside
-
-    def _forget(self, client: str, now: float) -> None:
+    def forget(self, client: str, now: float) -> None:
+        """The client waits no more, for instance as it has ended its job."""
         asked = self._asked.pop(client, None)
         if asked is not None:
             self.engine.cancel(asked, "its job no longer asks for it", now)
+
+    # Inside
 
     def _may_wait(self, request: LavaRequest) -> bool:
         """Whether the request is not to be answered at once."""
@@ -153,17 +146,17 @@ class LavaClients:
             request.waitrole is not None or bool(self._senders(request))
         )
 
-    def _wait(self, client: str, what: _What, operation: str, now: float) -> None:
+    def _wait(self, client: str, what: _What, now: float) -> None:
         last = self._last.pop(client, None)
         if last is not None and last.what == what:
             asked = last
             asked.polled = True
         else:
             asked = _Asked(what, MARK + self._random(4))
-        _, message_id, role = what
-        arguments: list[Any] = [message_id, role, None] if operation == "wait-all" else [message_id, None]
+        kind, message_id, role = what
+        arguments: list[Any] = [message_id, role, None] if kind is WaitKind.WAIT_ALL else [message_id, None]
         self._asked[client] = asked
-        self.engine.request(client, asked, asked.identity, operation, arguments, 0, now)
+        self.engine.request(client, asked, asked.identity, _OPERATIONS[kind], arguments, 0, now)
 
     def _sync(self, client: str) -> bytes:
         asked = self._asked[client]

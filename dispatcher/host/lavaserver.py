@@ -15,6 +15,7 @@ from dispatcher.grouplog import GroupLogError
 from dispatcher.host.groups import Groups, HostedGroup
 from dispatcher.host.lavapoll import NACK, LavaClients, replays
 from dispatcher.host.lavawire import LavaDecoder, LavaRequest, encode_response
+from dispatcher.host.listening import address_text
 from toolkit.wire.vocabulary import ProtocolError
 
 # Seconds for a connection from its beginning to its end; LAVA's dispatchers wait 60.
@@ -29,7 +30,7 @@ _READ_SIZE = 64 * 1024
 
 
 class LavaServer:
-    """Answers LAVA's dispatchers.
+    """Answers LAVA's dispatchers. To be made before the groups are opened, as it reads their logs.
 
     :param notice: is told what an operator should see.
     """
@@ -37,8 +38,6 @@ class LavaServer:
     def __init__(self, groups: Groups, notice: Callable[[str], object]) -> None:
         self.groups = groups
         self.connections: dict[LavaConnection, None] = {}  # the oldest first
-        self.requests = 0
-        self.refused = 0
         self._notice = notice
         self._clients: dict[str, LavaClients] = {}
         self._replayed: dict[str, list[Sent | Waiting]] = {}
@@ -56,7 +55,7 @@ class LavaServer:
             )
         except OSError as error:
             raise SetupError(
-                f"can't listen on {written(host, port)} for LAVA's protocol: {error.strerror or error}; "
+                f"can't listen on {address_text(host, port)} for LAVA's protocol: {error.strerror or error}; "
                 "is a lava-coordinator running?"
             ) from error
         self._listener.setblocking(False)
@@ -118,8 +117,7 @@ class LavaServer:
 
     def carry_out(self, request: LavaRequest, answer: Callable[[bytes], object]) -> None:
         """Carry out a request; `answer` is called with the response, now or later."""
-        self.requests += 1
-        hosted = self.groups.groups.get(request.group)
+        hosted = self.groups.there(request.group)
         try:
             if hosted is not None:
                 self._carry_out(hosted, request, answer)
@@ -128,12 +126,7 @@ class LavaServer:
             else:
                 self._begin(self._carry_out_in_new_group(request, answer))
         except ProtocolError:
-            self.refuse(answer)
-
-    def refuse(self, answer: Callable[[bytes], object]) -> None:
-        """Say no."""
-        self.refused += 1
-        answer(NACK)
+            answer(NACK)
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -146,10 +139,10 @@ class LavaServer:
             hosted = await self.groups.get(request.group, request.size)
             self._carry_out(hosted, request, answer)
         except ProtocolError:
-            self.refuse(answer)
+            answer(NACK)
         except (ValueError, GroupLogError) as error:
             self._notice(str(error))
-            self.refuse(answer)
+            answer(NACK)
 
     def _carry_out(
         self, hosted: HostedGroup, request: LavaRequest, answer: Callable[[bytes], object]
@@ -168,7 +161,7 @@ class LavaServer:
         clients = self._of_group(request.group)
         if request.kind == "clear_group":
             hosted.leave_soon(member, "has ended its job", now)
-            clients.gone(request.client, now)
+            clients.forget(request.client, now)
             if hosted.all_done:
                 self._begin(self._end(request.group, hosted, answer))
             else:
@@ -225,10 +218,9 @@ class LavaConnection:
         except ProtocolError:
             self._decoder = None
             self._look_away()
-            self._server.refuse(self._answer)
+            self._answer(NACK)
             return
         except ValueError:
-            self._server.refused += 1
             self.drop()
             return
         if request is not None and request.kind != "complete":
@@ -264,23 +256,3 @@ class LavaConnection:
             self._loop.add_writer(self._socket, self._send)
         else:
             self.drop()
-
-
-def parse_address(text: str) -> tuple[str, int]:
-    """Host and port of "HOST:PORT", "[HOST]:PORT" or "PORT". Raises ValueError."""
-    host, colon, port = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]") if colon else "127.0.0.1"
-    if not (port.isascii() and port.isdigit() and int(port) < 65536) or not host:
-        raise ValueError(f"{text!r}: write HOST:PORT, for example 127.0.0.1:3079")
-    if not colon:
-        return host, int(port)
-    try:
-        socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise ValueError(f"{text}: {error.strerror}") from error
-    return host, int(port)
-
-
-def written(host: str, port: int) -> str:
-    """The address as "HOST:PORT", or "[HOST]:PORT", as `parse_address` reads it."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -61,11 +61,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--flow",
         metavar="FILE",
         type=Path,
-        help="write what happened, and whom each device waited for, to FILE at the end: .html has a time line "
-        "to scale, .md and .txt the flow table; - shows the table here",
+        help="write who waited for whom to FILE, at the end: .html has a time line, .md and .txt the flow table; "
+        "- shows the table here",
     )
     parser.add_argument(
-        "--stats", action="store_true", help="show counts of what went over each console, at the end"
+        "--stats",
+        action="store_true",
+        help="at the end, show for each console how many frames came, and how many were repaired or damaged",
     )
     parser.add_argument(
         "--timestamps",
@@ -82,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--device-config",
         metavar="FILE",
         type=Path,
-        help="read what lava-target-ip and its like print from FILE, in TOML",
+        help="a TOML file with what lava-target-ip and similar commands print",
     )
 
 
@@ -119,7 +121,9 @@ def run_group(
     configuration = _configuration(arguments.device_config)
     _check_reports(arguments)
     founded = groupoptions.founding(arguments)
-    log = groupoptions.group_log(arguments, fresh=must_end)
+    if arguments.group is not None and not groupoptions.is_shared(arguments):
+        raise UsageError("--group needs --group-log nats://HOST/LAB: it is about groups on servers")
+    log = groupoptions.group_log(arguments, arguments.group, fresh=must_end)
     fold = Fold()
     _allow_descriptors(_OTHER_DESCRIPTORS + _DESCRIPTORS_PER_DEVICE * len(devices))
     names = [device.name for device in devices]
@@ -170,7 +174,7 @@ def run_group(
             output={} if output is None else output.pieces,
         )
         counts = stats.rows(run.counters())
-        unwritten = _write_reports(arguments, report, fold) + _write_stats(arguments.log_dir, counts)
+        unwritten = run.log_failures + _write_reports(arguments, report, fold, counts)
     stamps.on = False
     _show(display, report, unwritten)
     if arguments.flow == _HERE:
@@ -182,7 +186,7 @@ def run_group(
         return 1
     if run.stopped_by is not None:
         return 128 + run.stopped_by
-    return 1 if report.failures or run.log_failed else 0
+    return 1 if report.failures else 0
 
 
 def _show(display: Display, report: Report, unwritten: Sequence[str]) -> None:
@@ -269,38 +273,31 @@ def _flow_text(fold: Fold) -> str:
     return written(fold.finish(), "text", "", width=width).decode()
 
 
-def _write_reports(arguments: argparse.Namespace, report: Report, fold: Fold) -> list[str]:
+def _write_reports(
+    arguments: argparse.Namespace, report: Report, fold: Fold, counts: Sequence[Sequence[str]]
+) -> list[str]:
     """Write the reports that are wanted; returns sentences on those that could not be."""
+    files = _report_files(arguments)
+    if arguments.log_dir is not None:
+        files.append(("--log-dir", arguments.log_dir / "stats.txt"))
     unwritten = []
     with undisturbed():
-        for option, path in _report_files(arguments):
+        for option, path in files:
+            match option:
+                case "--junit":
+                    data = junit.document(report)
+                case "--results":
+                    data = jsonfile.document(report)
+                case "--flow":
+                    flow = fold.finish()
+                    data = written(flow, format_of(path), f"Flow of {enumerated(list(flow.devices))}")
+                case _:
+                    data = "".join("\t".join(line) + "\n" for line in counts).encode()
             try:
-                write_whole(path, _document(option, path, report, fold))
+                write_whole(path, data)
             except OSError as error:
                 unwritten.append(f"{option}: {path} could not be written: {error.strerror or error}")
     return unwritten
-
-
-def _document(option: str, path: Path, report: Report, fold: Fold) -> bytes:
-    if option == "--junit":
-        return junit.document(report)
-    if option == "--results":
-        return jsonfile.document(report)
-    flow = fold.finish()
-    return written(flow, format_of(path), f"Flow of {enumerated(list(flow.devices))}")
-
-
-def _write_stats(directory: Path | None, counts: Sequence[Sequence[str]]) -> list[str]:
-    """Write the table, its columns parted by tabs; returns a sentence if that could not be done."""
-    if directory is None:
-        return []
-    text = "".join("\t".join(line) + "\n" for line in counts)
-    try:
-        with undisturbed():
-            write_whole(directory / "stats.txt", text.encode())
-    except OSError as error:
-        return [f"--log-dir: {directory / 'stats.txt'} could not be written: {error.strerror or error}"]
-    return []
 
 
 def _allow_descriptors(wanted: int) -> None:

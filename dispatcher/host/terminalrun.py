@@ -134,7 +134,7 @@ class TerminalRun:
         patterns: Mapping[str, Pattern] | None = None,
     ) -> None:
         self.devices = {device.name: device for device in devices}
-        self.log_failed = False
+        self.log_failures: list[str] = []  # sentences on console logs that end early
         self.stopped_by: signal.Signals | None = None  # the signal that ended the run
         self._ending: Ending | None = None
         self._engine = engine
@@ -150,7 +150,6 @@ class TerminalRun:
         readers = [*readers, *([] if rules is None else [rules.apply])]
         self._group = Group(engine, log, self, readers)
         self._dispatcher = Dispatcher(self._failed)
-        self._dispatcher.groups.append(self._group)
         self._stopping: set[asyncio.Task[None]] = set()
         self._time_is_over: float | None = None
         self._failure: BaseException | None = None
@@ -226,10 +225,8 @@ class TerminalRun:
         """How the device got on; `failed` says what has failed of its tests."""
         if device.state is State.RUNNING and not self._must_end:
             return ("connected" if device.connected else "not connected") + self._after(device)
-        said = device.how or device.state.value
-        if device.state is State.SUCCEEDED and failed:
-            said = failed
-        return said + self._after(device)
+        said = failed if device.state is State.SUCCEEDED else device.how
+        return (said or device.state.value) + self._after(device)
 
     def _after(self, device: Device) -> str:
         return ", after a dead end" if self._engine.dead_ends[device.name] else ""
@@ -263,7 +260,7 @@ class TerminalRun:
                 device.role,
                 device.console,
                 self._group,
-                [_Output(self, device)],
+                [_Output(self, device.name)],
                 token=self._token,
                 position=position,
                 patterns=self._patterns,
@@ -304,9 +301,7 @@ class TerminalRun:
             self._give_up(error)
             return
         device = self.devices[attachment.name]
-        device.state, device.how = State.FAILED, f"could not be started: {error}"
-        device.ended = self._loop.time()
-        self._display.notice(device.name, device.how, bad=True)
+        self._note_end(device, State.FAILED, f"could not be started: {error}")
         self._group.detach(attachment, device.how)
         self._after_end(device)
 
@@ -353,6 +348,7 @@ class TerminalRun:
         if self._stopping:
             await asyncio.wait(self._stopping)
         await self._dispatcher.close()
+        await self._group.close()
         for device in self.devices.values():
             if not device.over and device.started:
                 device.ended = self._loop.time()
@@ -374,11 +370,12 @@ class TerminalRun:
         if device.over:
             # It was being stopped.
             return
-        device.ended = self._loop.time()
-        device.state = State.SUCCEEDED if status == 0 else State.FAILED
-        device.how = "" if status == 0 else reason
-        self._display.notice(device.name, reason, bad=status != 0)
+        self._note_end(device, State.SUCCEEDED if status == 0 else State.FAILED, reason)
         self._after_end(device)
+
+    def _note_end(self, device: Device, state: State, how: str) -> None:
+        device.state, device.how, device.ended = state, how, self._loop.time()
+        self._display.notice(device.name, how, bad=state is not State.SUCCEEDED)
 
     def _after_end(self, device: Device) -> None:
         self._reap()
@@ -399,10 +396,8 @@ class TerminalRun:
 
     async def _stop_device(self, device: Device, how: str) -> None:
         """End a device whose time is over, in the middle of what it does; the others go on."""
-        device.ended = self._loop.time()
-        device.state, device.how = State.TIMED_OUT, how
-        self._display.notice(device.name, how, bad=True)
-        self._engine.end_waits(device.name, NO, "its test action timed out", device.ended)
+        self._note_end(device, State.TIMED_OUT, how)
+        self._engine.end_waits(device.name, NO, "its test action timed out", self._loop.time())
         await self._dispatcher.remove(device.name, f"was {how}")
         self._after_end(device)
 
@@ -442,20 +437,14 @@ class TerminalRun:
         """The run can't go on, and `run` raises this."""
         self._give_up(error)
 
-    def log(self, device: Device, data: bytes) -> None:
-        """Write console output to the device's log."""
+    def output(self, device: str, data: bytes, now: float) -> None:
+        """Write console output to the device's log, and show it."""
         if self._output is not None:
-            self._output.add(device.name, data)
-        if self._logs is None:
-            return
-        for error in self._logs.write(device.name, data):
-            self.log_failed = True
-            sentence = f"the log of this device ends here: {told(error)}"
-            self._display.notice(device.name, sentence, bad=True)
-
-    def show(self, device: Device, data: bytes, now: float) -> None:
-        """Show console output."""
-        self._display.output(device.name, data, now)
+            self._output.add(device, data)
+        for error in [] if self._logs is None else self._logs.write(device, data):
+            self.log_failures.append(f"--log-dir: the end of a console log is missing: {told(error)}")
+            self._display.notice(device, f"the log of this device ends here: {told(error)}", bad=True)
+        self._display.output(device, data, now)
 
     # Time
 
@@ -485,25 +474,22 @@ class TerminalRun:
         return area(self._statuses(), times, width, height, left, colour=self._view.colour)
 
     def _statuses(self) -> list[Status]:
-        failed = {
-            name: counted(device.counts.failed, _FAILURES["case"]) if device.counts.failed else ""
-            for name, device in self.devices.items()
-        }
+        ended, failed, offline = {}, set(), {}
+        for name, device in self.devices.items():
+            cases = counted(device.counts.failed, _FAILURES["case"]) if device.counts.failed else ""
+            if device.over:
+                ended[name] = self._said(device, cases)
+            if cases or not self._ended_well(device):
+                failed.add(name)
+            if device.attachment is not None and device.attachment.trouble:
+                offline[name] = device.attachment.trouble
         return statuses(
             self.devices,
             self._engine.state.coordinator,
-            ended={
-                name: self._said(device, failed[name]) for name, device in self.devices.items() if device.over
-            },
+            ended=ended,
             counts={name: device.counts for name, device in self.devices.items()},
-            failed={
-                name for name, device in self.devices.items() if failed[name] or not self._ended_well(device)
-            },
-            offline={
-                name: device.attachment.trouble
-                for name, device in self.devices.items()
-                if device.attachment is not None and device.attachment.trouble
-            },
+            failed=failed,
+            offline=offline,
             stuck=self._hangs.stuck,
         )
 
@@ -513,11 +499,10 @@ class _Output:
     """What one device says, for the log and the display of the run."""
 
     run: TerminalRun
-    device: Device
+    device: str
 
     def output(self, data: bytes, now: float) -> None:
-        self.run.log(self.device, data)
-        self.run.show(self.device, data, now)
+        self.run.output(self.device, data, now)
 
     def notice(self, sentence: str) -> None:
-        self.run.notice(self.device.name, sentence)
+        self.run.notice(self.device, sentence)

@@ -32,6 +32,11 @@ _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _KEYS = {"metadata", "params", "parameters", "install", "run", "parse", "expected"}
 _INSTALL_KEYS = {"deps", "keys", "sources", "steps", "git-repos"}
 _PARSE_KEYS = {"pattern", "fixupdict"}
+# A repeat takes memory for each time that it asks for at least: some 300 bytes, and those inside of it as often.
+_MAX_REPEATED = 100_000
+_PATTERN_PART = re.compile(
+    r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|(?P<open>\()|(?P<close>\))|\{(?P<least>\d+)[^}]*\}|.", re.DOTALL
+)
 # What `skip_install` may leave out.
 _PARTS = ("keys", "sources", "deps", "steps", "git-repos")
 
@@ -62,14 +67,13 @@ def read_definition(tree: Node, use: Use, repositories: Repositories, remarks: R
         *use.parameters,
     )
     install = definition.get("install")
-    dependencies: tuple[str, ...] = ()
     install_steps: tuple[Step, ...] = ()
     cloned: tuple[tuple[str, Checkout], ...] = ()
     if install is not None:
         install = as_map(install, "install")
         known = _INSTALL_KEYS | {key for key in install.items if key.startswith("deps-")}
         check_keys(install, known, "install", remarks)
-        dependencies = _dependencies(install, use, remarks)
+        _tell_of_the_rest(install, use, remarks)
         if "steps" not in use.skip:
             install_steps = _steps(install, "install")
         if "git-repos" not in use.skip:
@@ -87,7 +91,6 @@ def read_definition(tree: Node, use: Use, repositories: Repositories, remarks: R
         name=use.name,
         place=definition.place,
         parameters=parameters,
-        dependencies=dependencies,
         install=install_steps,
         steps=steps,
         checkout=use.checkout,
@@ -147,16 +150,15 @@ def skipped_parts(entry: Map) -> frozenset[str]:
     return frozenset(_PARTS if "all" in parts else parts)
 
 
-def _dependencies(install: Map, use: Use, remarks: Remarks) -> tuple[str, ...]:
+def _tell_of_the_rest(install: Map, use: Use, remarks: Remarks) -> None:
+    """What of `install` is not carried out here: keys, sources and packages."""
     for key in ("keys", "sources"):
         values = install.get(key)
         if values is not None and key not in use.skip:
             as_texts(values, f"install: {key}")
             remarks.add(install.keys[key], f"install: {key} is not carried out")
-    if "deps" in use.skip:
-        return ()
     names: list[str] = []
-    for key in ("deps", f"deps-{use.distribution}"):
+    for key in () if "deps" in use.skip else ("deps", f"deps-{use.distribution}"):
         values = install.get(key)
         if values is not None:
             names += as_texts(values, f"install: {key}")
@@ -165,7 +167,6 @@ def _dependencies(install: Map, use: Use, remarks: Remarks) -> tuple[str, ...]:
             install.keys.get("deps", install.place),
             f"install: deps {' '.join(names)} is skipped: install what is missing on this machine",
         )
-    return tuple(names)
 
 
 def _steps(node: Map, what: str) -> tuple[Step, ...]:
@@ -248,6 +249,8 @@ def _parse(definition: Map, remarks: Remarks) -> tuple[str | None, dict[str, str
 
 def check_pattern(node: Scalar) -> None:
     """Raises JobError if this is no regular expression for results."""
+    if _repeated(node.text) > _MAX_REPEATED:
+        raise JobError(node.place, f"the pattern repeats parts of it more than {_MAX_REPEATED} times in all")
     try:
         compiled = regex.compile(node.text)
     except (regex.error, RecursionError, OverflowError) as error:
@@ -257,3 +260,20 @@ def check_pattern(node: Scalar) -> None:
         check_rendered(node)
         names = " and ".join(f"(?P<{name}>...)" for name in sorted(missing, reverse=True))
         raise JobError(node.place, f"the pattern has no group {names}, so it can't find a result")
+
+
+def _repeated(pattern: str) -> int:
+    """How many parts the pattern has once each is written as often as it is repeated at least."""
+    sizes = [0]  # of the groups that are open
+    last = 0  # the part that a repeat counts for
+    for part in _PATTERN_PART.finditer(pattern):
+        if part["open"]:
+            sizes.append(0)
+            continue
+        if part["least"]:
+            last = min(last * int(part["least"][:9]), _MAX_REPEATED + 1)
+            sizes[-1] += last
+            continue
+        last = sizes.pop() if part["close"] and len(sizes) > 1 else 1
+        sizes[-1] += last
+    return max(sizes)

@@ -55,7 +55,6 @@ class Definition:
     name: str
     place: Place
     parameters: tuple[tuple[str, str], ...] = ()
-    dependencies: tuple[str, ...] = ()
     install: tuple[Step, ...] = ()
     steps: tuple[Step, ...] = ()
     checkout: Checkout | None = None

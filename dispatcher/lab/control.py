@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from dispatcher.errors import SetupError, UsageError
-from dispatcher.host.groupserver import listen_on
+from dispatcher.host.listening import listen_on
 from dispatcher.host.strangers import Strangers
 from dispatcher.lab.offers import Client, Device
 

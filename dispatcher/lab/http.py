@@ -3,6 +3,7 @@
 
 import asyncio
 import ipaddress
+import logging
 import os
 import re
 from collections import deque
@@ -11,11 +12,12 @@ from importlib import resources
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from dispatcher.engine import MAX_BYTES
 from dispatcher.errors import SetupError
 from dispatcher.group.events import Event, Founded
-from dispatcher.host.lavaserver import written
+from dispatcher.host.listening import address_text
 from dispatcher.lab.lab import TAIL, Lab
 from dispatcher.report.flow.model import Fold
 from dispatcher.report.flow.page import document
@@ -36,6 +38,16 @@ _CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
 
 # Steps of a group that its time line shows, the newest: a page that is drawn anew every second.
 _MOST_STEPS = 1000
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Whether this is a fault of ours: whoever sends what is no request is answered, and not told of."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError)
+
+
+_logger = logging.getLogger(__name__)
+_logger.addFilter(_is_ours)
 
 
 class Site:
@@ -60,7 +72,7 @@ class Site:
         application.router.add_get("/groups/{name}/flow", self._flow)
         for path in _FILES:
             application.router.add_get(path, self._file)
-        self._runner = web.AppRunner(application, access_log=None)
+        self._runner = web.AppRunner(application, access_log=None, logger=_logger)
         await self._runner.setup()
         server = self._runner.server
         assert server is not None
@@ -76,7 +88,7 @@ class Site:
         try:
             self._server = await asyncio.get_running_loop().create_server(connection, host, port)
         except OSError as error:
-            raise SetupError(f"http {written(host, port)}: {os.strerror(error.errno or 0)}") from error
+            raise SetupError(f"http {address_text(host, port)}: {os.strerror(error.errno or 0)}") from error
         return int(self._server.sockets[0].getsockname()[1])
 
     async def close(self) -> None:

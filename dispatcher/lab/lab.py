@@ -18,12 +18,12 @@ from typing import Any
 from dispatcher.consoles import ConsoleError
 from dispatcher.consoles.opening import lasting_console
 from dispatcher.errors import UsageError
-from dispatcher.files import told as explained
+from dispatcher.files import told
 from dispatcher.grouplog import GroupLogError
 from dispatcher.host.attachment import Attachment
 from dispatcher.host.dispatcher import Dispatcher
 from dispatcher.host.groups import FIRST_PAUSE, LONGEST_PAUSE, Groups, HostedGroup
-from dispatcher.host.lavaserver import parse_address
+from dispatcher.host.listening import parse_address
 from dispatcher.lab.config import DeviceConfig, LabConfig
 from dispatcher.lab.devicelog import DeviceLog
 from dispatcher.lab.offers import HOLD, Client, Offers, Tap
@@ -254,17 +254,17 @@ class Lab:
         except (ConsoleError, ValueError) as error:
             raise UsageError(str(error)) from error
 
-    async def _add(self, config: DeviceConfig, told: str = "", *, again: bool = True) -> None:
+    async def _add(self, config: DeviceConfig, refused: str = "", *, again: bool = True) -> None:
         """What goes wrong stands in the device's `refused`; the others go on.
 
-        :param told: what was said of that before.
+        :param refused: why it was left out before, as was told; "": it was not.
         :param again: whether to try again later, where that may help.
         """
         device = self.devices[config.name] = LabDevice(config, self._tell)
         try:
             self._check(config)
             position = self._open_log(device)
-            if not told and config.group in self._later:
+            if not refused and config.group in self._later:
                 raise GroupLogError(f"its group {config.group} can't be opened")
             hosted = await self._group(config.group)
             device.attachment = Attachment(
@@ -281,9 +281,9 @@ class Lab:
             )
             device.hosted = hosted
         except (UsageError, ValueError, GroupLogError, OSError) as error:
-            device.refused = explained(error) if isinstance(error, OSError) else str(error)
+            device.refused = told(error) if isinstance(error, OSError) else str(error)
             device.again = again and isinstance(error, OSError | GroupLogError)
-            if device.refused != told:
+            if device.refused != refused:
                 self._tell(
                     f"{config.name} is left out: {device.refused}{'; trying again' if device.again else ''}"
                 )

@@ -15,6 +15,8 @@ import termios
 import tty
 from typing import Protocol
 
+from dispatcher.host import attachment
+
 # Bytes that wait for a client, above which the console waits for it, for HOLD seconds; then it is taken for one that
 # does not read.
 MAX_UNREAD = 1024 * 1024
@@ -48,17 +50,11 @@ class Device(Protocol):
         """The client does not need the device to be held any more."""
 
 
-class Tap(Protocol):
-    """See `attachment.Tap`."""
+class Tap(attachment.Tap, Protocol):
+    """One that types to the device as well."""
 
     def room(self) -> None:
         """What could not be typed may be tried again."""
-
-    def output(self, data: bytes, now: float) -> None:
-        """What the device printed."""
-
-    def notice(self, sentence: str) -> None:
-        """Something about the device."""
 
 
 class Client(asyncio.Protocol):

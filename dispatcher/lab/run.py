@@ -13,10 +13,11 @@ from dispatcher.files import read_text, told
 from dispatcher.group.configuration import Configuration, parse_configuration
 from dispatcher.group.wording import counted
 from dispatcher.host import groupoptions
-from dispatcher.host.deadwatch import quiet_watch
+from dispatcher.host.deadwatch import QuietWatch
 from dispatcher.host.groups import GroupLogs, Groups
 from dispatcher.host.groupserver import GroupServer
-from dispatcher.host.lavaserver import LavaServer, parse_address, written
+from dispatcher.host.lavaserver import LavaServer
+from dispatcher.host.listening import address_text, parse_address
 from dispatcher.host.service import allow_descriptors, stop_event, tell
 from dispatcher.host.systemd import notify
 from dispatcher.lab.config import LabConfig, device_config, parse_lab
@@ -83,14 +84,17 @@ class _LabRun:
         self._path = path
         self._config = config
         self._groups = Groups(
-            logs, tell, configuration, quiet_watch(config.grace, config.fail_dead_ends, logs.shared)
+            *(logs, tell, configuration),
+            lambda engine, unseen: QuietWatch(
+                engine, config.grace, unseen, fails=config.fail_dead_ends, shared=logs.shared
+            ),
         )
         self._lab = Lab(config, self._groups, tell)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self, pages: tuple[str, int] | None, lava: tuple[str, int] | None) -> None:
         stop = stop_event(self._reload_soon)
-        lava_server = None if lava is None else LavaServer(self._groups, tell)
+        lava_server = LavaServer(self._groups, tell)
         hooks = GroupServer(self._groups, tell)
         control = ControlServer(
             {
@@ -114,10 +118,10 @@ class _LabRun:
             await control.open(self._config.control)
             if site is not None and pages is not None:
                 port = await site.open(*pages)
-                tell(f"the lab is shown on http://{written(pages[0], port)}/")
+                tell(f"the lab is shown on http://{address_text(pages[0], port)}/")
             if self._config.socket:
                 await hooks.open(self._config.socket)
-            if lava_server is not None and lava is not None:
+            if lava is not None:
                 port = await lava_server.open(*lava)
                 tell(f"LAVA's dispatchers connect to {lava[0]} port {port}")
             await self._lab.start()
@@ -130,8 +134,7 @@ class _LabRun:
             if site is not None:
                 await site.close()
             await hooks.close()
-            if lava_server is not None:
-                await lava_server.close()
+            await lava_server.close()
             await self._lab.close()
             await self._groups.close()
 

@@ -24,7 +24,8 @@ come by the thousand (markers in a row, empty frames) is taken in one piece.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from dispatcher.line.echoes import Echoes, common_size
 from dispatcher.line.repair import MAX_GUESSES, is_kernels, repair, salvage, without_echoes
@@ -42,6 +43,8 @@ GUESSES_PER_SECOND = 20_000.0
 
 _ESCAPE = MARKER[:1]
 _MARKER_SIZE, _TERMINATOR_SIZE = len(MARKER), len(TERMINATOR)
+# Where no terminator of a frame begins any more, behind its own beginning.
+_NO_STOP = MAX_HELD - _TERMINATOR_SIZE + 1
 _LINE_FEED = 0x0A
 # What a kernel message with a time stamp begins with, or may yet begin with. Without this sign
 # one is not looked for behind an ESC, and behind ESC ] only if that begins no sequence of others.
@@ -79,11 +82,11 @@ _EMPTY = re.compile(rb"\x1b\]5282;[\w-]{0,5}\x1b\\", re.ASCII)
 _FIRST_ESCAPE = re.compile(rb"(?:\A|\n)[A-Za-z0-9_\0\x11\x13-]*+(\x1b)")
 
 
-# Frozen classes would take three times as long to make: nobody changes an event.
+# A dataclass would take three times as long to make, and five times if it is frozen. These hold no other objects
+# than bytes, so the garbage collector need not know of them.
 
 
-@dataclass(slots=True)
-class Output:
+class Output(Struct, frozen=True, gc=False):
     raw: bytes
 
     @property
@@ -91,21 +94,18 @@ class Output:
         return self.raw
 
 
-@dataclass(slots=True)
-class Frame:
+class Frame(Struct, frozen=True, gc=False):
     raw: bytes
     body: bytes
     text: bytes = b""
 
 
-@dataclass(slots=True)
-class Echo:
+class Echo(Struct, frozen=True, gc=False):
     raw: bytes
     text: bytes = b""
 
 
-@dataclass(slots=True)
-class Damaged:
+class Damaged(Struct, frozen=True, gc=False):
     raw: bytes
     text: bytes
 
@@ -210,30 +210,29 @@ class Demultiplexer:
                     text = position = end
                     searched, fresh = 0, True
                     continue
-            start, tried = marker, -1
+            start = marker
             if start < 0:
                 nowhere = final or (comment == size and not awaited)
                 start = size if nowhere else self._echoes.beginning(data, position)
                 break
-            if start > text and content - start == _MARKER_SIZE:
+            stop = data.find(_ESCAPE, content, start + _NO_STOP)
+            ended = content - start == _MARKER_SIZE and data.startswith(TERMINATOR, stop)
+            if ended and (start > text or not data.startswith(MARKER, stop + _TERMINATOR_SIZE)):
                 # As nearly all are: one by itself, and whole.
-                stop = tried = data.find(TERMINATOR, content, content + MAX_FRAME)
-                body = decode_frame(data[content:stop]) if stop >= 0 else None
+                body = decode_frame(data[content:stop]) if stop - content >= CHECK_SIZE else None
                 if body is not None:
-                    events.append(Output(data[text:start]))
+                    if start > text:
+                        events.append(Output(data[text:start]))
                     text = position = stop + _TERMINATOR_SIZE
                     events.append(Frame(data[start:text], body))
                     searched, fresh = 0, True
                     continue
-            frames = _FRAMES.match(data, start)
-            if frames is not None:
-                if start > text:
-                    events.append(Output(data[text:start]))
+            elif ended and (frames := _FRAMES.match(data, start)):
                 text = position = frames.end()
                 _read_frames(frames.group(), events)
                 searched, fresh = 0, not isinstance(events[-1], Damaged)
                 continue
-            event, end = self._frame(data, start, content, searched, tried)
+            event, end = self._frame(data, start, content, searched if searched > stop >= 0 else stop, ended)
             searched = 0
             if end < 0:
                 break
@@ -252,55 +251,65 @@ class Demultiplexer:
         return start
 
     def _frame(
-        self, data: bytes, start: int, content: int, searched: int, tried: int
+        self, data: bytes, start: int, content: int, stop: int, ended: bool
     ) -> tuple[Event | None, int]:
         """The frame whose marker ends at `content`, and where it ends: -1 while that is open.
 
-        None where it is no frame: then only its marker is done with. It is not whole with a terminator at `tried`.
+        None where it is no frame: then only its marker is done with.
+
+        :param stop: it does not end before that; -1 if there is no ESC in it.
+        :param ended: that is a terminator, and what stands before it is not whole.
         """
         if content < 0:
             return None, -1
-        limit = start + MAX_HELD
-        end = _END.search(data, max(content, searched), limit)
-        if end is None:
-            if len(data) >= limit:
-                # No frame at all: its beginning stays what it was to the device, text.
-                return None, content
-            last = data.rfind(_ESCAPE, content)
-            self._searched = (len(data) if last < 0 else last) - start
-            return None, -1
-        stop, after = end.span()
+        after, another = stop + _TERMINATOR_SIZE, False
+        if not ended:
+            limit = start + MAX_HELD
+            end = _END.search(data, stop, limit) if stop >= 0 else None
+            if end is None:
+                if len(data) >= limit:
+                    # No frame at all: its beginning stays what it was to the device, text.
+                    return None, content
+                last = data.rfind(_ESCAPE, content)
+                self._searched = (len(data) if last < 0 else last) - start
+                return None, -1
+            stop, after = end.span()
+            another = end.lastindex is not None
+        whole = content - start == _MARKER_SIZE
+        readable = not another and stop - content >= CHECK_SIZE
+        if whole and not readable and (ended or another) and (junk := _JUNK.match(data, start)):
+            raw = junk.group()
+            return Damaged(raw, salvage(_EMPTY.sub(b"", raw)[_MARKER_SIZE:], False)), junk.end()
         frame = data[content:stop]
-        whole = content - start == len(MARKER)
-        body = None if end.lastindex or stop == tried or b"\n" in frame else decode_frame(frame)
-        if whole and body is not None and after - stop == len(TERMINATOR):
-            return Frame(data[start:after], body), after
-        if whole and (end.lastindex or len(frame) < CHECK_SIZE) and (junk := _JUNK.match(data, start)):
-            return Damaged(junk.group(), salvage(_EMPTY.sub(b"", junk.group()), False)), junk.end()
         inside = b"" if whole else _inside_marker(data[start:content])
-        if end.lastindex:
-            return Damaged(data[start:stop], inside + salvage(MARKER + frame, False)), stop
-        broken = without_echoes(data[stop + 1 : after - 1])
-        foreign = b""
-        if broken and not is_kernels(broken) and (first := _FIRST_ESCAPE.search(frame)) and self._credit > 0:
+        if another:
+            return Damaged(data[start:stop], inside + salvage(frame, False)), stop
+        broken = data[stop + 1 : after - 1]
+        if broken:
+            broken = without_echoes(broken)
+        # Where lines stand in the terminator, its first character may also be that of a sequence in the output.
+        certain = not broken or is_kernels(broken)
+        body, foreign = None, b""
+        if readable and not certain and (escape := _FIRST_ESCAPE.search(frame)) and self._credit > 0:
             # This one may be the message's, as colours have it; then the terminator begins before the message.
-            shorter = frame[: first.start(1)]
-            body = decode_frame(shorter)
-            if body is None:
-                body, foreign = self._repair(shorter)
+            body, foreign = self._read(frame[: escape.start(1)])
             if body is not None:
-                broken = without_echoes(data[content + first.end() : after - 1])
-        if body is None and self._credit > 0:
-            body, foreign = self._repair(frame)
+                broken = without_echoes(data[content + escape.end() : after - 1])
+        if readable and body is None:
+            body, foreign = self._read(frame, tried=ended)
         if body is None:
-            # Where lines stand in the terminator, its first character may also be that of a sequence in the output.
-            ended = not broken or is_kernels(broken)
-            rest = broken if ended else data[stop : stop + 1] + broken + data[after - 1 : after]
-            return Damaged(data[start:after], inside + salvage(MARKER + frame, ended) + rest), after
+            rest = broken if certain else data[stop : stop + 1] + broken + data[after - 1 : after]
+            return Damaged(data[start:after], inside + salvage(frame, certain) + rest), after
         return Frame(data[start:after], body, inside + foreign + broken), after
 
-    def _repair(self, frame: bytes) -> tuple[bytes | None, bytes]:
-        """The body of a damaged frame, if it can be repaired, and the foreign text in it."""
+    def _read(self, frame: bytes, *, tried: bool = False) -> tuple[bytes | None, bytes]:
+        """The body of a frame, if it is whole or can be repaired, and the foreign text in it.
+
+        :param tried: it is not whole.
+        """
+        body = None if tried or _LINE_FEED in frame else decode_frame(frame)
+        if body is not None or self._credit <= 0:
+            return body, b""
         body, foreign, guesses = repair(frame)
         self._credit -= guesses
         return body, foreign

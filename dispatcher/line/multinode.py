@@ -24,6 +24,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from msgspec import Struct
+
 from dispatcher.line.textsignals import Grammar, TextScanner
 from toolkit.wire.framing import LINE_KILL
 
@@ -39,8 +41,7 @@ _WORDS = {operation: word for word, operation in _OPERATIONS.items()}
 _CHANGED = re.compile(rb"[\x00-\x1f\x7f\\*?]| \d+:")
 
 
-@dataclass(frozen=True, slots=True)
-class TextRequest:
+class TextRequest(Struct, frozen=True, gc=False):
     """`operation` and `arguments` are those of a request in a frame (docs/protocol.md); no time-out.
 
     `offset` is where it begins in the output.

@@ -65,15 +65,19 @@ _NUMBERS = {0xCC: 2, 0xCD: 3, 0xCE: 5}
 _LENGTHS = {0xC4: 1, 0xC5: 2}
 _ZEROS = bytes(MAX_FRAME)
 
+# Whether bytes are in others is asked of a number, or of `find`: `in` takes longer for bytes.
+_LINE_FEED, _BRACKET, _ANGLE = b"\n[<"
+
 # Only a kernel message begins like this.
 _STAMP = re.compile(rb"<\d{1,3}>|\[ {0,11}\d{1,8}\.\d{6}\]")
 _BEFORE_STAMP = tuple(
-    (re.compile(rb"%b[A-Za-z0-9_\0\x11\x13-]+(?=%b)" % (re.escape(begin), _STAMP.pattern)), begin)
+    (re.compile(rb"%b[A-Za-z0-9_\0\x11\x13-]++(?=%b)" % (re.escape(begin), _STAMP.pattern)), begin)
     for begin in (b"\n", MARKER)
 )
+_SHORTEST = len(b"A<1>")  # that this can be
 # What is longer at the beginning of a line than a word, if the frame has lost nothing.
 _LONG = tuple(
-    (re.compile(rb"%b([A-Za-z0-9_\0\x11\x13-]{%d,})" % (re.escape(begin), MAX_LOST + 1)), begin)
+    (re.compile(rb"%b([A-Za-z0-9_\0\x11\x13-]{%d,}+)" % (re.escape(begin), MAX_LOST + 1)), begin)
     for begin in (b"\n", MARKER)
 )
 # What may be the frame's: a run at the beginning of a line, or a long one: the line feed before it may be lost or changed.
@@ -114,23 +118,23 @@ def repair(content: bytes) -> tuple[bytes | None, bytes, int]:
     return None, b"", guesses
 
 
-def salvage(damaged: bytes, ended: bool) -> bytes:
-    """The text in frames that can't be repaired. What may be text is kept.
+def salvage(content: bytes, ended: bool) -> bytes:
+    """The text in a frame that can't be repaired. What may be text is kept.
 
-    `damaged` begins with a marker, and may have more of them.
+    `content` is what stands behind its marker: also several frames, with the markers of all but the first.
 
     :param ended: a terminator was found, so what comes last belongs to the frame.
     """
-    content = damaged[len(MARKER) :]
-    if ended and b"\n" not in damaged:
+    if ended and _LINE_FEED not in content:
         if len(content) <= MAX_FRAME and not content.translate(None, ALPHABET):
             return b""
         # Bytes have changed, but none was lost, and none has come in.
-        return b"" if len(content) == _length(content) else content
-    if b"[" in damaged or b"<" in damaged:
+        return b"" if len(content) > CHECK_SIZE and len(content) == _length(content) else content
+    damaged = MARKER + content
+    if len(content) >= _SHORTEST and (_BRACKET in content or _ANGLE in content):
         for pattern, replacement in _BEFORE_STAMP:
             damaged = pattern.sub(replacement, damaged)
-    if len(damaged) > MAX_LOST:
+    if len(content) > MAX_LOST:
         longest = _longest_word(content) if ended else MAX_WORD
         for pattern, replacement in _LONG:
             damaged = pattern.sub(partial(_end_of_run, replacement, longest), damaged)
@@ -138,7 +142,7 @@ def salvage(damaged: bytes, ended: bool) -> bytes:
         last = damaged.rfind(b"\n") + 1
         if len(damaged) - last <= MAX_FRAME and not damaged[last:].translate(None, ALPHABET):
             damaged = damaged[:last]
-    if LINE_MARKER not in damaged:
+    if damaged.find(LINE_MARKER) < 0:
         return damaged.replace(MARKER, b"")
     return b"".join(map(_without_lines, damaged.split(MARKER)))
 
@@ -158,7 +162,7 @@ def _longest_word(content: bytes) -> int:
 def _without_lines(content: bytes) -> bytes:
     """Without lines of ours that were echoed, and the parts of a frame before them."""
     kept, position = [], 0
-    for match in _LINE.finditer(content) if LINE_MARKER in content else ():
+    for match in _LINE.finditer(content):
         if decode_line(match.group()) is None:
             continue
         begin = max(content.rfind(b"\n", position, match.start()) + 1, position)
@@ -170,7 +174,7 @@ def _without_lines(content: bytes) -> bytes:
 
 def without_echoes(text: bytes) -> bytes:
     """Whole lines, but for those that are ours and were echoed."""
-    if LINE_MARKER not in text:
+    if text.find(LINE_MARKER) < 0:
         return text
     return b"".join(line for line in text.splitlines(keepends=True) if not is_echo(line))
 

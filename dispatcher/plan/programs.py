@@ -4,7 +4,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from dispatcher.jobs.model import Definition, Job, Place, Request, Role, Step
+from dispatcher.jobs.model import Definition, Place, Request, Role, Step
 from dispatcher.jobs.text import UNKNOWN, known
 from dispatcher.plan.calls import Call, CallKind, DeviceNames, Item, ReadFile
 from dispatcher.plan.shell.reading import read_script
@@ -46,11 +46,6 @@ def programs(devices: Sequence[tuple[str, Role]], files_of: FilesOf) -> list[Pro
                 read[id(role)] = items
         found.append(Program(device, role.name, items))
     return found
-
-
-def devices_of(job: Job) -> list[tuple[str, Role]]:
-    """The devices of a job, called as `lavabox sim` calls them."""
-    return [(f"{role.name}-{number + 1}", role) for role in job.roles for number in range(role.count)]
 
 
 def _items(role: Role, names: DeviceNames, files_of: FilesOf) -> list[Item]:

@@ -33,6 +33,10 @@ MISTAKES = {
     "no such option": (("flow", "--xyzzy"), "lavabox flow: there is no option '--xyzzy'"),
     "a word": (("flow", "a", "b"), "lavabox flow: too many arguments, from 'b' on"),
     "no value": (("sim", "--role"), "lavabox sim: --role: expected one argument"),
+    "an option of --console for a lab": (
+        ("serve", "lab.toml", "--log-dir", "logs"),
+        "lavabox serve: --log-dir goes with --console; a lab has its settings in its file",
+    ),
 }
 
 

@@ -15,12 +15,12 @@ usage: lava-group [ROLE]
 Print one line per device of the group, this one among them: its name, a tab, its role.
 With ROLE, print only the names of the devices that play exactly this role.
 
-With --state, print what each device does, or each of this role: name, role, a word, and
-what there is to add, with tabs between. The words:
+With --state, print what each device does, or each of this role: name, role, state, and
+details, with tabs between. The states:
   running  it does not wait in any command
-  waiting  in the command that follows, and for whom
-  lost     there is no connection to its console; why follows
-  ended    it takes part no more; how it ended follows
+  waiting  the details are the command, and for whom it waits
+  lost     its console is not connected, or shows a crash or a boot; details: why
+  ended    it takes part no longer; details: how it ended
   absent   it has not joined yet
 
 Options:

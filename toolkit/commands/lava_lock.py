@@ -20,18 +20,17 @@ usage: lava-lock [--timeout TIME] NAME
        lava-lock [--timeout TIME] NAME -- COMMAND [ARGUMENT ...]
 
 Wait until no other device of the group has the lock of this name, and take it. Devices
-get it in the order in which they ask. It belongs to the device, over reboots, until
-`lava-unlock NAME` there, or until the device has ended. A device that asks for a lock
-that it has goes on at once.
+get it in the order in which they ask. The device keeps it, also over reboots, until it
+calls `lava-unlock NAME` or has ended. A device that asks for a lock that it has already
+goes on at once.
 
-With COMMAND, run that, and give the lock back when it has ended, or when lava-lock is
-killed and COMMAND has ended, or when the device reboots. One argument is shell code;
-several are run as they are quoted. A lock that the device had before, it keeps.
+With COMMAND, run that, and give the lock back when COMMAND has ended (also if lava-lock
+itself was killed before), or when the device reboots. One argument is shell code;
+several are run as they are quoted. If the device had the lock before, it keeps it.
 
 Options:
-  --timeout TIME  give up after so long: seconds, or as in 1.5m, 2h (default: never).
-                  It says that this wait may end without what it waits for. COMMAND
-                  may take as long as it likes
+  --timeout TIME  give up after this time: seconds, or as in 1.5m, 2h (default: never).
+                  It does not limit COMMAND
   -h, --help, --version
 
 Environment:

@@ -18,26 +18,26 @@ usage: lava-network broadcast INTERFACE
        lava-network hosts FILE
        lava-network alias-hosts FILE
 
-broadcast tells the group what the kernel says of the interface, which has to be up,
+broadcast sends to the group what the kernel knows of the interface, which has to be up,
 and of the system: hostname, hostname-full, ipv4, netmask, broadcast, ipv6,
-default-gateway, mac, and dns_1, dns_2 and so on of /etc/resolv.conf. What does not
+default-gateway, mac, and dns_1, dns_2 and so on from /etc/resolv.conf. What does not
 exist is left out. Of several addresses it takes the kernel's first, wider scopes before
-narrower ones. Again, for another interface, it takes the place of what was told before.
+narrower ones. A second broadcast, of whatever interface, replaces the first.
 
-collect waits until all other devices, or those of ROLE, have told theirs, and puts
-everything that is known then into the network cache file, what this device has told
-too. The file is empty meanwhile, and when collect fails. INTERFACE has no effect.
+collect waits until all other devices, or those of ROLE, have sent theirs, and writes
+everything that is known then to the network cache file, this device's own data too.
+The file is empty meanwhile, and when collect fails. INTERFACE has no effect.
 
-query prints one of the options above of the device that is called NAME in lava-group,
-or nothing if that device has not told it.
+query prints one of the values above of the device that is called NAME in lava-group,
+or nothing if that device has not sent it.
 
 hosts puts a line into FILE, such as /etc/hosts, for each collected device that has an
-address: the address, a tab, its hostname-full. They stand between two comments, and
-the next time in the place of those from before. alias-hosts adds a third column: the
-device's role with its number in that role, as in client01.
+address: the address, a tab, its hostname-full. The lines stand between two comments and
+are replaced the next time. alias-hosts adds a third column: the device's role with its
+number in that role, as in client01.
 
 Options:
-  --timeout TIME  give up after so long: seconds, or as in 1.5m, 2h (default: never)
+  --timeout TIME  give up after this time: seconds, or as in 1.5m, 2h (default: never)
   -h, --help, --version
 
 Environment:
@@ -46,10 +46,10 @@ Environment:
                                  else /tmp/lava_multi_node_network_cache.txt
 
 Exit status:
-  0    done; query: also if the device has not told this option
+  0    done; query: also if the device has not sent this option
   1    the interface is unknown or down; collect: timed out, no device plays the role,
-       or a device has ended without telling; query, hosts, alias-hosts: nothing has
-       been collected yet, or nothing of this device; a file cannot be written
+       or a device has ended without sending; query, hosts, alias-hosts: nothing has
+       been collected yet, or nothing from this device; a file cannot be written
   2    usage
   69   no dispatcher answers on this console
   75   the link to the dispatcher failed

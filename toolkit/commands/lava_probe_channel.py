@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 USAGE = configuration.USAGE % (
     "lava-probe-channel",
-    "Print the channel of its probe that this device is connected to.",
+    "Print the channel of the measuring probe to which this device is connected.",
     "channel=$(lava-probe-channel)",
 )
 

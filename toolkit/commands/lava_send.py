@@ -19,13 +19,12 @@ Send a message to the group, with data if there is any, and return when the
 dispatcher has it. Every device can wait for it, now or later, with lava-wait,
 lava-wait-all or lava-sync, and finds the data in its cache file.
 
-MESSAGE-ID and KEY are free of white space, control characters and '='.
-VALUE is any text without line breaks, as it stands; it may be empty.
+MESSAGE-ID and KEY have no white space, control characters or '='.
+VALUE is any text without line breaks; it may be empty.
 All keys and values together have at most 65536 bytes.
 An argument without a key and '=' is left out, with a warning.
 Sent again by the same device with the same id, a message that repeats a key takes the
-place of the earlier message; one that has only new keys is added to it. What holds is
-what the next wait finds.
+place of the earlier message; one that has only new keys is added to it.
 
 Options, before MESSAGE-ID:
   --  MESSAGE-ID follows, even if it begins with '-'

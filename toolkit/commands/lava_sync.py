@@ -16,18 +16,18 @@ usage: lava-sync [--timeout TIME] MESSAGE-ID
 
 Send a message with this id and wait until every other device of the group has sent
 it too. The second lava-sync of an id waits until every other device has sent it
-twice, and so on: repeated, it stays a barrier. The data that messages with the id
+twice, and so on: each time it is a barrier. The data that messages with the id
 carried is then in the cache file, as with lava-wait-all; mostly there is none, and
 the file is empty. It is also empty while lava-sync waits, and when it fails.
 
-With --role, the other devices of this role have to come, and no others. With --count,
-N devices have to come, whichever, this one among them; who comes later goes on at once.
+With --role, wait only for the other devices of this role. With --count, wait until any
+N devices have come, this one among them; a device that comes later goes on at once.
 
 Options:
   --role ROLE     a barrier of the devices of this role
-  --count N       a barrier of so many devices
-  --timeout TIME  give up after so long: seconds, or as in 1.5m, 2h (default: never).
-                  It says that this wait may end without what it waits for
+  --count N       a barrier of any N devices
+  --timeout TIME  give up after this time: seconds, or as in 1.5m, 2h (default: never).
+                  A wait that has it may fail: that is not recorded as a failed result
   --              MESSAGE-ID follows, even if it begins with '-'
   -h, --help, --version
 

@@ -17,23 +17,22 @@ usage: lava-test-case [--] ID --shell COMMAND [ARGUMENT ...]
 Record the result of the test case ID, which may be any text, and return when the
 dispatcher has it.
 
-With --shell, run a test: it has passed if its exit status is 0, and else failed, also
+With --shell, run a test: it passes if its exit status is 0, and fails otherwise, also
 if a signal has ended it. COMMAND alone is shell code for /bin/sh: with pipes, with
 `cd` and `exit 3`. With arguments, everything is run exactly as it is quoted. The test
-finds ID in the variable TEST_CASE_ID. It is not begun where there is no dispatcher to
-record its result.
+finds ID in the variable TEST_CASE_ID. If no dispatcher answers, it is not run.
 
 Options:
   --shell COMMAND ...   the rest of the line is the test
   --result RESULT       pass, fail, skip or unknown
   --measurement NUMBER  what was measured: a decimal number, as in 12, -0.5 or 1.5e9
-  --units UNITS         and in what units, any text
+  --units UNITS         the unit of NUMBER, any text
   --output FILE         print FILE, as the output of the test, if it can be read
   --                    ID follows, even if it begins with '--'
   -h, --help, --version
 
 Exit status:
-  0    the dispatcher has the result, be it pass or fail
+  0    the dispatcher has the result, pass or fail
   2    usage; nothing has been run or recorded, and the dispatcher is told of it
   69   no dispatcher answers on this console
   75   the link to the dispatcher failed

@@ -19,10 +19,9 @@ USAGE = """\
 usage: lava-test-runner [DIRECTORY]
 
 Run the test definitions that DIRECTORY/lava-test-runner.conf names, one directory a
-line, in two rounds: in each of them install.sh, if it is there; and when all have been
-installed, in each run.sh, between notes to the dispatcher that the run begins and has
-ended. A run.sh that is executable and begins with `#!` is started as it is, any other
-with `/bin/sh -e`.
+line: first install.sh of each one that has it, then run.sh of each. The dispatcher is
+told when each run begins and ends. A run.sh that is executable and begins with `#!` is
+started as it is, any other with `/bin/sh -e`.
 
 DIRECTORY is /lava if it is not given. What it reads there has to belong to this user or
 to root, and nobody else may be able to write to it.
@@ -33,8 +32,8 @@ files install_return_code and return_code, and what lava-background-process-star
 leaves there. DIRECTORY/../bin goes in front of PATH, if it belongs to this user or to
 root and nobody else can write to it.
 
-At the end, and where an installation has failed, it prints the line that LAVA's
-dispatcher waits for.
+At the end, and if an installation fails, it prints the line that LAVA's dispatcher
+waits for.
 
 Options:
   -h, --help, --version

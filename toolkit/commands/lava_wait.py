@@ -20,24 +20,23 @@ usage: lava-wait [--timeout TIME] MESSAGE-ID
 
 Wait until any other device of the group has sent a message with this id, or go on
 at once if one has already. The data of all such messages is then in the cache file,
-one KEY=VALUE a line, in the order sent. The file is empty when there was none, while
-lava-wait waits, and when it fails. Waiting again for the same id gives all its data
-again, as it is by then: see `lava-send --help`.
+one KEY=VALUE a line, in the order sent. The file is empty if there was no data, while
+lava-wait waits, and when it fails. Another wait for the same id gives all its data
+again, and what has been sent since.
 
-With --any, wait until one of several messages is there, and print its id. If more
-than one is, it is the one that was sent first. The cache file has the data of that one.
+With --any, wait until one of several messages is there, and print its id. If several
+are there, take the one that was sent first. The cache file has the data of that one.
 
-With --next, wait until there is a message with this id that no earlier
-`lava-wait --next` of this device has been given, and print the name of its sender.
-The cache file has the data of this one message. Messages come one by one, each
-once, in the order sent, also if a sender sends the id again. A message that was printed
-by a `lava-wait --next` that did not end with 0 comes again.
+With --next, wait for the next message with this id that no `lava-wait --next` of this
+device has taken yet, and print the name of its sender. The cache file has the data of
+this one message. Messages come one by one, each once, in the order sent, also if a
+sender sends the id again. If lava-wait does not end with 0, its message comes again.
 
 Options:
   --any           wait for one of several messages
   --next          take the next message, each once
-  --timeout TIME  give up after so long: seconds, or as in 1.5m, 2h (default: never).
-                  It says that this wait may end without what it waits for
+  --timeout TIME  give up after this time: seconds, or as in 1.5m, 2h (default: never).
+                  A wait that has it may fail: that is not recorded as a failed result
   --              MESSAGE-ID follows, even if it begins with '-'
   -h, --help, --version
 

@@ -11,20 +11,19 @@ if TYPE_CHECKING:
 
 USAGE = """\
 usage: lava-wait-all [--timeout TIME] MESSAGE-ID [ROLE]
-       lava-wait-all [--timeout TIME] --device NAME ... MESSAGE-ID
+       lava-wait-all [--timeout TIME] --device NAME [--device NAME ...] MESSAGE-ID
 
 Wait until all other devices of the group have sent a message with this id; with
 ROLE, until all other devices that play exactly this role have; with --device, until
-the devices of these names have, this one left out. The data of all
-messages with the id, of whatever role, is then in the cache file, one
-NAME:KEY=VALUE a line, in the order sent, where NAME is what lava-self prints on
-the device that sent it. The file is empty when there was none, while lava-wait-all
-waits, and when it fails.
+the devices of these names have (this one does not count). The data of all messages with
+the id, of whatever role, is then in the cache file, one NAME:KEY=VALUE a line, in the
+order sent, where NAME is what lava-self prints on the device that sent it. The file is
+empty if there was no data, while lava-wait-all waits, and when it fails.
 
 Options:
   --device NAME   wait for this device; may be given several times
-  --timeout TIME  give up after so long: seconds, or as in 1.5m, 2h (default: never).
-                  It says that this wait may end without what it waits for
+  --timeout TIME  give up after this time: seconds, or as in 1.5m, 2h (default: never).
+                  A wait that has it may fail: that is not recorded as a failed result
   --              MESSAGE-ID follows, even if it begins with '-'
   -h, --help, --version
 

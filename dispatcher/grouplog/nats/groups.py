@@ -11,14 +11,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from nats.aio.msg import Msg
-
 from dispatcher.group.events import Ended, Event, Founded, Reader
 from dispatcher.group.state import GroupState
 from dispatcher.grouplog import GroupLogError, Notice
 from dispatcher.grouplog.nats.address import Address
-from dispatcher.grouplog.nats.follower import Arrival, Follower
-from dispatcher.grouplog.nats.lab import NO_MESSAGE, Lab, Refused, Unavailable, open_lab
+from dispatcher.grouplog.nats.follower import Follower
+from dispatcher.grouplog.nats.lab import NO_MESSAGE, Consumer, Lab, Refused, Unavailable, open_lab
 
 # Subjects that a server tells at a time.
 _PAGE = 100_000
@@ -128,7 +126,7 @@ async def read_events(address: Address, group: str, notice: Notice) -> list[tupl
             if error.code != NO_MESSAGE:
                 raise
             raise GroupLogError(
-                f"the lab {address.lab} has no group {group}; `lavabox group list {address}` tells which it has"
+                f"the lab {address.lab} has no group {group}; `lavabox group list {address}` lists its groups"
             ) from None
         payloads = await _fetch(lab, subject, end)
     reader = Reader(notice)
@@ -140,39 +138,27 @@ async def _fetch(lab: Lab, subject: str, end: int) -> list[tuple[int, bytes]]:
     loop = asyncio.get_running_loop()
     follower = Follower()
     payloads: list[tuple[int, bytes]] = []
+    consumer: Consumer
+
+    def take(payload: bytes) -> None:
+        payloads.append((follower.last, payload))
+        if follower.last >= end:
+            consumer.over.set()
+
     too_late = loop.time() + _PATIENCE
     while follower.last < end:
         if loop.time() > too_late:
             raise Unavailable("the servers have stopped sending the log; try again")
-        news = asyncio.Event()
-        before, broken = follower.last, False
-
-        async def receive(message: Msg, news: asyncio.Event = news) -> None:
-            nonlocal broken
-            if broken:
-                return
-            headers = message.headers or {}
-            arrival = follower.receive(
-                message.reply, headers.get("Status"), headers.get("Nats-Last-Consumer"), loop.time()
-            )
-            if arrival is Arrival.EVENTS:
-                payloads.append((follower.last, message.data))
-            elif arrival is Arrival.NOTHING:
-                await lab.answer(message)
-            else:
-                broken = True
-            if broken or follower.last >= end:
-                news.set()
-
-        subscription = await lab.consume(subject, follower.begin(loop.time()), receive)
+        before = follower.last
+        consumer = Consumer(follower, take)
+        await lab.consume(subject, consumer)
         try:
             async with asyncio.timeout(_PATIENCE):
-                await news.wait()
+                await consumer.over.wait()
         except TimeoutError:
             pass
         finally:
-            broken = True
-            await lab.end(subscription)
+            await lab.end(consumer)
         if follower.last > before:
             too_late = loop.time() + _PATIENCE
     return payloads

@@ -23,7 +23,7 @@ from nats.aio.subscription import Subscription
 
 from dispatcher.grouplog import GroupLogError
 from dispatcher.grouplog.nats.address import Address
-from dispatcher.grouplog.nats.follower import HEARTBEAT
+from dispatcher.grouplog.nats.follower import HEARTBEAT, Arrival, Follower
 
 # The oldest server that keeps what it has acknowledged with `sync_interval: always`: nats-server #8475.
 OLDEST = (2, 15, 0)
@@ -101,16 +101,27 @@ class _Client(Client):
         return command
 
 
-class Lab:
-    """One connection to the servers of a lab. It is not made anew: where it is lost, `lost` is done.
+class Consumer:
+    """What the servers send of a group. Give it to `Lab.consume`, and then to `Lab.end`.
 
-    :param ended: is called when the connection is lost.
+    :param follower: tells where it begins, and whether something lacks.
+    :param take: gets the payload of each message of the group.
     """
 
-    def __init__(self, address: Address, ended: Callable[[], object] = lambda: None) -> None:
+    def __init__(self, follower: Follower, take: Callable[[bytes], object]) -> None:
+        self.follower = follower
+        self.take = take
+        # Something lacks, the connection is lost, or whoever takes wants no more; nothing is taken then.
+        self.over = asyncio.Event()
+
+
+class Lab:
+    """One connection to the servers of a lab. It is not made anew: where it is lost, its consumers are over."""
+
+    def __init__(self, address: Address) -> None:
         self.stream = f"lavabox-{address.lab}"
         self._address = address
-        self._ended = ended
+        self._consumers: dict[Consumer, Subscription] = {}
         self._client = _Client(encrypted=address.encrypted)
         self._problems: list[str] = []
         self._distrust: asyncio.Future[ssl.SSLError]  # what is wrong with a certificate, theirs or ours
@@ -211,7 +222,7 @@ class Lab:
         if self._address.encrypted and isinstance(error, BrokenPipeError | ConnectionResetError):
             # What it says of a certificate that is missing can come too late to be read.
             return (
-                "it ended the connection, perhaps since it wants a certificate; "
+                "it ended the connection, perhaps because it wants a certificate; "
                 "see `cert` and `key` in the file of --group-log-credentials"
             )
         if isinstance(error, TimeoutError | nats.errors.TimeoutError):
@@ -234,7 +245,8 @@ class Lab:
         for end in self._under_way:
             if not end.done():
                 end.set_result(Unavailable("the connection is lost"))
-        self._ended()
+        for consumer in self._consumers:
+            consumer.over.set()
 
     @property
     def connected(self) -> bool:
@@ -248,7 +260,6 @@ class Lab:
 
     async def close(self) -> None:
         """End the connection."""
-        self._ended = lambda: None
         with contextlib.suppress(Exception):
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await self._client.close()
@@ -404,13 +415,26 @@ class Lab:
         message = (await self.api(f"STREAM.MSG.GET.{self.stream}", which))["message"]
         return message["seq"], message["subject"], base64.b64decode(message.get("data", ""))
 
-    async def consume(
-        self, subject: str, start: int, receive: Callable[[Msg], Awaitable[None]]
-    ) -> Subscription:
-        """Have all messages of a subject from a number on sent to `receive`, and heartbeats.
+    async def consume(self, subject: str, consumer: Consumer) -> None:
+        """Have all messages of a subject sent that the consumer's follower lacks. Raises Unavailable or Refused."""
+        loop = asyncio.get_running_loop()
+        follower = consumer.follower
 
-        Returns what to unsubscribe. Raises Unavailable or Refused.
-        """
+        async def receive(message: Msg) -> None:
+            if consumer.over.is_set():
+                return
+            headers = message.headers or {}
+            arrival = follower.receive(
+                message.reply, headers.get("Status"), headers.get("Nats-Last-Consumer"), loop.time()
+            )
+            if arrival is Arrival.EVENTS:
+                consumer.take(message.data)
+            elif arrival is Arrival.NOTHING:
+                await self._answer(message)
+            else:
+                consumer.over.set()
+
+        start = follower.begin(loop.time())
         inbox = self._client.new_inbox()
         try:
             subscription = await self._client.subscribe(
@@ -418,6 +442,7 @@ class Lab:
             )
         except (nats.errors.Error, OSError) as error:
             raise Unavailable(_text(error)) from None
+        self._consumers[consumer] = subscription
         name = inbox.rpartition(".")[2]
         configuration = {
             "name": name,
@@ -439,16 +464,16 @@ class Lab:
                 {"stream_name": self.stream, "config": configuration, "action": "create"},
             )
         except BaseException:
-            await self.end(subscription)
+            await self.end(consumer)
             raise
-        return subscription
 
-    async def end(self, subscription: Subscription) -> None:
+    async def end(self, consumer: Consumer) -> None:
         """Have nothing sent any more."""
+        consumer.over.set()
         with contextlib.suppress(nats.errors.Error, OSError, ValueError):
-            await subscription.unsubscribe()
+            await self._consumers.pop(consumer).unsubscribe()
 
-    async def answer(self, sign: Msg) -> None:
+    async def _answer(self, sign: Msg) -> None:
         """Say that we are there and have kept up, if the server asks for it with this sign of life."""
         subject = sign.reply or (sign.headers or {}).get("Nats-Consumer-Stalled")
         if subject:
@@ -464,19 +489,17 @@ async def open_lab(
     address: Address,
     *,
     create: bool,
-    ended: Callable[[], object] = lambda: None,
     prepare: Callable[[Lab], Awaitable[None]] = _nothing,
 ) -> Lab:
     """A connection to a lab whose servers are ready, and whose stream is checked. Raises GroupLogError.
 
     :param create: whether to make the stream, if it is not there.
-    :param ended: is called when the connection is lost.
     :param prepare: what has to be done with it first; may raise Unavailable, and is then called again.
     """
     loop = asyncio.get_running_loop()
     too_late = loop.time() + START_PATIENCE
     while True:
-        lab = Lab(address, ended)
+        lab = Lab(address)
         try:
             await lab.connect()
             await lab.check_stream(create=create)

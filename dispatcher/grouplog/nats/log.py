@@ -13,22 +13,20 @@ import contextlib
 import hashlib
 import math
 import time
-from collections.abc import Awaitable, Callable
-
-from nats.aio.msg import Msg
 
 from dispatcher.group.events import Event, Founded, Reader
 from dispatcher.group.wording import duration, enumerated
 from dispatcher.grouplog import Broken, Deliver, Failed, GroupLogError, Notice, check_founding, to_line
 from dispatcher.grouplog.nats import groups
 from dispatcher.grouplog.nats.address import Address
-from dispatcher.grouplog.nats.follower import Arrival, Follower
+from dispatcher.grouplog.nats.follower import Follower
 from dispatcher.grouplog.nats.lab import (
     NO_MESSAGE,
     NO_STREAM,
     PAUSE,
     START_PATIENCE,
     WRONG_LAST_SEQUENCE,
+    Consumer,
     Lab,
     Refused,
     Unavailable,
@@ -81,13 +79,11 @@ class NatsGroupLog:
         self._lab: Lab | None = None
         self._tail = ""  # a hash of the last message that came
         self._missing_since: float | None = None  # the stream, as the servers say
-        self._consumer = 0  # counts them; what a former one sends is passed over
+        self._consumer = Consumer(self._follower, self._take)
         self._stir = asyncio.Event()  # something for the publisher
-        self._gap = asyncio.Event()  # something for the follower
         self._arrived = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._founded: Founded | None = None
-        self._closed = False
         self._error: GroupLogError | None = None
 
     async def open(
@@ -99,7 +95,7 @@ class NatsGroupLog:
         self._reader = Reader(notice)
         self._wanted = founded
         try:
-            self._lab = await open_lab(self._address, create=True, ended=self._gap.set, prepare=self._found)
+            self._lab = await open_lab(self._address, create=True, prepare=self._found)
             self._tasks.append(self._loop.create_task(self._follow()))
             await self._replayed()
         except BaseException:
@@ -137,8 +133,7 @@ class NatsGroupLog:
     async def _follow(self) -> None:
         """Have a consumer as long as the log is open."""
         try:
-            while True:
-                self._gap.clear()
+            while self._error is None:
                 try:
                     await self._consume()
                 except Unavailable:
@@ -154,28 +149,23 @@ class NatsGroupLog:
         if lab is None or not lab.connected:
             lab = await self._connect_again()
         await self._check_tail(lab)
-        self._consumer += 1
-        start = self._follower.begin(self._loop.time())
-        subscription = await lab.consume(self._subject, start, self._receiver(self._consumer, lab))
+        consumer = self._consumer = Consumer(self._follower, self._take)
+        await lab.consume(self._subject, consumer)
         self._stir.set()
         try:
-            while lab.connected and not self._gap.is_set():
-                left = self._follower.next_timeout() - self._loop.time()
-                if left <= 0:
-                    return
+            while not consumer.over.is_set() and self._loop.time() < self._follower.next_timeout():
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(left):
-                        await self._gap.wait()
+                    async with asyncio.timeout_at(self._follower.next_timeout()):
+                        await consumer.over.wait()
         finally:
-            self._consumer += 1
-            await lab.end(subscription)
+            await lab.end(consumer)
 
     async def _connect_again(self) -> Lab:
         """Raises Unavailable, or GroupLogError if we are not let in any more."""
         if self._lab is not None:
             lost, self._lab = self._lab, None
             await lost.close()
-        lab = Lab(self._address, self._gap.set)
+        lab = Lab(self._address)
         await lab.connect()
         self._lab = lab
         return lab
@@ -203,28 +193,6 @@ class NatsGroupLog:
                 "What the devices of the group know of each other can't be trusted; begin again in a new group"
             )
 
-    def _receiver(self, consumer: int, lab: Lab) -> Callable[[Msg], Awaitable[None]]:
-        async def receive(message: Msg) -> None:
-            if consumer != self._consumer or self._gap.is_set() or self._closed:
-                return
-            headers = message.headers or {}
-            arrival = self._follower.receive(
-                message.reply, headers.get("Status"), headers.get("Nats-Last-Consumer"), self._loop.time()
-            )
-            if arrival is Arrival.GAP:
-                self._gap.set()
-            elif arrival is Arrival.EVENTS:
-                try:
-                    self._take(message.data)
-                except Exception as error:
-                    # The client library would go on with the next message.
-                    self._consumer += 1
-                    self._loop.call_exception_handler({"message": str(error), "exception": error})
-            else:
-                await lab.answer(message)
-
-        return receive
-
     def _take(self, payload: bytes) -> None:
         """Deliver what a message of the group holds."""
         self._tail = _hash(payload)
@@ -233,6 +201,11 @@ class NatsGroupLog:
                 self._take_line(line)
         except GroupLogError as error:
             self._break(error)
+        except Exception as error:
+            # The client library would go on with the next message.
+            self._consumer.over.set()
+            self._loop.call_exception_handler({"message": str(error), "exception": error})
+            return
         self._arrived.set()
         self._stir.set()
 
@@ -329,7 +302,7 @@ class NatsGroupLog:
         if self._error is not None:
             return
         self._error = error
-        self._consumer += 1
+        self._consumer.over.set()
         self._arrived.set()
         if len(self._tasks) > 1:
             self._broken(error)
@@ -347,7 +320,7 @@ class NatsGroupLog:
         await self._end()
 
     async def _end(self) -> None:
-        self._closed = True
+        self._consumer.over.set()
         for task in self._tasks:
             task.cancel()
         if self._tasks:

@@ -53,8 +53,9 @@ _FILES_OF = {
     **dict.fromkeys(("pytest", "py.test", "tox", "nox", "avocado", "bats", "prove"), ("./*",)),
     **dict.fromkeys(("docker", "podman", "docker-compose", "podman-compose"), ("./*",)),
 }
-# They run what stands in a folder, or what their input names.
-_RUN_ALL = ("run-parts", "find", "xargs", "parallel")
+# They run what stands in a folder; and what their input names, if that is given to a shell.
+_RUN_FOLDERS = ("run-parts", "lava-test-runner")
+_RUN_INPUT = ("find", "xargs", "parallel")
 # Programs that only look at text, and run none of it.
 _HARMLESS = {
     "grep",
@@ -153,7 +154,7 @@ def _run(walker: Walker, words: Sequence[Text], place: Place) -> Status:
         return script(walker, found, list(words[1:]), place)
     if name == "lava-background-process-start":
         return _background(walker, words, place)
-    if name in _GOOD or name.startswith("lava-"):
+    if name in _GOOD or (name.startswith("lava-") and name not in _RUN_FOLDERS):
         return Status.LIKELY
     if base in _COPIES:
         walker.note_written(texts_run(walker, " ".join(map(str, words[1:]))))
@@ -198,7 +199,7 @@ def _note_what_it_may_run(walker: Walker, words: Sequence[Text], place: Place) -
     functions = walker.scope.functions.keys() & walker.scope.exported & set(given.split())
     texts += [text_of(walker.scope.functions[function].body) for function in sorted(functions)]
     # What it runs is not said here, but that it is run by a shell.
-    unsaid = name in _RUN_ALL and (name == "run-parts" or any(word.exact in _SHELLS for word in words[1:]))
+    unsaid = name in _RUN_FOLDERS or (name in _RUN_INPUT and any(word.exact in _SHELLS for word in words[1:]))
     if any(texts) or unsaid:
         walker.note_unread(place, str(words[0]), *texts)
 

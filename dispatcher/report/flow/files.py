@@ -6,7 +6,6 @@ from pathlib import Path
 from dispatcher.errors import UsageError
 from dispatcher.report.flow import page, table, tables
 from dispatcher.report.flow.model import Flow
-from dispatcher.report.flow.table import Table
 
 FORMATS = ("text", "markdown", "html")
 
@@ -28,10 +27,5 @@ def written(flow: Flow, form: str, title: str, by: str = "role", width: int = _W
     drawn = tables.table(flow, by)
     if form == "html":
         return page.document(flow, drawn, title)
-    return written_table(drawn, form, width)
-
-
-def written_table(drawn: Table, form: str, width: int = _WIDTH) -> bytes:
-    """A table as text or Markdown, "text" or "markdown"."""
     text = table.markdown(drawn) if form == "markdown" else table.text(drawn, width)
     return text.encode("utf-8", "backslashreplace")

@@ -2,11 +2,14 @@
 """Consoles of simulated devices on the user's own terminal: in turns, or in windows of tmux."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from dispatcher.consoles import Console
-from dispatcher.view.display import Display
+from dispatcher.group.events import readable
+from dispatcher.group.results import Case, Counts
+from dispatcher.view.display import Display, harmless
+from dispatcher.view.interactive.backlog import Backlog
 
 
 class Keyboard(Protocol):
@@ -21,6 +24,17 @@ class Keyboard(Protocol):
 class ConsoleDisplay(Display):
     """A display that also takes what a person types to the devices."""
 
+    def __init__(
+        self, write: Callable[[str], object], devices: Sequence[str], *, colour: bool, chosen: str
+    ) -> None:
+        """
+        :param chosen: the device whose console is shown first.
+        """
+        super().__init__(write, devices, colour=colour)
+        self._devices = list(devices)
+        self._chosen = chosen  # whose console is in front
+        self._backlogs = {device: Backlog() for device in devices}
+
     @abstractmethod
     async def open(self, keyboards: Mapping[str, Keyboard], leave: Callable[[], None]) -> None:
         """Begin to take it, as soon as the devices are started. Raises SetupError.
@@ -31,3 +45,12 @@ class ConsoleDisplay(Display):
     @abstractmethod
     async def close(self) -> None:
         """Give the terminal back; from then on it is a plain display. May be called without `open`."""
+
+    def result(self, case: Case, counts: Counts) -> None:
+        """Show a result that has come."""
+        self.notice(case.device, f"{case.result}  {readable(case.id)}")
+
+
+def on_a_line(sentence: str) -> bytes:
+    """A sentence of lavabox, between what a device prints."""
+    return f"\r\nlavabox: {harmless(sentence, colour=False)}\r\n".encode(errors="replace")

@@ -16,14 +16,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from dispatcher.consoles.ptyprocess import PtyProcess
-from dispatcher.group.events import readable
-from dispatcher.group.results import Case, Counts
-from dispatcher.view.display import harmless
-from dispatcher.view.interactive import ConsoleDisplay, Keyboard
-from dispatcher.view.interactive.backlog import Backlog
-from dispatcher.view.interactive.escapekeys import HELP, Action, EscapeKeys
+from dispatcher.view.interactive import ConsoleDisplay, Keyboard, on_a_line
+from dispatcher.view.interactive.escapekeys import EscapeKeys
 
 _KEYBOARD, _SCREEN = 0, 1
+# Ctrl-], and the keys behind it; any other one shows the help.
+_ESCAPE, _NEXT, _LEAVE = 0x1D, ord("n"), ord("q")
+_HELP = "Ctrl-] n: the next device; Ctrl-] q: leave; Ctrl-] Ctrl-]: Ctrl-] itself"
 
 
 @contextmanager
@@ -44,14 +43,8 @@ class TerminalDisplay(ConsoleDisplay):
     def __init__(
         self, write: Callable[[str], object], devices: Sequence[str], *, colour: bool, chosen: str
     ) -> None:
-        """
-        :param chosen: the device whose console is shown first.
-        """
-        super().__init__(write, devices, colour=colour)
-        self._devices = list(devices)
-        self._current = chosen
-        self._backlogs = {device: Backlog() for device in devices}
-        self._keys = EscapeKeys()
+        super().__init__(write, devices, colour=colour, chosen=chosen)
+        self._keys = EscapeKeys(_ESCAPE)
         self._modes: list[object] | None = None  # what the terminal had; None: it is not open
 
     # As a terminal of the run
@@ -67,7 +60,7 @@ class TerminalDisplay(ConsoleDisplay):
         self._loop.add_reader(_KEYBOARD, self._typed)
         self._loop.add_signal_handler(signal.SIGWINCH, self._resize)
         self._resize()
-        self._say(HELP)
+        self._say(_HELP)
         self._show_current()
 
     async def close(self) -> None:
@@ -91,19 +84,19 @@ class TerminalDisplay(ConsoleDisplay):
             self._leave()
         for item in self._keys.receive(data):
             if isinstance(item, bytes):
-                self._keyboards[self._current].type(item)
-            elif item is Action.LEAVE:
+                self._keyboards[self._chosen].type(item)
+            elif item == _LEAVE:
                 self._leave()
-            elif item is Action.NEXT:
-                following = self._devices.index(self._current) + 1
-                self._current = self._devices[following % len(self._devices)]
+            elif item == _NEXT:
+                following = self._devices.index(self._chosen) + 1
+                self._chosen = self._devices[following % len(self._devices)]
                 self._show_current()
             else:
-                self._say(HELP)
+                self._say(_HELP)
 
     def _show_current(self) -> None:
-        self._say(f"this is {self._current}")
-        self._put(self._backlogs[self._current].take())
+        self._say(f"this is {self._chosen}")
+        self._put(self._backlogs[self._chosen].take())
 
     def _resize(self) -> None:
         size = os.get_terminal_size(_SCREEN)
@@ -116,13 +109,13 @@ class TerminalDisplay(ConsoleDisplay):
             data = data[os.write(_SCREEN, data) :]
 
     def _say(self, sentence: str) -> None:
-        self._put(f"\r\nlavabox: {harmless(sentence, colour=False)}\r\n".encode(errors="replace"))
+        self._put(on_a_line(sentence))
 
     # As a display
 
     def output(self, device: str, data: bytes, now: float) -> None:
         """Show the bytes, now or later."""
-        if self._modes is not None and device == self._current:
+        if self._modes is not None and device == self._chosen:
             self._put(data)
         else:
             self._backlogs[device].add(data)
@@ -133,10 +126,6 @@ class TerminalDisplay(ConsoleDisplay):
             super().notice(device, sentence, bad=bad)
         else:
             self._say(f"{device} {sentence}")
-
-    def result(self, case: Case, counts: Counts) -> None:
-        """Show a result that has come."""
-        self.notice(case.device, f"{case.result}  {readable(case.id)}")
 
     def message(self, sentence: str) -> None:
         """Say something that is not about one device."""

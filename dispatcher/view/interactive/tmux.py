@@ -20,11 +20,7 @@ from pathlib import Path
 from dispatcher.consoles.processes import MARK_VARIABLE
 from dispatcher.consoles.ptyprocess import PtyProcess
 from dispatcher.errors import SetupError
-from dispatcher.group.events import readable
-from dispatcher.group.results import Case, Counts
-from dispatcher.view.display import harmless
-from dispatcher.view.interactive import ConsoleDisplay, Keyboard, window
-from dispatcher.view.interactive.backlog import Backlog
+from dispatcher.view.interactive import ConsoleDisplay, Keyboard, on_a_line, window
 
 _SESSION = "lavabox"
 # Bytes that a window which shows nothing lets wait, until more is left out.
@@ -61,19 +57,15 @@ class TmuxDisplay(ConsoleDisplay):
         state: Path,
     ) -> None:
         """
-        :param chosen: the device whose window is in front at first.
         :param tmux: the program.
         :param state: the run's own folder.
         """
-        super().__init__(write, devices, colour=colour)
-        self._devices = list(devices)
-        self._chosen = chosen
+        super().__init__(write, devices, colour=colour, chosen=chosen)
         self._folder = state / "tmux"
         self._tmux = [tmux, "-S", str(self._folder / "tmux"), "-f", os.devnull]
         self._environment = {name: value for name, value in os.environ.items() if name != "TMUX"}
         # So that its processes, of which tmux makes orphans, are taken for no device's.
         self._environment[MARK_VARIABLE] = f"{state}.tmux"
-        self._backlogs = {device: Backlog() for device in devices}
         self._windows: dict[str, asyncio.StreamWriter] = {}
         self._servers: list[asyncio.Server] = []
         self._client: subprocess.Popen[bytes] | None = None
@@ -195,20 +187,16 @@ class TmuxDisplay(ConsoleDisplay):
     def notice(self, device: str, sentence: str, *, bad: bool = False) -> None:
         """Say something about a device, in its window; and again at the end, for this one is closed then."""
         if self._open:
-            self.output(device, f"\r\nlavabox: {harmless(sentence, colour=False)}\r\n".encode(), 0.0)
+            self.output(device, on_a_line(sentence), 0.0)
             self._later.append(partial(super().notice, device, sentence))
         else:
             super().notice(device, sentence, bad=bad)
-
-    def result(self, case: Case, counts: Counts) -> None:
-        """Show a result that has come."""
-        self.notice(case.device, f"{case.result}  {readable(case.id)}")
 
     def message(self, sentence: str) -> None:
         """Say something that is not about one device: in all windows."""
         if self._open:
             for device in self._devices:
-                self.output(device, f"\r\nlavabox: {harmless(sentence, colour=False)}\r\n".encode(), 0.0)
+                self.output(device, on_a_line(sentence), 0.0)
             self._later.append(partial(super().message, sentence))
         else:
             super().message(sentence)

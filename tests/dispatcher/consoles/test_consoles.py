@@ -223,14 +223,47 @@ def _wait_until_blocked(pid: int | None) -> None:
     raise AssertionError("the command goes on")
 
 
-def test_exec_console_has_normal_modes_without_echo() -> None:
-    """A program such as ssh hands them on to the device."""
+def test_exec_console_has_normal_modes() -> None:
+    """A program such as ssh hands them on to the device: without echo, nobody would see there what they type."""
 
     async def body() -> None:
         async with started(open_console("exec:stty -a", 0)) as it:
             await it.until_events(1)
         words = it.data.split()
-        assert {b"icanon", b"isig", b"onlcr", b"-echo"} <= set(words)
+        assert {b"icanon", b"isig", b"onlcr", b"echo"} <= set(words)
+
+    asyncio.run(body())
+
+
+def test_exec_console_echoes_nothing_of_its_own() -> None:
+    async def body() -> None:
+        console = open_console(
+            "exec:stty -echo; echo hidden; read x; stty echo; echo ready; read x; stty -a", 0
+        )
+        async with started(console) as it:
+            await it.until_data(b"hidden")
+            console.write(b"secret\n")
+            await it.until_data(b"ready")
+            console.write(b"typed\n")
+            await it.until_events(1)
+        assert b"-echo" in it.data.split()
+        assert b"secret" not in it.data and b"typed" not in it.data
+
+    asyncio.run(body())
+
+
+def test_exec_console_leaves_the_echo_to_a_command_that_turns_it_on_and_off() -> None:
+    """As a shell with a line editor does."""
+
+    async def body() -> None:
+        console = open_console(
+            "exec:a=$(stty -g); stty raw -echo; echo ready; head -c 1; stty $a; stty -a", 0
+        )
+        async with started(console) as it:
+            await it.until_data(b"ready")
+            console.write(b"x")
+            await it.until_events(1)
+        assert b"echo" in it.data.split()
 
     asyncio.run(body())
 

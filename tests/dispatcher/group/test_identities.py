@@ -22,10 +22,12 @@ def test_it_is_like_a_dict() -> None:
 
     for _ in range(20_000):
         name = chance.choice(names)
-        new, value = identity(name), chance.choice((name, name, name, "d1", None, 7))
+        new, device = identity(name), chance.choice((name, name, name, "d1"))
         assert (new in identities) == (new in model)
-        if model.get(new) in (None, 7):
-            identities[new] = model[new] = value
+        assert identities.add(new, device) == (new not in model)
+        model.setdefault(new, device)
+        if chance.random() < 0.1:
+            identities[new] = model[new] = chance.choice((None, 7))
         some = identity(chance.choice(names))
         assert (some in identities, identities.get(some)) == (some in model, model.get(some))
     for known, value in model.items():
@@ -37,7 +39,7 @@ def test_many_take_little_memory() -> None:
     chance = random.Random(2)
     identities: Identities[None] = Identities()
     for number in range(50_000):
-        identities[chance.randbytes(8) + b"d%d" % (number % 10)] = f"d{number % 10}"
+        identities.add(chance.randbytes(8) + b"d%d" % (number % 10), f"d{number % 10}")
     assert not identities._others
     assert sum(map(sys.getsizeof, identities._strings.values())) < 50_000 * (20 + 60)
 
@@ -46,7 +48,7 @@ def test_what_stands_across_the_borders_of_others_is_not_known(monkeypatch: pyte
     monkeypatch.setattr(module, "_STRINGS", 1)
     identities: Identities[None] = Identities()
     for known in (b"12345678d", b"abcdefghd"):
-        identities[known] = "d"
+        identities.add(known, "d")
     (string,) = identities._strings.values()
     for begin in range(len(string)):
         for end in range(begin + 8, len(string) + 1):

@@ -205,6 +205,13 @@ def test_silence_is_told_once(lab: Watched) -> None:
     )
 
 
+def test_without_a_time_of_silence_nothing_is_told(lab: Watched) -> None:
+    lab.watch = QuietWatch(lab.group.engine, 0.0, fails=False)
+    wait_for_each_other(lab)
+    assert lab.watch.next_timeout() is None
+    assert lab.until(10_000.0) == [] and lab.watch.handle_timeout(10_000.0) is None
+
+
 def test_output_breaks_the_silence(lab: Watched) -> None:
     wait_for_each_other(lab)
     lab.until(50.0)

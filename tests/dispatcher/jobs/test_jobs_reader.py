@@ -223,7 +223,7 @@ actions:
     assert action.timeout == 300
     (definition,) = action.definitions
     assert definition.parameters == (("P", "0"), ("R", "True"), ("P", "1"), ("P", "2"), ("P", "3"), ("Q", ""))
-    assert definition.dependencies == ("a", "b")
+    assert any("deps a b is skipped" in remark for remark in remarks(job))
     assert definition.install == ()
     assert [(step.text, step.place.line) for step in definition.steps] == [
         *(("one", 35), ("two\nthree\n", 37), ("true", 40)),
@@ -275,6 +275,10 @@ REQUEST = "role: [server]\n    protocols:\n      lava-multinode:\n      - {%s}"
         (changed('["true"]', "[[x]]"), "line 16: this step is a list"),
         (changed("run: {steps", "run: {step"), "line 16: run has no 'step'; did you mean 'steps'?"),
         (changed("run:", "parse: {pattern: '('}\n        run:"), "line 16: the pattern is no regular expression"),
+        (
+            changed("run:", "parse: {pattern: '(?P<test_case_id>([(a]{999}){9}){99}(?P<result>x)'}\n        run:"),
+            "line 16: the pattern repeats parts of it more than 100000 times",
+        ),
         (
             changed("run:", "parse: {pattern: '(?P<result>x)'}\n        run:"),
             "line 16: the pattern has no group (?P<test_case_id>...)",

@@ -20,7 +20,7 @@ from dispatcher.errors import SetupError, UsageError
 from dispatcher.grouplog import GroupLogError
 from dispatcher.host import groups as groups_module
 from dispatcher.host.groups import GroupLogs, Groups
-from dispatcher.host.lavaserver import parse_address, written
+from dispatcher.host.listening import address_text, parse_address
 from dispatcher.host.systemd import notify
 from dispatcher.lab import lab as lab_module
 from dispatcher.lab.config import DeviceConfig, LabConfig
@@ -200,7 +200,7 @@ def test_logs_that_can_not_be_opened_or_break_are_tried_again(
                 and all(device.state == "connected" for device in lab.devices.values())
             )
         )
-        assert "a: a was removed" in told and "the group a begins anew" in told
+        assert "a: a was removed" in told and "the group a begins again" in told
         assert lab.devices["b1"].attachment is others
         await lab.close()
         await groups.close()
@@ -278,7 +278,7 @@ def test_whoever_answers_at_the_control_socket_without_being_a_lab_is_said(
 
 @pytest.mark.parametrize("text", ["127.0.0.1:80", "[::1]:80"])
 def test_addresses_are_written_as_they_are_read(text: str) -> None:
-    assert written(*parse_address(text)) == text
+    assert address_text(*parse_address(text)) == text
 
 
 def test_systemd_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -289,6 +289,7 @@ RUN_UNSEEN = {
     "written in a here-document": "cat > Makefile <<'E'\nall:\n\tlava-send x\nE\nmake",
     "copied": "cp lib/caller.py /usr/bin/say; say x",
     "folder": "run-parts sub",
+    "runner of an action": "lava-test-runner /lava-1",
     "pattern": "ls sub/*.sh | xargs -n1 sh",
     "makefile": "make all",
     "imported": "python3 main.py",

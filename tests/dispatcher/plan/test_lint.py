@@ -17,7 +17,7 @@ from dispatcher.plan.calls import ScriptFile
 from dispatcher.plan.expected import Expected, expect
 from dispatcher.plan.lint import Finding, findings
 from dispatcher.plan.plantable import expected_table
-from dispatcher.plan.programs import devices_of, programs
+from dispatcher.plan.programs import programs
 from dispatcher.report.flow.table import Kind, shown
 
 
@@ -30,6 +30,10 @@ def job(scripts: Mapping[str, str]) -> Job:
         action = model.TestAction(Place("job.yaml", 5), definitions=(definition,))
         roles.append(Role(name, int(count or 1), Place("job.yaml", 1), (action,)))
     return Job("test", Place("job.yaml", 1), tuple(roles))
+
+
+def devices_of(of: Job) -> list[tuple[str, Role]]:
+    return [(f"{role.name}-{number + 1}", role) for role in of.roles for number in range(role.count)]
 
 
 def play(of: Job | Mapping[str, str], files: Mapping[str, str] | None = None) -> Expected:
