@@ -583,6 +583,7 @@ def spawn(listener: "Socket", console: "Console") -> "Socket":
     try:
         posix.setsid()
         posix.chdir("/")
+        ours.close()
         fd = theirs.detach()
         let_go_of_files({listener.fileno(), fd, console.read_fd, console.write_fd})
         try:
