@@ -424,7 +424,7 @@ def main() -> int:
         parser.error(f"there is no case {', '.join(sorted(unknown))}")
     if arguments.logs is not None:
         arguments.logs.mkdir(parents=True, exist_ok=True)
-    heading = "| case | repository | kind | devices | commands | stood in | result |"
+    heading = "| case | repository | kind | devices | commands | stand-ins | result |"
     heading += f" under `{arguments.faults}` |" if arguments.faults else ""
     print(heading, "|---" * (heading.count("|") - 1) + "|", sep="\n")
     worst = 0

@@ -23,16 +23,21 @@ def main(argv: "Sequence[str] | None" = None) -> int:
 
     :param argv: without the program's name; None: what the process was called with.
     """
+    words = sys.argv[1:] if argv is None else argv
+    hooks = words[:1] == ["hook"]
     # Everything else is imported when an interruption can be met tidily.
     try:
-        if (sys.argv[1:] if argv is None else argv)[:1] == ["hook"]:
-            _prepare_hook(sys.argv[2:] if argv is None else argv[1:])
+        if hooks:
+            _prepare_hook(words[1:])
         from dispatcher.host.stopsignals import unwind_when_told_to_end
 
         unwind_when_told_to_end()
         return _run(argv)
     except KeyboardInterrupt:
         return 130
+    finally:
+        if hooks:
+            _leave_hook()
 
 
 def _prepare_hook(arguments: "Sequence[str]") -> None:
@@ -42,6 +47,13 @@ def _prepare_hook(arguments: "Sequence[str]") -> None:
         from dispatcher.host.ownterminal import make_raw
 
         make_raw()
+
+
+def _leave_hook() -> None:
+    """Give the terminal its modes back: after an interruption, or before a line that is to begin at its left edge."""
+    from dispatcher.host.ownterminal import restore
+
+    restore()
 
 
 def _run(argv: "Sequence[str] | None") -> int:
@@ -143,10 +155,7 @@ def _complain(program: str, text: str, status: int, *, hint: bool = False) -> in
     from dispatcher.errors import on_one_line
 
     if program == "lavabox hook":
-        # The terminal is raw, and a line would not begin at its left edge.
-        from dispatcher.host.ownterminal import restore
-
-        restore()
+        _leave_hook()
     print(f"{program}: {on_one_line(text)}", file=sys.stderr)
     if hint:
         print(f"Try `{program} --help`.", file=sys.stderr)

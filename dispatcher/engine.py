@@ -391,7 +391,7 @@ class Engine:
             self._notices.append((None, sentence))
             self._fail_waiters(event.identity, sentence)
             return None
-        if not isinstance(event, Resting):
+        if type(event) is not Resting:
             self.heard = now
         self._tell(event, change, ours)
         return change
@@ -612,10 +612,12 @@ class Engine:
 
     def _tell(self, event: Event, change: Change, ours: bool) -> None:
         """Tell what an event has brought: results, refusals, waits that have failed."""
-        if isinstance(event, Reported) and event.kind == "refused":
+        if type(event) is Reported and event.kind == "refused":
             self._notices.append((event.device, f"refused: {event.fields[0]}: {event.fields[1]}"))
         if change.cases:
             self._new_results += [(case, self.state.results.counts) for case in change.cases]
+        if not change.failed:
+            return
         if isinstance(event, Released) and event.reason.startswith(DEAD_END):
             self.dead_ends.update(wait.device for wait, _ in change.failed if wait.device in self._devices)
         for wait, reason in change.failed:

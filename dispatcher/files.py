@@ -101,10 +101,19 @@ def check_writable(path: Path) -> None:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Make `data` the content of the file; whatever happens, it has the old content or the new. Raises OSError.
+    """Make `data` the content of the file; whatever happens, it has the old content or the new.
 
-    What is no file (a pipe, /dev/stdout) is only written to.
+    What is no file (a pipe, /dev/stdout) is only written to. Raises OSError, which has the name of the file.
     """
+    try:
+        _write_whole(path, data)
+    except OSError as error:
+        # Else there is none where a disk is full, or one that was made up here.
+        error.filename, error.filename2 = str(path), None
+        raise
+
+
+def _write_whole(path: Path, data: bytes) -> None:
     target = Path(os.path.realpath(path))
     if _is_special(target):
         with open_output(path) as special:

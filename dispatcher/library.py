@@ -43,10 +43,8 @@ class Consoles:
         self._notice = notice
         self._groups = Groups(GroupLogs(None), notice)
         self._open: list[DeviceConsole] = []
-        self._group: HostedGroup
 
     async def __aenter__(self) -> Self:
-        self._group = await self._groups.get("group", self._size)
         return self
 
     async def __aexit__(
@@ -69,7 +67,8 @@ class Consoles:
         """
         check_name("device", name)
         check_name("role", role)
-        console = DeviceConsole(name, role, address, speed, self._group, self._notice)
+        group = await self._groups.get("group", self._size)
+        console = DeviceConsole(name, role, address, speed, group, self._notice)
         self._open.append(console)
         return console
 

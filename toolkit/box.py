@@ -44,8 +44,8 @@ Options:
                             a hard link, or with -s a symbolic one. Into an
                             image (.../usr/bin) the box is copied, too, if it
                             is not in there
-  -e FILE, -c TEXT          be the shell, as LAVA's runner starts it (SHELL=.../lavabox):
-                            FILE is a run.sh of LAVA's
+  -e FILE, -c TEXT          act as the shell with which LAVA's runner starts its run.sh
+                            (SHELL=.../lavabox)
   -h, --help, --version
 
 Commands (COMMAND --help says more):

@@ -133,7 +133,7 @@ async def _serve(path: str, mode: int, control: str, address: tuple[str, int] | 
             port = await lava.open(*address)
             tell(f"LAVA's dispatchers connect to {address[0]} port {port}")
         await server.open(path, mode)
-        tell(f"hooks connect to {path}; {counted(len(groups.groups), 'group')} of before")
+        tell(f"hooks connect to {path}; {counted(len(groups.groups), 'group')} restored")
         notify("READY=1")
         await groups.tidy_up_until(stop)
         notify("STOPPING=1")

@@ -40,7 +40,7 @@ examples:
   lavabox flow nats://nats1,nats2,nats3/farm/kernel-7
   lavabox flow group.log --format markdown --by device
   lavabox flow --plan JOB.yaml --repo https://example.org/tests.git=./tests
-  lavabox flow --plan --role server=./run-server.sh --role client*2=./run-client.sh
+  lavabox flow --plan --role server=./run-server.sh --role 'client*2=./run-client.sh'
 """
 
 

@@ -12,7 +12,6 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
 
 from dispatcher.consoles import Console
 from dispatcher.consoles.opening import open_console
@@ -149,7 +148,7 @@ def _run(arguments: argparse.Namespace) -> int:
     log = groupoptions.group_log(arguments, who.group)
     founded = groupoptions.founding(arguments)
     if groupoptions.is_shared(arguments) and founded.members is None and founded.size is None:
-        founded = replace(founded, size=who.size)
+        founded = Founded(founded.time, founded.identity, size=who.size)
     if arguments.words:
         status = _missing(arguments.words[0])
         if status:
@@ -170,7 +169,7 @@ def _coordinator(arguments: argparse.Namespace, job: LavaJob | None) -> str:
     given: str | None = arguments.coordinator
     multinode = job is not None and job.group is not None
     if given == _LAVA and not multinode:
-        raise UsageError("--coordinator lava: this was not started by a multi-node job of LAVA")
+        raise UsageError("--coordinator lava: this was not started by a MultiNode job of LAVA")
     if given is not None:
         return given
     if not multinode or arguments.group is not None or arguments.group_log is not None:

@@ -48,13 +48,13 @@ it timed out, or the run could not begin; 2 usage, or the job can't be read; 130
 interrupted.
 
 examples:
-  lavabox sim --role server=./run-server.sh --role client*2=./run-client.sh
+  lavabox sim --role server=./run-server.sh --role 'client*2=./run-client.sh'
   lavabox sim --device panda01:client='lava-sync start; echo hello' --device hb01:server='lava-sync start'
   lavabox sim job.yaml --repo https://example.org/tests.git=../tests
-  lavabox sim ping.yaml --role client*2 --param COUNT=3 --role server='lava-wait done'
+  lavabox sim ping.yaml --role 'client*2' --param COUNT=3 --role server='lava-wait done'
   lavabox sim --isolate --role 'a*2=lava-network broadcast eth0; lava-network collect; lava-network hosts /etc/hosts'
   lavabox sim --interactive --role a --role b
-  lavabox sim --baud 9600 --timeout 60 --log-dir logs --role peer*4=./run-peer.sh
+  lavabox sim --baud 9600 --timeout 60 --log-dir logs --role 'peer*4=./run-peer.sh'
 """
 
 # Characters that mean something in PATH, or among the options of an overlay.

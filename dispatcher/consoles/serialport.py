@@ -145,7 +145,7 @@ def _check_address(address: str) -> None:
             host = urlsplit(address).netloc.rpartition(":")[0]
             if ":" in host and not host.startswith("["):
                 raise ConsoleError(
-                    f"{address}: an IPv6 address stands in brackets; write {scheme}://[ADDRESS]:PORT"
+                    f"{address}: an IPv6 address needs brackets; write {scheme}://[ADDRESS]:PORT"
                 ) from None
             raise ConsoleError(
                 f"{address}: the port must be a number from 1 to 65535; write {scheme}://HOST:PORT"

@@ -35,12 +35,13 @@ message that the device has sent, so there are no more of these than it has sent
 the first devices that lack, and counts the others.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from enum import Enum
 from functools import lru_cache
 from itertools import islice
 from typing import Any, NamedTuple, assert_never
+
+import msgspec
 
 from dispatcher.group.events import (
     Ended,
@@ -140,13 +141,13 @@ def _same(*values: Any) -> Any:
     return values
 
 
-@dataclass(slots=True)
-class _Waits:
+# There are very many of these. (A Struct is made in a third of the time that a dataclass takes.)
+class _Waits(msgspec.Struct, eq=False):
     """The open waits for one message id."""
 
-    by_need: dict[_Need, dict[bytes, "_Wait"]] = field(default_factory=dict)  # by request
-    by_lack: dict[str, dict[bytes, "_Wait"]] = field(default_factory=dict)  # those by name, by whom they lack
-    nexts: dict[str, dict[bytes, "_Wait"]] = field(default_factory=dict)  # lava-wait --next, by who waits
+    by_need: dict[_Need, dict[bytes, "_Wait"]] = {}  # by request
+    by_lack: dict[str, dict[bytes, "_Wait"]] = {}  # those by name, by whom they lack
+    nexts: dict[str, dict[bytes, "_Wait"]] = {}  # lava-wait --next, by who waits
 
     def __bool__(self) -> bool:
         return bool(self.by_need or self.by_lack or self.nexts)
@@ -174,35 +175,28 @@ class _Values:
             self.values[device, key] = value
 
 
-class _Message:
+class _Message(msgspec.Struct, eq=False):
     """All that is known about one message id.
 
     There may be a hundred thousand, most of which nobody asks for again: so what is seldom needed is made
     when it is asked for.
     """
 
-    __slots__ = (
-        *("all", "awaited", "first", "lent", "looked", "met", "met_by_role", "passed", "times", "values"),
-        "waits",
-    )
-
-    def __init__(self) -> None:
-        self.awaited = False  # whether anybody ever waited for it
-        self.times: dict[str, tuple[int, int]] = {}  # by device: how often it has sent it; those by lava-sync
-        # How many devices have sent it once, how many twice, ...; counted once somebody waits for all or for a
-        # number of them, and by role once somebody waits for those of a role.
-        self.met: list[int] | None = None
-        self.met_by_role: dict[str, list[int]] | None = None
-        # Who has sent, and what, in turns; None: by a lava-sync.
-        self.all: list[Any] = []
-        self.first: tuple[Any, ...] = ()  # the number of its first message, and who sent it; that of another
-        self.waits: _Waits | None = None
-        self.values: _Values | None = None
-        # For lava-wait --next: by device the places in `all` that are passed; devices with one that is not taken.
-        self.passed: dict[str, int] | None = None
-        self.lent: set[str] | None = None
-        # Of the devices that have left, in that order: how many at the beginning are known to have done what is needed.
-        self.looked: dict[_Need, int] | None = None
+    awaited: bool = False  # whether anybody ever waited for it
+    times: dict[str, tuple[int, int]] = {}  # by device: how often it has sent it; those by lava-sync
+    # How many devices have sent it once, how many twice, ...; counted once somebody waits for all or for a
+    # number of them, and by role once somebody waits for those of a role.
+    met: list[int] | None = None
+    met_by_role: dict[str, list[int]] | None = None
+    all: list[Any] = []  # who has sent, and what, in turns; None: by a lava-sync
+    first: tuple[Any, ...] = ()  # the number of its first message, and who sent it; that of another
+    waits: _Waits | None = None
+    values: _Values | None = None
+    # For lava-wait --next: by device the places in `all` that are passed; devices with one that is not taken.
+    passed: dict[str, int] | None = None
+    lent: set[str] | None = None
+    # Of the devices that have left, in that order: how many at the beginning are known to have done what is needed.
+    looked: dict[_Need, int] | None = None
 
     def times_sent(self, device: str) -> int:
         return self.times.get(device, _NEVER)[0]
@@ -247,23 +241,13 @@ class _Lock:
     queue: dict[str, dict[bytes, "_Wait"]] = field(default_factory=dict)
 
 
-@dataclass(slots=True, eq=False)
-class _Wait:
+class _Wait(msgspec.Struct, eq=False):
     waiting: Waiting
     messages: tuple[_Message, ...]  # any of which will do; none of a lava-lock
     need: _Need
     number: int  # counts the waits of the group
     # Of one for devices by name: those that have still to send, its own perhaps among them.
     lacks: set[str] | frozenset[str] = frozenset()
-
-
-class _Stage(Enum):
-    """How far a group has come."""
-
-    OPEN = "it was not said who belongs to it, or how many"
-    GATHERING = "of those who were declared some have still to join"
-    COMPLETE = "all who were declared have joined"
-    ENDED = "all of them have left, and nobody joins it any more"
 
 
 class Coordinator:
@@ -281,10 +265,12 @@ class Coordinator:
         # All identities: how a request ended, or just whose it is where that was well, or where it is open.
         self._known: Identities[Outcome] = Identities()
         self._waits_so_far = 0
-        self._stage = _Stage.OPEN
+        self.declared = False  # whether it was said when the group began who belongs to it, or how many
+        self.complete = True  # whether all devices that were declared when the group began have joined
+        self.ended = False  # whether the group is over, and nobody joins it any more
         self._size = 0  # how many devices the group is to have, at least
         self._expected: set[str] = set()  # declared members that have still to join
-        self._joined: set[str] = set()
+        self._joined: dict[str, str] = {}  # by name the name, as it is kept for all that the device does
         self._unmet: set[tuple[bytes, str]] = set()  # ids and devices whose last sync of it was not fulfilled
         self._messages_so_far = 0
         self._locks: dict[bytes, _Lock] = {}  # by name; those that nobody ever had are not in it
@@ -308,27 +294,12 @@ class Coordinator:
         return list(self._roles.items())
 
     @property
-    def complete(self) -> bool:
-        """Whether all devices that were declared when the group began have joined."""
-        return self._stage is not _Stage.GATHERING
-
-    @property
     def awaited(self) -> str:
         """Who has still to join, as in "waiting for ..."; "" if the group is complete."""
         if self.complete:
             return ""
         missing = [name for name in self._roles if name in self._expected]
         return enumerated(missing) if missing else counted(self._size - len(self._joined), "more device")
-
-    @property
-    def declared(self) -> bool:
-        """Whether it was said when the group began who belongs to it, or how many."""
-        return self._stage is not _Stage.OPEN
-
-    @property
-    def ended(self) -> bool:
-        """Whether the group is over, and nobody joins it any more."""
-        return self._stage is _Stage.ENDED
 
     @property
     def abandoned(self) -> bool:
@@ -557,7 +528,7 @@ class Coordinator:
         missing, number = open_.missing, len(open_.missing) + open_.more
         if not number:
             return ""
-        if wait.need is _LOCK:
+        if wait.need == _LOCK:
             return f"the lock '{shown(wait.waiting.message_id)}', which {missing[0]} has"
         return f"{_wanted(wait)} from {needed(missing, open_.enough, open_.more)}{self._hints(wait, missing)}"
 
@@ -575,15 +546,19 @@ class Coordinator:
 
     def advance(self, event: Event) -> list[bytes] | None:
         """`apply`, but return only which requests end; None if the identity is known. `outcome` says how they end."""
-        device, kind = getattr(event, "device", ""), type(event)
-        wrong = ""
+        kind, wrong = type(event), ""
         if kind in _OF_MEMBERS:
-            if device not in self._joined:
+            device = event.device  # type: ignore[union-attr]
+            if device in self._joined:
+                device = self._joined[device]
+            else:
                 wrong = f"{device!r} never joined the group"
-            elif isinstance(event, Waiting) and event.or_ids and event.kind is not WaitKind.WAIT:
-                wrong = f"a {event.kind.value} of several ids"
-        elif kind is Joined and self.ended:
-            wrong = f"{device!r} joins a group that has ended"
+            if type(event) is Waiting and event.or_ids and event.kind is not WaitKind.WAIT:
+                wrong = wrong or f"a {event.kind.value} of several ids"
+        else:
+            device = getattr(event, "device", "")
+            if kind is Joined and self.ended:
+                wrong = f"{device!r} joins a group that has ended"
         if wrong and not self.known(event.identity):
             raise ValueError(wrong)
         if not self._known.add(event.identity, device):
@@ -594,57 +569,26 @@ class Coordinator:
             self._lost.pop(device, None)
         if self._resting:
             self._resting.pop(device, None)
-        match event:
-            # The most frequent ones first: a log has a million of them.
-            case Waiting():
-                return self._wait(event)
-            case Sent():
-                return self._send(event)
-            case Reported():
-                pass
-            case Taken():
-                return self._take(event)
-            case Unlocked():
-                return self._unlock(event)
-            case Founded():
-                self._found(event)
-            case Joined():
-                return self._join(event)
-            case Released():
-                if event.request in self._lent:
-                    return _in_order(self._take_back(event.request, event.status, event.reason))
-                wait = self._waits.get(event.request)
-                if wait is not None:
-                    self._end(wait, event.status, event.reason)
-                    return [event.request]
-            case Resting():
-                self._rest(event)
-            case Left():
-                return self._leave(event.device, event.reason)
-            case Lost():
-                self._lost[event.device] = event
-            case Ended():
-                if self.abandoned:
-                    self._stage = _Stage.ENDED
-            case _:
-                assert_never(event)
-        return []
+        return _FOLDS[kind](self, event, device)
 
-    def _found(self, event: Founded) -> None:
+    # Each of these folds the events of one kind, and returns the requests that end.
+
+    def _found(self, event: Founded, device: str) -> list[bytes]:
         for name, role in event.members or ():
             self._enter(name, role)
             self._expected.add(name)
         self._size = event.size or 0
         if event.size is not None or event.members is not None:
-            self._stage = _Stage.GATHERING
+            self.declared, self.complete = True, False
             self._see_whether_complete()
+        return []
 
-    def _join(self, event: Joined) -> list[bytes]:
+    def _join(self, event: Joined, device: str) -> list[bytes]:
         complete = self.complete
-        self._gone.pop(event.device, None)
-        self._joined.add(event.device)
-        self._expected.discard(event.device)
-        self._enter(event.device, event.role)
+        self._gone.pop(device, None)
+        self._joined.setdefault(device, device)
+        self._expected.discard(device)
+        self._enter(device, event.role)
         self._see_whether_complete()
         if complete or not self.complete:
             return []
@@ -653,9 +597,30 @@ class Coordinator:
             self._end(wait, *how)
         return _in_order([wait for wait, _ in judged])
 
+    def _report(self, event: Reported, device: str) -> list[bytes]:
+        return []
+
+    def _release(self, event: Released, device: str) -> list[bytes]:
+        if event.request in self._lent:
+            return _in_order(self._take_back(event.request, event.status, event.reason))
+        wait = self._waits.get(event.request)
+        if wait is None:
+            return []
+        self._end(wait, event.status, event.reason)
+        return [event.request]
+
+    def _lose(self, event: Lost, device: str) -> list[bytes]:
+        self._lost[device] = event
+        return []
+
+    def _finish(self, event: Ended, device: str) -> list[bytes]:
+        if self.abandoned:
+            self.ended = True
+        return []
+
     def _see_whether_complete(self) -> None:
         if not self.complete and not self._expected and len(self._joined) >= self._size:
-            self._stage = _Stage.COMPLETE
+            self.complete = True
 
     def _enter(self, device: str, role: str) -> None:
         if device not in self._roles:
@@ -663,8 +628,8 @@ class Coordinator:
             for group in (None, role):
                 self._sizes[group] = self._sizes.get(group, 0) + 1
 
-    def _leave(self, device: str, reason: str) -> list[bytes]:
-        self._gone[device] = reason
+    def _leave(self, event: Left, device: str) -> list[bytes]:
+        self._gone[device] = event.reason
         own = [request for request, wait in self._lent.items() if wait.waiting.device == device]
         self._departures.append(device)
         reasons = [
@@ -687,13 +652,13 @@ class Coordinator:
             ended += self._pass_on(name)
         return _in_order(ended)
 
-    def _take(self, event: Taken) -> list[bytes]:
+    def _take(self, event: Taken, device: str) -> list[bytes]:
         """Note that the command has what its wait was lent; another wait of the device may go on."""
         ended = self._settle(event.request)
         was_given = event.request not in self._waits and event.request != event.identity
-        if not was_given or self._known.get(event.request) != event.device:
+        if not was_given or self._known.get(event.request) != device:
             reason = "what the dispatcher has given to this command was taken back in the meantime"
-            self._known[event.identity] = Outcome(event.identity, event.device, NO, reason)
+            self._known[event.identity] = Outcome(event.identity, device, NO, reason)
         return [*_in_order(ended), event.identity]
 
     def _settle(self, request: bytes) -> list["_Wait"]:
@@ -701,7 +666,7 @@ class Coordinator:
         wait = self._lent.pop(request, None)
         if wait is None:
             return []
-        if wait.need is _LOCK:
+        if wait.need == _LOCK:
             return []  # it is had, as before
         message = wait.messages[0]
         if message.lent is not None:
@@ -716,7 +681,7 @@ class Coordinator:
         return ended
 
     def _behind(self, wait: "_Wait") -> list["_Wait"]:
-        if wait.need is _LOCK:
+        if wait.need == _LOCK:
             queue = self._locks[wait.waiting.message_id].queue
             return [other for waits in queue.values() for other in waits.values()]
         waits_of_message = wait.messages[0].waits
@@ -731,7 +696,7 @@ class Coordinator:
         wait = self._lent[request]
         device = wait.waiting.device
         self._known[request] = Outcome(request, device, status, reason)
-        if wait.need is _LOCK:
+        if wait.need == _LOCK:
             return self._drop_claim(wait.waiting.message_id, request)
         passed = wait.messages[0].passed
         assert passed is not None
@@ -755,24 +720,25 @@ class Coordinator:
         waits = {request: wait for group in groups for request, wait in group.items()}
         return sorted(waits.values(), key=lambda wait: wait.number)
 
-    def _rest(self, event: Resting) -> None:
+    def _rest(self, event: Resting, device: str) -> list[bytes]:
         requests = set(event.requests)
         devices = {self._waits[request].waiting.device for request in requests if request in self._waits}
         # Of one that has begun another wait meanwhile it is not true any more.
         devices -= {wait.waiting.device for request, wait in self._waits.items() if request not in requests}
         self._resting.update((name, (self._waits_so_far, event.doubt)) for name in devices)
+        return []
 
-    def _unlock(self, event: Unlocked) -> list[bytes]:
+    def _unlock(self, event: Unlocked, device: str) -> list[bytes]:
         name, holder = event.name, self.holder(event.name)
         ended: list[_Wait] = []
         if event.request:
             ended = self._drop_claim(name, event.request)
-        elif holder == event.device:
+        elif holder == device:
             ended = self._pass_on(name)
         else:
             whose = "nobody has it" if holder is None else f"{holder} has it"
             reason = f"this device does not have the lock '{shown(name)}': {whose}"
-            self._known[event.identity] = Outcome(event.identity, event.device, NO, reason)
+            self._known[event.identity] = Outcome(event.identity, device, NO, reason)
         return [*_in_order(ended), event.identity]
 
     def _drop_claim(self, name: bytes, request: bytes) -> list["_Wait"]:
@@ -803,7 +769,7 @@ class Coordinator:
     def _give(self, wait: "_Wait") -> None:
         """Note what this wait, which is fulfilled, gets."""
         device, request = wait.waiting.device, wait.waiting.identity
-        if wait.need is _NEXT:
+        if wait.need == _NEXT:
             message = wait.messages[0]
             place = message.next(device)
             assert place is not None
@@ -814,7 +780,7 @@ class Coordinator:
                 if message.lent is None:
                     message.lent = set()
                 message.lent.add(device)
-        elif wait.need is _LOCK:
+        elif wait.need == _LOCK:
             name = wait.waiting.message_id
             lock = self._locks.setdefault(name, _Lock())
             lock.holder = device
@@ -823,10 +789,10 @@ class Coordinator:
         if wait.waiting.confirms:
             self._lent[request] = wait
 
-    def _send(self, event: Sent) -> list[bytes]:
-        ended = self._count(self._message(event.message_id), event.device, event.data)
+    def _send(self, event: Sent, device: str) -> list[bytes]:
+        ended = self._count(self._message(event.message_id), device, event.data)
         ended.append(event.identity)
-        self._note(event.device, event.message_id)
+        self._note(device, event.message_id)
         return ended
 
     def _message(self, message_id: bytes) -> _Message:
@@ -836,7 +802,7 @@ class Coordinator:
         return message
 
     def _awaited(self, message_id: bytes) -> _Message:
-        """The message that somebody waits for from now on."""
+        """The message, which somebody waits for from now on."""
         message = self._message(message_id)
         message.awaited = True
         return message
@@ -869,13 +835,14 @@ class Coordinator:
         if len(recent) > MAX_RECENT:
             del recent[next(iter(recent))]
 
-    def _wait(self, event: Waiting) -> list[bytes]:
-        kind, device = event.kind, event.device
+    def _wait(self, event: Waiting, device: str) -> list[bytes]:
+        kind = event.kind
         messages: tuple[_Message, ...] = ()
         ended: list[bytes] = []
         # The most frequent ones first.
         if kind is WaitKind.SYNC:
-            message = self._awaited(event.message_id)
+            message = self._message(event.message_id)
+            message.awaited = True
             messages = (message,)
             if self._unmet and (event.message_id, device) in self._unmet:
                 # Timed out, killed, rebooted: it has been announced, and this takes its place.
@@ -916,7 +883,7 @@ class Coordinator:
         if of_device is None:
             of_device = self._of_device[device] = {}
         of_device[request] = wait
-        if wait.need is _LOCK:
+        if wait.need == _LOCK:
             self._locks[wait.waiting.message_id].queue.setdefault(device, {})[request] = wait
         elif isinstance(whom, tuple):
             for name in wait.lacks:
@@ -926,7 +893,7 @@ class Coordinator:
         for message in wait.messages:
             if message.waits is None:
                 message.waits = _Waits()
-            if wait.need is _NEXT:
+            if wait.need == _NEXT:
                 message.waits.nexts.setdefault(device, {})[request] = wait
             elif isinstance(whom, tuple):
                 for name in wait.lacks:
@@ -943,7 +910,7 @@ class Coordinator:
         """Take it out of all these places."""
         device, request, (whom, times) = wait.waiting.device, wait.waiting.identity, wait.need
         del self._of_device[device][request]
-        if wait.need is _LOCK:
+        if wait.need == _LOCK:
             lock = self._locks[wait.waiting.message_id]
             _take(lock.queue, device, request)
             if device in lock.queue:
@@ -959,7 +926,7 @@ class Coordinator:
             waits = message.waits
             if waits is None:
                 continue  # its last one was taken
-            if wait.need is _NEXT:
+            if wait.need == _NEXT:
                 _take(waits.nexts, device, request)
             elif isinstance(whom, tuple):
                 for name in wait.lacks:
@@ -999,6 +966,8 @@ class Coordinator:
                 )
         if self._fulfilled(wait):
             return OK, ""
+        if not self._gone and wait.need[1] > 0 and not isinstance(whom, int):
+            return None  # the devices that it needs are all there
         reason = self._hopeless(wait)
         return (NO, reason) if reason else None
 
@@ -1014,10 +983,12 @@ class Coordinator:
         self._messages_so_far += 1
         if times == 1 and len(message.first) < 4:
             message.first += (self._messages_so_far, device)
+        met: list[tuple[str | None, int]] = []  # of all and of its role, how many have sent it so often
         if message.met is not None:
-            _note_met(message.met, times)
+            met.append((None, _note_met(message.met, times)))
         if message.met_by_role is not None:
-            _note_met(message.met_by_role.setdefault(self._roles[device], []), times)
+            role = self._roles[device]
+            met.append((role, _note_met(message.met_by_role.setdefault(role, []), times)))
         waits = message.waits
         if waits is None:
             return []
@@ -1036,24 +1007,26 @@ class Coordinator:
         if waits.nexts:
             # Of each device that waits for the next one, one wait gets this one.
             touched += [next(iter(those.values())) for name, those in waits.nexts.items() if name != device]
-        for need in ((None, times), (self._roles[device], times)) if self.complete else ():
-            if need in by_need:
-                lacking = self._sizes[need[0]] - self._met(message, need)
-                group = by_need[need].values()
-                if not lacking:
-                    fulfilled += group
-                    self._drop_group(waits, fulfilled[-1])
-                elif lacking == 1:
-                    # It can be only the one that waits.
-                    touched += [wait for wait in group if message.times_sent(wait.waiting.device) < times]
-        if message.met is not None:
-            number = (message.met[times - 1], times)
-            if number in by_need:
-                touched += by_need[number].values()
-        fulfilled += [wait for wait in touched if self._fulfilled(wait)]
+        for whom, number in met:
+            if whom is None and (number, times) in by_need:
+                touched += by_need[number, times].values()
+            group = by_need.get((whom, times)) if self.complete else None
+            if group is None:
+                continue
+            lacking = self._sizes[whom] - number
+            if not lacking:
+                fulfilled += group.values()
+                self._drop_group(waits, fulfilled[-1])
+            elif lacking == 1:
+                # It can be only the one that waits.
+                touched += [
+                    wait for wait in group.values() if message.times_sent(wait.waiting.device) < times
+                ]
+        if touched:
+            fulfilled += [wait for wait in touched if self._fulfilled(wait)]
         for wait in fulfilled:
             self._end(wait, OK)
-        return _in_order(fulfilled)
+        return _in_order(fulfilled) if fulfilled else []
 
     def _end(self, wait: _Wait, status: int, reason: str = "") -> None:
         waiting = wait.waiting
@@ -1063,7 +1036,8 @@ class Coordinator:
                 self._resting.pop(device, None)
             self._close_wait(wait)
         if status == OK:
-            self._give(wait)
+            if wait.need[1] < 0 or waiting.confirms:
+                self._give(wait)
             return
         lost = self._lost.get(device) if status == NO else None
         if lost is not None and lost.boots and waiting.time <= lost.time:
@@ -1078,11 +1052,11 @@ class Coordinator:
 
     def _fulfilled(self, wait: _Wait) -> bool:
         device = wait.waiting.device
-        if wait.need is _ANY_OTHER:
+        if wait.need == _ANY_OTHER:
             return any(len(message.times) > (device in message.times) for message in wait.messages)
-        if wait.need is _NEXT:
+        if wait.need == _NEXT:
             return device not in (wait.messages[0].lent or ()) and wait.messages[0].next(device) is not None
-        if wait.need is _LOCK:
+        if wait.need == _LOCK:
             return self.holder(wait.waiting.message_id) in (None, device)
         message, whom = wait.messages[0], wait.need[0]
         if isinstance(whom, tuple):
@@ -1114,7 +1088,7 @@ class Coordinator:
 
     def _lacking(self, wait: _Wait, names: Iterable[str]) -> Iterator[str]:
         """Those of the devices that have still to send, the one that waits perhaps among them."""
-        if wait.need is _LOCK:
+        if wait.need == _LOCK:
             holder = self.holder(wait.waiting.message_id)
             return iter(() if holder is None else (holder,))
         if wait.need in (_ANY_OTHER, _NEXT):
@@ -1128,7 +1102,7 @@ class Coordinator:
         """How many others than the device that waits have still to send."""
         whom = wait.need[0]
         here = len(self._roles) - len(self._gone)
-        if wait.need is _LOCK:
+        if wait.need == _LOCK:
             return int(self.holder(wait.waiting.message_id) is not None)
         if wait.need in (_ANY_OTHER, _NEXT):
             return here - (wait.waiting.device not in self._gone)
@@ -1148,10 +1122,8 @@ class Coordinator:
         :param leaver: the device that has just left, where it could be fulfilled before.
         """
         device = wait.waiting.device
-        if not self._gone and wait.need[1] > 0 and not isinstance(wait.need[0], int):
-            return ""  # the devices that it needs are all there
         here = len(self._roles) - len(self._gone)
-        if wait.need is _LOCK or (wait.need is _NEXT and device in (wait.messages[0].lent or ())):
+        if wait.need == _LOCK or (wait.need == _NEXT and device in (wait.messages[0].lent or ())):
             return ""
         if wait.need in (_ANY_OTHER, _NEXT):
             if not self.complete:
@@ -1179,7 +1151,7 @@ class Coordinator:
             missing = [name for name in self._gone_lacking(wait) if name != device]
         if not missing:
             return ""
-        more = "another " if wait.need is _NEXT and (wait.messages[0].passed or {}).get(device) else ""
+        more = "another " if wait.need == _NEXT and (wait.messages[0].passed or {}).get(device) else ""
         reason = f"{enumerated(missing)} ended without sending {more}{_wanted(wait)}"
         return reason + self._hints(wait, missing)
 
@@ -1216,6 +1188,22 @@ class Coordinator:
         return ""
 
 
+_FOLDS: dict[type[Event], Callable[[Coordinator, Any, str], list[bytes]]] = {
+    Founded: Coordinator._found,
+    Joined: Coordinator._join,
+    Sent: Coordinator._send,
+    Waiting: Coordinator._wait,
+    Taken: Coordinator._take,
+    Unlocked: Coordinator._unlock,
+    Released: Coordinator._release,
+    Resting: Coordinator._rest,
+    Lost: Coordinator._lose,
+    Left: Coordinator._leave,
+    Reported: Coordinator._report,
+    Ended: Coordinator._finish,
+}
+
+
 def _wanted(wait: _Wait) -> str:
     """The message that is waited for, and how often, as in "ended without sending ..."."""
     ids = enumerated([f"'{shown(one)}'" for one in wait.waiting.ids], "or")
@@ -1229,12 +1217,12 @@ def _in_order(ended: list[_Wait]) -> list[bytes]:
     return [wait.waiting.identity for wait in ended]
 
 
-def _note_met(met: list[int], times: int) -> None:
-    """One more device has sent it so often."""
+def _note_met(met: list[int], times: int) -> int:
+    """One more device has sent it so often; returns how many have."""
     if times > len(met):
-        met.append(1)
-    else:
-        met[times - 1] += 1
+        met.append(0)
+    met[times - 1] += 1
+    return met[times - 1]
 
 
 def _take(places: dict[Any, dict[bytes, _Wait]], key: object, request: bytes) -> None:

@@ -15,16 +15,13 @@ A reader passes over kinds and fields that it does not know (`Reader`), so that
 two versions can share a log; it also reads what was written before every event had an identity.
 """
 
-import functools
 import json
 import math
-import operator
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -46,11 +43,34 @@ class WaitKind(Enum):
 Whom = str | tuple[str, ...] | int | None
 
 
-# Nobody changes an event. Frozen classes would take four times as long to make, and a log has a million of them.
+if TYPE_CHECKING:
+    Identity = bytes
+    Text = bytes
+else:
+
+    class _Made(type):
+        """The type of those below. msgspec hands a text that stands for them to `of`, and takes what that returns."""
+
+        def __instancecheck__(cls, value: object) -> bool:
+            return True
+
+    class Identity(metaclass=_Made):
+        """Random bytes, and what else makes an identity: hexadecimal digits in JSON."""
+
+        of = bytes.fromhex
+
+    class Text(metaclass=_Made):
+        """Bytes that are nearly always text, which a person wants to read in a log."""
+
+        of = str.encode
 
 
-@dataclass(slots=True)
-class Founded:
+# Nobody changes an event. Frozen ones would take longer to make, and a log has a million of them.
+class _Event(msgspec.Struct, tag=str.lower, forbid_unknown_fields=True, gc=False):
+    """An event."""
+
+
+class Founded(_Event):
     """The first event of a log: the group begins.
 
     `members` are the names and roles of all devices that belong to the group, `size` is how many there
@@ -58,34 +78,31 @@ class Founded:
     """
 
     time: float
-    identity: bytes
+    identity: Identity
     members: tuple[tuple[str, str], ...] | None = None
     size: int | None = None
 
 
-@dataclass(slots=True)
-class Joined:
+class Joined(_Event):
     """A device is in the group from now on, or is back after it had left."""
 
     time: float
     device: str
-    identity: bytes
+    identity: Identity
     role: str
 
 
-@dataclass(slots=True)
-class Sent:
+class Sent(_Event):
     """A device sent a message, with pairs of key and value in the order given."""
 
     time: float
     device: str
-    identity: bytes
-    message_id: bytes
-    data: tuple[tuple[bytes, bytes], ...]
+    identity: Identity
+    message_id: Text
+    data: tuple[tuple[Text, Text], ...]
 
 
-@dataclass(slots=True)
-class Waiting:
+class Waiting(_Event):
     """A device began to wait; a lava-sync also sends the message, without data.
 
     `message_id` is the name of a lava-lock. `whom` is for lava-wait-all and lava-sync; a lava-wait takes
@@ -100,14 +117,14 @@ class Waiting:
 
     time: float
     device: str
-    identity: bytes
+    identity: Identity
     kind: WaitKind
-    message_id: bytes
+    message_id: Text
     whom: Whom
     timeout: float | None
     own_timeout: bool = False
     position: int = 0
-    or_ids: tuple[bytes, ...] = ()
+    or_ids: tuple[Text, ...] = ()
     confirms: bool = False
     for_command: bool = False
 
@@ -117,18 +134,16 @@ class Waiting:
         return (self.message_id, *self.or_ids)
 
 
-@dataclass(slots=True)
-class Taken:
+class Taken(_Event):
     """The command of the fulfilled wait `request` has what that was lent. If it was taken back, this changes nothing."""
 
     time: float
     device: str
-    identity: bytes
-    request: bytes
+    identity: Identity
+    request: Identity
 
 
-@dataclass(slots=True)
-class Unlocked:
+class Unlocked(_Event):
     """A device gives a lock back. If another one has it, this changes nothing.
 
     With a `request`, it is that lava-lock which needs the lock no more; the device may have it by another one still.
@@ -136,27 +151,25 @@ class Unlocked:
 
     time: float
     device: str
-    identity: bytes
-    name: bytes
-    request: bytes = b""
+    identity: Identity
+    name: Text
+    request: Identity = b""
 
 
-@dataclass(slots=True)
-class Released:
+class Released(_Event):
     """The wait `request` ended otherwise than by being fulfilled: timed out, cancelled, rebooted, a dead end.
 
     One that was fulfilled gives back what it was lent.
     """
 
     time: float
-    identity: bytes
-    request: bytes
+    identity: Identity
+    request: Identity
     status: int
     reason: str
 
 
-@dataclass(slots=True)
-class Resting:
+class Resting(_Event):
     """Devices do nothing but wait: so says the host that has their consoles, and that has looked.
 
     That holds until one of these waits ends, or something else comes of the device.
@@ -166,13 +179,12 @@ class Resting:
     """
 
     time: float
-    identity: bytes
-    requests: tuple[bytes, ...]
+    identity: Identity
+    requests: tuple[Identity, ...]
     doubt: str
 
 
-@dataclass(slots=True)
-class Lost:
+class Lost(_Event):
     """There is no connection to the device's console, until something else comes of it: `Joined` at the latest.
 
     `boots`: there is, but it shows that the device has crashed or boots anew. A wait of it that fails meanwhile is
@@ -181,23 +193,21 @@ class Lost:
 
     time: float
     device: str
-    identity: bytes
+    identity: Identity
     reason: str
     boots: bool = False
 
 
-@dataclass(slots=True)
-class Left:
+class Left(_Event):
     """A device will never send again: its script ended, or it died."""
 
     time: float
     device: str
-    identity: bytes
+    identity: Identity
     reason: str
 
 
-@dataclass(slots=True)
-class Reported:
+class Reported(_Event):
     """A device told how its tests get on; see `reportable.REPORTS` for the kinds and their fields.
 
     `position` is where in the device's console log this belongs, in bytes. Bytes that are no UTF-8
@@ -206,7 +216,7 @@ class Reported:
 
     time: float
     device: str
-    identity: bytes
+    identity: Identity
     kind: str
     fields: tuple[str | None, ...]
     position: int
@@ -215,15 +225,14 @@ class Reported:
         check_report(self.kind, self.fields)
 
 
-@dataclass(slots=True)
-class Ended:
+class Ended(_Event):
     """The group is over: all devices that were declared have come, and all have left. Nobody joins it any more.
 
     It does nothing where a device is there; each host may append it.
     """
 
     time: float
-    identity: bytes
+    identity: Identity
 
 
 Event = (
@@ -306,7 +315,7 @@ class Reader:
         Raises ValueError for what is no event.
         """
         try:
-            return _read_own(line)
+            return _decode(line)
         except (ValueError, RecursionError):
             # Another version wrote it, or it holds bytes that are no UTF-8, or it is no event.
             try:
@@ -359,14 +368,10 @@ class _Codec(NamedTuple):
 
     :param encode: to JSON.
     :param decode: back, with a check.
-    :param type: of the value in JSON, where bytes are UTF-8. msgspec checks it, in a tenth of the time.
-    :param convert: the way back from that type without a check; None: it is the value.
     """
 
     encode: Callable[[Any], Any]
     decode: Callable[[Any], Any]
-    type: Any
-    convert: Callable[[Any], Any] | None = None
 
 
 def _same(value: Any) -> Any:
@@ -404,20 +409,6 @@ def _finite(value: float) -> float:
     return value
 
 
-def _name(value: Any) -> str:
-    return _shared(_text(value))
-
-
-def _shared(text: str) -> str:
-    # The same few names, results and units stand in a million events.
-    return sys.intern(text) if len(text) < _SHORT else text
-
-
-# Texts of fewer characters are kept once.
-_SHORT = 16
-
-
-# Identities are random bytes; all other bytes are nearly always text, which a person wants to read in a log.
 def _from_hex(value: Any) -> bytes:
     return bytes.fromhex(_text(value))
 
@@ -438,10 +429,6 @@ def _lists_to_pairs(value: Any) -> tuple[tuple[bytes, bytes], ...]:
     if not isinstance(value, list) or not all(isinstance(pair, list) for pair in value):
         raise ValueError(f"not a list of pairs: {value!r:.80}")
     return tuple((_text_to_bytes(key), _text_to_bytes(item)) for key, item in value)
-
-
-def _texts_to_pairs(pairs: tuple[tuple[str, str], ...]) -> tuple[tuple[bytes, bytes], ...]:
-    return tuple([(key.encode(), value.encode()) for key, value in pairs])
 
 
 def _members_to_lists(members: tuple[tuple[str, str], ...]) -> list[list[str]]:
@@ -468,10 +455,6 @@ def _ids_to_list(ids: tuple[bytes, ...]) -> list[str]:
     return [_bytes_to_text(one) for one in ids]
 
 
-def _texts_to_ids(ids: tuple[str, ...]) -> tuple[bytes, ...]:
-    return tuple(map(str.encode, ids)) if ids else ()
-
-
 def _list_to_ids(value: Any) -> tuple[bytes, ...]:
     if not isinstance(value, list):
         raise ValueError(f"not a list of ids: {value!r:.80}")
@@ -480,10 +463,6 @@ def _list_to_ids(value: Any) -> tuple[bytes, ...]:
 
 def _identities_to_list(identities: tuple[bytes, ...]) -> list[str]:
     return [one.hex() for one in identities]
-
-
-def _texts_to_identities(identities: tuple[str, ...]) -> tuple[bytes, ...]:
-    return tuple(map(bytes.fromhex, identities))
 
 
 def _list_to_identities(value: Any) -> tuple[bytes, ...]:
@@ -495,47 +474,35 @@ def _list_to_identities(value: Any) -> tuple[bytes, ...]:
 def _report_fields(value: Any) -> tuple[str | None, ...]:
     if not isinstance(value, list):
         raise ValueError(f"not a list: {value!r:.80}")
-    return _shared_fields(tuple([None if item is None else _text(item) for item in value]))
-
-
-def _shared_fields(fields: tuple[str | None, ...]) -> tuple[str | None, ...]:
-    return tuple([sys.intern(item) if item and len(item) < _SHORT else item for item in fields])
+    return tuple([None if item is None else _text(item) for item in value])
 
 
 def _wait_kind(value: Any) -> WaitKind:
-    # A tenth of the time that WaitKind() takes.
-    return _WAIT_KINDS.get(_text(value)) or WaitKind(value)
+    return WaitKind(_text(value))
 
 
 def _optional(codec: _Codec) -> _Codec:
     def if_any(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
         return lambda value: None if value is None else function(value)
 
-    encode, decode, json_type, convert = codec
-    return _Codec(
-        if_any(encode), if_any(decode), json_type | None, None if convert is None else if_any(convert)
-    )
+    return _Codec(if_any(codec.encode), if_any(codec.decode))
 
 
-_WAIT_KINDS = {kind.value: kind for kind in WaitKind}
+_TEXT = _Codec(_same, _text)
+_NUMBER_OF = _Codec(_same, _whole_number)
+_YES_OR_NO = _Codec(_same, _yes_or_no)
+_SECONDS = _Codec(_finite, _seconds)
+_IDENTITY = _Codec(bytes.hex, _from_hex)
+_IDENTITIES = _Codec(_identities_to_list, _list_to_identities)
+_BYTES = _Codec(_bytes_to_text, _text_to_bytes)
+_IDS = _Codec(_ids_to_list, _list_to_ids)
+_PAIRS = _Codec(_pairs_to_lists, _lists_to_pairs)
+_MEMBERS = _Codec(_members_to_lists, _lists_to_members)
+_KIND = _Codec(lambda kind: kind.value, _wait_kind)
+_WHOM = _Codec(_whom_to_json, _json_to_whom)
+_REPORT = _Codec(list, _report_fields)
 
-
-_TEXT = _Codec(_same, _text, str)
-_NAME = _Codec(_same, _name, str, _shared)
-_NUMBER_OF = _Codec(_same, _whole_number, int)
-_YES_OR_NO = _Codec(_same, _yes_or_no, bool)
-_SECONDS = _Codec(_finite, _seconds, float)
-_IDENTITY = _Codec(bytes.hex, _from_hex, str, bytes.fromhex)
-_IDENTITIES = _Codec(_identities_to_list, _list_to_identities, tuple[str, ...], _texts_to_identities)
-_BYTES = _Codec(_bytes_to_text, _text_to_bytes, str, str.encode)
-_IDS = _Codec(_ids_to_list, _list_to_ids, tuple[str, ...], _texts_to_ids)
-_PAIRS = _Codec(_pairs_to_lists, _lists_to_pairs, tuple[tuple[str, str], ...], _texts_to_pairs)
-_MEMBERS = _Codec(_members_to_lists, _lists_to_members, tuple[tuple[str, str], ...])
-_KIND = _Codec(lambda kind: kind.value, _wait_kind, WaitKind)
-_WHOM = _Codec(_whom_to_json, _json_to_whom, str | tuple[str, ...] | int | None)
-_REPORT = _Codec(list, _report_fields, tuple[str | None, ...], _shared_fields)
-
-_COMMON = {"time": _SECONDS, "device": _NAME, "identity": _IDENTITY}
+_COMMON = {"time": _SECONDS, "device": _TEXT, "identity": _IDENTITY}
 
 _FIELDS: dict[type[Event], dict[str, _Codec]] = {
     Founded: {
@@ -544,7 +511,7 @@ _FIELDS: dict[type[Event], dict[str, _Codec]] = {
         "members": _optional(_MEMBERS),
         "size": _optional(_NUMBER_OF),
     },
-    Joined: {**_COMMON, "role": _NAME},
+    Joined: {**_COMMON, "role": _TEXT},
     Sent: {**_COMMON, "message_id": _BYTES, "data": _PAIRS},
     Waiting: {
         **_COMMON,
@@ -570,7 +537,7 @@ _FIELDS: dict[type[Event], dict[str, _Codec]] = {
     Resting: {"time": _SECONDS, "identity": _IDENTITY, "requests": _IDENTITIES, "doubt": _TEXT},
     Lost: {**_COMMON, "reason": _TEXT, "boots": _YES_OR_NO},
     Left: {**_COMMON, "reason": _TEXT},
-    Reported: {**_COMMON, "kind": _NAME, "fields": _REPORT, "position": _NUMBER_OF},
+    Reported: {**_COMMON, "kind": _TEXT, "fields": _REPORT, "position": _NUMBER_OF},
     Ended: {"time": _SECONDS, "identity": _IDENTITY},
 }
 _DECODERS = {
@@ -581,33 +548,10 @@ _NAMES = {event_type: set(fields) for event_type, fields in _FIELDS.items()}
 _KNOWN = {event_type: {"type", *fields} for event_type, fields in _FIELDS.items()}
 _TYPES = {event_type.__name__.lower(): event_type for event_type in _FIELDS}
 
-# How an event stands in a log that this version wrote, and what is still to be done with these fields.
-_WRITTEN = {
-    event_type: msgspec.defstruct(
-        event_type.__name__,
-        [(name, codec.type) for name, codec in fields.items()],
-        tag=event_type.__name__.lower(),
-        forbid_unknown_fields=True,
-        gc=False,
-    )
-    for event_type, fields in _FIELDS.items()
-}
-_CONVERSIONS = {
-    _WRITTEN[event_type]: (
-        event_type,
-        tuple((place, codec.convert) for place, codec in enumerate(fields.values()) if codec.convert),
-    )
-    for event_type, fields in _FIELDS.items()
-}
-_decode = msgspec.json.Decoder(functools.reduce(operator.or_, _CONVERSIONS)).decode
-_values = msgspec.structs.astuple
+
+def _of_text(kind: Any, text: str) -> object:
+    return kind.of(text)
 
 
-def _read_own(line: bytes) -> Event:
-    """The event of a line as this version writes it. Raises ValueError or RecursionError for all others."""
-    written = _decode(line)
-    event_type, conversions = _CONVERSIONS[type(written)]
-    values = list(_values(written))
-    for place, convert in conversions:
-        values[place] = convert(values[place])
-    return event_type(*values)
+# Of a line as this version writes it; raises ValueError or RecursionError for all others.
+_decode: Callable[[bytes], Event] = msgspec.json.Decoder(Event, dec_hook=_of_text).decode

@@ -187,7 +187,7 @@ def _wait_any(state: GroupState, call: Call) -> Answer:
 
 def _wait_next(state: GroupState, call: Call) -> Answer:
     message_id, timeout, own = _fields(call, _is_id, _is_timeout, _is_bool)
-    return replace(_waiting(call, WaitKind.NEXT, message_id, None, timeout, own), confirms=True)
+    return _waiting(call, WaitKind.NEXT, message_id, None, timeout, own, confirms=True)
 
 
 def _wait_devices(state: GroupState, call: Call) -> Answer:
@@ -202,8 +202,7 @@ def _sync_some(state: GroupState, call: Call) -> Answer:
 
 def _lock(state: GroupState, call: Call) -> Answer:
     name, for_command, timeout, own = _fields(call, _is_id, _is_bool, _is_timeout, _is_bool)
-    waiting = _waiting(call, WaitKind.LOCK, name, None, timeout, own)
-    return replace(waiting, confirms=True, for_command=for_command)
+    return _waiting(call, WaitKind.LOCK, name, None, timeout, own, confirms=True, for_command=for_command)
 
 
 def _taken(state: GroupState, call: Call) -> Answer:
@@ -259,6 +258,9 @@ def _waiting(
     milliseconds: int | None,
     own: bool,
     or_ids: tuple[bytes, ...] = (),
+    *,
+    confirms: bool = False,
+    for_command: bool = False,
 ) -> Waiting:
     seconds = None if milliseconds is None else milliseconds / 1000
     return Waiting(
@@ -269,9 +271,11 @@ def _waiting(
         message_id,
         whom,
         seconds,
-        own_timeout=own,
-        position=call.position,
-        or_ids=or_ids,
+        own,
+        call.position,
+        or_ids,
+        confirms,
+        for_command,
     )
 
 

@@ -10,6 +10,7 @@ another one begins. A run that is told twice, by a frame and by LAVA's own text 
 the same name and uuid, told while it is open.
 """
 
+import sys
 from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -23,6 +24,8 @@ MAX_MALFORMED = 10
 MAX_OPEN_RUNS = 16
 # Characters of a name that stand in a sentence.
 _MAX_NAME = 80
+# Texts of fewer characters are kept once.
+_SHORT = 16
 
 
 class Case(NamedTuple):
@@ -126,6 +129,7 @@ class _Mark:
 
 @dataclass(slots=True)
 class _Device:
+    name: str
     role: str
     open_runs: list[int] = field(default_factory=list)  # the innermost comes last
     newest_run: dict[tuple[str, str], int] = field(default_factory=dict)  # by name and uuid
@@ -180,10 +184,10 @@ class Results:
 
         Raises KeyError if its device never joined.
         """
-        if isinstance(event, Reported):
+        if type(event) is Reported:
             return self._report(event)
         if isinstance(event, Joined):
-            self._devices.setdefault(event.device, _Device(event.role))
+            self._devices.setdefault(event.device, _Device(event.device, event.role))
         elif isinstance(event, Left):
             self._leave(event)
         return None
@@ -270,14 +274,16 @@ class Results:
         return None
 
     def _add_case(self, device: _Device, event: Reported) -> Case:
-        case_id, result, *more = event.fields
+        # The same few names, results and units stand in very many results: they are kept once.
+        fields = [sys.intern(item) if item and len(item) < _SHORT else item for item in event.fields]
+        case_id, result, *more = fields
         assert case_id is not None
         assert result is not None
         measurement, units, url = (*more, None) if event.kind == "result" else (None, None, more[0])
         mark = device.marks.pop(case_id, None)
         start, end, seconds = _span(mark, event) if mark is not None else (None, None, None)
         case = Case(
-            event.device,
+            device.name,
             device.run,
             device.open_set,
             case_id,

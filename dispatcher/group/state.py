@@ -6,8 +6,11 @@ on whichever host and in whichever year it is folded.
 """
 
 import zlib
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
 
 from dispatcher.group.coordinator import Coordinator
 from dispatcher.group.events import (
@@ -27,12 +30,11 @@ from dispatcher.group.results import Case, Results
 # What an event and a pair take in memory beside their own bytes, as measured.
 EVENT_BYTES = 1024
 PAIR_BYTES = 192
-# Events that count for their device's share of the log, and those that the results are folded of.
-_OF_SHARES = (Waiting, Sent, Reported, Taken, Unlocked)
+# Events that the results are folded of.
 _OF_RESULTS = (Reported, Joined, Left)
 
 
-class Change(NamedTuple):
+class Change(msgspec.Struct, frozen=True):
     """What one event did.
 
     :param ended: the requests that ended, in the order in which they were made; `Coordinator.outcome` says how.
@@ -56,7 +58,7 @@ class GroupState:
         self.coordinator = Coordinator()
         self.results = Results()
         self.changes = 0  # counts the events
-        self._bytes: dict[str, int] = {}
+        self._bytes: defaultdict[str, int] = defaultdict(int)
 
     @property
     def number(self) -> int:
@@ -83,18 +85,18 @@ class GroupState:
         `Founded`, or a device never joined. The state is then as before.
         """
         coordinator, kind = self.coordinator, type(event)
-        if self.founded is None:
-            if kind is not Founded:
+        if (kind is Founded) is not (self.founded is None) and not coordinator.known(event.identity):
+            if self.founded is None:
                 raise ValueError("the log does not begin with the event that founds its group")
-        elif kind is Founded and not coordinator.known(event.identity):
             raise ValueError("the group is founded twice")
         ended = coordinator.advance(event)
         if ended is None:
             return _NOTHING
         self.changes += 1
-        if isinstance(event, _OF_SHARES):
-            self._bytes[event.device] = self._bytes.get(event.device, 0) + size(event)
-        elif isinstance(event, Founded):
+        size_of = _SIZES.get(kind)
+        if size_of is not None:
+            self._bytes[event.device] += size_of(event)  # type: ignore[union-attr]
+        elif type(event) is Founded:
             self.founded = event
         case = self.results.apply(event) if kind in _OF_RESULTS else None
         if case is None and not coordinator.failed:
@@ -108,20 +110,32 @@ class GroupState:
 
 def size(event: Asked) -> int:
     """What the event takes, at most, in bytes of memory."""
-    match event:
-        case Waiting():
-            number = EVENT_BYTES + len(event.message_id)
-            if event.or_ids:
-                number += sum(map(len, event.or_ids))
-            return number + PAIR_BYTES * len(event.whom) if isinstance(event.whom, tuple) else number
-        case Sent():
-            number = EVENT_BYTES + len(event.message_id)
-            for key, value in event.data:
-                number += PAIR_BYTES + len(key) + len(value)
-            return number
-        case Taken():
-            return EVENT_BYTES
-        case Unlocked():
-            return EVENT_BYTES + len(event.name)
-        case Reported():
-            return EVENT_BYTES + 4 * sum([len(field) for field in event.fields if field])
+    return _SIZES[type(event)](event)
+
+
+def _size_of_waiting(event: Waiting) -> int:
+    number = EVENT_BYTES + len(event.message_id)
+    if event.or_ids:
+        number += sum(map(len, event.or_ids))
+    return number + PAIR_BYTES * len(event.whom) if isinstance(event.whom, tuple) else number
+
+
+def _size_of_sent(event: Sent) -> int:
+    number = EVENT_BYTES + len(event.message_id)
+    for key, value in event.data:
+        number += PAIR_BYTES + len(key) + len(value)
+    return number
+
+
+def _size_of_reported(event: Reported) -> int:
+    return EVENT_BYTES + 4 * sum([len(field) for field in event.fields if field])
+
+
+# Of the events that count for their device's share of the log.
+_SIZES: dict[type[Event], Callable[[Any], int]] = {
+    Waiting: _size_of_waiting,
+    Sent: _size_of_sent,
+    Reported: _size_of_reported,
+    Taken: lambda event: EVENT_BYTES,
+    Unlocked: lambda event: EVENT_BYTES + len(event.name),
+}

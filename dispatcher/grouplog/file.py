@@ -4,6 +4,7 @@
 import fcntl
 import os
 from collections.abc import Iterator
+from itertools import islice
 from os import PathLike
 from pathlib import Path
 from typing import BinaryIO
@@ -27,21 +28,20 @@ def read_events(path: str | PathLike[str], notice: Notice) -> list[tuple[int, Ev
     """
     with open_regular(Path(path)) as file:
         parsed = enumerate(_parsed(file, str(path), notice), start=1)
-        return [(number, event) for number, (event, _) in parsed if event is not None]
+        return [(number, event) for number, event in parsed if event is not None]
 
 
-def _parsed(file: BinaryIO, name: str, notice: Notice) -> Iterator[tuple[Event | None, int]]:
-    """Each line's event, None if this version does not know its kind, and the bytes up to its end."""
-    reader = Reader(notice)
-    end = 0
+def _parsed(file: BinaryIO, name: str, notice: Notice) -> Iterator[Event | None]:
+    """Each line's event, None if this version does not know its kind; the file is left behind the last whole line."""
+    read_line = Reader(notice).read_line
     for number, line in enumerate(file, start=1):
         if not line.endswith(b"\n"):
             if not line.startswith(_HEAD[: len(line)]):
                 raise ValueError(f"{name}, line {number}: this is no event of a group; {_WHAT_TO_DO}")
+            file.seek(-len(line), os.SEEK_CUR)
             return
-        end += len(line)
         try:
-            yield reader.read_line(line), end
+            yield read_line(line)
         except ValueError as error:
             raise ValueError(f"{name}, line {number}: {error}; {_WHAT_TO_DO}") from error
 
@@ -94,27 +94,29 @@ class FileGroupLog:
         return f"{self._path}: {error.strerror}" if isinstance(error, OSError) else str(error)
 
     def _replay(self, founded: Founded, deliver: Deliver, notice: Notice) -> None:
-        self._length, first = 0, True
+        begun = False
         # The same open file: the name may lead to another one by now.
         self._file.seek(0)
         with open(os.dup(self._file.fileno()), "rb") as file:
-            for event, end in _parsed(file, self._path, notice):
-                self._length = end
-                if first:
-                    if not isinstance(event, Founded):
-                        raise GroupLogError(
-                            f"{self._path}, line 1: this does not found a group: another version of lavabox"
-                            " wrote it, so its run can't go on; `lavabox flow` can read it"
-                        )
-                    check_founding(founded, event, self._path)
-                    first = False
+            events = _parsed(file, self._path, notice)
+            for event in islice(events, 1):
+                if not isinstance(event, Founded):
+                    raise GroupLogError(
+                        f"{self._path}, line 1: this does not found a group: another version of lavabox"
+                        " wrote it, so its run can't go on; `lavabox flow` can read it"
+                    )
+                check_founding(founded, event, self._path)
+                begun = True
+                deliver(event)
+            for event in events:
                 if event is not None:
                     deliver(event)
+            self._length = file.tell()
             torn = os.fstat(file.fileno()).st_size - self._length
         if torn:
             notice(f"{self._path}: cut off {torn} bytes of an event that was not finished")
             self._file.truncate(self._length)
-        if first:
+        if not begun:
             self._write(founded)
             deliver(founded)
 

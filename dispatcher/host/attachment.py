@@ -380,7 +380,7 @@ class Attachment:
                     for tap in self._taps:
                         tap.output(item.data, now)
                     if self._legibility is not None and self._legibility.receive_output(item.data):
-                        self.tell("this prints what is no text; is the speed of its port the device's?")
+                        self.tell("this prints no text; is the speed of its port wrong?")
                 case Asked():
                     if self._witness is not None:
                         self._asked[item.request] = item

@@ -46,6 +46,13 @@ SETTLE_AFTER = 20_000
 TELL_AFTER = 100
 
 
+class GroupEndedError(GroupLogError):
+    """The group has ended: all devices that were to come have come, and have left."""
+
+    def __init__(self) -> None:
+        super().__init__("the group has ended, and nobody can join it any more; begin a new one")
+
+
 class Observer(Protocol):
     """Watches a group: a display, a status page."""
 
@@ -83,7 +90,7 @@ class Group:
         self._timer = Timer(self._handle_timeout)
 
     async def open(self, founded: Founded) -> None:
-        """Open the log and take what it holds. Raises GroupLogError.
+        """Open the log and take what it holds. Raises GroupLogError, GroupEndedError where nobody can join any more.
 
         :param founded: how the group begins, if its log is new.
         """
@@ -104,7 +111,7 @@ class Group:
             gc.freeze()
         if self.engine.state.coordinator.ended:
             await self._log.close()
-            raise GroupLogError("the group has ended, and nobody can join it any more; begin a new one")
+            raise GroupEndedError
         self._turn()
 
     async def close(self) -> None:
@@ -208,9 +215,10 @@ class Group:
             self._observer.result(case, counts)
 
     def _receive_event(self, event: Event) -> None:
-        changes = self.engine.state.changes
+        state = self.engine.state
+        changes = state.changes
         self.engine.receive_event(event, self._loop.time())
-        if self.engine.state.changes != changes:
+        if state.changes != changes:
             for reader in self._readers:
                 reader(event)
         self._unsettled += 1

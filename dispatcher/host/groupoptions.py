@@ -147,7 +147,7 @@ def read_shared(
     address, group = parse_address(place, None if credentials is None else read_credentials(credentials))
     if group is None:
         raise UsageError(
-            f"which group? Write {place.rstrip('/')}/GROUP; `lavabox group list {address}` tells which there are"
+            f"which group? Write {place.rstrip('/')}/GROUP; `lavabox group list {address}` lists them"
         )
     try:
         return asyncio.run(groups.read_events(address, group, notice))

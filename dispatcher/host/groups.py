@@ -2,8 +2,8 @@
 """Groups by name, each with its log, for members that come from outside of this process.
 
 A group begins when its first member comes, and ends when all of its members have left, when nobody
-has asked anything for a day, or when `Groups.end` is called. How the members are reached is not known here:
-`groupserver` has them behind a unix socket, `lavaserver` behind LAVA's protocol.
+has asked anything for a day, or when `Groups.end` is called. Who comes then begins a new one. How the members are
+reached is not known here: `groupserver` has them behind a unix socket, `lavaserver` behind LAVA's protocol.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from dispatcher.grouplog import GroupLog, GroupLogError
 from dispatcher.grouplog.file import FileGroupLog
 from dispatcher.grouplog.memory import MemoryGroupLog
 from dispatcher.host.deadwatch import Watch
-from dispatcher.host.group import Group
+from dispatcher.host.group import Group, GroupEndedError
 from dispatcher.host.watched import WatchedGroup
 
 # Seconds without a request and without a connection after which a group is ended.
@@ -45,6 +45,8 @@ MAX_GROUPS = 4096
 # Devices of a group that came from outside, at a time.
 MAX_MEMBERS = 10_000
 _SUFFIX = ".jsonl"
+# Why a group has ended, as a clause.
+_ALL_LEFT = "all of its devices have left"
 # Bytes that a file name may have.
 _LONGEST_NAME = 255
 
@@ -294,7 +296,9 @@ class Groups:
         """Open the groups whose logs are there. One that can't be opened is told, and left alone."""
         for name in self._logs.names():
             try:
-                await self.get(name, None)
+                await self._get(name, None)
+            except GroupEndedError:
+                self._put_away(name, _ALL_LEFT)
             except (GroupLogError, ValueError) as error:
                 self._notice(f"the group {name} can't go on: {error}")
 
@@ -307,20 +311,38 @@ class Groups:
         self.groups.clear()
 
     async def get(self, name: str, size: int | None) -> HostedGroup:
-        """The group of this name, which begins if there is none. Raises GroupLogError or ValueError.
+        """The group of this name, which begins if there is none that can be joined. Raises GroupLogError or ValueError.
 
         :param size: how many devices a new group is to have; None: that is not known.
         """
-        if (there := self.groups.get(name)) is not None:
+        if (there := self.there(name)) is not None:
             return there
         async with self._lock:
-            hosted = self.groups.get(name)
-            if hosted is None:
-                if len(self.groups) >= MAX_GROUPS:
-                    raise ValueError(f"there are {MAX_GROUPS} groups; end some of them")
-                hosted = await self._begin(name, size)
-                self.groups[name] = hosted
-            return hosted
+            if (there := self.there(name)) is not None:
+                return there
+            if name in self.groups:
+                if self.shared:
+                    # It stays on the servers, to be looked at.
+                    raise GroupEndedError
+                await self._end(name, _ALL_LEFT)
+            try:
+                return await self._get(name, size)
+            except GroupEndedError:
+                if self.shared:
+                    raise
+                self._put_away(name, _ALL_LEFT)
+            return await self._get(name, size)
+
+    def there(self, name: str) -> HostedGroup | None:
+        """The group of this name, if there is one that can be joined."""
+        hosted = self.groups.get(name)
+        return None if hosted is None or hosted.engine.state.coordinator.ended else hosted
+
+    async def _get(self, name: str, size: int | None) -> HostedGroup:
+        if len(self.groups) >= MAX_GROUPS:
+            raise ValueError(f"there are {MAX_GROUPS} groups; end some of them")
+        hosted = self.groups[name] = await self._begin(name, size)
+        return hosted
 
     async def _begin(self, name: str, size: int | None, former: HostedGroup | None = None) -> HostedGroup:
         """Open a group. Raises GroupLogError.
@@ -379,7 +401,7 @@ class Groups:
                 return
             new.kept = hosted.kept
             self.groups[name] = new
-            self._notice(f"the group {name} begins anew")
+            self._notice(f"the group {name} begins again")
             for renewed in self.renewed:
                 renewed(hosted)
             await hosted.close()
@@ -387,15 +409,22 @@ class Groups:
     async def end(self, name: str, reason: str) -> None:
         """End a group; the members that are still there leave it. Raises KeyError if there is none."""
         async with self._lock:
-            hosted = self.groups.pop(name)
-            for member in list(hosted.members.values()):
-                hosted.leave(member, reason)
-            await hosted.close()
-            self._notice(f"the group {name} has ended: {reason}")
-            try:
-                self._logs.end(name)
-            except OSError as error:
-                self._notice(f"the log of the group {name} can't be archived: {error}")
+            await self._end(name, reason)
+
+    async def _end(self, name: str, reason: str) -> None:
+        hosted = self.groups.pop(name)
+        for member in list(hosted.members.values()):
+            hosted.leave(member, reason)
+        await hosted.close()
+        self._put_away(name, reason)
+
+    def _put_away(self, name: str, reason: str) -> None:
+        """Tell that a group has ended, and put its log, which is closed, out of the way."""
+        self._notice(f"the group {name} has ended: {reason}")
+        try:
+            self._logs.end(name)
+        except OSError as error:
+            self._notice(f"the log of the group {name} can't be archived: {error}")
 
     def status(self, now: float) -> list[dict[str, Any]]:
         """The groups as they are now, as JSON can carry it."""
@@ -422,7 +451,7 @@ class Groups:
             if hosted.kept:
                 continue
             if hosted.over:
-                await self.end(hosted.name, "all of its devices have left")
+                await self.end(hosted.name, _ALL_LEFT)
             elif now - hosted.used > IDLE and not any(m.connections for m in hosted.members.values()):
                 await self.end(hosted.name, "nobody has asked anything for a day")
 

@@ -117,7 +117,7 @@ class LavaServer:
 
     def carry_out(self, request: LavaRequest, answer: Callable[[bytes], object]) -> None:
         """Carry out a request; `answer` is called with the response, now or later."""
-        hosted = self.groups.groups.get(request.group)
+        hosted = self.groups.there(request.group)
         try:
             if hosted is not None:
                 self._carry_out(hosted, request, answer)

@@ -278,8 +278,8 @@ class RemoteGroup:
         if self._number is not None and number != self._number:
             connection.drop("the group is another one")
             raise GroupRefused(
-                "the group was begun anew, and its messages of before are lost; "
-                "with --group-log they outlive a restart of the coordinator"
+                "the group has begun again, and its earlier messages are lost; "
+                "with --group-log they survive a restart of the coordinator"
             )
         if self._number is not None:
             self._notice("the connection to the group is back")

@@ -174,7 +174,7 @@ def run_group(
             output={} if output is None else output.pieces,
         )
         counts = stats.rows(run.counters())
-        unwritten = _write_reports(arguments, report, fold, counts)
+        unwritten = run.log_failures + _write_reports(arguments, report, fold, counts)
     stamps.on = False
     _show(display, report, unwritten)
     if arguments.flow == _HERE:
@@ -186,7 +186,7 @@ def run_group(
         return 1
     if run.stopped_by is not None:
         return 128 + run.stopped_by
-    return 1 if report.failures or run.log_failed else 0
+    return 1 if report.failures else 0
 
 
 def _show(display: Display, report: Report, unwritten: Sequence[str]) -> None:

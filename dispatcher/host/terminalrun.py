@@ -134,7 +134,7 @@ class TerminalRun:
         patterns: Mapping[str, Pattern] | None = None,
     ) -> None:
         self.devices = {device.name: device for device in devices}
-        self.log_failed = False
+        self.log_failures: list[str] = []  # sentences on console logs that end early
         self.stopped_by: signal.Signals | None = None  # the signal that ended the run
         self._ending: Ending | None = None
         self._engine = engine
@@ -442,7 +442,7 @@ class TerminalRun:
         if self._output is not None:
             self._output.add(device, data)
         for error in [] if self._logs is None else self._logs.write(device, data):
-            self.log_failed = True
+            self.log_failures.append(f"--log-dir: the end of a console log is missing: {told(error)}")
             self._display.notice(device, f"the log of this device ends here: {told(error)}", bad=True)
         self._display.output(device, data, now)
 

@@ -3,6 +3,7 @@
 
 import asyncio
 import ipaddress
+import logging
 import os
 import re
 from collections import deque
@@ -11,6 +12,7 @@ from importlib import resources
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from dispatcher.engine import MAX_BYTES
 from dispatcher.errors import SetupError
@@ -38,6 +40,16 @@ _CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
 _MOST_STEPS = 1000
 
 
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Whether this is a fault of ours: whoever sends what is no request is answered, and not told of."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError)
+
+
+_logger = logging.getLogger(__name__)
+_logger.addFilter(_is_ours)
+
+
 class Site:
     """The pages of a lab; make them before its groups are opened, `open` them, and `close` them at the end."""
 
@@ -60,7 +72,7 @@ class Site:
         application.router.add_get("/groups/{name}/flow", self._flow)
         for path in _FILES:
             application.router.add_get(path, self._file)
-        self._runner = web.AppRunner(application, access_log=None)
+        self._runner = web.AppRunner(application, access_log=None, logger=_logger)
         await self._runner.setup()
         server = self._runner.server
         assert server is not None

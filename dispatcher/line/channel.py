@@ -14,7 +14,7 @@ console, and call `handle_timeout` when `next_timeout` says so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -204,27 +204,40 @@ class Channel:
 
     def _take(self, events: list[Event], now: float) -> list[Item]:
         items: list[Item] = []
+        texts: list[bytes] = []  # between two frames: one output
         counters = self._session.counters
         for event in events:
             if event.text:
-                items.append(Output(event.text, self.position))
-                self.position += len(event.text)
-                if not self._session.may_type:
-                    self._signs.skip(event.text)
-                elif self._signs.receive_data(event.text):
-                    # What waited there may be gone, and a reply would stop an autoboot.
-                    items += self._requests(self._session.end_leases(now))
-                items += self._scanner.receive_data(event.text)
-                items += self._read_text_requests(event.text)
-                if self._lines is not None:
-                    items += self._lines.receive_data(event.text)
+                texts.append(event.text)
             if isinstance(event, Frame):
+                items += self._print(texts, now)
+                texts.clear()
                 counters.repaired += bool(event.text)
                 items += self._requests(self._session.receive_frame(event.body, now))
                 items += self._watch()
             elif isinstance(event, Damaged):
                 counters.damaged += 1
-                items += self._watch()
+                if alarms := self._watch(["damaged"]):
+                    items += [*self._print(texts, now), *alarms]
+                    texts.clear()
+        return items + self._print(texts, now)
+
+    def _print(self, texts: list[bytes], now: float) -> list[Item]:
+        """What the device printed, and what is found in it."""
+        text = b"".join(texts)
+        if not text:
+            return []
+        items: list[Item] = [Output(text, self.position)]
+        self.position += len(text)
+        if not self._session.may_type:
+            self._signs.skip(text)
+        elif self._signs.receive_data(text):
+            # What waited there may be gone, and a reply would stop an autoboot.
+            items += self._requests(self._session.end_leases(now))
+        items += self._scanner.receive_data(text)
+        items += self._read_text_requests(text)
+        if self._lines is not None:
+            items += self._lines.receive_data(text)
         return items
 
     def _requests(self, events: list[SessionEvent]) -> list[Item]:
@@ -294,14 +307,14 @@ class Channel:
         lines, self._lines = self._lines, None
         return [] if lines is None else lines.flush()
 
-    def _watch(self) -> list[Alarm]:
+    def _watch(self, counters: Iterable[str] = ALARMS) -> list[Alarm]:
         """Counters that should not rise."""
         alarms = []
-        for counter, sentence in ALARMS.items():
+        for counter in counters:
             count = getattr(self._session.counters, counter)
             if count >= self._alarms.get(counter, ALARM):
                 self._alarms[counter] = 10 ** len(str(count))
-                alarms.append(Alarm(f"{count} {sentence}"))
+                alarms.append(Alarm(f"{count} {ALARMS[counter]}"))
         return alarms
 
 

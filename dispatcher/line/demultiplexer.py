@@ -232,7 +232,7 @@ class Demultiplexer:
                 _read_frames(frames.group(), events)
                 searched, fresh = 0, not isinstance(events[-1], Damaged)
                 continue
-            event, end = self._frame(data, start, content, stop if stop < 0 else max(stop, searched), ended)
+            event, end = self._frame(data, start, content, searched if searched > stop >= 0 else stop, ended)
             searched = 0
             if end < 0:
                 break

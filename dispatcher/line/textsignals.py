@@ -32,6 +32,8 @@ MAX_SHOWN = 200
 MANY = 64
 # Behind so many malformed ones that came one by one, rows that kernel messages cut are looked for in so many bytes.
 ROW, STRETCH = 8, 32768
+# Numbers: to compare bytes, and to look for them in others, takes longer.
+_LINE_FEED, _ANGLE, _END = b"\n<>"
 
 Item = TypeVar("Item")
 
@@ -98,9 +100,7 @@ class Grammar(Generic[Item]):
                 *(whole, inside, another, no_word, inside, begun_anew, between),
             )
 
-        self.malformed = re.compile(
-            rb"(?:%b){%d,}+" % (one_malformed(rb"[^\[<>\n]{0,4096}+", rb"[^\[<]{0,4096}+"), MANY)
-        )
+        self.malformed = re.compile(rb"(?:%b)++" % one_malformed(rb"[^\[<>\n]{0,4096}+", rb"[^\[<]{0,4096}+"))
         # The same, of texts without kernel messages: also with brackets that begin nothing.
         self.one_malformed = re.compile(
             one_malformed(
@@ -169,12 +169,13 @@ class TextScanner(Generic[Item]):
         self._held = b""  # the end of it, if that may be the beginning of a marker or time stamp
         self._inside_message = inside_message
         self._message: TextScanner[Item] | None = None  # reads the kernel message that has begun
-        # The signal that has begun: its text so far; where its pieces stand in that and in the output; and
-        # where in it another one may begin, 0: nowhere.
+        # The signal that has begun: its text so far, and where that begins in the output; and where another one
+        # may begin in it, 0: nowhere, and in the output.
         self._text = bytearray()
-        self._pieces: list[tuple[int, int]] = []
-        self._another = 0
-        self._few_until = 0  # the offset before which no row that messages cut is looked for
+        self._start = 0
+        self._another = self._another_start = 0
+        # The offsets before which no row is looked for, and none that messages cut.
+        self._short_until = self._few_until = 0
 
     def receive_data(self, data: bytes) -> list[Item | Malformed]:
         """Take output in any chunking; returns the signals that end in it."""
@@ -225,7 +226,7 @@ class TextScanner(Generic[Item]):
             return strays.end()
         if end - start < len(self._grammar.marker) and not _STAMP.match(data, end):
             return self._hold(data, start)
-        return self._take(data, start, end)
+        return self._add(data, start, end, found)
 
     def _find_many(
         self, data: bytes, start: int, found: list[Item | Malformed]
@@ -233,14 +234,16 @@ class TextScanner(Generic[Item]):
         """Malformed ones in a row that begin here, and where they end; None if there are not so many."""
         if self._inside_message:
             return None
-        many = self._grammar.malformed.match(data, start)
-        if many is not None:
-            return self._first_of(many.group(), self._offset(data, start)), many.end()
-        if not found or not isinstance(found[-1], Malformed):
-            return None
         offset = self._offset(data, start)
+        if offset >= self._short_until and (many := self._grammar.malformed.match(data, start)) is not None:
+            shortest = MANY * len(self._grammar.marker)
+            if many.end() - start >= shortest and (count := self._count(many.group())) >= MANY:
+                return self._first_of(many.group(), count, offset), many.end()
+            self._short_until = self._offset(data, many.end())
+        if offset < self._few_until or len(found) < ROW:
+            return None
         row = [item.offset for item in found[-ROW:] if isinstance(item, Malformed)]
-        if len(row) < ROW or row[-1] - row[0] > ROW * STRETCH // MANY or offset < self._few_until:
+        if len(row) < ROW or row[-1] - row[0] > ROW * STRETCH // MANY:
             return None
         # Texts and, between them, messages.
         pieces = _MESSAGE.split(data[start : start + STRETCH])
@@ -253,43 +256,50 @@ class TextScanner(Generic[Item]):
         while rest > len(pieces[-1]):
             rest -= len(pieces[-1])
             end -= len(pieces.pop()) + len(pieces.pop())
-        return self._first_of(many.group(), offset), end - rest
+        return self._first_of(many.group(), self._count(many.group()), offset), end - rest
 
-    def _first_of(self, many: bytes, offset: int) -> Malformed:
+    def _count(self, many: bytes) -> int:
+        grammar = self._grammar
+        return many.count(grammar.marker) if grammar.nests else len(grammar.one_malformed.findall(many))
+
+    def _first_of(self, many: bytes, count: int, offset: int) -> Malformed:
         marker = self._grammar.marker
         second = many.index(marker, len(marker)) + len(marker)
         (first,) = TextScanner(self._grammar, offset, inside_message=True).receive_data(many[:second])
         assert isinstance(first, Malformed)
-        one = self._grammar.one_malformed
-        count = many.count(marker) if self._grammar.nests else len(one.findall(many))
         return replace(first, count=count)
 
     def _read_signal(self, data: bytes, position: int, found: list[Item | Malformed]) -> int:
-        plain = self._grammar.plain.match(data, position)
-        if plain is not None and plain.end() > position:
-            return self._add(data, position, min(plain.end(), position + MAX_SIGNAL - len(self._text)), found)
-        character = data[position : position + 1]
+        character = data[position]
         if character in b"<[" and not self._inside_message:
             if _STAMP.match(data, position):
-                self._message = TextScanner(self._grammar, self._offset(data, position), inside_message=True)
-                return position
+                return self._begin_message(data, position)
             if _STAMP_BEGUN.match(data, position):
                 return self._hold(data, position)
-        if self._begun and character == b">":
-            found += self._whole(self._offset(data, position + 1))
-            return position + 1
-        if self._begun and character == b"\n":
-            found.append(self._malformed("there is a line break in it"))
-            self._drop(len(self._text))
-            return position + 1
-        if self._begun and character == b"<":
-            many = self._find_many(data, position, found) if self._grammar.nests else None
-            if many is not None:
-                found += self._malformed("another one begins in it"), many[0]
+        if len(self._text) >= len(self._grammar.marker):
+            if character == _END:
+                found += self._whole(self._offset(data, position + 1))
+                return position + 1
+            if character == _LINE_FEED:
+                found.append(self._malformed("there is a line break in it"))
                 self._drop(len(self._text))
-                return many[1]
-            self._another = len(self._text)
+                return position + 1
+            if character == _ANGLE:
+                many = self._find_many(data, position, found) if self._grammar.nests else None
+                if many is not None:
+                    found += self._malformed("another one begins in it"), many[0]
+                    self._drop(len(self._text))
+                    return many[1]
+                self._another, self._another_start = len(self._text), self._offset(data, position)
         return self._add(data, position, position + 1, found)
+
+    def _begin_message(self, data: bytes, position: int) -> int:
+        """A kernel message begins here. One that is whole, and has no marker in it, is passed by."""
+        end = data.find(b"\n", position) + 1
+        if end and self._grammar.in_message.search(data, position, end) is None:
+            return end
+        self._message = TextScanner(self._grammar, self._offset(data, position), inside_message=True)
+        return position
 
     def _read_message(
         self, message: "TextScanner[Item]", data: bytes, position: int, found: list[Item | Malformed]
@@ -303,27 +313,24 @@ class TextScanner(Generic[Item]):
         return end
 
     def _add(self, data: bytes, start: int, end: int, found: list[Item | Malformed]) -> int:
-        """Take a piece of a signal, if it is one."""
-        wanted = self._grammar.marker[len(self._text) :]
-        if not data.startswith(wanted[: end - start], start):
-            self._drop(len(self._text))
+        """Take a piece of a signal, if it is one, and what simply belongs to it behind that."""
+        text, marker = self._text, self._grammar.marker
+        if (plain := self._grammar.plain.match(data, end)) is not None:
+            end = min(plain.end(), start + MAX_SIGNAL - len(text))
+        if len(text) < len(marker) and not data.startswith(marker[len(text) :][: end - start], start):
+            self._drop(len(text))
             return start
-        self._take(data, start, end)
-        if self._another and len(self._text) >= self._another + len(self._grammar.marker):
-            if self._text.startswith(self._grammar.marker, self._another):
+        if not text:
+            self._start = self._offset(data, start)
+        text += data[start:end]
+        if self._another and len(text) >= self._another + len(marker):
+            if text.startswith(marker, self._another):
                 found.append(self._malformed("another one begins in it", self._another))
                 self._drop(self._another)
             self._another = 0
-        if len(self._text) == MAX_SIGNAL:
+        if len(text) == MAX_SIGNAL:
             found.append(self._malformed(f"it is longer than {MAX_SIGNAL} bytes"))
-            self._drop(self._another or len(self._text))
-        return end
-
-    def _take(self, data: bytes, start: int, end: int) -> int:
-        offset = self._offset(data, start)
-        if not self._pieces or offset - len(self._text) != self._pieces[-1][1] - self._pieces[-1][0]:
-            self._pieces.append((len(self._text), offset))
-        self._text += data[start:end]
+            self._drop(self._another or len(text))
         return end
 
     def _hold(self, data: bytes, start: int) -> int:
@@ -341,7 +348,7 @@ class TextScanner(Generic[Item]):
         return self._end - len(data) + position
 
     def _whole(self, end: int) -> list[Item | Malformed]:
-        found = self._read(bytes(self._text[len(self._grammar.marker) :]), self._pieces[0][1], end)
+        found = self._read(bytes(self._text[len(self._grammar.marker) :]), self._start, end)
         self._drop(len(self._text))
         return found
 
@@ -354,16 +361,12 @@ class TextScanner(Generic[Item]):
         return [] if item is None else [item]
 
     def _malformed(self, reason: str, size: int = MAX_SHOWN) -> Malformed:
-        return Malformed(bytes(self._text[: min(size, MAX_SHOWN)]), reason, self._pieces[0][1])
+        return Malformed(bytes(self._text[: min(size, MAX_SHOWN)]), reason, self._start)
 
     def _drop(self, size: int) -> None:
-        """Take so much from the beginning of its text; what is left begins another signal."""
-        if self._text:
-            *_, (start, offset) = (piece for piece in self._pieces if piece[0] <= size)
-            later = [(start - size, offset) for start, offset in self._pieces if start > size]
-            del self._text[:size]
-            self._pieces = [(0, offset + size - start), *later] if self._text else []
-        self._another = 0
+        """Take all of its text, or what stands before another one; that is then the one that has begun."""
+        del self._text[:size]
+        self._start, self._another = self._another_start, 0
 
 
 # What the signals say. Each reader takes the text behind the signal's name, and returns the kind and the

@@ -490,7 +490,7 @@ def _quirks(key: Text, value: Text) -> Iterator[str]:
     """What LAVA's scripts make of a pair."""
     name = key.exact
     if name is not None and not re.fullmatch(r"\w+", name):
-        yield "a key that is not only letters, digits and '_' becomes part of what stands before it, which may be the id"
+        yield "a key that is not only letters, digits and '_' becomes part of the word before it, which may be the id"
     text = value.exact
     if text is None:
         parts = value.parts

@@ -99,7 +99,7 @@ def _remarks(expected: Expected) -> list[str]:
     if any(call.message_id.exact is None for call in calls):
         remarks.append("*: a part that is not known before it runs.")
     if not calls:
-        remarks.append("There are no multi-node calls.")
+        remarks.append("There are no multi-device calls.")
     if unread := _unread(expected):
         remarks.append(f"Not read, so its calls are missing from this table: {', '.join(unread)}.")
     return remarks

@@ -73,5 +73,7 @@ def build_box(path: Path) -> Path:
 
     try:
         return build(path)
-    except (BuildError, OSError, subprocess.CalledProcessError) as error:
+    except OSError as error:
+        raise SetupError(f"the box can't be built as {path}: {error.strerror or error}") from error
+    except (BuildError, subprocess.CalledProcessError) as error:
         raise SetupError(f"the box can't be built: {error}") from error

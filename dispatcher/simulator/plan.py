@@ -77,11 +77,9 @@ def _of_role(text: str, directory: Path, definition: Path | None) -> list[Planne
     role, star, count_text = head.partition("*")
     count = 1
     if star:
-        if re.fullmatch("0*[1-9][0-9]{0,5}", count_text) is None:
-            raise UsageError(f"COUNT after '*' must be 1 or more, not {count_text!r}")
-        count = int(count_text)
-        if count > MOST_DEVICES:
-            raise UsageError(f"{count} devices are too many; the maximum is {MOST_DEVICES}")
+        count = int(count_text) if re.fullmatch("[0-9]{1,9}", count_text) else 0
+        if not 1 <= count <= MOST_DEVICES:
+            raise UsageError(f"COUNT after '*' must be from 1 to {MOST_DEVICES}, not {count_text!r:.40}")
     return [_planned(f"{role}-{number}", role, command, directory) for number in range(1, count + 1)]
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import gc
 import sys
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from dispatcher import engine as engine_module
 from dispatcher.engine import ABANDONED, IMPATIENT, MAX_MALFORMED_SHOWN

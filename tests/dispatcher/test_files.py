@@ -12,7 +12,7 @@ import pytest
 
 from dispatcher import files
 from dispatcher.errors import SetupError, UsageError
-from dispatcher.files import check_writable, open_output, open_regular, read_text, write_whole
+from dispatcher.files import check_writable, open_output, open_regular, read_text, told, write_whole
 from dispatcher.grouplog.file import read_events
 from dispatcher.grouplog.nats.address import read_credentials
 from dispatcher.host.groupoptions import read_members
@@ -167,8 +167,9 @@ def test_a_failure_leaves_the_old_content(
         raise OSError(errno.ENOSPC, "full")
 
     monkeypatch.setattr(files.os, fails, full)
-    with pytest.raises(OSError, match="full"):
+    with pytest.raises(OSError, match="full") as failed:
         write_whole(path, b"new")
+    assert told(failed.value) == f"{path}: full"
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 

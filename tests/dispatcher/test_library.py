@@ -41,6 +41,25 @@ def test_devices_of_one_group(box: Path, tmp_path: Path, monkeypatch: pytest.Mon
     run(story())
 
 
+def test_a_device_that_was_alone_comes_back(
+    box: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its group has ended with it: it begins a new one."""
+    (tmp_path / "lava-group").symlink_to(box)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+
+    async def story() -> None:
+        async with Consoles(1) as consoles:
+            for _ in range(2):
+                one = await consoles.open("exec:lava-group --state; read x", "one")
+                assert b"running" in await one.until(b"\n")
+                await one.close()
+                await asyncio.sleep(0)
+
+    run(story())
+    assert "has ended: all of its devices have left" in capsys.readouterr().err
+
+
 def test_ends_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     async def story() -> None:
         async with Consoles() as consoles:

@@ -13,7 +13,7 @@ USAGE = """\
 usage: lava-add-sources [OPTION ...] SOURCE ...
 
 Add package sources to apt, and read their lists of packages. SOURCE is one argument:
-ppa:OWNER/NAME, which takes the program add-apt-repository; or a line as they stand in
+ppa:OWNER/NAME, which needs the program add-apt-repository; or a line in the form of
 sources.list(5), with or without `deb` in front, which goes to
 /etc/apt/sources.list.d/lavabox.list. With an OPTION, all arguments go to the program
 add-apt-repository. On a system without apt nothing is done, with a warning.

@@ -13,8 +13,8 @@ USAGE = """\
 usage: lava-background-process-stop NAME
 
 End the background process of that name and all that it has started: with SIGTERM, and
-after 5 seconds with SIGKILL. Then print what it has printed; of more than 64 KiB, the
-end. That it had ended before, or was not started, is only a warning.
+after 5 seconds with SIGKILL. Then print what it has printed, the last 64 KiB at most.
+If it had ended before, or was not started, there is only a warning.
 
 Options:
   -h, --help, --version

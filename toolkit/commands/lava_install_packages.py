@@ -15,10 +15,9 @@ USAGE = """\
 usage: lava-install-packages [OPTION ...] PACKAGE ...
 
 Install packages with the package manager of this system: apt, dnf, yum, zypper, opkg,
-pacman, apk or slackpkg. It gets all arguments as they are, its own options, too.
-Mirrors and networks fail: it is tried 5 times, once a minute.
-Where there is no such package manager, nothing is done, with a warning: definitions for
-all systems name packages for those that have some.
+pacman, apk or slackpkg. It gets all arguments as they are, also options of its own. As
+mirrors and networks may fail, it is tried 5 times, once a minute. On a system without a
+package manager nothing is done, with a warning.
 
 Options:
   -h, --help, --version

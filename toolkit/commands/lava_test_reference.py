@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 USAGE = """\
 usage: lava-test-reference [--] ID --result RESULT --reference URL
 
-Record the result of the test case ID, with the address of what there is to read about
-it: a log, a graph, a page of another test system. ID and URL may be any text.
+Record the result of the test case ID, with the address of a page about it: a log, a
+graph, a page of another test system. ID and URL may be any text.
 
 Options:
   --result RESULT  pass, fail, skip or unknown
   --reference URL  where to read more
-  --               what follows is no option
+  --               no options follow
   -h, --help, --version
 
 Exit status:

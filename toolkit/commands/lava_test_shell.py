@@ -18,7 +18,7 @@ Run a program, which finds the directory in LAVA_RESULT_DIR, and then write its 
 status to the file return_code there. lava-test-runner does this with each definition.
 
 Options:
-  --output_dir DIRECTORY  where its results go; it has to be there
+  --output_dir DIRECTORY  where its results go; it must exist
   -h, --help, --version
 
 Exit status:

@@ -126,7 +126,7 @@ async def read_events(address: Address, group: str, notice: Notice) -> list[tupl
             if error.code != NO_MESSAGE:
                 raise
             raise GroupLogError(
-                f"the lab {address.lab} has no group {group}; `lavabox group list {address}` tells which it has"
+                f"the lab {address.lab} has no group {group}; `lavabox group list {address}` lists its groups"
             ) from None
         payloads = await _fetch(lab, subject, end)
     reader = Reader(notice)

@@ -222,7 +222,7 @@ class Lab:
         if self._address.encrypted and isinstance(error, BrokenPipeError | ConnectionResetError):
             # What it says of a certificate that is missing can come too late to be read.
             return (
-                "it ended the connection, perhaps since it wants a certificate; "
+                "it ended the connection, perhaps because it wants a certificate; "
                 "see `cert` and `key` in the file of --group-log-credentials"
             )
         if isinstance(error, TimeoutError | nats.errors.TimeoutError):

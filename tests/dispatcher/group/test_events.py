@@ -2,13 +2,13 @@
 """Events to JSON and back: any event survives, anything else is refused."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from dispatcher.group.coordinator import Coordinator
 from dispatcher.group.events import (

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Results folded from a log: what belongs to what, and what is a failure."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from dispatcher.group.events import Event, Sent, Waiting, WaitKind
 from dispatcher.group.results import (

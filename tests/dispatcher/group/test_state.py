@@ -2,9 +2,9 @@
 """The state of a group: one fold of its log, for members, waits, results and quotas."""
 
 import zlib
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from dispatcher.group.events import Event, Sent, Waiting, WaitKind
 from dispatcher.group.state import EVENT_BYTES, PAIR_BYTES, Change, GroupState

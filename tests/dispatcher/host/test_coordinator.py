@@ -184,7 +184,7 @@ def test_groups_outlive_a_coordinator_that_is_killed(coordinator: Coordinator) -
     coordinator.process.interrupt(signal.SIGKILL)
     coordinator.process.finish()
     coordinator.start()
-    assert "1 group of before" in coordinator.process.text
+    assert "1 group restored" in coordinator.process.text
     assert two.ask("lava_wait", messageID="before") == {"response": "ack", "message": {"11": {"k": "v"}}}
     assert two.poll("lava_sync", messageID="s")["response"] == "ack"
     assert one.poll("lava_sync", messageID="s")["response"] == "ack"
@@ -202,7 +202,7 @@ def test_a_damaged_log_leaves_the_other_groups_alone(coordinator: Coordinator) -
     logs = coordinator.directory / "logs"
     (logs / "bad.jsonl").write_text((logs / "g.jsonl").read_text() + '{"type": "no"\n{"type":"sent"}\n')
     coordinator.start()
-    assert "1 group of before" in coordinator.process.text
+    assert "1 group restored" in coordinator.process.text
     assert two.ask("lava_wait", messageID="before") == {"response": "ack", "message": {"11": {"k": "v"}}}
 
 

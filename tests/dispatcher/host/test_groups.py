@@ -2,6 +2,7 @@
 """Groups by name: what is told of those that go on for months."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -30,3 +31,33 @@ def test_a_device_whose_share_of_the_log_runs_out_is_told_of_once(monkeypatch: p
 
     (sentence,) = asyncio.run(story())
     assert sentence.startswith("lab: panda01 has used 8") and "End the group" in sentence
+
+
+def test_who_comes_to_a_group_that_has_ended_begins_a_new_one(tmp_path: Path) -> None:
+    """Its log is put away, also where the process has ended before that."""
+
+    async def turn(groups: Groups) -> int:
+        hosted = await groups.get("lab", 1)
+        hosted.kept = True
+        member = hosted.member("panda01", "client", "panda01", 0.0)
+        await asyncio.sleep(0)
+        assert hosted.engine.state.coordinator.gone_because("panda01") is None
+        hosted.leave(member, "was removed")
+        await asyncio.sleep(0)
+        assert hosted.engine.state.coordinator.ended
+        return hosted.group.number
+
+    async def story() -> None:
+        told: list[str] = []
+        groups = Groups(GroupLogs(tmp_path), told.append)
+        numbers = {await turn(groups), await turn(groups)}
+        assert told == ["the group lab has ended: all of its devices have left"]
+        await groups.close()
+        groups = Groups(GroupLogs(tmp_path), told.append)
+        await groups.open()
+        numbers.add(await turn(groups))
+        await groups.close()
+        assert len(numbers) == 3 and told[1:] == told[:1]
+        assert len(list(tmp_path.glob("ended/*.jsonl"))) == 2
+
+    asyncio.run(story())

@@ -191,6 +191,20 @@ def test_it_ends_as_the_command_does(script, status):
     assert piped("--", "sh", "-c", script).returncode == status
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_gives_its_terminal_back_where_it_is_ended_at_its_start(number):
+    """The terminal is raw before the rest of it is imported."""
+    program = "import os; from dispatcher import cli; cli._run = lambda argv: os.kill(os.getpid(), %d); exit(cli.main(['hook']))"
+    master, slave = os.openpty()
+    try:
+        before = termios.tcgetattr(slave)
+        done = subprocess.run([sys.executable, "-c", program % number], stdin=slave, check=False)
+        assert (done.returncode, termios.tcgetattr(slave)) == (128 + number, before)
+    finally:
+        os.close(master)
+        os.close(slave)
+
+
 def test_it_gives_its_terminal_back(hook):
     driver = hook("--", "sh", "-c", "echo on; read x")
     before = termios.tcgetattr(driver.slave)
@@ -344,7 +358,7 @@ def test_a_port_instead_of_a_command(hook):
 def test_a_port_of_another_speed_is_told(hook):
     with terminal_server(lambda connection: connection.sendall(b"\xff\xfe\x00\xe0" * 200 + b"\n")) as url:
         driver = hook("--serial", url)
-        driver.until(b"lavabox: this prints what is no text; is the speed of its port the device's?\r\n")
+        driver.until(b"lavabox: this prints no text; is the speed of its port wrong?\r\n")
         assert driver.end() == 1
 
 
@@ -671,7 +685,7 @@ def test_requests_are_handed_on_to_lava_and_its_typed_answers_are_replies(hook, 
 def test_a_job_without_a_group_has_nothing_to_hand_on():
     done = piped("--coordinator", "lava", "--", "true")
     assert done.returncode == 2
-    assert b"multi-node job of LAVA" in done.stderr
+    assert b"MultiNode job of LAVA" in done.stderr
 
 
 # -- groups of several hooks ----------------------------------------------------------------------

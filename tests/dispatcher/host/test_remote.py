@@ -157,7 +157,7 @@ def test_a_coordinator_that_has_lost_the_group_is_told_of(tmp_path: Path) -> Non
         await lab.stop()
         await lab.start(GroupLogs(None))
         status, (sentence,) = await one.reply(wait)
-        assert status == LINK_FAILED and "the group was begun anew" in sentence
+        assert status == LINK_FAILED and "the group has begun again" in sentence
         status, _ = await one.reply(one.ask("self"))
         assert status == LINK_FAILED
 
@@ -191,12 +191,12 @@ def test_a_group_whose_log_breaks_begins_anew_when_that_is_removed(
         del servers.logs["group"]
         while lab.groups.groups["group"] is broken:
             await asyncio.sleep(0.001)
-        assert "the group group begins anew" in lab.told
+        assert "the group group begins again" in lab.told
         # Who was in the former one learns it, who comes now is in the new one.
-        while not any("begun anew" in sentence for sentence in lab.told):
+        while not any("begun again" in sentence for sentence in lab.told):
             await asyncio.sleep(0.001)
         status, (sentence,) = await one.reply(one.ask("send", b"x", []))
-        assert status == LINK_FAILED and "the group was begun anew" in sentence
+        assert status == LINK_FAILED and "the group has begun again" in sentence
         two = await lab.come("one")
         assert await two.reply(two.ask("send", b"x", [])) == (OK, [])
 

@@ -509,12 +509,24 @@ def test_several_look_and_only_those_type_who_may(served: Served) -> None:
             assert b"watcher-42" not in seen
 
 
-def page(served: Served, path: str, **headers: str) -> str:
+def shown_on(served: Served) -> str:
     served.process.until_all("the lab is shown on")
-    base = served.process.text.split("the lab is shown on ")[1].split()[0]
-    request = urllib.request.Request(base + path, headers=headers)
+    return served.process.text.split("the lab is shown on ")[1].split()[0]
+
+
+def page(served: Served, path: str, **headers: str) -> str:
+    request = urllib.request.Request(shown_on(served) + path, headers=headers)
     with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
         return str(answer.read().decode())
+
+
+def send_to_page(served: Served, data: bytes) -> bytes:
+    """What comes back for these bytes, until the end."""
+    host, _, port = shown_on(served).removeprefix("http://").rstrip("/").rpartition(":")
+    with socket.create_connection((host, int(port)), PATIENCE) as connection:
+        connection.sendall(data)
+        with connection.makefile("rb") as file:
+            return file.read()
 
 
 def test_the_pages(served: Served) -> None:
@@ -536,6 +548,16 @@ def test_the_pages(served: Served) -> None:
         with pytest.raises(urllib.error.HTTPError) as caught:
             page(served, path, **headers)
         assert caught.value.code == status
+    for request in (
+        b"GET /" + bytes(9000),
+        b"GET /%s HTTP/1.1\r\n" % (9000 * b"x"),
+        b"GET / HTTP/1.1\r\nx\r\n\r\n",
+    ):
+        assert send_to_page(served, request).startswith(b"HTTP/1.0 400")
+    # Whoever reaches the port can't fill the log.
+    assert served.run("ctl", "reload").returncode == 0
+    served.process.until("again: 2 consoles")
+    assert "Traceback" not in served.process.text
 
 
 def test_the_page_shows_the_lab_in_a_browser(served: Served, tmp_path: Path) -> None:
@@ -628,7 +650,7 @@ def test_ports_that_are_missing_busy_vanish_or_have_another_speed_are_said(
                 "nothing: connection lost (the command ended with status 127 (not found)); trying again",
             )
             os.write(garbage, b"\xff\xfe\x00\xe0" * 200)
-            lab.process.until_all("garbage: this prints what is no text; is the speed of its port")
+            lab.process.until_all("garbage: this prints no text; is the speed of its port wrong")
             lab.until(lambda status: status["devices"][1]["connected"])
             os.close(vanishing)
             os.close(of_vanishing)

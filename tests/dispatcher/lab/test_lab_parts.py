@@ -200,7 +200,7 @@ def test_logs_that_can_not_be_opened_or_break_are_tried_again(
                 and all(device.state == "connected" for device in lab.devices.values())
             )
         )
-        assert "a: a was removed" in told and "the group a begins anew" in told
+        assert "a: a was removed" in told and "the group a begins again" in told
         assert lab.devices["b1"].attachment is others
         await lab.close()
         await groups.close()

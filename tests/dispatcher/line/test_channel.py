@@ -16,7 +16,7 @@ from dispatcher.line.textpatterns import Pattern
 from dispatcher.line.textsignals import Malformed, Signal
 from toolkit.wire import packets
 from toolkit.wire.device_link import DeviceLink
-from toolkit.wire.framing import MARKER, encode_frame
+from toolkit.wire.framing import MARKER, TERMINATOR, encode_frame
 from toolkit.wire.vocabulary import OK, USAGE, pack_reply, pack_request, unpack_reply
 
 IDENTITY = b"12345678"
@@ -88,6 +88,17 @@ def test_a_request_and_its_reply(console: Console, chunk: int) -> None:
     console.channel.reply(asked.request, pack_reply(OK, "value"), console.now)
     console.pump()
     assert console.replies == {tag: (OK, ["value"])}
+
+
+def test_what_is_printed_between_two_frames_is_one_output(console: Console) -> None:
+    """Frames that can't be read, and echoes, do not part it; an alarm stands behind what was printed before it."""
+    console.print(
+        encode_frame(b"") + (b"a" + MARKER + b"?" + TERMINATOR) * (ALARM + 1) + b"b" + encode_frame(b"")
+    )
+    first, alarm, second = (item for item in console.items if isinstance(item, Output | Alarm))
+    assert (first, second) == (Output(b"a?" * ALARM, 0), Output(b"a?b", 2 * ALARM))
+    assert isinstance(alarm, Alarm)
+    assert alarm.sentence.startswith(f"{ALARM} damaged frames")
 
 
 def test_a_request_that_waits_is_acknowledged_when_it_is_recorded(console: Console) -> None:

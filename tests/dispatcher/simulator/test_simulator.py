@@ -587,6 +587,9 @@ def test_log_that_can_not_be_written(sim: Simulator) -> None:
     assert status == 1
     assert "a-1 | hello\n" in text
     assert "a-1 ! the log of this device ends here: logs/a-1.log: No space left on device" in text
+    # Also where it is not overlooked: the table says that all has succeeded.
+    end = "lavabox: --log-dir: the end of a console log is missing: logs/a-1.log: No space left on device\n"
+    assert text.endswith(end)
 
 
 def test_a_log_that_is_a_pipe_without_a_reader(sim: Simulator) -> None:

@@ -93,7 +93,7 @@ def test_operations():
         f"| id of a test case, name, uuid, units, measurement | {MAX_NAME // 1024} KiB |",
         f"| message of a raise or event, URL | {MAX_TEXT // 1024} KiB |",
         f"| {session.MAX_LINKS}, {session.MAX_REQUESTS} |",
-        f"| {demultiplexer.MAX_HELD} bytes, {demultiplexer.HOLD_TIME:g} s; the mere beginning of a marker, or of a part of an echo, "
+        f"| {demultiplexer.MAX_HELD} bytes, {demultiplexer.HOLD_TIME:g} s; only the beginning of a marker, or of a part of an echo, "
         f"{demultiplexer.MARKER_TIME} s |",
         f"It makes {MAX_GUESSES} guesses at most",
         f"after {device_link.HELLO_TIMEOUT:g} s and the time that {device_link.HIDDEN_QUEUE // 1024} KiB take",
