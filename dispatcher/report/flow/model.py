@@ -95,13 +95,17 @@ class Message:
 
 @dataclass(slots=True)
 class Wait:
-    """A wait. If it was fulfilled, `needed` are the messages that it took, and `last` is the last of them.
+    """A wait.
 
-    The device's own message may be among `needed`, so that the waits of one barrier share their list.
-
-    Otherwise `missing` are the first of the devices that had still to send (of a lava-wait: one of them), `more`
-    counts those beside them, and `reason` says how it ended. A lava-lock that nobody had to unlock for has no `needed` and no `last`. `ended` is None as long as it has not, `seconds` is how long it took, or
-    has taken so far. `last_act` is whether the device did nothing any more after it.
+    :param ended: None as long as it has not.
+    :param seconds: how long it took, or has taken so far.
+    :param reason: how it ended, if it was not fulfilled.
+    :param needed: the messages that fulfilled it, in the order of the log; none of a lava-lock that was free. The
+        device's own may be among them, so that the waits of one barrier share their list.
+    :param last: the last of them that came from another device.
+    :param missing: if it was not fulfilled, the first of the devices that had still to send, or of which one had to.
+    :param more: how many there are beside them.
+    :param last_act: whether the device did nothing any more after it.
     """
 
     number: int
