@@ -38,8 +38,9 @@ from dispatcher.grouplog.nats.outbox import Outbox
 _REPLAY_PATIENCE = 10.0
 # Seconds between looks at which groups of the lab ended long ago.
 _PURGE_EVERY = 3600.0
-# Seconds for the last events of a run.
+# Seconds for the last events of a run, and those after which it is said what this waits for.
 _CLOSE_PATIENCE = 20.0
+_CLOSE_SILENCE = 1.0
 
 
 class Purge:
@@ -309,8 +310,14 @@ class NatsGroupLog:
 
     async def close(self) -> None:
         """Wait until what was appended has come back, a while at most; nothing is delivered afterwards."""
-        too_late = self._loop.time() + _CLOSE_PATIENCE
-        while not self._outbox.empty and self._error is None and self._loop.time() < too_late:
+        began, told = self._loop.time(), False
+        while not self._outbox.empty and self._error is None and self._loop.time() < began + _CLOSE_PATIENCE:
+            if not told and self._loop.time() >= began + _CLOSE_SILENCE:
+                told = True
+                patience = duration(_CLOSE_PATIENCE)
+                self._notice(
+                    f"{self._name}: waiting for the servers to take the last events, up to {patience}"
+                )
             self._arrived.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(PAUSE):

@@ -309,6 +309,23 @@ def test_what_is_not_in_the_log_in_time_has_failed(
     asyncio.run(test())
 
 
+def test_an_end_without_servers_says_what_it_waits_for(
+    server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_module, "_CLOSE_PATIENCE", 1.0)
+    monkeypatch.setattr(log_module, "_CLOSE_SILENCE", 0.1)
+
+    async def test() -> None:
+        async with hosts(at(server)) as (host,):
+            server.kill()
+            host.log.append(joined("a"))
+        waiting, lost = host.notices[-2:]
+        assert waiting.endswith("waiting for the servers to take the last events, up to 1.0 s")
+        assert lost.endswith("the last events of this host are perhaps not in the group's log")
+
+    asyncio.run(test())
+
+
 @pytest.mark.parametrize("loss", ["tail", "all"])
 def test_servers_that_have_lost_what_they_acknowledged(server: NatsServer, tmp_path: Path, loss: str) -> None:
     async def test() -> None:
