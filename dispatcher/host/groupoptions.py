@@ -98,13 +98,11 @@ def check_no_servers(arguments: argparse.Namespace) -> None:
             )
 
 
-def shared_logs(
-    place: str, credentials: Path | None, purge_after: float | None = None
-) -> Callable[[str], GroupLog]:
+def shared_logs(place: str, credentials: Path | None, purge_after: float | None) -> Callable[[str], GroupLog]:
     """What makes the logs of groups of nats://HOST/LAB, by their names. Both raise UsageError.
 
     :param credentials: the file of --group-log-credentials.
-    :param purge_after: as --purge-after says.
+    :param purge_after: seconds, as --purge-after has them; None: its default.
     """
     from dispatcher.grouplog.nats.address import check_token, is_address, parse_address, read_credentials
     from dispatcher.grouplog.nats.log import NatsGroupLog, Purge

@@ -5,6 +5,7 @@ log-dir = "/var/log/lavabox"        # NAME.log as printed, NAME.time.log with ti
 log-size = 64                       # MiB, after which a log is put aside
 log-keep = 4                        # how many of those are kept
 group-log = "/var/lib/lavabox/groups"
+purge-after = 30                    # days after which a group that has ended is removed from servers; 0: never
 control = "/run/lavabox/control"    # for lavabox ctl, console and status
 http = "127.0.0.1:8008"
 socket = "/run/lavabox/coordinator" # for lavabox hook
@@ -39,8 +40,10 @@ from dispatcher.names import check_name
 
 DEFAULT_CONTROL = "/run/lavabox/control"
 DEFAULT_GROUP = "lab"
-# Seconds, more than which are a slip.
+# Seconds or days, more than which are a slip.
 _LONGEST = 1e9
+# What numbers mean that are no seconds.
+_UNITS = {"purge-after": "days"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,7 @@ class LabConfig:
     log_keep: int = 4
     group_log: str = ""
     group_log_credentials: str = ""
+    purge_after: float = 30.0
     control: str = DEFAULT_CONTROL
     http: str = ""
     socket: str = ""
@@ -179,7 +183,8 @@ def _value(value: object, kind: object, *path: str) -> Any:
             raise _Fault(f"{'.'.join(path)} is a positive whole number, not {value!r:.40}", *path)
     elif kind is float:
         if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < _LONGEST:
-            raise _Fault(f"{'.'.join(path)} is a number of seconds, not {value!r:.40}", *path)
+            unit = _UNITS.get(path[-1], "seconds")
+            raise _Fault(f"{'.'.join(path)} is a number of {unit}, not {value!r:.40}", *path)
     elif kind is bool:
         if not isinstance(value, bool):
             raise _Fault(f"{'.'.join(path)} is true or false, not {value!r:.40}", *path)

@@ -58,7 +58,8 @@ def run_lab(path: Path, http: str | None) -> int:
     try:
         if "://" in config.group_log:
             credentials = Path(config.group_log_credentials) if config.group_log_credentials else None
-            logs = GroupLogs(None, groupoptions.shared_logs(config.group_log, credentials))
+            after = config.purge_after * 86400
+            logs = GroupLogs(None, groupoptions.shared_logs(config.group_log, credentials, after))
         else:
             logs = GroupLogs(Path(config.group_log) if config.group_log else None)
     except OSError as error:

@@ -593,6 +593,7 @@ def test_the_page_shows_the_lab_in_a_browser(served: Served, tmp_path: Path) -> 
         ("[devices.a]\nrole = 'x'\n", "line 1: a has no console"),
         ("[devices.a]\nconsole = 'exec:sh'\nspeed = 'fast'\n", "line 3: devices.a.speed is a positive whole"),
         ("grace = '5m'\n", "line 1: grace is a number of seconds, not '5m'"),
+        ("purge-after = '30d'\n", "line 1: purge-after is a number of days, not '30d'"),
         ("fail-dead-ends = 1\n", "line 1: fail-dead-ends is true or false"),
         ("[groups.lab]\nsize = 0\n", "line 2: groups.lab.size is a positive"),
         (
