@@ -278,6 +278,16 @@ def test_files_are_opened_in_one_way() -> None:
     assert opening - OPEN_FILES.keys() == set()
 
 
+def test_no_pattern_repeats_a_group_possessively() -> None:
+    """Before 3.11.5, as on Debian 12, Python goes on at a wrong place behind `(...)*+` where the last repeat fails.
+
+    `(?>(...)*)` means the same, and is matched right (https://github.com/python/cpython/issues/106052).
+    """
+    group = re.compile(r"\)(?:[*+?]|\{[^{}]*\})\+")
+    assert group.search(r"(?:ab?c)*+") and not group.search(r"(?>(?:ab?c)*)[ab]*+")
+    assert [str(path) for path in SOURCES if path != Path(__file__) and group.search(path.read_text())] == []
+
+
 def test_the_largest_folder_says_where_everything_is() -> None:
     folder = ROOT / "dispatcher" / "host"
     told = ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) or ""

@@ -100,7 +100,7 @@ _SIGN = rb"(?=[ %b])(?:%b)" % (
 )
 _AT_LINE = re.compile(
     rb"\n(?!\n)[\r\0]*+(?:<\d{1,3}>)?"
-    rb"(?:(?P<zero>\[ {1,11}0\.000000\])|(?:\[ {0,11}\d{1,8}\.\d{6}\](?:\[[^\]\n]{0,16}\])? )?+%b)" % _SIGN
+    rb"(?:(?P<zero>\[ {1,11}0\.000000\])|(?>(?:\[ {0,11}\d{1,8}\.\d{6}\](?:\[[^\]\n]{0,16}\])? )?)%b)" % _SIGN
 )
 # Where an escape sequence has set the cursor or the colours.
 _AT_CURSOR = re.compile(rb"\x1b\[[\d;?]{0,16}[A-Za-z]%b" % _SIGN)

@@ -48,7 +48,8 @@ _NO_STOP = MAX_HELD - _TERMINATOR_SIZE + 1
 _LINE_FEED = 0x0A
 # What a kernel message with a time stamp begins with, or may yet begin with. Without this sign
 # one is not looked for behind an ESC, and behind ESC ] only if that begins no sequence of others.
-_TIME_STAMP = rb"(?:<\d{0,3}+(?:\Z|>))?+(?:\Z|\[ {0,11}+(?:\Z|\d{1,8}+(?:\Z|\.\d{0,6}+(?:\Z|\]))))"
+_WITHOUT_LEVEL = rb"(?:\Z|\[ {0,11}+(?:\Z|\d{1,8}+(?:\Z|\.\d{0,6}+(?:\Z|\]))))"
+_TIME_STAMP = rb"(?:<\d{0,3}+(?:\Z|>%b)|%b)" % (_WITHOUT_LEVEL, _WITHOUT_LEVEL)
 _NO_SEQUENCE = rb"(?!\d{1,8};)[0-9A-Za-z]"
 
 
@@ -66,7 +67,7 @@ def _rest_of_marker(seen: int) -> bytes:
 # A marker, with or without lines inside, or what may yet become one.
 _MARKER = re.compile(_ESCAPE + _rest_of_marker(1))
 # Frames in a row with nothing inside that is not of their alphabet.
-_FRAMES = re.compile(rb"(?:\x1b\]5282;[A-Za-z0-9_-]{%d,%d}+\x1b\\)++" % (CHECK_SIZE, MAX_FRAME))
+_FRAMES = re.compile(rb"(?>(?:\x1b\]5282;[A-Za-z0-9_-]{%d,%d}+\x1b\\)+)" % (CHECK_SIZE, MAX_FRAME))
 _AROUND = _MARKER_SIZE + _TERMINATOR_SIZE
 _CONTENTS, _BETWEEN = slice(_MARKER_SIZE, -_TERMINATOR_SIZE), TERMINATOR + MARKER
 # The ways in which a frame ends: its terminator, another frame's marker, a terminator with lines inside.
@@ -74,7 +75,7 @@ _END = re.compile(rb"\x1b(?:\\|(\]5282;)|[^\x1b]*?\n\\)")
 # Frames that are broken off soon by the marker of another, and those without room for a check, in a row.
 _JUNK = re.compile(
     rb"(?:\x1b\]5282;(?:[\w-]{0,5}\x1b\\"
-    rb"|[^\x1b]{0,64}+(?:\x1b(?!\\|\]5282;|[^\x1b]*?\n\\)[^\x1b]{0,16}+){0,32}+(?=\x1b\]5282;)))+",
+    rb"|[^\x1b]{0,64}+(?>(?:\x1b(?!\\|\]5282;|[^\x1b]*?\n\\)[^\x1b]{0,16}+){0,32})(?=\x1b\]5282;)))+",
     re.ASCII,
 )
 _EMPTY = re.compile(rb"\x1b\]5282;[\w-]{0,5}\x1b\\", re.ASCII)

@@ -44,7 +44,7 @@ _STAMP_BEGUN = re.compile(
     rb"(?:<(?:\Z|\d{1,3}(?:\Z|>)))?"
     rb"(?:\Z|\[ {0,11}(?:\Z|\d{1,8}(?:\Z|\.(?:\d{0,6}\Z|\d{6}\]\Z))))"
 )
-_LINES = rb"(?:%b[^\n]*\n)++" % _STAMP.pattern
+_LINES = rb"(?>(?:%b[^\n]*\n)+)" % _STAMP.pattern
 # A bracket with which neither a message begins nor a text.
 _BRACKET = rb"(?:<(?![L\[]|<\d|<?\Z|\d{1,3}(?:>?\Z|>\[))|\[(?! {0,11}(?:\d|\Z)))"
 # A message with no text of a grammar in it.
@@ -100,20 +100,22 @@ class Grammar(Generic[Item]):
                 *(whole, inside, another, no_word, inside, begun_anew, between),
             )
 
-        self.malformed = re.compile(rb"(?:%b)++" % one_malformed(rb"[^\[<>\n]{0,4096}+", rb"[^\[<]{0,4096}+"))
+        self.malformed = re.compile(
+            rb"(?>(?:%b)+)" % one_malformed(rb"[^\[<>\n]{0,4096}+", rb"[^\[<]{0,4096}+")
+        )
         # The same, of texts without kernel messages: also with brackets that begin nothing.
         self.one_malformed = re.compile(
             one_malformed(
-                rb"[^\[<>\n]{0,4096}+(?:%b[^\[<>\n]{0,64}+){0,32}+" % _BRACKET,
-                rb"[^\[<]{0,4096}+(?:%b[^\[<]{0,64}+)*+" % _BRACKET,
+                rb"[^\[<>\n]{0,4096}+(?>(?:%b[^\[<>\n]{0,64}+){0,32})" % _BRACKET,
+                rb"[^\[<]{0,4096}+(?>(?:%b[^\[<]{0,64}+)*)" % _BRACKET,
             )
         )
-        self.malformed_and_brackets = re.compile(rb"(?:%b){%d,}+" % (self.one_malformed.pattern, MANY))
+        self.malformed_and_brackets = re.compile(rb"(?>(?:%b){%d,})" % (self.one_malformed.pattern, MANY))
         # What simply belongs to a text: up to its end, a line break, a kernel message, another one. What begins
         # none of these within two or three characters is told first, as it may come by the thousand.
         self.plain = re.compile(
-            rb"[^\[<>\n]*+(?:(?:\[+(?=\[)|(?:\[ {1,11}+(?=\[))++|\[ {0,11}+(?:(?![ \d]|\Z)|\d{1,8}+(?![\d.]|\Z))"
-            rb"|<+(?=<<)|<(?!L|\[|\d|<\d|<?\Z)|(?!%b|%b|%b)[\[<])[^\[<>\n]*+)*+"
+            rb"[^\[<>\n]*+(?>(?:(?:\[+(?=\[)|(?>(?:\[ {1,11}+(?=\[))+)|\[ {0,11}+(?:(?![ \d]|\Z)|\d{1,8}+(?![\d.]|\Z))"
+            rb"|<+(?=<<)|<(?!L|\[|\d|<\d|<?\Z)|(?!%b|%b|%b)[\[<])[^\[<>\n]*+)*)"
             % (_STAMP.pattern, _STAMP_BEGUN.pattern, self.start.pattern)
         )
 
