@@ -270,7 +270,9 @@ class Coordinator:
         self.ended = False  # whether the group is over, and nobody joins it any more
         self._size = 0  # how many devices the group is to have, at least
         self._expected: set[str] = set()  # declared members that have still to join
-        self._joined: dict[str, str] = {}  # by name the name, as it is kept for all that the device does
+        self._joined: dict[
+            str, str
+        ] = {}  # who has joined: the value is the one copy of the name that all else refers to
         self._unmet: set[tuple[bytes, str]] = set()  # ids and devices whose last sync of it was not fulfilled
         self._messages_so_far = 0
         self._locks: dict[bytes, _Lock] = {}  # by name; those that nobody ever had are not in it
@@ -539,13 +541,17 @@ class Coordinator:
         its own outcome. A `Reported` ends without one: nobody waits for it. An event
         whose identity is known changes nothing, and neither does a `Released` whose request is no open
         wait and none of `lent`. Raises ValueError for an event of a device that never joined, or that joins a group that has
-        ended, and for several ids of another wait than lava-wait; the state is then as before.
+        ended, for several ids of another wait than lava-wait, and for a `Released` with the status 0; the state is
+        then as before.
         """
         outcomes = map(self.outcome, self.advance(event) or ())
         return [outcome for outcome in outcomes if outcome is not None]
 
     def advance(self, event: Event) -> list[bytes] | None:
-        """`apply`, but return only which requests end; None if the identity is known. `outcome` says how they end."""
+        """`apply`, but return only which requests end; None if the identity is known. `outcome` says how they end.
+
+        Raises ValueError as `apply` does.
+        """
         kind, wrong = type(event), ""
         if kind in _OF_MEMBERS:
             device = event.device  # type: ignore[union-attr]
@@ -559,6 +565,8 @@ class Coordinator:
             device = getattr(event, "device", "")
             if kind is Joined and self.ended:
                 wrong = f"{device!r} joins a group that has ended"
+            elif type(event) is Released and event.status == OK:
+                wrong = "a wait is released with the status 0"
         if wrong and not self.known(event.identity):
             raise ValueError(wrong)
         if not self._known.add(event.identity, device):
@@ -595,7 +603,7 @@ class Coordinator:
         judged = [(wait, how) for wait in self._waits.values() if (how := self._judge(wait)) is not None]
         for wait, how in judged:
             self._end(wait, *how)
-        return _in_order([wait for wait, _ in judged])
+        return [wait.waiting.identity for wait, _ in judged]
 
     def _report(self, event: Reported, device: str) -> list[bytes]:
         return []
@@ -839,7 +847,7 @@ class Coordinator:
         kind = event.kind
         messages: tuple[_Message, ...] = ()
         ended: list[bytes] = []
-        # The most frequent ones first.
+        # lava-sync first: it is the most frequent.
         if kind is WaitKind.SYNC:
             message = self._message(event.message_id)
             message.awaited = True
@@ -940,7 +948,7 @@ class Coordinator:
                 message.waits = None
 
     def _drop_group(self, waits: _Waits, wait: _Wait) -> None:
-        """No wait for this message needs any more what this one needs: all those that do are about to end."""
+        """Forget the group of waits that need what this one needs: it is empty, or all in it are about to end."""
         del waits.by_need[wait.need]
         whom, times = wait.need
         if times > 0:

@@ -298,7 +298,7 @@ class Groups:
             try:
                 await self._get(name, None)
             except GroupEndedError:
-                self._put_away(name, _ALL_LEFT)
+                self._put_away_or_tell(name, _ALL_LEFT)
             except (GroupLogError, ValueError) as error:
                 self._notice(f"the group {name} can't go on: {error}")
 
@@ -416,15 +416,21 @@ class Groups:
         for member in list(hosted.members.values()):
             hosted.leave(member, reason)
         await hosted.close()
-        self._put_away(name, reason)
+        self._put_away_or_tell(name, reason)
 
     def _put_away(self, name: str, reason: str) -> None:
-        """Tell that a group has ended, and put its log, which is closed, out of the way."""
+        """Tell that a group has ended, and put its log, which is closed, out of the way. Raises GroupLogError."""
         self._notice(f"the group {name} has ended: {reason}")
         try:
             self._logs.end(name)
         except OSError as error:
-            self._notice(f"the log of the group {name} can't be archived: {error}")
+            raise GroupLogError(f"the log of the group {name} can't be archived: {error}") from error
+
+    def _put_away_or_tell(self, name: str, reason: str) -> None:
+        try:
+            self._put_away(name, reason)
+        except GroupLogError as error:
+            self._notice(str(error))
 
     def status(self, now: float) -> list[dict[str, Any]]:
         """The groups as they are now, as JSON can carry it."""

@@ -44,6 +44,7 @@ class LavaServer:
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener: socket.socket | None = None
         self._short = False  # of descriptors, as has been told
+        self._refusal = ""  # what was told last of a group that could not be begun
         groups.readers.append(self._read)
 
     async def open(self, host: str, port: int) -> int:
@@ -141,7 +142,11 @@ class LavaServer:
         except ProtocolError:
             answer(NACK)
         except (ValueError, GroupLogError) as error:
-            self._notice(str(error))
+            sentence = f"{request.group}: {error}"
+            if sentence != self._refusal:
+                # Clients ask again and again.
+                self._refusal = sentence
+                self._notice(sentence)
             answer(NACK)
 
     def _carry_out(

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Test definitions: what `install`, `run`, `parse` and the parameters of one say."""
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,9 @@ _MAX_REPEATED = 100_000
 _PATTERN_PART = re.compile(
     r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|(?P<open>\()|(?P<close>\))|\{(?P<least>\d+)[^}]*\}|.", re.DOTALL
 )
+# With these a pattern may have comments, and blanks that mean nothing.
+_COMMENTS = re.compile(r"\(\?(?:#|[a-zA-Z0-9-]*x)")
+_LEAST = re.compile(r"\{(\d+)")
 # What `skip_install` may leave out.
 _PARTS = ("keys", "sources", "deps", "steps", "git-repos")
 
@@ -263,7 +267,10 @@ def check_pattern(node: Scalar) -> None:
 
 
 def _repeated(pattern: str) -> int:
-    """How many parts the pattern has once each is written as often as it is repeated at least."""
+    """How many parts the pattern has once each is written as often as it is repeated at least; or more."""
+    if _COMMENTS.search(pattern):
+        # What is a comment is not told apart: it may be that each repeat stands in all others.
+        return len(pattern) * math.prod(int(least) or 1 for least in _LEAST.findall(pattern))
     sizes = [0]  # of the groups that are open
     last = 0  # the part that a repeat counts for
     for part in _PATTERN_PART.finditer(pattern):
@@ -271,7 +278,7 @@ def _repeated(pattern: str) -> int:
             sizes.append(0)
             continue
         if part["least"]:
-            last = min(last * int(part["least"][:9]), _MAX_REPEATED + 1)
+            last = min(last * int(part["least"]), _MAX_REPEATED + 1)
             sizes[-1] += last
             continue
         last = sizes.pop() if part["close"] and len(sizes) > 1 else 1

@@ -229,15 +229,16 @@ class Channel:
             return []
         items: list[Item] = [Output(text, self.position)]
         self.position += len(text)
+        items += self._scanner.receive_data(text)
+        items += self._read_text_requests(text)
+        if self._lines is not None:
+            items += self._lines.receive_data(text)
+        # Last: what a device reports tells that it is there, and it reports nothing for a while once it boots.
         if not self._session.may_type:
             self._signs.skip(text)
         elif self._signs.receive_data(text):
             # What waited there may be gone, and a reply would stop an autoboot.
             items += self._requests(self._session.end_leases(now))
-        items += self._scanner.receive_data(text)
-        items += self._read_text_requests(text)
-        if self._lines is not None:
-            items += self._lines.receive_data(text)
         return items
 
     def _requests(self, events: list[SessionEvent]) -> list[Item]:

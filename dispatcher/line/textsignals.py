@@ -176,7 +176,7 @@ class TextScanner(Generic[Item]):
         self._text = bytearray()
         self._start = 0
         self._another = self._another_start = 0
-        # The offsets before which no row is looked for, and none that messages cut.
+        # Rows are looked for from this offset on, and rows that kernel messages cut from that one on.
         self._short_until = self._few_until = 0
 
     def receive_data(self, data: bytes) -> list[Item | Malformed]:
@@ -229,6 +229,12 @@ class TextScanner(Generic[Item]):
         if end - start < len(self._grammar.marker) and not _STAMP.match(data, end):
             return self._hold(data, start)
         return self._add(data, start, end, found)
+
+    def _begins(self, data: bytes, position: int) -> "re.Match[bytes] | None":
+        """A marker at this place, or what may yet become one."""
+        return (self._grammar.in_message if self._inside_message else self._grammar.start).match(
+            data, position
+        )
 
     def _find_many(
         self, data: bytes, start: int, found: list[Item | Malformed]
@@ -286,7 +292,7 @@ class TextScanner(Generic[Item]):
                 found.append(self._malformed("there is a line break in it"))
                 self._drop(len(self._text))
                 return position + 1
-            if character == _ANGLE:
+            if character == _ANGLE and self._begins(data, position) is not None:
                 many = self._find_many(data, position, found) if self._grammar.nests else None
                 if many is not None:
                     found += self._malformed("another one begins in it"), many[0]

@@ -36,7 +36,7 @@ Options:
   --any           wait for one of several messages
   --next          take the next message, each once
   --timeout TIME  give up after this time: seconds, or as in 1.5m, 2h (default: never).
-                  A wait that has it may fail: that is not recorded as a failed result
+                  A wait with this option that fails is not recorded as a failed result
   --              MESSAGE-ID follows, even if it begins with '-'
   -h, --help, --version
 

@@ -23,7 +23,7 @@ empty if there was no data, while lava-wait-all waits, and when it fails.
 Options:
   --device NAME   wait for this device; may be given several times
   --timeout TIME  give up after this time: seconds, or as in 1.5m, 2h (default: never).
-                  A wait that has it may fail: that is not recorded as a failed result
+                  A wait with this option that fails is not recorded as a failed result
   --              MESSAGE-ID follows, even if it begins with '-'
   -h, --help, --version
 

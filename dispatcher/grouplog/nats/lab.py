@@ -111,7 +111,7 @@ class Consumer:
     def __init__(self, follower: Follower, take: Callable[[bytes], object]) -> None:
         self.follower = follower
         self.take = take
-        # Something lacks, the connection is lost, or whoever takes wants no more; nothing is taken then.
+        # A message is missing, the connection is lost, or whoever takes wants no more; nothing is taken then.
         self.over = asyncio.Event()
 
 
@@ -471,7 +471,8 @@ class Lab:
         """Have nothing sent any more."""
         consumer.over.set()
         with contextlib.suppress(nats.errors.Error, OSError, ValueError):
-            await self._consumers.pop(consumer).unsubscribe()
+            if (subscription := self._consumers.pop(consumer, None)) is not None:
+                await subscription.unsubscribe()
 
     async def _answer(self, sign: Msg) -> None:
         """Say that we are there and have kept up, if the server asks for it with this sign of life."""

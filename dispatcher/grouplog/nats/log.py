@@ -203,10 +203,9 @@ class NatsGroupLog:
         except GroupLogError as error:
             self._break(error)
         except Exception as error:
-            # The client library would go on with the next message.
-            self._consumer.over.set()
+            # The client library would go on with the next message, and no event of a group may be left out.
+            self._break(GroupLogError(f"{self._name}: an event could not be taken: {error!r}"))
             self._loop.call_exception_handler({"message": str(error), "exception": error})
-            return
         self._arrived.set()
         self._stir.set()
 

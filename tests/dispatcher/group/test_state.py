@@ -6,9 +6,10 @@ import zlib
 import pytest
 from msgspec.structs import replace
 
-from dispatcher.group.events import Event, Sent, Waiting, WaitKind
+from dispatcher.group.events import Event, Released, Sent, Waiting, WaitKind
 from dispatcher.group.state import EVENT_BYTES, PAIR_BYTES, Change, GroupState
 from tests.dispatcher.group.play import founded, joined, left, released, reported
+from toolkit.wire.vocabulary import OK
 
 
 def state(*events: Event) -> GroupState:
@@ -105,6 +106,7 @@ def test_an_event_that_is_known_changes_nothing() -> None:
 SENSELESS: dict[str, tuple[Event, str]] = {
     "a stranger": (sent("c", b"new"), "'c' never joined the group"),
     "a stranger's report": (reported("c", "event", "x", identity=b"new"), "'c' never joined the group"),
+    "released as fulfilled": (Released(0.0, b"new", b"x", OK, ""), "a wait is released with the status 0"),
     "founded twice": (replace(founded(), identity=b"new"), "the group is founded twice"),
     **{
         f"{kind.value} of several ids": (

@@ -2,10 +2,12 @@
 """Groups by name: what is told of those that go on for months."""
 
 import asyncio
+import errno
 from pathlib import Path
 
 import pytest
 
+from dispatcher.grouplog import GroupLogError
 from dispatcher.host import groups as module
 from dispatcher.host.groups import GroupLogs, Groups
 
@@ -59,5 +61,27 @@ def test_who_comes_to_a_group_that_has_ended_begins_a_new_one(tmp_path: Path) ->
         await groups.close()
         assert len(numbers) == 3 and told[1:] == told[:1]
         assert len(list(tmp_path.glob("ended/*.jsonl"))) == 2
+
+    asyncio.run(story())
+
+
+def test_a_group_that_has_ended_and_can_t_be_put_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(name: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async def story() -> None:
+        groups = Groups(GroupLogs(tmp_path), [].append)
+        hosted = await groups.get("lab", 1)
+        hosted.leave(hosted.member("panda01", "client", "panda01", 0.0), "was removed")
+        await asyncio.sleep(0)
+        monkeypatch.setattr(groups._logs, "end", full)
+        for _ in range(2):
+            with pytest.raises(
+                GroupLogError, match=r"the log of the group lab can't be archived: .*No space left"
+            ):
+                await groups.get("lab", 1)
+        await groups.close()
 
     asyncio.run(story())

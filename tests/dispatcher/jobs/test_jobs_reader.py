@@ -279,6 +279,17 @@ REQUEST = "role: [server]\n    protocols:\n      lava-multinode:\n      - {%s}"
             changed("run:", "parse: {pattern: '(?P<test_case_id>([(a]{999}){9}){99}(?P<result>x)'}\n        run:"),
             "line 16: the pattern repeats parts of it more than 100000 times",
         ),
+        *(
+            (
+                changed("run:", f"parse: {{pattern: '(?P<test_case_id>{hidden})(?P<result>x)'}}\n        run:"),
+                "line 16: the pattern repeats parts of it more than 100000 times",
+            )
+            for hidden in (
+                "(?:a{0000000001000}){0000000003000}",
+                "(?x)(?:a{1000}) {4000}",
+                "(?:a{1000})(?#){4000}",
+            )
+        ),
         (
             changed("run:", "parse: {pattern: '(?P<result>x)'}\n        run:"),
             "line 16: the pattern has no group (?P<test_case_id>...)",

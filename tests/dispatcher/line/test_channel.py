@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dispatcher.line.channel import ALARM, TYPING_TIME, Alarm, Asked, Channel, Item, Output
-from dispatcher.line.session import ANSWER_HOLD, MAX_LINKS, Cancelled
+from dispatcher.line.session import ANSWER_HOLD, MAX_LINKS, Cancelled, Suspected
 from dispatcher.line.textpatterns import Pattern
 from dispatcher.line.textsignals import Malformed, Signal
 from toolkit.wire import packets
@@ -390,3 +390,14 @@ def test_nothing_is_typed_after_a_sign_of_a_boot_until_the_device_asks(console: 
     console.link.handle_timeout(console.now)
     console.pump()
     assert list(console.replies.values()) == [(OK, [])]
+
+
+def test_what_a_device_reported_before_it_crashed_comes_before_the_sign(console: Console) -> None:
+    console.ask("wait", b"x", None)
+    (asked,) = console.of(Asked)
+    console.channel.accept(asked.request)
+    console.pump()
+    damaged = MARKER + b"Zm9vYmFyYmF6" + TERMINATOR
+    printed = b"<LAVA_SIGNAL_TESTEVENT up>\r\n" + damaged + b"\r\nU-Boot 2024.01 (Jan 08 2024)\r\n"
+    items = console.channel.receive_data(printed, console.now)
+    assert [type(item) for item in items] == [Output, Signal, Suspected]

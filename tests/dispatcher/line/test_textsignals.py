@@ -389,6 +389,13 @@ def test_malformed_ones_in_a_row_are_counted(grammar: Grammar[Any], pieces: list
     assert told(2) == told(1_000_000)
 
 
+def test_a_stray_bracket_in_a_row_costs_no_more_than_itself() -> None:
+    message = b"[    1.234567] usb: hello\n"
+    row = (b"<LAVA_SIGNAL_" + message) * 9 + b"x\n" + (b"<LAVA_SIGNAL_" + message + b"q>") * 150
+    clean, stray = (len(Scanner().receive_data(data)) for data in (row, row.replace(b"x", b"<x")))
+    assert clean == stray < 20
+
+
 def test_a_flood_of_malformed_ones_is_one() -> None:
     flood = b"<LAVA_SIGNAL_X>" * 1000
     assert Scanner(7).receive_data(flood) == [Malformed(b"<LAVA_SIGNAL_X", "there is no signal 'X'", 7, 1000)]
