@@ -4,7 +4,6 @@
 import fcntl
 import os
 from collections.abc import Iterator
-from itertools import islice
 from os import PathLike
 from pathlib import Path
 from typing import BinaryIO
@@ -32,7 +31,10 @@ def read_events(path: str | PathLike[str], notice: Notice) -> list[tuple[int, Ev
 
 
 def _parsed(file: BinaryIO, name: str, notice: Notice) -> Iterator[Event | None]:
-    """Each line's event, None if this version does not know its kind; the file is left behind the last whole line."""
+    """Each line's event, None if this version does not know its kind.
+
+    Afterwards the file's position is the end of the last whole line.
+    """
     read_line = Reader(notice).read_line
     for number, line in enumerate(file, start=1):
         if not line.endswith(b"\n"):
@@ -98,17 +100,15 @@ class FileGroupLog:
         # The same open file: the name may lead to another one by now.
         self._file.seek(0)
         with open(os.dup(self._file.fileno()), "rb") as file:
-            events = _parsed(file, self._path, notice)
-            for event in islice(events, 1):
-                if not isinstance(event, Founded):
-                    raise GroupLogError(
-                        f"{self._path}, line 1: this does not found a group: another version of lavabox"
-                        " wrote it, so its run can't go on; `lavabox flow` can read it"
-                    )
-                check_founding(founded, event, self._path)
-                begun = True
-                deliver(event)
-            for event in events:
+            for event in _parsed(file, self._path, notice):
+                if not begun:
+                    if not isinstance(event, Founded):
+                        raise GroupLogError(
+                            f"{self._path}, line 1: this does not found a group: another version of lavabox"
+                            " wrote it, so its run can't go on; `lavabox flow` can read it"
+                        )
+                    check_founding(founded, event, self._path)
+                    begun = True
                 if event is not None:
                     deliver(event)
             self._length = file.tell()

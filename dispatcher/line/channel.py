@@ -233,7 +233,7 @@ class Channel:
         items += self._read_text_requests(text)
         if self._lines is not None:
             items += self._lines.receive_data(text)
-        # Last: what a device reports tells that it is there, and it reports nothing for a while once it boots.
+        # Last: what is reported in this text was reported before the device boots.
         if not self._session.may_type:
             self._signs.skip(text)
         elif self._signs.receive_data(text):

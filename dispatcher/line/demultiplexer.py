@@ -233,7 +233,7 @@ class Demultiplexer:
                 _read_frames(frames.group(), events)
                 searched, fresh = 0, not isinstance(events[-1], Damaged)
                 continue
-            event, end = self._frame(data, start, content, searched if searched > stop >= 0 else stop, ended)
+            event, end = self._frame(data, start, content, max(searched, stop) if stop >= 0 else -1, ended)
             searched = 0
             if end < 0:
                 break

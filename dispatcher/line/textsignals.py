@@ -167,6 +167,7 @@ class TextScanner(Generic[Item]):
         :param inside_message: kernel messages do not cut into each other.
         """
         self._grammar = grammar
+        self._begin = grammar.in_message if inside_message else grammar.start
         self._end = offset  # of what has come
         self._held = b""  # the end of it, if that may be the beginning of a marker or time stamp
         self._inside_message = inside_message
@@ -206,9 +207,7 @@ class TextScanner(Generic[Item]):
     # Each of these takes some of the data, and returns the position behind it.
 
     def _find_start(self, data: bytes, position: int, found: list[Item | Malformed]) -> int:
-        match = (self._grammar.in_message if self._inside_message else self._grammar.start).search(
-            data, position
-        )
+        match = self._begin.search(data, position)
         if match is None:
             return len(data)
         start, end = match.span()
@@ -229,12 +228,6 @@ class TextScanner(Generic[Item]):
         if end - start < len(self._grammar.marker) and not _STAMP.match(data, end):
             return self._hold(data, start)
         return self._add(data, start, end, found)
-
-    def _begins(self, data: bytes, position: int) -> "re.Match[bytes] | None":
-        """A marker at this place, or what may yet become one."""
-        return (self._grammar.in_message if self._inside_message else self._grammar.start).match(
-            data, position
-        )
 
     def _find_many(
         self, data: bytes, start: int, found: list[Item | Malformed]
@@ -284,7 +277,7 @@ class TextScanner(Generic[Item]):
                 return self._begin_message(data, position)
             if _STAMP_BEGUN.match(data, position):
                 return self._hold(data, position)
-        if len(self._text) >= len(self._grammar.marker):
+        if self._begun:
             if character == _END:
                 found += self._whole(self._offset(data, position + 1))
                 return position + 1
@@ -292,7 +285,7 @@ class TextScanner(Generic[Item]):
                 found.append(self._malformed("there is a line break in it"))
                 self._drop(len(self._text))
                 return position + 1
-            if character == _ANGLE and self._begins(data, position) is not None:
+            if character == _ANGLE and self._begin.match(data, position) is not None:
                 many = self._find_many(data, position, found) if self._grammar.nests else None
                 if many is not None:
                     found += self._malformed("another one begins in it"), many[0]
